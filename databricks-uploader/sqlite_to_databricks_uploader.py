@@ -531,7 +531,7 @@ def shown_default(name: str) -> str:
         return str(field.metadata["shown"])
     if field.default is dataclasses.MISSING:
         return "`{}`"
-    return "–" if field.default is None else f"`{plain(field.default)}`"
+    return "-" if field.default is None else f"`{plain(field.default)}`"
 
 
 def plain(value: Any) -> str:
@@ -552,7 +552,7 @@ def example_config() -> str:
         elif meta["example"]:
             lines += [f"{name}: {json.dumps(meta['example'])}", ""]
         else:
-            lines += [f"# {name}: {shown_default(name).strip('`–')}".rstrip(), ""]
+            lines += [f"# {name}: {shown_default(name).strip('`-')}".rstrip(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -15,3 +15,10 @@ def test_the_project_lists_the_same_dependencies_as_the_script() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert inline["dependencies"] == project["dependencies"]
     assert inline["requires-python"] == project["requires-python"]
+
+
+def test_the_example_file_is_generated_from_the_declaration() -> None:
+    import sqlite_to_databricks_uploader as up
+
+    example = SCRIPT.with_name("databricks-uploader-config.yaml.example")
+    assert example.read_text() == up.example_config()

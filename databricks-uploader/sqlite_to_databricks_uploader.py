@@ -19,14 +19,16 @@ Written so far:
 
     Errors           what passes by itself and what does not, with hint and exit status
     Configuration    every setting declared once; YAML, environment and command line in layers
+    Source           opening the SQLite file harmlessly, finding its table and its time column
     Command line     arguments and the one place where errors are caught
 
-Reading, state and targets are not written yet: a run checks its settings and says so.
+Reading pages, state and targets are not written yet: a run checks its settings and says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -38,6 +40,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
@@ -431,9 +434,7 @@ def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> L
 
 def layer_from_flags(arguments: Mapping[str, Any]) -> Layer:
     """The settings on the command line; argparse leaves out what was not given."""
-    return {
-        name: parse_setting(name, arguments[name], flag_of(name)) for name in SETTINGS if name in arguments
-    }
+    return {name: parse_setting(name, arguments[name], flag_of(name)) for name in SETTINGS if name in arguments}
 
 
 def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
@@ -554,6 +555,121 @@ def example_config() -> str:
         else:
             lines += [f"# {name}: {shown_default(name).strip('`-')}".rstrip(), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+# === Source ===========================================================================================
+#
+# The producer's file, read through ADBC alone: a second copy of SQLite in this process would drop the
+# first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction.
+
+
+def quoted(name: str) -> str:
+    """An SQLite identifier. Columns also need a table alias, or a wrong name becomes a string."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def source_uri(file: Path) -> str:
+    """The URI that opens `file` without writing beside it, or a `SourceError` that says why not.
+
+    A WAL database whose side files are missing is opened immutable, since SQLite would create them
+    under our user; that is right only while no WAL holds rows.
+    """
+    if not file.is_file():
+        raise SourceError(f"{file} does not exist or is no file", "Check sqlite; mount the file's directory.")
+    with file.open("rb") as opened:
+        header = opened.read(20)
+    if header and not header.startswith(b"SQLite format 3\0"):
+        raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
+    wal, shm = (file.with_name(file.name + end) for end in ("-wal", "-shm"))
+    is_wal = header[18:19] == b"\x02"
+    if is_wal and not shm.exists() and wal.exists() and wal.stat().st_size:
+        raise SourceError(f"{wal} holds rows, but {shm.name} is missing", "Let the producer open its database.")
+    immutable = "&immutable=1" if is_wal and not (wal.exists() and shm.exists()) else ""
+    return f"file:{quote(str(file.absolute()))}?mode=ro{immutable}"
+
+
+class Database:
+    """One read-only connection. Use as a context manager; queries return lists of tuples."""
+
+    def __init__(self, uri: str, busy_seconds: float = 5.0) -> None:
+        self.uri = uri
+        self.busy_seconds = busy_seconds
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Database:
+        import adbc_driver_manager
+        import adbc_driver_sqlite
+
+        database = self._stack.enter_context(adbc_driver_sqlite.connect(self.uri))
+        self._connection = self._stack.enter_context(adbc_driver_manager.AdbcConnection(database))
+        self.rows(f"PRAGMA busy_timeout = {int(self.busy_seconds * 1000)}")
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._stack.close()
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a small query. Each column must hold one type."""
+        import adbc_driver_manager
+        from arro3.core import Table
+
+        try:
+            with adbc_driver_manager.AdbcStatement(self._connection) as statement:
+                statement.set_sql_query(sql)
+                table = Table.from_arrow(statement.execute_query()[0])
+        except adbc_driver_manager.Error as error:
+            raise source_error(str(error)) from None
+        columns = [[value for chunk in column.chunks for value in chunk.to_pylist()] for column in table.columns]
+        return list(zip(*columns, strict=True))
+
+
+def source_error(message: str) -> UploaderError:
+    """SQLite's message as one of ours; the driver gives no error code."""
+    if "locked" in message or "busy" in message:
+        return TransientError("the database is locked by another process", "The next cycle tries again.")
+    return SourceError(message.split("\n")[0], "Check the file with `sqlite3 FILE 'PRAGMA integrity_check'`.")
+
+
+TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
+
+
+def detect_table(database: Database, wanted: str | None) -> str:
+    """The table or view to read: the one that is set, else the only table, else the only view."""
+    found = database.rows(
+        "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    )
+    names = [name for name, _ in found]
+    if wanted is not None:
+        matches = [name for name in names if name.lower() == wanted.lower()]
+        if not matches:
+            raise ConfigError(f"the database has no table {wanted!r}", nearest(wanted, names))
+        return str(matches[0])
+    candidates = [name for name, kind in found if kind == "table"] or names
+    if len(candidates) != 1:
+        raise ConfigError(f"tables found: {', '.join(candidates) or 'none'}", "Set sqlite_table_name.")
+    return str(candidates[0])
+
+
+def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
+    """The time column among `columns`, a mapping of names to declared types."""
+    by_name = {name.lower(): name for name in columns}
+    if wanted is not None:
+        if wanted.lower() not in by_name:
+            raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
+        return by_name[wanted.lower()]
+    for name in TIME_NAMES:
+        if name in by_name:
+            return by_name[name]
+    declared = [n for n, kind in columns.items() if kind.upper().split("(")[0] in ("DATE", "DATETIME", "TIMESTAMP")]
+    if len(declared) != 1:
+        raise ConfigError(f"no single time column among {', '.join(columns)}", "Set timestamp_col.")
+    return declared[0]
+
+
+def columns_of(database: Database, table: str) -> dict[str, str]:
+    """Column names and declared types, generated columns included."""
+    literal = table.replace("'", "''")
+    return dict(database.rows(f"SELECT name, type FROM pragma_table_xinfo('{literal}') WHERE hidden <> 1"))
 
 
 # === Command line =====================================================================================

@@ -20,9 +20,10 @@ Written so far:
     Errors           what passes by itself and what does not, with hint and exit status
     Configuration    every setting declared once; YAML, environment and command line in layers
     Source           opening the SQLite file harmlessly, finding its table and its time column
+    State            last_upload.json: durable, validated, locked
     Command line     arguments and the one place where errors are caught
 
-Reading pages, state and targets are not written yet: a run checks its settings and says so.
+Reading pages and targets are not written yet: a run checks its settings and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import datetime as dt
 import difflib
+import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -670,6 +674,129 @@ def columns_of(database: Database, table: str) -> dict[str, str]:
     """Column names and declared types, generated columns included."""
     literal = table.replace("'", "''")
     return dict(database.rows(f"SELECT name, type FROM pragma_table_xinfo('{literal}') WHERE hidden <> 1"))
+
+
+# === State ============================================================================================
+#
+# One small JSON file. It is replaced as a whole, durably: temporary file, fsync, rename, fsync of the
+# directory. A file that can't be trusted stops the run; it is never replaced by an empty one.
+
+STATE_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides."""
+
+    last_upload: str | None = None
+    source_id: str = ""
+    epoch: int = 0
+    table: str | None = None
+    position: dict[str, Any] = dataclasses.field(default_factory=dict)
+    anchors: list[list[Any]] = dataclasses.field(default_factory=list)
+    sequence: int = 0
+    intent: dict[str, Any] | None = None
+    target: str | None = None
+
+
+def checksum(document: Mapping[str, Any]) -> str:
+    """A digest of everything but the checksum itself: it finds damage and half-made edits."""
+    content = {key: value for key, value in document.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class StateFile:
+    """`last_upload.json` in its directory, locked while used as a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "last_upload.json"
+        self._lock = -1
+
+    def __enter__(self) -> StateFile:
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.directory / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise LockedError(
+                f"another process uses {self.directory}", "Give each uploader its own state_dir."
+            ) from None
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        os.close(self._lock)
+
+    def load(self) -> State | None:
+        """The saved state; None where there is none; a `StateError` where it can't be trusted."""
+        try:
+            document = json.loads(self.file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise self._damaged(error.__class__.__name__) from None
+        if isinstance(document, dict) and document.keys() == {"last_upload"}:
+            return State(last_upload=utc_text(document["last_upload"], self.file))
+        return self._checked(document)
+
+    def save(self, state: State) -> None:
+        """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
+        document = {"format": STATE_FORMAT, **dataclasses.asdict(state)}
+        content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
+        temporary = self.file.with_suffix(".tmp")
+        try:
+            temporary.unlink(missing_ok=True)
+            write_durably(temporary, content)
+            os.replace(temporary, self.file)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _checked(self, document: Any) -> State:
+        if not isinstance(document, dict) or document.get("checksum") != checksum(document):
+            raise self._damaged("its checksum does not fit")
+        if document["format"] != STATE_FORMAT:
+            raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
+        return State(**{field.name: document[field.name] for field in dataclasses.fields(State)})
+
+    def _damaged(self, why: str) -> StateError:
+        hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
+        return StateError(f"{self.file} can't be trusted: {why}", hint)
+
+    def _unwritable(self, error: OSError) -> StateError:
+        return StateError(f"{self.directory} can't be written: {error.strerror}", "Set state_dir, or mend its rights.")
+
+
+def write_durably(file: Path, content: bytes) -> None:
+    """Create `file`, which must not exist (no planted link is followed), readable by its owner only."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def utc_text(value: Any, file: Path) -> str:
+    """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
+    try:
+        moment = dt.datetime.fromisoformat(str(value))
+    except ValueError:
+        raise StateError(f"{file}: last_upload {value!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return moment.astimezone(dt.UTC).isoformat()
 
 
 # === Command line =====================================================================================

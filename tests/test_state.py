@@ -1,0 +1,77 @@
+"""Chapter State: durable, validated, locked."""
+
+import json
+import stat
+
+import pytest
+import sqlite_to_databricks_uploader as up
+
+SAVED = up.State(last_upload="2026-01-01T00:00:00+00:00", source_id="box", position={"rowid": 7}, sequence=3)
+
+
+@pytest.fixture
+def states(tmp_path):
+    with up.StateFile(tmp_path / "state") as opened:
+        yield opened
+
+
+def test_what_was_saved_is_loaded(states):
+    assert states.load() is None
+    states.save(SAVED)
+    assert states.load() == SAVED
+
+
+def test_every_truncation_is_noticed(states):
+    states.save(SAVED)
+    content = states.file.read_bytes()
+    for length in range(len(content)):
+        states.file.write_bytes(content[:length])
+        with pytest.raises(up.StateError):
+            states.load()
+
+
+def test_every_changed_digit_is_noticed(states):
+    states.save(SAVED)
+    content = states.file.read_text()
+    for place, letter in enumerate(content):
+        if letter.isdigit():
+            states.file.write_text(content[:place] + str((int(letter) + 1) % 10) + content[place + 1 :])
+            with pytest.raises(up.StateError):
+                states.load()
+
+
+@pytest.mark.parametrize("written", ["2026-01-01T00:00:00Z", "2026-01-01 01:00:00+01:00", "2026-01-01"])
+def test_a_file_with_only_last_upload_is_accepted(states, written):
+    states.file.write_text(json.dumps({"last_upload": written}))
+    assert states.load() == up.State(last_upload="2026-01-01T00:00:00+00:00")
+
+
+def test_a_second_process_is_refused_with_status_75(states):
+    with pytest.raises(up.LockedError) as error, up.StateFile(states.directory):
+        pass
+    assert error.value.status == 75
+
+
+def test_the_file_is_readable_by_its_owner_only(states):
+    states.save(SAVED)
+    assert stat.S_IMODE(states.file.stat().st_mode) == 0o600
+
+
+def test_a_planted_link_is_not_followed(states, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    states.file.with_suffix(".tmp").symlink_to(victim)
+    states.save(SAVED)
+    assert victim.read_text() == "kept"
+
+
+def test_a_failed_save_leaves_the_old_state(states, monkeypatch):
+    states.save(SAVED)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(up.os, "fsync", full)
+    with pytest.raises(up.StateError, match="No space left"):
+        states.save(up.State())
+    assert states.load() == SAVED

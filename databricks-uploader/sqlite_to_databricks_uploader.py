@@ -21,9 +21,11 @@ Written so far:
     Configuration    every setting declared once; YAML, environment and command line in layers
     Source           opening the SQLite file harmlessly, finding its table and its time column
     State            last_upload.json: durable, validated, locked
+    Targets          Delta tables by path, exactly once by transaction identifiers
+    Cycle            intent, commit, confirmation
     Command line     arguments and the one place where errors are caught
 
-Reading pages and targets are not written yet: a run checks its settings and says so.
+Not written yet: the SQL warehouse, processing, timestamp cursors, the continuous mode; each is refused.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ import math
 import os
 import re
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -592,6 +595,11 @@ def source_uri(file: Path) -> str:
     return f"file:{quote(str(file.absolute()))}?mode=ro{immutable}"
 
 
+def values_of(column: Any) -> list[Any]:
+    """The Python values of an Arrow column."""
+    return [value for chunk in column.chunks for value in chunk.to_pylist()]
+
+
 class Database:
     """One read-only connection. Use as a context manager; queries return lists of tuples."""
 
@@ -614,17 +622,20 @@ class Database:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
+        return list(zip(*(values_of(column) for column in self.table(sql).columns), strict=True))
+
+    def table(self, sql: str, batch_rows: int = 1024) -> Any:
+        """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""
         import adbc_driver_manager
         from arro3.core import Table
 
         try:
             with adbc_driver_manager.AdbcStatement(self._connection) as statement:
+                statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
-                table = Table.from_arrow(statement.execute_query()[0])
+                return Table.from_arrow(statement.execute_query()[0])
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
-        columns = [[value for chunk in column.chunks for value in chunk.to_pylist()] for column in table.columns]
-        return list(zip(*columns, strict=True))
 
 
 def source_error(message: str) -> UploaderError:
@@ -799,6 +810,202 @@ def utc_text(value: Any, file: Path) -> str:
     return moment.astimezone(dt.UTC).isoformat()
 
 
+# Declared types by SQLite's affinity rules (sqlite.org/datatype3.html, 3.1), with a seed value that
+# fixes the type of ADBC's column and the name that typeof() gives its values.
+AFFINITIES = (
+    ("INT", "0", "integer"),
+    ("CHAR", "''", "text"),
+    ("CLOB", "''", "text"),
+    ("TEXT", "''", "text"),
+    ("BLOB", "x''", "blob"),
+    ("REAL", "0.5", "real"),
+    ("FLOA", "0.5", "real"),
+    ("DOUB", "0.5", "real"),
+)
+
+
+def affinity(column: str, declared: str) -> tuple[str, str]:
+    """Seed and typeof() name of a declared type."""
+    for part, seed, kind in AFFINITIES:
+        if part in declared.upper():
+            return seed, kind
+    raise SourceError(f"column {column!r} is declared {declared or 'without a type'}: not supported yet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Some new rows as an Arrow table, and what the state must say before they are sent."""
+
+    rows: Any
+    intent: dict[str, Any]
+
+
+class SourceTable:
+    """One rowid table with text times. Rows of unexpected types stop the cycle; none is skipped."""
+
+    def __init__(self, database: Database, name: str, columns: Mapping[str, str], time_column: str) -> None:
+        self.database = database
+        self.name = name
+        self.columns = columns
+        self.time_column = time_column
+
+    def page_after(self, rowid: int, limit: int) -> Page | None:
+        """The next rows by rowid, in one statement; None where there are none."""
+        kinds = {name: affinity(name, declared) for name, declared in self.columns.items()}
+        odd = " OR ".join(f"typeof(q.{quoted(n)}) NOT IN ('{kind}', 'null')" for n, (_, kind) in kinds.items())
+        chosen = ", ".join(f"q.{quoted(name)}" for name in kinds)
+        seeds = ", ".join(seed for seed, _ in kinds.values())
+        table = self.database.table(
+            f"SELECT {seeds}, 0, 0 UNION ALL SELECT * FROM (SELECT {chosen}, {odd}, q.rowid"
+            f" FROM {quoted(self.name)} q WHERE q.rowid > {int(rowid)} ORDER BY q.rowid LIMIT {int(limit)})",
+            limit + 1,
+        ).slice(1)
+        return self._page(table.combine_chunks()) if table.num_rows else None
+
+    def check_anchor(self, state: State) -> None:
+        """The last delivered row must still be there as it was; else the file was changed or recreated."""
+        for rowid, digest in state.anchors:
+            page = self.page_after(rowid - 1, 1)
+            if page is None or page.intent["rowid"] != rowid or page.intent["anchor"] != digest:
+                raise SourceError(
+                    f"row {rowid}, the last one delivered, is gone or changed: was the file recreated?",
+                    "Following a recreated file is not supported yet; start it with an empty state_dir.",
+                )
+
+    def _page(self, table: Any) -> Page:
+        from arro3.core import Table
+
+        names = list(self.columns)
+        rowids = values_of(table.columns[-1])
+        flags = values_of(table.columns[-2])
+        if any(flags):
+            raise SourceError(f"row {rowids[flags.index(1)]} holds a value of another type than its column declares")
+        columns = [self._typed(name, table.columns[i]) for i, name in enumerate(names)]
+        rows = Table.from_arrays(columns, names=names)
+        times = [value for value in values_of(rows.column(self.time_column)) if value is not None]
+        last = [values_of(column.slice(len(rowids) - 1, 1))[0] for column in table.columns[:-2]]
+        intent = {
+            "rowid": rowids[-1],
+            "anchor": hashlib.sha256(repr(last).encode()).hexdigest()[:16],
+            "last_upload": max(times).isoformat() if times else None,
+        }
+        return Page(rows, intent)
+
+    def _typed(self, name: str, column: Any) -> Any:
+        """Valid UTF-8 and UTC microseconds; a cast gives NULL for what it can't convert, so NULLs are counted."""
+        from arro3.core import DataType
+
+        is_time = name == self.time_column
+        if is_time and affinity(name, self.columns[name])[1] != "text":
+            raise SourceError(f"time column {name!r} holds no text: not supported yet")
+        if affinity(name, self.columns[name])[1] != "text":
+            return column
+        typed = column.cast(DataType.binary()).cast(DataType.string())
+        if is_time:
+            typed = typed.cast(DataType.timestamp("us", tz="UTC"))
+        if typed.null_count != column.null_count:
+            raise SourceError(f"column {name!r} holds {'a time that is none' if is_time else 'invalid UTF-8'}")
+        return typed
+
+
+# === Targets ==========================================================================================
+
+
+class DeltaTarget:
+    """A Delta table by path. The transaction's version is the highest rowid that a commit holds."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any]) -> None:
+        self.uri = uri
+        self.options = {key: str(value) for key, value in storage_options.items()}
+
+    def delivered(self, application: str) -> int:
+        """The highest rowid that the table holds from `application`; 0 for none."""
+        table = self._table()
+        return (table.transaction_version(application) or 0) if table else 0
+
+    def send(self, application: str, version: int, rows: Any) -> None:
+        """Append an Arrow table in one commit that conflicts with any twin of it.
+
+        delta-rs accepts a version twice from fresh snapshots, so it is read first and the write goes
+        through the same table object (delta-rs 1.6, `DeltaTable.transaction_version`).
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import DeltaError
+
+        table = self._table()
+        if table and (table.transaction_version(application) or 0) >= version:
+            return
+        commit = CommitProperties(app_transactions=[Transaction(application, version)])
+        try:
+            if table:
+                write_deltalake(table, rows, mode="append", commit_properties=commit)
+            else:
+                options = self.options or None
+                write_deltalake(self.uri, rows, mode="error", storage_options=options, commit_properties=commit)
+        except DeltaError as error:
+            raise TransientError(f"{self.uri} was not written: {error}", "The next cycle tries again.") from None
+
+    def _table(self) -> Any:
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(self.uri, self.options or None):
+            return None
+        return DeltaTable(self.uri, storage_options=self.options or None)
+
+
+# === Cycle ============================================================================================
+
+PAGE_ROWS = 100_000
+
+
+def run_cycle(config: Config, source: SourceTable, states: StateFile, target: DeltaTarget) -> int:
+    """Deliver all new rows, one intent, commit and confirmation after another; returns their number."""
+    state = states.load() or State(source_id=config.source_id or uuid.uuid4().hex, position={"rowid": 0})
+    state = settle(state, source, target)
+    source.check_anchor(state)
+    sent = 0
+    while page := source.page_after(state.position["rowid"], config.batch_rows or PAGE_ROWS):
+        state = dataclasses.replace(state, intent=page.intent, table=source.name, target=target.uri)
+        states.save(state)
+        target.send(application_of(state), page.intent["rowid"], page.rows)
+        state = confirmed(state, source)
+        states.save(state)
+        sent += page.rows.num_rows
+    return sent
+
+
+def application_of(state: State) -> str:
+    """The Delta application id of a source; a new epoch begins where rowids begin again."""
+    return f"sqlite-uploader/{state.source_id}/{state.epoch}/{state.table}"
+
+
+def settle(state: State, source: SourceTable, target: DeltaTarget) -> State:
+    """Resolve an intent that has no confirmation: the table knows whether its commit took place."""
+    if state.table not in (None, source.name) or state.target not in (None, target.uri):
+        raise StateError(f"the state belongs to {state.table} and {state.target}", "Give this pair its own state_dir.")
+    if "rowid" not in state.position:
+        raise StateError("a state with only last_upload can't be continued yet", "Use an empty state_dir.")
+    if state.intent is None:
+        return state
+    if target.delivered(application_of(state)) >= state.intent["rowid"]:
+        return confirmed(state, source)
+    return dataclasses.replace(state, intent=None)
+
+
+def confirmed(state: State, source: SourceTable) -> State:
+    """The state after its intent was committed."""
+    intent = state.intent or {}
+    newest = max(filter(None, [state.last_upload, intent["last_upload"]]), default=None)
+    return dataclasses.replace(
+        state,
+        intent=None,
+        sequence=state.sequence + 1,
+        last_upload=newest,
+        position={"rowid": intent["rowid"]},
+        anchors=[[intent["rowid"], intent["anchor"]]],
+    )
+
+
 # === Command line =====================================================================================
 
 
@@ -832,14 +1039,33 @@ def load_config(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Confi
     )
 
 
+def upload(config: Config) -> int:
+    """One cycle into a Delta table by path."""
+    scenario = scenario_of(config)
+    check_target(config)
+    if scenario != "raw" or config.databricks_http_path or config.source_timezone != "UTC":
+        raise ConfigError("this version sends raw rows with UTC times to Delta tables by path only")
+    if not config.once:
+        raise ConfigError("this version runs single cycles only", "Add --once.")
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH or --sqlite.")
+    uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
+    log.info("%s rows go to %s", scenario, uri)
+    directory = config.state_dir or (Path("/state") if Path("/state").exists() else Path("state"))
+    with Database(source_uri(config.sqlite)) as database, StateFile(directory) as states:
+        name = detect_table(database, config.sqlite_table_name)
+        columns = columns_of(database, name)
+        source = SourceTable(database, name, columns, detect_time_column(columns, config.timestamp_col))
+        log.info("%d rows sent", run_cycle(config, source, states, DeltaTarget(uri, config.storage_options)))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the program; returns its exit status. The only place where errors end."""
-    logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         config = load_config(argv, environ)
-        scenario_of(config)
-        check_target(config)
-        raise UploaderError("the settings are valid, but uploading is not written yet")
+        return upload(config)
     except UploaderError as error:
         log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
         return error.status

@@ -600,11 +600,18 @@ def values_of(column: Any) -> list[Any]:
     return [value for chunk in column.chunks for value in chunk.to_pylist()]
 
 
+def fingerprint(file: Path) -> tuple[int, ...]:
+    """What changes when a producer writes: the file's identity, size and time, and its WAL's size."""
+    wal = file.with_name(file.name + "-wal")
+    seen = file.stat()
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, wal.stat().st_size if wal.exists() else 0
+
+
 class Database:
     """One read-only connection. Use as a context manager; queries return lists of tuples."""
 
-    def __init__(self, uri: str, busy_seconds: float = 5.0) -> None:
-        self.uri = uri
+    def __init__(self, file: Path, busy_seconds: float = 5.0) -> None:
+        self.file = file
         self.busy_seconds = busy_seconds
         self._stack = contextlib.ExitStack()
 
@@ -612,7 +619,9 @@ class Database:
         import adbc_driver_manager
         import adbc_driver_sqlite
 
-        database = self._stack.enter_context(adbc_driver_sqlite.connect(self.uri))
+        uri = source_uri(self.file)
+        self._unchanging = fingerprint(self.file) if "immutable=1" in uri else None
+        database = self._stack.enter_context(adbc_driver_sqlite.connect(uri))
         self._connection = self._stack.enter_context(adbc_driver_manager.AdbcConnection(database))
         self.rows(f"PRAGMA busy_timeout = {int(self.busy_seconds * 1000)}")
         return self
@@ -633,9 +642,12 @@ class Database:
             with adbc_driver_manager.AdbcStatement(self._connection) as statement:
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
-                return Table.from_arrow(statement.execute_query()[0])
+                table = Table.from_arrow(statement.execute_query()[0])
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
+        if self._unchanging not in (None, fingerprint(self.file)):
+            raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
+        return table
 
 
 def source_error(message: str) -> UploaderError:
@@ -1052,7 +1064,7 @@ def upload(config: Config) -> int:
     uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
     log.info("%s rows go to %s", scenario, uri)
     directory = config.state_dir or (Path("/state") if Path("/state").exists() else Path("state"))
-    with Database(source_uri(config.sqlite)) as database, StateFile(directory) as states:
+    with Database(config.sqlite) as database, StateFile(directory) as states:
         name = detect_table(database, config.sqlite_table_name)
         columns = columns_of(database, name)
         source = SourceTable(database, name, columns, detect_time_column(columns, config.timestamp_col))

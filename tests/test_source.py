@@ -21,7 +21,7 @@ def write(file, *statements):
 
 def test_a_name_with_quotes_is_found_and_described(file):
     write(file, 'CREATE TABLE "a ""b\'`ü" (Time TEXT, x DATE)').close()
-    with up.Database(up.source_uri(file)) as database:
+    with up.Database(file) as database:
         table = up.detect_table(database, None)
         assert table == "a \"b'`ü"
         assert up.detect_time_column(up.columns_of(database, table), None) == "Time"
@@ -29,21 +29,21 @@ def test_a_name_with_quotes_is_found_and_described(file):
 
 def test_several_tables_are_listed_with_the_setting(file):
     write(file, "CREATE TABLE a (x)", "CREATE TABLE b (x)").close()
-    with up.Database(up.source_uri(file)) as database, pytest.raises(up.ConfigError, match="a, b") as error:
+    with up.Database(file) as database, pytest.raises(up.ConfigError, match="a, b") as error:
         up.detect_table(database, None)
     assert "sqlite_table_name" in error.value.hint
 
 
 def test_a_live_wal_database_is_read_with_its_newest_rows(file):
     producer = write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
-    with up.Database(up.source_uri(file)) as database:
+    with up.Database(file) as database:
         assert database.rows("SELECT q.x FROM t q") == [(1,)]
     producer.close()
 
 
 def test_a_cleanly_closed_wal_database_is_read_without_side_files(file):
     write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)").close()
-    with up.Database(up.source_uri(file)) as database:
+    with up.Database(file) as database:
         assert database.rows("SELECT q.x FROM t q") == [(1,)]
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 
@@ -66,3 +66,12 @@ def test_parts_of_names_never_count_as_a_time_column():
     with pytest.raises(up.ConfigError, match="manufacture_date"):
         up.detect_time_column({"manufacture_date": "TEXT"}, None)
     assert up.detect_time_column({"x": "INT", "d": "DATETIME"}, None) == "d"
+
+
+def test_rows_read_while_a_closed_wal_database_comes_to_life_are_discarded(file):
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    with up.Database(file) as database:
+        producer = write(file, "INSERT INTO t VALUES (1)")
+        with pytest.raises(up.TransientError, match="began to write"):
+            database.rows("SELECT q.x FROM t q")
+        producer.close()

@@ -25,7 +25,7 @@ Written so far:
     Cycle            intent, commit, confirmation
     Command line     arguments and the one place where errors are caught
 
-Not written yet: the SQL warehouse, processing, timestamp cursors, the continuous mode; each is refused.
+Not written yet: the SQL warehouse, processing, timestamp cursors; each is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -1057,19 +1059,53 @@ def upload(config: Config) -> int:
     check_target(config)
     if scenario != "raw" or config.databricks_http_path or config.source_timezone != "UTC":
         raise ConfigError("this version sends raw rows with UTC times to Delta tables by path only")
-    if not config.once:
-        raise ConfigError("this version runs single cycles only", "Add --once.")
     if config.sqlite is None:
         raise ConfigError("sqlite is not set", "Set SQLITE_PATH or --sqlite.")
     uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
+    sqlite = config.sqlite
     log.info("%s rows go to %s", scenario, uri)
     directory = config.state_dir or (Path("/state") if Path("/state").exists() else Path("state"))
-    with Database(config.sqlite) as database, StateFile(directory) as states:
+    target = DeltaTarget(uri, config.storage_options)
+    with StateFile(directory) as states:
+        if config.once:
+            cycle(config, sqlite, states, target)
+        else:
+            run_for_ever(lambda: cycle(config, sqlite, states, target), config.interval, stop_event())
+    return 0
+
+
+def cycle(config: Config, sqlite: Path, states: StateFile, target: DeltaTarget) -> None:
+    """Open the file anew, since it may have been replaced, and deliver what is new."""
+    with Database(sqlite) as database:
         name = detect_table(database, config.sqlite_table_name)
         columns = columns_of(database, name)
         source = SourceTable(database, name, columns, detect_time_column(columns, config.timestamp_col))
-        log.info("%d rows sent", run_cycle(config, source, states, DeltaTarget(uri, config.storage_options)))
-    return 0
+        log.info("%d rows sent", run_cycle(config, source, states, target))
+
+
+def run_for_ever(one_cycle: Callable[[], None], interval: float, stop: threading.Event) -> None:
+    """Cycle until `stop` is set, which also ends the waiting. A failed cycle is reported and tried again."""
+    while not stop.is_set():
+        try:
+            one_cycle()
+        except ConfigError:
+            raise
+        except UploaderError as error:
+            log.error("%s; trying again in %g s. %s", error, interval, error.hint)
+        stop.wait(interval)
+
+
+def stop_event() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def request_stop(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
+    return stop
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:

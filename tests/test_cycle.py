@@ -2,6 +2,9 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,27 @@ def test_a_value_of_another_type_stops_the_run_and_nothing_is_sent(box):
         db.execute("UPDATE sensor_readings SET status_code = 1.7 WHERE id = 9")
     assert box.run() == 1
     assert not Path(box.target).exists()
+
+
+def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box):
+    environ = {key: value for key, value in box.environ.items() if key != "ONCE"}
+    process = subprocess.Popen([sys.executable, up.__file__], env=environ, stderr=subprocess.PIPE, text=True)
+    while "rows sent" not in process.stderr.readline():
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=20) == 0
+    process.stderr.close()
+    assert box.arrived() == box.source_ids()
+
+
+def test_a_failed_cycle_is_followed_by_the_next_one():
+    stop, calls = threading.Event(), []
+
+    def one_cycle():
+        calls.append(1)
+        if len(calls) == 1:
+            raise up.TransientError("busy")
+        stop.set()
+
+    up.run_for_ever(one_cycle, 0, stop)
+    assert len(calls) == 2

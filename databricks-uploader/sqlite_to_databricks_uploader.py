@@ -31,30 +31,42 @@ Not written yet: the SQL warehouse, processing, timestamp cursors; each is refus
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
 import datetime as dt
 import difflib
 import fcntl
+import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
 import os
+import random
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 __version__ = "0.1.0"
 
 log = logging.getLogger("uploader")
+
+T = TypeVar("T")
+
+UTC = ZoneInfo("UTC")
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 # === Errors ===========================================================================================
@@ -97,6 +109,10 @@ class DoubtError(UploaderError):
 
 class TransientError(UploaderError):
     """Will pass by itself: busy, unreachable, overloaded. The rows wait where they are."""
+
+
+class TooManyBadRows(UploaderError):
+    """More rows than `max_bad_rows` can't be delivered; nothing of their commit was sent."""
 
 
 class LockedError(TransientError):
@@ -566,10 +582,298 @@ def example_config() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+# === Rows =============================================================================================
+#
+# SQLite types values, not columns; a target types columns. Here a column's raw values become values
+# of one type, exactly: what a type can't hold is not bent but reported, and its row goes to quarantine.
+# Types are named in Databricks' words: bigint, double, string, timestamp, decimal(10,2) and so on.
+
+Columns = dict[str, str]
+
+INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
+
+# How SQLite's declared types are understood where no target column decides. Words are looked for in
+# this order; the rest follows SQLite's affinity rules (sqlite.org/datatype3.html, section 3.1).
+DECLARED = (
+    ("BOOL", "boolean"),
+    ("DATETIME", "timestamp"),
+    ("TIMESTAMP", "timestamp"),
+    ("INT", "bigint"),
+    ("CHAR", "string"),
+    ("CLOB", "string"),
+    ("TEXT", "string"),
+    ("BLOB", "binary"),
+    ("REAL", "double"),
+    ("FLOA", "double"),
+    ("DOUB", "double"),
+    ("DATE", "date"),
+)
+
+
+def declared_type(declared: str) -> str | None:
+    """The type that a declaration asks for; None where it says nothing, as for a view's expressions."""
+    word = declared.upper()
+    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
+        precision, scale = int(sized[1]), int(sized[2] or 0)
+        return f"decimal({precision},{scale})" if scale <= precision <= 38 else "double"
+    return next((kind for part, kind in DECLARED if part in word), "double" if word.strip() else None)
+
+
+def sampled_type(classes: set[str]) -> str:
+    """The type that holds values of these classes, for a column that was declared without a type."""
+    known = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
+    if classes and classes <= {"integer", "real"}:
+        return "double" if "real" in classes else "bigint"
+    return known[classes.pop()] if len(classes) == 1 else "string"
+
+
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a column type; a `TargetError` for one that rows can't be made for."""
+    from arro3.core import DataType
+
+    if sized := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
+        return DataType.decimal128(int(sized[1]), int(sized[2]))
+    if kind.startswith(("varchar", "char")):
+        return DataType.string()
+    made: dict[str, Callable[[], Any]] = {
+        "bigint": DataType.int64,
+        "int": DataType.int32,
+        "smallint": DataType.int16,
+        "tinyint": DataType.int8,
+        "double": DataType.float64,
+        "float": DataType.float32,
+        "boolean": DataType.bool,
+        "string": DataType.string,
+        "binary": DataType.binary,
+        "date": DataType.date32,
+        "timestamp": lambda: DataType.timestamp("us", tz="UTC"),
+        "timestamp_ntz": lambda: DataType.timestamp("us"),
+    }
+    if kind not in made:
+        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
+    return made[kind]()
+
+
+def to_integer(value: Any, kind: str) -> int:
+    """Whole numbers within the type's range, from any class; '12' is one, 1.7 is none."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,20}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int):
+        raise ValueError("is no whole number")
+    if not -(1 << INTEGER_BITS[kind] - 1) <= value < 1 << INTEGER_BITS[kind] - 1:
+        raise ValueError(f"is outside the range of {kind}")
+    return value
+
+
+def to_double(value: Any, kind: str) -> float:
+    """Numbers that a double holds exactly, and numeric text; NaN and infinities stay. A FLOAT rounds, as its owner chose."""
+    if isinstance(value, int) and int(float(value)) != value:
+        raise ValueError("has more digits than a double holds")
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
+        raise ValueError("is no number")
+    if isinstance(value, bytes):
+        raise ValueError("is a blob")
+    number = float(value)
+    if kind == "float" and math.isfinite(number) and abs(number) > 3.4028235677973366e38:
+        raise ValueError("is outside the range of float")
+    return number
+
+
+def to_decimal(value: Any, kind: str) -> str:
+    """Numbers that fit precision and scale without rounding, as decimal digits."""
+    import decimal
+
+    precision, scale = (int(part) for part in re.findall(r"\d+", kind))
+    try:
+        exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
+        fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
+    except (decimal.InvalidOperation, TypeError, ValueError):
+        raise ValueError("is no number that fits") from None
+    if fitted != exact or len(fitted.as_tuple().digits) > precision:
+        raise ValueError(f"does not fit {kind} without rounding")
+    return f"{fitted:f}"
+
+
+def to_boolean(value: Any, _kind: str) -> bool:
+    """0 and 1, as numbers or as text, and the words true and false."""
+    known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise ValueError("is neither 0 nor 1, true nor false") from None
+
+
+def to_string(value: Any, kind: str) -> str:
+    """Text as it is, numbers by their digits. A blob is no text."""
+    if isinstance(value, bytes):
+        raise ValueError("is a blob")
+    shown = value if isinstance(value, str) else repr(value)
+    if (sized := re.fullmatch(r"(?:var)?char\((\d+)\)", kind)) and len(shown) > int(sized[1]):
+        raise ValueError(f"is longer than {kind}")
+    return shown
+
+
+def to_binary(value: Any, _kind: str) -> bytes:
+    """Blobs as they are, text as UTF-8."""
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, bytes):
+        raise ValueError("is a number, not a blob")
+    return value
+
+
+def to_date(value: Any, _kind: str) -> int:
+    """ISO dates as days since 1970; a time of day other than midnight would be lost, so it is refused."""
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError("is no ISO date") from None
+    if moment.time() != dt.time():
+        raise ValueError("is a time, not a date")
+    return (moment.date() - dt.date(1970, 1, 1)).days
+
+
+# Numbers in a time column count from 1970; their size tells the unit (years 1973 to 5138 in each).
+EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+
+
+def to_timestamp(value: Any, zone: ZoneInfo) -> int:
+    """ISO text, and epoch numbers in seconds, milliseconds, microseconds or nanoseconds, as microseconds since 1970.
+
+    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant.
+    """
+    try:
+        if isinstance(value, (int, float)):
+            return epoch_microseconds(value)
+        moment = dt.datetime.fromisoformat(value.strip())
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        return (moment - EPOCH) // dt.timedelta(microseconds=1)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise ValueError("is no time") from None
+
+
+def epoch_microseconds(value: float) -> int:
+    """Microseconds since 1970 of an epoch number in any of the usual units; digits beyond them are cut."""
+    factor = next((factor for limit, factor in EPOCH_UNITS if abs(value) < limit), None)
+    if factor is None and abs(value) >= 2**63:
+        raise ValueError("is no time")
+    return int(value) // 1000 if factor is None else round(value * factor)
+
+
+CONVERTERS: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(INTEGER_BITS, to_integer),
+    "double": to_double,
+    "float": to_double,
+    "decimal": to_decimal,
+    "boolean": to_boolean,
+    "string": to_string,
+    "varchar": to_string,
+    "char": to_string,
+    "binary": to_binary,
+    "date": to_date,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RawColumn:
+    """A page's values of one column, as SQLite holds them.
+
+    `kind` is integer, real, text or blob where all values are of that class (or NULL), and `data` an
+    Arrow array; it is mixed otherwise, and `data` a list of int, float, str, bytes and None. Text that is
+    not valid in the database's encoding is held as `InvalidText`.
+    """
+
+    kind: str
+    data: Any
+
+    def values(self) -> list[Any]:
+        """The values as Python objects."""
+        return self.data if isinstance(self.data, list) else list(self.data.to_pylist())
+
+    @property
+    def nulls(self) -> int:
+        """How many values are NULL."""
+        return self.data.count(None) if isinstance(self.data, list) else self.data.null_count
+
+    def only(self, indexes: Sequence[int]) -> RawColumn:
+        """Some of the values."""
+        if isinstance(self.data, list):
+            return RawColumn(self.kind, [self.data[index] for index in indexes])
+        return RawColumn(self.kind, self.data.take(array_of(list(indexes), "bigint")))
+
+
+class InvalidText(bytes):
+    """Text that its database's encoding does not allow; the bytes as they are."""
+
+
+# Conversions that Arrow does exactly, or marks as NULL where it can't.
+ARROW_DOES = {
+    **{("integer", kind): kind for kind in INTEGER_BITS},
+    ("real", "double"): "double",
+    ("text", "string"): "string",
+    ("text", "timestamp"): "timestamp",
+    ("blob", "binary"): "binary",
+}
+
+# What an Arrow array of a type is made from, where it can't be made from Python's values of that type.
+STORAGE = {"timestamp": "bigint", "timestamp_ntz": "bigint", "date": "int", "decimal": "string"}
+
+
+def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
+    """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
+    if (column.kind, kind) not in ARROW_DOES:
+        return convert_each(column.values(), kind, zone)
+    array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
+    return (array, {}) if array.null_count == column.nulls else convert_each(column.values(), kind, zone)
+
+
+def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
+    """ISO text as UTC timestamps by Arrow's parser; text without a zone is in `zone`. NULL where it can't tell."""
+    from arro3.core import DataType
+
+    return data.cast(DataType.timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))
+
+
+def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
+    """The careful way: value by value, with the reason for each that fails."""
+    from arro3.core import Array
+
+    base = kind.partition("(")[0]
+    done: list[Any] = times_by_arrow(values, zone) if base.startswith("timestamp") else [None] * len(values)
+    bad: dict[int, str] = {}
+    for index, value in enumerate(values):
+        if value is not None and done[index] is None:
+            try:
+                done[index] = convert_value(value, base, kind, zone)
+            except ValueError as error:
+                bad[index] = str(error)
+    return Array(done, arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind)), bad
+
+
+def times_by_arrow(values: Sequence[Any], zone: ZoneInfo) -> list[int | None]:
+    """Microseconds since 1970 of the texts that Arrow's parser takes, so that both ways agree on them."""
+    from arro3.core import Array
+
+    texts = [value if type(value) is str else None for value in values]
+    return list(cast_text_times(Array(texts, arrow_type("string")), zone).cast(arrow_type("bigint")).to_pylist())
+
+
+def convert_value(value: Any, base: str, kind: str, zone: ZoneInfo) -> Any:
+    """One value that is not NULL as what an array of type `kind` is made from; a `ValueError` says why not."""
+    if isinstance(value, InvalidText):
+        raise ValueError("is not valid text in the database's encoding")
+    if base.startswith("timestamp"):
+        return to_timestamp(value, zone)
+    return CONVERTERS[base](value, kind)
+
+
 # === Source ===========================================================================================
 #
 # The producer's file, read through ADBC alone: a second copy of SQLite in this process would drop the
-# first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction.
+# first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction,
+# finished before anything is sent, so the producer's WAL can always be checkpointed.
 
 
 def quoted(name: str) -> str:
@@ -577,63 +881,118 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def source_uri(file: Path) -> str:
-    """The URI that opens `file` without writing beside it, or a `SourceError` that says why not.
+def text_literal(value: str) -> str:
+    """An SQLite string literal."""
+    return "'" + value.replace("'", "''") + "'"
 
-    A WAL database whose side files are missing is opened immutable, since SQLite would create them
-    under our user; that is right only while no WAL holds rows.
-    """
-    if not file.is_file():
-        raise SourceError(f"{file} does not exist or is no file", "Check sqlite; mount the file's directory.")
-    with file.open("rb") as opened:
-        header = opened.read(20)
+
+def side_files(file: Path) -> tuple[Path, Path, Path]:
+    """The WAL, shared-memory and rollback-journal files of a database."""
+    wal, shm, journal = (file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))
+    return wal, shm, journal
+
+
+def is_wal(file: Path) -> bool:
+    """Whether the header says WAL (sqlite.org/fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
+    try:
+        with file.open("rb") as opened:
+            header = opened.read(20)
+    except FileNotFoundError:
+        raise SourceError(f"{file} does not exist", "Check sqlite; mount the directory that holds it.") from None
+    except OSError as error:
+        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
     if header and not header.startswith(b"SQLite format 3\0"):
         raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
-    wal, shm = (file.with_name(file.name + end) for end in ("-wal", "-shm"))
-    is_wal = header[18:19] == b"\x02"
-    if is_wal and not shm.exists() and wal.exists() and wal.stat().st_size:
-        raise SourceError(f"{wal} holds rows, but {shm.name} is missing", "Let the producer open its database.")
-    immutable = "&immutable=1" if is_wal and not (wal.exists() and shm.exists()) else ""
-    return f"file:{quote(str(file.absolute()))}?mode=ro{immutable}"
+    return header[18:19] == b"\x02"
 
 
-def values_of(column: Any) -> list[Any]:
-    """The Python values of an Arrow column."""
-    return [value for chunk in column.chunks for value in chunk.to_pylist()]
+def mounted_alone(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether the file itself is a mount point, so that its WAL, a file beside it, is out of sight."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    points = {line.split()[4].replace("\\040", " ") for line in lines if len(line.split()) > 4}
+    return str(file.resolve()) in points
 
 
 def fingerprint(file: Path) -> tuple[int, ...]:
-    """What changes when a producer writes: the file's identity, size and time, and its WAL's size."""
-    wal = file.with_name(file.name + "-wal")
-    seen = file.stat()
-    return seen.st_ino, seen.st_size, seen.st_mtime_ns, wal.stat().st_size if wal.exists() else 0
+    """What changes when a producer writes: the file's identity, size and time, and its WAL's size and time."""
+    seen = [file.stat()] + [wal.stat() for wal in side_files(file)[:1] if wal.exists()]
+    return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def uri_of(file: Path, options: str) -> str:
+    """A SQLite URI; the path is percent-encoded, since `?` or `%` in it would open another file."""
+    return f"file:{quote(str(file.absolute()))}?{options}"
+
+
+def private_copy(file: Path, directory: Path) -> Path:
+    """A copy of a database and its WAL, taken while neither changed; rows in the WAL are in it."""
+    before = fingerprint(file)
+    copy = directory / "copy.db"
+    for source, goal in ((file, copy), (side_files(file)[0], side_files(copy)[0])):
+        shutil.copyfile(source, goal)
+    if fingerprint(file) != before:
+        raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
+    return copy
+
+
+def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
+    """The URI that opens `file` without writing beside it, and whether it must stay unchanged meanwhile.
+
+    A WAL database whose side files are missing would get them from SQLite under our user, and the
+    producer could not write them. It is opened immutable where no WAL holds rows, else copied.
+    """
+    wal, shm, _ = side_files(file)
+    wal_mode = is_wal(file)
+    if wal_mode and mounted_alone(file):
+        raise SourceError(
+            f"{file} is mounted alone: its WAL is out of sight and its rows would be stale",
+            "Mount the directory that holds the database.",
+        )
+    if not wal_mode or (wal.exists() and shm.exists()):
+        return uri_of(file, "mode=ro"), False
+    if wal.exists() and wal.stat().st_size:
+        return uri_of(private_copy(file, private()), "mode=rw"), False
+    return uri_of(file, "mode=ro&immutable=1"), True
 
 
 class Database:
-    """One read-only connection. Use as a context manager; queries return lists of tuples."""
+    """One connection for one cycle. A file that was replaced is seen by the next one."""
 
-    def __init__(self, file: Path, busy_seconds: float = 5.0) -> None:
+    def __init__(self, file: Path, scratch: Path, busy_seconds: float = 5.0) -> None:
         self.file = file
+        self.scratch = scratch
         self.busy_seconds = busy_seconds
         self._stack = contextlib.ExitStack()
+        self._turn = threading.Lock()
+        self._unchanging: tuple[int, ...] | None = None
 
     def __enter__(self) -> Database:
         import adbc_driver_manager
         import adbc_driver_sqlite
 
-        uri = source_uri(self.file)
-        self._unchanging = fingerprint(self.file) if "immutable=1" in uri else None
-        database = self._stack.enter_context(adbc_driver_sqlite.connect(uri))
-        self._connection = self._stack.enter_context(adbc_driver_manager.AdbcConnection(database))
-        self.rows(f"PRAGMA busy_timeout = {int(self.busy_seconds * 1000)}")
+        uri, unchanging = opening(self.file, self._private_directory)
+        self._unchanging = fingerprint(self.file) if unchanging else None
+        try:
+            database = self._stack.enter_context(adbc_driver_sqlite.connect(uri))
+            self._connection = self._stack.enter_context(adbc_driver_manager.AdbcConnection(database))
+        except adbc_driver_manager.Error as error:
+            raise source_error(str(error)) from None
+        for pragma in (f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"):
+            self.rows(f"PRAGMA {pragma}")
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._stack.close()
 
+    def _private_directory(self) -> Path:
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
-        return list(zip(*(values_of(column) for column in self.table(sql).columns), strict=True))
+        return list(zip(*(column.to_pylist() for column in self.table(sql).columns), strict=True))
 
     def table(self, sql: str, batch_rows: int = 1024) -> Any:
         """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""
@@ -641,22 +1000,34 @@ class Database:
         from arro3.core import Table
 
         try:
-            with adbc_driver_manager.AdbcStatement(self._connection) as statement:
+            with self._turn, adbc_driver_manager.AdbcStatement(self._connection) as statement:
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
                 table = Table.from_arrow(statement.execute_query()[0])
-        except adbc_driver_manager.Error as error:
+        except (adbc_driver_manager.Error, OSError, ValueError) as error:
             raise source_error(str(error)) from None
         if self._unchanging not in (None, fingerprint(self.file)):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
         return table
 
 
+class CorruptError(SourceError):
+    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known."""
+
+    good: int | None = None
+
+
 def source_error(message: str) -> UploaderError:
     """SQLite's message as one of ours; the driver gives no error code."""
+    message = message.split("\nquery:")[0].split("] ", 1)[-1]
     if "locked" in message or "busy" in message:
         return TransientError("the database is locked by another process", "The next cycle tries again.")
-    return SourceError(message.split("\n")[0], "Check the file with `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    if "readonly" in message:
+        hint = "A crashed producer left a journal; let it open its database once, which mends it."
+        return TransientError(f"the database waits for its producer: {message}", hint)
+    if "malformed" in message or "disk I/O" in message:
+        return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
 
 
 TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
@@ -665,17 +1036,20 @@ TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
     found = database.rows(
-        "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+        "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
+        " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
     )
     names = [name for name, _ in found]
     if wanted is not None:
-        matches = [name for name in names if name.lower() == wanted.lower()]
+        matches = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
         if not matches:
             raise ConfigError(f"the database has no table {wanted!r}", nearest(wanted, names))
         return str(matches[0])
-    candidates = [name for name, kind in found if kind == "table"] or names
-    if len(candidates) != 1:
-        raise ConfigError(f"tables found: {', '.join(candidates) or 'none'}", "Set sqlite_table_name.")
+    candidates = [name for name, kind in found if kind != "view"] or names
+    if not candidates:
+        raise SourceError("the database has no table yet", "Start the producer, or check sqlite.")
+    if len(candidates) > 1:
+        raise ConfigError(f"several tables: {', '.join(candidates)}", "Set sqlite_table_name.")
     return str(candidates[0])
 
 
@@ -695,10 +1069,204 @@ def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
     return declared[0]
 
 
-def columns_of(database: Database, table: str) -> dict[str, str]:
-    """Column names and declared types, generated columns included."""
-    literal = table.replace("'", "''")
-    return dict(database.rows(f"SELECT name, type FROM pragma_table_xinfo('{literal}') WHERE hidden <> 1"))
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What SQLite says of a table or view. `columns` maps names to declared types.
+
+    `rowid` is a name under which the rowid can be read, None for views and WITHOUT ROWID tables.
+    `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone.
+    """
+
+    name: str
+    columns: dict[str, str]
+    time: str
+    rowid: str | None
+    key: str | None
+    autoincrement: bool
+    encoding: str
+
+
+def describe(database: Database, name: str, time_column: str | None) -> Table:
+    """Look a table up. Generated columns count, hidden ones of virtual tables don't."""
+    literal = text_literal(name)
+    infos = database.rows(f"SELECT name, type, pk FROM pragma_table_xinfo({literal}) WHERE hidden <> 1")
+    columns = {str(column): str(declared) for column, declared, _ in infos}
+    [(kind, without)] = database.rows(f"SELECT type, wr FROM pragma_table_list WHERE name = {literal} LIMIT 1")
+    keys = [str(column) for column, declared, pk in infos if pk and declared.upper() == "INTEGER"]
+    key = keys[0] if len([pk for *_, pk in infos if pk]) == 1 and keys and not without else None
+    free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
+    return Table(
+        name=name,
+        columns=columns,
+        time=detect_time_column(columns, time_column),
+        rowid=(free[0] if free else key) if kind == "table" and not without else None,
+        key=key if kind == "table" else None,
+        autoincrement=key is not None and kind == "table" and has_sequence(database, name),
+        encoding=str(database.rows("PRAGMA encoding")[0][0]),
+    )
+
+
+def has_sequence(database: Database, name: str) -> bool:
+    """Whether the table is declared AUTOINCREMENT, so that its rowids are never used again."""
+    [(sql,)] = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {text_literal(name)}")
+    return re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) is not None
+
+
+# Affinities whose values can be read as they are: what else may stand in such a column shows in the
+# type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
+# The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
+PLAIN = (
+    ("INT", "integer", "0"),
+    ("CHAR", "text", "''"),
+    ("CLOB", "text", "''"),
+    ("TEXT", "text", "''"),
+    ("BLOB", "mixed", ""),
+    ("REAL", "real", "0.5"),
+    ("FLOA", "real", "0.5"),
+    ("DOUB", "real", "0.5"),
+)
+PLAIN_TYPES = {"integer": "bigint", "text": "string", "real": "double"}
+
+
+def plain_kind(declared: str) -> tuple[str, str]:
+    """The class of value that a column's affinity keeps, with its seed; `mixed` where it keeps any."""
+    matches = (entry[1:] for entry in PLAIN if entry[0] in declared.upper())
+    return next(matches, ("mixed", ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class RawPage:
+    """Some rows as SQLite holds them, with the rowid or, without one, the digest of each as its key."""
+
+    keys: list[Any]
+    columns: dict[str, RawColumn]
+    nbytes: int
+
+    def only(self, indexes: Sequence[int], keys: list[Any]) -> RawPage:
+        """Some of the rows, under other keys."""
+        columns = {name: column.only(indexes) for name, column in self.columns.items()}
+        return RawPage(keys, columns, self.nbytes)
+
+
+class Reader:
+    """Reads pages of a table, each in one statement; nothing stays open in between."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        self.database = database
+        self.table = table
+
+    def bytes_per_row(self) -> float:
+        """A guess by the size of the file; 1,000 for a view or a table without rowids."""
+        if not self.table.rowid:
+            return 1000.0
+        rowid, name = f"q.{quoted(self.table.rowid)}", quoted(self.table.name)
+        found = self.database.rows(f"SELECT min({rowid}) FROM {name} q UNION ALL SELECT max({rowid}) FROM {name} q")
+        first, last = (bound[0] or 0 for bound in found)
+        return self.database.file.stat().st_size / max(1, last - first + 1)
+
+    def classes_of(self, column: str) -> set[str]:
+        """The classes of value that a column's first thousand rows hold."""
+        sample = f"SELECT q.{quoted(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
+        found = self.database.rows(f"SELECT DISTINCT typeof(s.value) FROM ({sample}) s")
+        return {str(kind) for (kind,) in found} - {"null"}
+
+    def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
+        """Rows of `q` (the table's alias) with the value of each column, and of the expression `key`.
+
+        A column whose values are not all of its affinity's class is read again, value by value.
+        """
+        mixed = {name for name, declared in self.table.columns.items() if plain_kind(declared)[0] == "mixed"}
+        while True:
+            arrays = self._read(where, order, limit, key, mixed)
+            surprising = self._surprising(arrays, mixed)
+            if not surprising:
+                return self._page(arrays, mixed)
+            mixed = mixed | surprising
+
+    def _read(self, where: str, order: str, limit: int, key: str, mixed: set[str]) -> list[Any]:
+        """The rows as Arrow arrays: the key, the guard for blobs among text, then one or four columns a column."""
+        texts = [c for c, d in self.table.columns.items() if plain_kind(d)[0] == "text" and c not in mixed]
+        guard = " OR ".join(f"q.{quoted(column)} >= x''" for column in texts) or "0"
+        seeds, chosen = ["0" if self.table.rowid else "''", "0"], [key, f"({guard})"]
+        for name, declared in self.table.columns.items():
+            column = f"q.{quoted(name)}"
+            if name in mixed:
+                seeds += ["''", "0", "0.5", "x''"]
+                chosen += [
+                    f"typeof({column})",
+                    f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
+                    f"CASE typeof({column}) WHEN 'real' THEN {column} END",
+                    f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
+                ]
+            else:
+                seeds.append(plain_kind(declared)[1])
+                chosen.append(column)
+        inner = f"SELECT {', '.join(chosen)} FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
+        sql = f"SELECT {', '.join(seeds)} UNION ALL SELECT * FROM ({inner})"
+        return [column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns]
+
+    def _surprising(self, arrays: Sequence[Any], mixed: set[str]) -> set[str]:
+        """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
+        kinds = {n: plain_kind(d)[0] for n, d in self.table.columns.items() if n not in mixed}
+        places = self._places(mixed)
+        found = {n for n, kind in kinds.items() if arrays[places[n]].type != arrow_type(PLAIN_TYPES[kind])}
+        texts = {name for name, kind in kinds.items() if kind == "text"}
+        if any(arrays[1].to_pylist()):
+            return found | texts
+        return found | {name for name in texts - found if not is_utf8(arrays[places[name]])}
+
+    def _places(self, mixed: set[str]) -> dict[str, int]:
+        """The first Arrow column of each column."""
+        places, place = {}, 2
+        for name in self.table.columns:
+            places[name] = place
+            place += 4 if name in mixed else 1
+        return places
+
+    def _page(self, arrays: Sequence[Any], mixed: set[str]) -> RawPage:
+        columns = {}
+        for name, place in self._places(mixed).items():
+            if name in mixed:
+                columns[name] = raw_column(*arrays[place : place + 4], encoding=self.table.encoding)
+            else:
+                columns[name] = RawColumn(plain_kind(self.table.columns[name])[0], arrays[place])
+        return RawPage(arrays[0].to_pylist(), columns, sum(array.nbytes for array in arrays))
+
+
+def is_utf8(column: Any) -> bool:
+    """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
+    from arro3.core import DataType
+
+    return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
+
+
+def raw_column(kinds: Any, integers: Any, reals: Any, blobs: Any, encoding: str) -> RawColumn:
+    """One column out of its four parts: `typeof`, and the values of each class where they are of it."""
+    classes = set(kinds.to_pylist()) - {"null"}
+    if classes <= {"integer"}:
+        return RawColumn("integer", integers)
+    if classes == {"real"}:
+        return RawColumn("real", reals)
+    if classes == {"blob"}:
+        return RawColumn("blob", blobs)
+    values: list[Any] = []
+    for kind, integer, real, blob in zip(*(part.to_pylist() for part in (kinds, integers, reals, blobs)), strict=True):
+        values.append(
+            decoded(blob, encoding)
+            if kind == "text"
+            else next((v for v in (integer, real, blob) if v is not None), None)
+        )
+    if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
+        return RawColumn("text", array_of(values, "string"))
+    return RawColumn("mixed", values)
+
+
+def decoded(content: bytes, encoding: str) -> str | InvalidText:
+    """Text in the database's encoding, or its bytes where they are no such text."""
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return InvalidText(content)
 
 
 # === State ============================================================================================
@@ -711,17 +1279,22 @@ STATE_FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides."""
+    """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
+
+    `sequence` counts batches for good, `committed` is the last one that had rows to commit, and `intent` the
+    one that is not confirmed yet. `epoch` counts how often rowids began anew.
+    """
 
     last_upload: str | None = None
     source_id: str = ""
-    epoch: int = 0
     table: str | None = None
-    position: dict[str, Any] = dataclasses.field(default_factory=dict)
-    anchors: list[list[Any]] = dataclasses.field(default_factory=list)
-    sequence: int = 0
-    intent: dict[str, Any] | None = None
     target: str | None = None
+    epoch: int = 0
+    sequence: int = 0
+    committed: int = 0
+    position: dict[str, Any] = dataclasses.field(default_factory=dict)
+    anchors: list[Anchor] = dataclasses.field(default_factory=list)
+    intent: dict[str, Any] | None = None
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -770,14 +1343,10 @@ class StateFile:
 
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
-        document = {"format": STATE_FORMAT, **dataclasses.asdict(state)}
+        document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
-        temporary = self.file.with_suffix(".tmp")
         try:
-            temporary.unlink(missing_ok=True)
-            write_durably(temporary, content)
-            os.replace(temporary, self.file)
-            sync_directory(self.directory)
+            replace_durably(self.file, content)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -786,7 +1355,7 @@ class StateFile:
             raise self._damaged("its checksum does not fit")
         if document["format"] != STATE_FORMAT:
             raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
-        return State(**{field.name: document[field.name] for field in dataclasses.fields(State)})
+        return State(**state_fields(document))
 
     def _damaged(self, why: str) -> StateError:
         hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
@@ -794,6 +1363,22 @@ class StateFile:
 
     def _unwritable(self, error: OSError) -> StateError:
         return StateError(f"{self.directory} can't be written: {error.strerror}", "Set state_dir, or mend its rights.")
+
+
+def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a state out of JSON."""
+    names = {field.name for field in dataclasses.fields(State)}
+    fields = {name: value for name, value in saved.items() if name in names}
+    return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
+
+
+def replace_durably(file: Path, content: bytes) -> None:
+    """Replace a file so that after a crash at any moment either its old or its new content is there."""
+    temporary = file.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    write_durably(temporary, content)
+    os.replace(temporary, file)
+    sync_directory(file.parent)
 
 
 def write_durably(file: Path, content: bytes) -> None:
@@ -824,200 +1409,1147 @@ def utc_text(value: Any, file: Path) -> str:
     return moment.astimezone(dt.UTC).isoformat()
 
 
-# Declared types by SQLite's affinity rules (sqlite.org/datatype3.html, 3.1), with a seed value that
-# fixes the type of ADBC's column and the name that typeof() gives its values.
-AFFINITIES = (
-    ("INT", "0", "integer"),
-    ("CHAR", "''", "text"),
-    ("CLOB", "''", "text"),
-    ("TEXT", "''", "text"),
-    ("BLOB", "x''", "blob"),
-    ("REAL", "0.5", "real"),
-    ("FLOA", "0.5", "real"),
-    ("DOUB", "0.5", "real"),
-)
+class Quarantine:
+    """Rows that can't be delivered, one JSON line each, a file for each commit.
+
+    A file is named by the commit's sequence number and written before the commit, so that a batch that is
+    sent again replaces its file instead of adding to it.
+    """
+
+    # An edge disk is small; more than this wants a person, and the rows wait in the source meanwhile.
+    MOST_BYTES = 100 << 20
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put(self, sequence: int, table: str, rows: Sequence[BadRow]) -> None:
+        """Write the bad rows of commit `sequence`, replacing those of an earlier try."""
+        file = self.directory / f"{sequence:012d}.jsonl"
+        if not rows:
+            file.unlink(missing_ok=True)
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines = [
+            json.dumps({"table": table, "key": r.key, "reason": r.reason, "row": plain_values(r.row)}) for r in rows
+        ]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        if sum(f.stat().st_size for f in self.files()) + len(content) > self.MOST_BYTES:
+            raise StateError(
+                f"{self.directory} is full", "Mend the cause, --replay-quarantine, or move its files away."
+            )
+        replace_durably(file, content)
+
+    def files(self) -> list[Path]:
+        """The files with quarantined rows, oldest first."""
+        return sorted(self.directory.glob("*.jsonl"))
+
+    def count(self) -> int:
+        """How many rows are in quarantine."""
+        return sum(file.read_bytes().count(b"\n") for file in self.files())
 
 
-def affinity(column: str, declared: str) -> tuple[str, str]:
-    """Seed and typeof() name of a declared type."""
-    for part, seed, kind in AFFINITIES:
-        if part in declared.upper():
-            return seed, kind
-    raise SourceError(f"column {column!r} is declared {declared or 'without a type'}: not supported yet")
+def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """SQLite values as JSON has them; what it has not is an object that names its kind."""
+    import base64
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, InvalidText):
+            return {"invalid_text": base64.b64encode(value).decode()}
+        if isinstance(value, bytes):
+            return {"blob": base64.b64encode(value).decode()}
+        return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {name: plain(value) for name, value in row.items()}
+
+
+# === Cursor ===========================================================================================
+#
+# Which rows are new. In a table where SQLite assigns the rowid, rowid order is commit order: the highest
+# delivered rowid is the position, and anchors, digests of delivered rows, tell whether the file is still
+# the one that it was. Without a rowid the position is a time, with the digests of the rows around it.
+
+# Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
+CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
+
+# A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
+PAGE_BYTES, PAGE_ROWS = 12 << 20, 50_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Page:
-    """Some new rows as an Arrow table, and what the state must say before they are sent."""
+class Anchor:
+    """A delivered row: where it was, a digest of all its values, and its time as an SQLite literal."""
+
+    rowid: int
+    digest: str
+    time: str
+
+    def line(self) -> str:
+        """The anchor as the state file has it."""
+        return f"{self.rowid} {self.digest} {self.time}"
+
+    @staticmethod
+    def of(line: str) -> Anchor:
+        """The anchor out of a line of the state file."""
+        rowid, digest, time = line.split(" ", 2)
+        return Anchor(int(rowid), digest, time)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows that are sent in one commit: position and anchors after it, and a way to read them, page by page."""
+
+    position: dict[str, Any]
+    anchors: list[Anchor]
+    pages: Callable[[], Iterator[RawPage]]
+
+
+class Cursor(Protocol):
+    """Finds new rows after the position in a state. `kind` is rowid or timestamp."""
+
+    kind: str
+
+    def start(self, since: int | None) -> dict[str, Any]:
+        """The position of a first run; rows there are now with a time up to `since` (microseconds) don't count as new."""
+
+    def located(self, state: State) -> State:
+        """The state with its position in the file as it is now; a `SourceError` where that can't be told."""
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """The next rows after `position`; None where there are none."""
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The batch that led from one position to the other, as far as its rows are still there."""
+
+
+def digest_of(content: bytes) -> str:
+    """A short digest of a row; 64 bits, since rows are compared with few others."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def row_content(columns: Iterable[str]) -> str:
+    """An SQL expression for all values of a row `q`, with their types, as a blob. In groups: SQLite limits nesting."""
+    quotes = [f"quote(q.{quoted(column)})" for column in columns]
+    groups = [f"concat({', '.join(quotes[i : i + 50])})" for i in range(0, len(quotes), 50)]
+    return f"CAST({' || '.join(groups)} AS BLOB)"
+
+
+class RowidCursor:
+    """New rows are those with a higher rowid than any delivered before."""
+
+    kind = "rowid"
+
+    def __init__(self, reader: Reader, up_to: int | None = None) -> None:
+        self.reader = reader
+        self.up_to = up_to
+        self.database = reader.database
+        self.table = reader.table
+        self.rowid = f"q.{quoted(reader.table.rowid or '')}"
+
+    def start(self, since: int | None) -> dict[str, Any]:
+        """Before all rows. `until` bounds what `since` holds for: rows that come later are new, however late."""
+        return {"rowid": None, **({} if since is None else {"since": since, "until": self._bounds(None)[1]})}
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The rows of the range between two positions."""
+        first, _ = self._bounds(position["rowid"])
+        last = after["rowid"]
+        return None if first is None or first > last else Batch(dict(after), [], lambda: self.pages(first, last))
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """A range of rowids that holds at least one row and at most `most_rows`. Takes two look-ups, whatever the table's size."""
+        low = position["rowid"]
+        first, last = self._bounds(low)
+        if self.up_to is not None:
+            last = min(last, self.up_to)
+        if first is None or first > last:
+            return None
+        high = min(last, first - 1 + most_rows)
+        return Batch({**position, "rowid": high}, self.anchors(first, high), lambda: self.pages(first, high))
+
+    def pages(self, first: int, last: int) -> Iterator[RawPage]:
+        """The rows of a range of rowids, in order, each page in a transaction of its own."""
+        rows = fitting_rows(self.reader.bytes_per_row())
+        while first <= last:
+            try:
+                page = self.reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
+            except CorruptError as error:
+                if rows > 1:
+                    rows = rows // 4 or 1
+                    continue
+                error.good = first - 1
+                raise
+            if not page.keys:
+                return
+            yield page
+            first = page.keys[-1] + 1
+            rows = fitting_rows(page.nbytes / len(page.keys))
+
+    def anchors(self, first: int, last: int) -> list[Anchor]:
+        """The newest rows of a range, newest first, and its first one."""
+        newest = self._anchors(f"BETWEEN {first} AND {last} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS}")
+        return newest + [a for a in self._anchors(f"= {first}") if a not in newest]
+
+    def located(self, state: State) -> State:
+        """Follow a file that was vacuumed, recreated, truncated or restored; the usual case takes one look-up."""
+        if not state.anchors or self._anchors(f"= {state.anchors[0].rowid}")[:1] == state.anchors[:1]:
+            return state
+        rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
+        present = {anchor.rowid: anchor for anchor in self._anchors(f"IN ({rowids})")}
+        moved = None if self.table.key else self._found_by_content(state.anchors)
+        if moved is not None:
+            state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
+            return dataclasses.replace(state, anchors=self.anchors(0, moved))
+        return self._judged(state, present)
+
+    def _judged(self, state: State, present: Mapping[int, Anchor]) -> State:
+        """The position by what became of the anchors, where the newest one is not as it was."""
+        same = [a.rowid for a in state.anchors if a.rowid in present and is_same_row(a, present[a.rowid])]
+        replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
+        position, highest = state.position["rowid"], self._highest()
+        if not replaced and (highest >= position or position in same):
+            return state
+        if not same and (replaced or highest == 0):
+            return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
+        known = max(same, default=0)
+        upper = min(replaced, default=highest + 1)
+        if same and (not replaced or not self._anchors(f"BETWEEN {known + 1} AND {upper - 1} LIMIT 1")):
+            return moved_to(state, known if replaced else highest, "its newest rows were taken away")
+        raise SourceError(
+            f"{self.table.name} was restored from an older copy, and new rows came in since: "
+            f"which of the rows {known + 1} to {upper - 1} were delivered can't be told",
+            "Find out where they end, then use --since TIMESTAMP; the state is untouched.",
+        )
+
+    def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
+        """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
+        newest, run = anchors[0], [anchor.digest for anchor in anchors[:CLOSE_ANCHORS]]
+        time = f"q.{quoted(self.table.time)} IS {newest.time}"
+        equal = [a.rowid for a in self._anchors(f"<= {newest.rowid} AND {time}") if a.digest == newest.digest]
+        fitting = [rowid for rowid in equal if follows(self._digests_down_from(rowid), run)]
+        if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
+            raise SourceError(
+                f"{self.table.name} was vacuumed, and its newest rows are all equal: which were delivered can't be told",
+                "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.",
+            )
+        return max(fitting, default=None)
+
+    def _digests_down_from(self, rowid: int) -> list[str]:
+        rows = self._anchors(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
+        return [anchor.digest for anchor in rows]
+
+    def _bounds(self, low: int | None) -> tuple[int | None, int]:
+        """The lowest rowid over `low`, None for none, and the highest of all."""
+        name = quoted(self.table.name)
+        after = "" if low is None else f"WHERE {self.rowid} > {low}"
+        found = self.database.rows(
+            f"SELECT min({self.rowid}) FROM {name} q {after} UNION ALL SELECT max({self.rowid}) FROM {name} q"
+        )
+        return found[0][0], found[1][0]
+
+    def _highest(self) -> int:
+        return int(self._bounds(None)[1] or 0)
+
+    def _anchors(self, which: str) -> list[Anchor]:
+        """The rows whose rowid is as `which` says."""
+        content, time = row_content(self.table.columns), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
+        sql = f"SELECT {self.rowid}, {content}, {time} FROM {quoted(self.table.name)} q WHERE {self.rowid} {which}"
+        return [
+            Anchor(rowid, digest_of(row), time.decode(errors="replace")) for rowid, row, time in self.database.rows(sql)
+        ]
+
+
+def fitting_rows(bytes_per_row: float) -> int:
+    """How many rows of that size make a page."""
+    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
+
+
+def is_same_row(before: Anchor, now: Anchor) -> bool:
+    """Whether a rowid still holds the row that was delivered; one that was edited in place keeps its time."""
+    return now.digest == before.digest or (now.time == before.time != "NULL")
+
+
+def follows(rows: Sequence[str], run: Sequence[str]) -> bool:
+    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since."""
+    left = iter(run)
+    matched = sum(1 for _ in itertools.takewhile(lambda digest: digest in left, rows))
+    return matched == len(rows) or (matched > 0 and len(run) == CLOSE_ANCHORS)
+
+
+def moved_to(state: State, rowid: int | None, why: str) -> State:
+    """The state after rowids changed: a new epoch, and the position in it."""
+    log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
+    anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
+    return dataclasses.replace(
+        state, epoch=state.epoch + 1, anchors=anchors, position={**state.position, "rowid": rowid}
+    )
+
+
+def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
+    """The anchors to keep: all new ones, and of the old ones ever fewer the further back."""
+    close = [*new, *old][:CLOSE_ANCHORS]
+    far = [anchor for anchor in [*new, *old] if anchor not in close]
+    return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
+
+
+# Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00).
+ZONE_SPREAD = dt.timedelta(hours=26)
+
+# Local times without a zone happen twice when clocks go back; then rows are late by as much.
+CLOCK_SHIFT = dt.timedelta(hours=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimePosition:
+    """Where a timestamp cursor stands: the latest time, the highest value that is a time, and the rows around them.
+
+    `seen` has, for the digest of each row within `lookback` of the latest time, how often it was
+    delivered and its time in microseconds since 1970; rows whose time can't be read stay in it for good.
+    """
+
+    latest: int
+    highest: Any
+    seen: dict[str, tuple[int, int | None]]
+
+
+class TimestampCursor:
+    """New rows are those with a time later than the latest, or within `lookback` of it and not seen before.
+
+    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time.
+    """
+
+    kind = "timestamp"
+
+    def __init__(self, reader: Reader, lookback: float, zone: ZoneInfo, now: Callable[[], float]) -> None:
+        self.reader = reader
+        self.table = reader.table
+        self.lookback = dt.timedelta(seconds=lookback) + (CLOCK_SHIFT if zone.key != "UTC" else dt.timedelta(0))
+        self.zone = zone
+        self.now = now
+        self.column = f"q.{quoted(reader.table.time)}"
+
+    def start(self, since: int | None) -> dict[str, Any]:
+        """Before all rows, or at a time."""
+        return {**dataclasses.asdict(TimePosition(BEFORE_ALL if since is None else since, None, {})), "since": since}
+
+    def located(self, state: State) -> State:
+        """Times need no following: a recreated table goes on with later ones."""
+        return state
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The rows that are in the later position's `seen` and not in the earlier one's are too few; all that are new are read."""
+        return self.next_batch(position, PAGE_ROWS)
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
+        before = time_position(position)
+        for where in self._places(before):
+            limit = min(most_rows, PAGE_ROWS) + sum(count for count, _ in before.seen.values())
+            while page := self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns)):
+                batch = self._batch(before, page)
+                if batch or len(page.keys) < limit:
+                    break
+                limit *= 2
+            if batch:
+                return dataclasses.replace(batch, position={**position, **batch.position})
+        return None
+
+    def _places(self, before: TimePosition) -> list[str]:
+        """Where new rows may be, as SQL: values of the other class, then those of the class that the times are of."""
+        if before.highest is None:
+            return [f"{self.column} IS NOT NULL"]
+        numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in self._epoch_ranges(before))
+        if not isinstance(before.highest, str):
+            return [f"{self.column} >= ''", f"({numbers})"]
+        return [f"({numbers})", self._texts(before)]
+
+    def _texts(self, before: TimePosition) -> str:
+        """Texts compare as texts: those written like the highest one from `lookback` before it, others from a day before."""
+        since = moment_of(before.latest) - self.lookback
+        bound = text_literal(min(before.highest, written_like(before.highest, since, self.zone)))
+        earliest = text_literal((since - ZONE_SPREAD).strftime("%Y-%m-%d"))
+        alike = f"{self.column} LIKE {text_literal(shape_of(before.highest))}"
+        return f"{self.column} >= {earliest} AND ({self.column} >= {bound} OR NOT {alike})"
+
+    def _epoch_ranges(self, before: TimePosition) -> Iterator[tuple[int, int]]:
+        """The numbers not older than `lookback`, in each unit that epoch numbers come in."""
+        since = before.latest - self.lookback // dt.timedelta(microseconds=1)
+        for low, high, numerator, denominator in (
+            (0, 10**11, 1, 10**6),
+            (10**11, 10**14, 1, 1000),
+            (10**14, 10**17, 1, 1),
+            (10**17, 2**63 - 1, 1000, 1),
+        ):
+            yield max(low, since * numerator // denominator), high
+
+    def _batch(self, before: TimePosition, page: RawPage) -> Batch | None:
+        """The rows of a page that were not delivered, and the position after them."""
+        raws = page.columns[self.table.time].values()
+        times = convert_each(raws, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
+        digests = [digest_of(key) for key in page.keys]
+        left = {digest: count for digest, (count, _) in before.seen.items()}
+        new = []
+        for index, digest in enumerate(digests):
+            left[digest] = left.get(digest, 0) - 1
+            if left[digest] < 0 and not self._is_too_late(before, raws[index], times[index]):
+                new.append(index)
+        if not new:
+            return None
+        after = self._after(before, [(digests[i], raws[i], times[i]) for i in new])
+        chosen = page.only(new, [digests[i] for i in new])
+        return Batch(dataclasses.asdict(after), [], lambda: iter([chosen]))
+
+    def _is_too_late(self, before: TimePosition, raw: Any, time: int | None) -> bool:
+        """Whether a row comes later than `lookback` allows: it can't be told from one that was delivered long ago."""
+        if before.highest is None or time is None or type(raw) is not type(before.highest) or raw >= before.highest:
+            return False
+        return time < before.latest - self.lookback // dt.timedelta(microseconds=1)
+
+    def _after(self, before: TimePosition, rows: Sequence[tuple[str, Any, int | None]]) -> TimePosition:
+        """The position after new rows. A row from the future does not move it past now: later rows would be late."""
+        now = int(self.now() * 10**6)
+        known = [(time, raw) for _, raw, time in rows if time is not None and time <= now]
+        latest = max([before.latest, *(time for time, _ in known)])
+        kind = type(before.highest if before.highest is not None else known[0][1]) if known else None
+        highest = max(
+            [raw for raw in [before.highest, *(raw for _, raw in known)] if type(raw) is kind], default=before.highest
+        )
+        seen = dict(before.seen)
+        for digest, _, time in rows:
+            seen[digest] = (seen.get(digest, (0, None))[0] + 1, time)
+        oldest = latest - self.lookback // dt.timedelta(microseconds=1)
+        return TimePosition(
+            latest, highest, {d: (n, time) for d, (n, time) in seen.items() if time is None or time >= oldest}
+        )
+
+
+# A time before all others, in microseconds since 1970.
+BEFORE_ALL = -(2**62)
+
+
+def time_position(position: Mapping[str, Any]) -> TimePosition:
+    """The position of a timestamp cursor out of a state."""
+    return TimePosition(position["latest"], position["highest"], position["seen"])
+
+
+def moment_of(microseconds: int) -> dt.datetime:
+    """A time in UTC out of microseconds since 1970, within the years that Python knows."""
+    return EPOCH + dt.timedelta(microseconds=max(-62_135_510_400_000_000, min(microseconds, 253_402_214_400_000_000)))
+
+
+# A text's zone: Z, an offset, or none.
+ZONE_SUFFIX = re.compile(r"(Z|[+-]\d\d:?\d\d)?$", re.IGNORECASE)
+
+
+def shape_of(text: str) -> str:
+    """A LIKE pattern for times written the same way: the same separators and zone, as many digits."""
+    zone = ZONE_SUFFIX.search(text)
+    end = zone.start() if zone else len(text)
+    return re.sub(r"\d", "_", text[:end]).replace("%", "_") + text[end:]
+
+
+def written_like(text: str, moment: dt.datetime, zone: ZoneInfo) -> str:
+    """A moment, cut to seconds, as `text` writes times: in its zone, with its separator."""
+    suffix = ZONE_SUFFIX.search(text)
+    offset = (
+        dt.datetime.fromisoformat(f"2000-01-01T00:00:00{suffix[0].upper()}").tzinfo if suffix and suffix[0] else zone
+    )
+    local = moment.astimezone(offset)
+    return (
+        local.strftime("%Y-%m-%d") + text[10:11] + local.strftime("%H:%M:%S")
+        if len(text) > 10
+        else local.strftime("%Y-%m-%d")
+    )
+
+
+# === Plan =============================================================================================
+#
+# How raw rows become the target's rows: which column goes where as which type, with the rules of the
+# scenario in between. Columns are matched by name, in any case. What can't be converted is set aside.
+
+# Characters that Delta allows in no column name unless the table maps names (delta.io, column mapping).
+FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
+
+# Columns of the target that the uploader fills itself, where the target has them.
+OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
+
+
+@dataclasses.dataclass(frozen=True)
+class BadRow:
+    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
+
+    key: Any
+    reason: str
+    row: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A page as the target takes it, an Arrow table, with the rows set aside and the latest time (microseconds)."""
 
     rows: Any
-    intent: dict[str, Any]
+    read: int
+    bad: list[BadRow]
+    latest: int | None
 
 
-class SourceTable:
-    """One rowid table with text times. Rows of unexpected types stop the cycle; none is skipped."""
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """`reads` are the source's columns with the types that they are read as, `writes` the target's columns.
 
-    def __init__(self, database: Database, name: str, columns: Mapping[str, str], time_column: str) -> None:
-        self.database = database
-        self.name = name
-        self.columns = columns
-        self.time_column = time_column
+    `sources` names for each target column the source or result column that fills it. `required` are the
+    target's NOT NULL columns. Rows up to `since` (microseconds) with keys up to `until` were delivered by
+    another tool, or are not wanted.
+    """
 
-    def page_after(self, rowid: int, limit: int) -> Page | None:
-        """The next rows by rowid, in one statement; None where there are none."""
-        kinds = {name: affinity(name, declared) for name, declared in self.columns.items()}
-        odd = " OR ".join(f"typeof(q.{quoted(n)}) NOT IN ('{kind}', 'null')" for n, (_, kind) in kinds.items())
-        chosen = ", ".join(f"q.{quoted(name)}" for name in kinds)
-        seeds = ", ".join(seed for seed, _ in kinds.values())
-        table = self.database.table(
-            f"SELECT {seeds}, 0, 0 UNION ALL SELECT * FROM (SELECT {chosen}, {odd}, q.rowid"
-            f" FROM {quoted(self.name)} q WHERE q.rowid > {int(rowid)} ORDER BY q.rowid LIMIT {int(limit)})",
-            limit + 1,
-        ).slice(1)
-        return self._page(table.combine_chunks()) if table.num_rows else None
+    table: Table
+    reads: Columns
+    writes: Columns
+    sources: dict[str, str]
+    required: frozenset[str]
+    zone: ZoneInfo
+    rules: Rules | None = None
+    since: int | None = None
+    until: Any = None
 
-    def check_anchor(self, state: State) -> None:
-        """The last delivered row must still be there as it was; else the file was changed or recreated."""
-        for rowid, digest in state.anchors:
-            page = self.page_after(rowid - 1, 1)
-            if page is None or page.intent["rowid"] != rowid or page.intent["anchor"] != digest:
-                raise SourceError(
-                    f"row {rowid}, the last one delivered, is gone or changed: was the file recreated?",
-                    "Following a recreated file is not supported yet; start it with an empty state_dir.",
-                )
+    def prepare(self, page: RawPage) -> Prepared:
+        """A page's rows converted, those that can't be set aside, then the rules applied."""
+        arrays, bad = self._converted(page)
+        times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+        wanted = self._wanted(page, times, bad)
+        rows = arrow_table(arrays)
+        if len(wanted) < len(page.keys):
+            rows = taken(rows, wanted)
+        return Prepared(self.finish(rows), len(page.keys), self._bad_rows(page, bad), latest_of(times))
 
-    def _page(self, table: Any) -> Page:
-        from arro3.core import Table
+    def finish(self, rows: Any) -> Any:
+        """Rows with the types of `reads` as rows of the target."""
+        kinds = self.reads
+        if self.rules:
+            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns()), self.rules.columns()
+        columns = {}
+        for name, kind in self.writes.items():
+            column, found = rows.column(self.sources[name]), kinds[self.sources[name]]
+            if found != kind:
+                column, bad = convert(RawColumn("mixed", column.to_pylist()), kind, self.zone)
+                if bad:
+                    raise TargetError(
+                        f"{name} {next(iter(bad.values()))}", f"Give the target's column the type {found}."
+                    )
+            columns[name] = column
+        return arrow_table(columns)
 
-        names = list(self.columns)
-        rowids = values_of(table.columns[-1])
-        flags = values_of(table.columns[-2])
-        if any(flags):
-            raise SourceError(f"row {rowids[flags.index(1)]} holds a value of another type than its column declares")
-        columns = [self._typed(name, table.columns[i]) for i, name in enumerate(names)]
-        rows = Table.from_arrays(columns, names=names)
-        times = [value for value in values_of(rows.column(self.time_column)) if value is not None]
-        last = [values_of(column.slice(len(rowids) - 1, 1))[0] for column in table.columns[:-2]]
-        intent = {
-            "rowid": rowids[-1],
-            "anchor": hashlib.sha256(repr(last).encode()).hexdigest()[:16],
-            "last_upload": max(times).isoformat() if times else None,
-        }
-        return Page(rows, intent)
+    def _converted(self, page: RawPage) -> tuple[dict[str, Any], dict[int, str]]:
+        """The columns as arrays, and for each row that can't be converted the reason."""
+        arrays: dict[str, Any] = {}
+        bad: dict[int, str] = {}
+        for name, kind in self.reads.items():
+            arrays[name], failed = convert(page.columns[name], kind, self.zone)
+            for index, reason in failed.items():
+                bad.setdefault(index, f"{name} {reason}")
+        for name in self.required:
+            if self.rules is None and arrays[self.sources[name]].null_count:
+                for index, value in enumerate(arrays[self.sources[name]].to_pylist()):
+                    if value is None:
+                        bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
+        return arrays, bad
 
-    def _typed(self, name: str, column: Any) -> Any:
-        """Valid UTF-8 and UTC microseconds; a cast gives NULL for what it can't convert, so NULLs are counted."""
-        from arro3.core import DataType
+    def _wanted(self, page: RawPage, times: Any, bad: Mapping[int, str]) -> Sequence[int]:
+        """The indexes of the rows that go on."""
+        if self.since is None:
+            return [i for i in range(len(page.keys)) if i not in bad] if bad else range(len(page.keys))
+        moments = times.cast(arrow_type("bigint")).to_pylist()
+        return [i for i, key in enumerate(page.keys) if i not in bad and not self._was_delivered(key, moments[i])]
 
-        is_time = name == self.time_column
-        if is_time and affinity(name, self.columns[name])[1] != "text":
-            raise SourceError(f"time column {name!r} holds no text: not supported yet")
-        if affinity(name, self.columns[name])[1] != "text":
-            return column
-        typed = column.cast(DataType.binary()).cast(DataType.string())
-        if is_time:
-            typed = typed.cast(DataType.timestamp("us", tz="UTC"))
-        if typed.null_count != column.null_count:
-            raise SourceError(f"column {name!r} holds {'a time that is none' if is_time else 'invalid UTF-8'}")
-        return typed
+    def _was_delivered(self, key: Any, moment: int | None) -> bool:
+        return moment is not None and moment <= (self.since or 0) and (self.until is None or key <= self.until)
+
+    def _bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
+        """The rows set aside, without the values of columns that rules hide."""
+        hidden = self.rules.touched_columns() if self.rules else frozenset()
+        values = {n: c.values() for n, c in page.columns.items() if n not in hidden} if bad else {}
+        return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
+
+
+def latest_of(times: Any) -> int | None:
+    """The latest of an array of timestamps, in microseconds since 1970; None where all are NULL."""
+    if times.null_count:
+        return max((t for t in times.cast(arrow_type("bigint")).to_pylist() if t is not None), default=None)
+    return max(memoryview(times.cast(arrow_type("bigint")).buffer()).cast("B").cast("q"), default=None)
+
+
+def arrow_table(columns: Mapping[str, Any]) -> Any:
+    """An Arrow table of arrays by name."""
+    from arro3.core import Table as ArrowTable
+
+    return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
+
+
+def array_of(values: Sequence[Any], kind: str) -> Any:
+    """An Arrow array out of Python values."""
+    from arro3.core import Array
+
+    return Array(values, arrow_type(kind))
+
+
+def taken(rows: Any, indexes: Sequence[int]) -> Any:
+    """Some rows of an Arrow table."""
+    chosen = array_of(list(indexes), "bigint")
+    names = rows.column_names
+    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in names})
+
+
+def plan_for(
+    table: Table,
+    reader: Reader,
+    target: Columns | None,
+    rules_of: Callable[[Columns], Rules | None],
+    zone: ZoneInfo,
+    evolve: bool = False,
+) -> Plan:
+    """The plan for a target with those columns; None where the first write makes the table.
+
+    A type in `target` may end with ` not null`. Source columns that it lacks are added or left out.
+    """
+    types = {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
+    reads = read_types(table, reader, types)
+    rules = rules_of(reads)
+    given = rules.columns() if rules else reads
+    sources: dict[str, str] = {}
+    for name in given:
+        aimed = aimed_at(name, types) or (plain_name(name) if target is None or evolve else None)
+        if aimed in sources:
+            raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
+        if aimed:
+            sources[aimed] = name
+    if left_out := [name for name in given if name not in sources.values()]:
+        log.warning("left out, since the target has no such column: %s", ", ".join(left_out))
+    required = frozenset(n for n, kind in (target or {}).items() if kind.endswith(" not null")) - own_columns(types)
+    if missing := sorted(required - sources.keys()):
+        raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
+    writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
+    return Plan(table, reads, writes, sources, required, zone, rules)
+
+
+def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
+    """What each source column is read as: the target's type, the declared one, or what its values suggest."""
+    reads = {name: target.get(aimed_at(name, target) or "", "") for name in table.columns}
+    reads[table.time] = reads[table.time] or "timestamp"
+    for name, declared in table.columns.items():
+        reads[name] = reads[name] or declared_type(declared) or sampled_type(reader.classes_of(name))
+    return reads
+
+
+def aimed_at(name: str, target: Iterable[str]) -> str | None:
+    """The target's column for a source column: the same name, in any case, or as Delta allows it."""
+    by_name = {column.lower(): column for column in target}
+    return by_name.get(name.lower()) or by_name.get(plain_name(name).lower())
+
+
+def plain_name(name: str) -> str:
+    """A column name without the characters that Delta allows only in tables that map names."""
+    return FORBIDDEN_IN_NAMES.sub("_", name)
+
+
+def own_columns(target: Iterable[str]) -> frozenset[str]:
+    """The target's columns that the uploader fills itself."""
+    return frozenset(name for name in target if name.lower() in OWN_COLUMNS)
 
 
 # === Targets ==========================================================================================
 
 
+class Target(Protocol):
+    """Where rows go. A commit is known by its intent: a mapping that is saved before it is sent."""
+
+    name: str
+
+    def columns(self) -> Columns | None:
+        """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
+
+    def recover(self, application: str) -> dict[str, Any] | None:
+        """Position and sequence after the newest commit of a source; None where the target does not know it."""
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """How many rows of that size one commit should have."""
+
+    def prepare(self, pages: Pages) -> Payload:
+        """What is sent, made from pages of rows. May be lazy; must not send."""
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Commit the rows. `LostAnswer` where it can't be told whether that happened."""
+
+    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+        """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
+
+
+Intent = Mapping[str, Any]
+Pages = Callable[[], Iterator[Any]]
+Payload = Any
+
+# Databricks' words for the types of delta-rs.
+DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
+
+
+class TooLarge(Exception):
+    """A batch does not fit one statement; `rows` would."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+
 class DeltaTarget:
-    """A Delta table by path. The transaction's version is the highest rowid that a commit holds."""
+    """A Delta table by path, exactly once by its transaction identifiers.
 
-    def __init__(self, uri: str, storage_options: Mapping[str, Any]) -> None:
-        self.uri = uri
-        self.options = {key: str(value) for key, value in storage_options.items()}
+    delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
+    the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
+    `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
+    """
 
-    def delivered(self, application: str) -> int:
-        """The highest rowid that the table holds from `application`; 0 for none."""
+    # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
+    COMMIT_ROWS = 1_000_000
+
+    # delta-rs tries a conflicting commit again by itself; so many times for many writers.
+    COMMIT_RETRIES = 100
+
+    def __init__(
+        self, uri: str, options: Mapping[str, Any], evolve: bool = False, wait: Callable[[float], object] = time.sleep
+    ) -> None:
+        self.name = uri
+        self.options = {key: str(value) for key, value in options.items()} or None
+        self.evolve = evolve
+        self.wait = wait
+
+    def columns(self) -> Columns | None:
         table = self._table()
-        return (table.transaction_version(application) or 0) if table else 0
+        if table is None:
+            return None
+        fields = table.schema().fields
+        return {f.name: delta_type(f.type) + ("" if f.nullable else " not null") for f in fields}
 
-    def send(self, application: str, version: int, rows: Any) -> None:
-        """Append an Arrow table in one commit that conflicts with any twin of it.
+    def batch_rows(self, bytes_per_row: float) -> int:
+        return self.COMMIT_ROWS
 
-        delta-rs accepts a version twice from fresh snapshots, so it is read first and the write goes
-        through the same table object (delta-rs 1.6, `DeltaTable.transaction_version`).
-        """
-        from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import DeltaError
+    def prepare(self, pages: Pages) -> Payload:
+        return lambda: ahead(pages())
 
+    def recover(self, application: str) -> dict[str, Any] | None:
+        """What the newest commit of `application` tells of its source; None where the table does not know it."""
         table = self._table()
-        if table and (table.transaction_version(application) or 0) >= version:
+        version = table.transaction_version(application) if table else None
+        if not version:
+            return None
+        for depth in (100, 10_000, None):
+            for commit in table.history(depth):
+                saved = json.loads(commit.get("uploader", "{}"))
+                if saved.get("application") == application:
+                    return {**saved, "committed": saved["sequence"]}
+        raise StateError(
+            f"{self.name} knows {application}, but its history no longer tells up to which row",
+            "Use --since TIMESTAMP, or restore the state from a copy.",
+        )
+
+    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+        table = self._table()
+        return table is not None and (table.transaction_version(intent["application"]) or 0) >= intent["sequence"]
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
+        for attempt in range(5):
+            table = self._table()
+            delivered = (table.transaction_version(intent["application"]) or 0) if table else 0
+            if delivered >= intent["sequence"]:
+                return
+            if delivered < intent["committed"]:
+                raise TargetError(
+                    f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}",
+                    "Was it dropped or restored? An empty state_dir sends all rows again.",
+                )
+            try:
+                return self._append(table, intent, payload())
+            except Conflict as conflict:
+                log.info("%s: another writer was faster: %s", self.name, conflict)
+                self.wait(random.uniform(0, 2**attempt))
+        raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
+
+    def _append(self, table: Any, intent: Intent, pages: Iterator[Any]) -> None:
+        from arro3.core import RecordBatchReader
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+
+        first = next((page for page in pages if page.num_rows), None)
+        if first is None:
             return
-        commit = CommitProperties(app_transactions=[Transaction(application, version)])
-        try:
-            if table:
-                write_deltalake(table, rows, mode="append", commit_properties=commit)
-            else:
-                options = self.options or None
-                write_deltalake(self.uri, rows, mode="error", storage_options=options, commit_properties=commit)
-        except DeltaError as error:
-            raise TransientError(f"{self.uri} was not written: {error}", "The next cycle tries again.") from None
+        stream = Stream(itertools.chain([first], pages), self._own_columns(table, intent))
+        reader = RecordBatchReader.from_batches(stream.with_own(first).schema, stream)
+        commit = CommitProperties(
+            custom_metadata={"uploader": json.dumps({name: intent[name] for name in RECOVERED})},
+            max_commit_retries=self.COMMIT_RETRIES,
+            app_transactions=[Transaction(intent["application"], intent["sequence"])],
+        )
+        with delta_errors(self.name, stream):
+            write_deltalake(
+                table if table else self.name,
+                reader,
+                mode="append" if table else "error",
+                schema_mode="merge" if table else None,
+                storage_options=self.options,
+                commit_properties=commit,
+                writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
+            )
+
+    def _own_columns(self, table: Any, intent: Intent) -> dict[str, Any]:
+        """The values of the columns that the uploader fills itself, where the table has them."""
+        values = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
+        fields = [f.name for f in table.schema().fields] if table else []
+        return {name: values[name.lower()] for name in fields if name.lower() in values}
 
     def _table(self) -> Any:
+        """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
         from deltalake import DeltaTable
 
-        if not DeltaTable.is_deltatable(self.uri, self.options or None):
-            return None
-        return DeltaTable(self.uri, storage_options=self.options or None)
+        with delta_errors(self.name):
+            if not DeltaTable.is_deltatable(self.name, self.options):
+                return None
+            return DeltaTable(self.name, storage_options=self.options)
+
+
+# What a commit tells of its source, so that a lost state can be made anew from the table's history.
+RECOVERED = ("application", "sequence", "epoch", "position", "anchors")
+
+
+class Conflict(TransientError):
+    """Another writer committed first; the same commit can be tried again at once."""
+
+
+class Stream:
+    """Pages as one Arrow stream. Remembers the error that ended it, since the writer reports it as text only."""
+
+    def __init__(self, pages: Iterator[Any], own: Mapping[str, Any]) -> None:
+        self.pages = pages
+        self.own = own
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for page in self.pages:
+                yield from self.with_own(page).to_batches()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def with_own(self, page: Any) -> Any:
+        """A page with the columns that are the same in all its rows."""
+        for name, value in self.own.items():
+            kind = OWN_COLUMNS[name.lower()]
+            column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
+            page = page.append_column(name, chunked(column))
+        return page
+
+
+@contextlib.contextmanager
+def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
+    """Errors of delta-rs as ours. An error of our own that went through its stream comes out as it was."""
+    from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
+
+    try:
+        yield
+    except Exception as error:  # delta-rs raises bare Exception for some casts
+        if stream and stream.error:
+            raise stream.error from None
+        text = str(error).strip()
+        if isinstance(error, CommitFailedError) or "already exists" in text:
+            raise Conflict(text) from None
+        if isinstance(error, SchemaMismatchError):
+            raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
+        if isinstance(error, (DeltaError, OSError, ValueError)) or type(error) is Exception:
+            raise TransientError(f"{name}: {text}", storage_hint(text)) from None
+        raise
+
+
+def storage_hint(text: str) -> str:
+    """What to do about an error of the object store."""
+    lower = text.lower()
+    if any(word in lower for word in ("403", "forbidden", "accessdenied", "signature", "expired", "401", "credential")):
+        return "Check the storage credentials: AWS_* or AZURE_* variables, or storage_options."
+    if any(word in lower for word in ("nosuchbucket", "404", "not found", "container")):
+        return "Check that the bucket or container exists."
+    return "The next cycle tries again."
+
+
+def chunked(array: Any) -> Any:
+    """An Arrow array as a column of a table."""
+    from arro3.core import ChunkedArray
+
+    return ChunkedArray([array])
+
+
+def delta_type(kind: Any) -> str:
+    """A type of delta-rs in Databricks' words; nested ones as they are written."""
+    name = getattr(kind, "type", None)
+    return (
+        DELTA_TYPES.get(name, name) if isinstance(name, str) and type(kind).__name__ == "PrimitiveType" else str(kind)
+    )
 
 
 # === Cycle ============================================================================================
+#
+# Read, intend, commit, confirm. Whatever step a crash comes at, the next run finds out from state and
+# target what happened, and goes on there.
 
-PAGE_ROWS = 100_000
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the rows of one commit, or of all commits of a cycle; `latest` in microseconds since 1970."""
+
+    read: int = 0
+    sent: int = 0
+    bad: int = 0
+    commits: int = 0
+    latest: int | None = None
+
+    def reset(self) -> None:
+        """Begin anew: a batch may be read more than once."""
+        self.read = self.sent = self.bad = self.commits = 0
+        self.latest = None
+
+    def add(self, other: Tally) -> None:
+        """Count another one in."""
+        for name in ("read", "sent", "bad", "commits"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latest = max((t for t in (self.latest, other.latest) if t is not None), default=None)
 
 
-def run_cycle(config: Config, source: SourceTable, states: StateFile, target: DeltaTarget) -> int:
-    """Deliver all new rows, one intent, commit and confirmation after another; returns their number."""
-    state = states.load() or State(source_id=config.source_id or uuid.uuid4().hex, position={"rowid": 0})
-    state = settle(state, source, target)
-    source.check_anchor(state)
-    sent = 0
-    while page := source.page_after(state.position["rowid"], config.batch_rows or PAGE_ROWS):
-        state = dataclasses.replace(state, intent=page.intent, table=source.name, target=target.uri)
-        states.save(state)
-        target.send(application_of(state), page.intent["rowid"], page.rows)
-        state = confirmed(state, source)
-        states.save(state)
-        sent += page.rows.num_rows
-    return sent
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything that cycles need, made once. `now` is the wall clock in seconds since 1970."""
+
+    config: Config
+    scenario: str
+    target: Target
+    states: StateFile
+    quarantine: Quarantine
+    now: Callable[[], float] = time.time
+    stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+
+def run_cycle(job: Job) -> Tally:
+    """Deliver all rows that are new; of a damaged file those before the damage, and then the error stands."""
+    try:
+        return deliver(job)
+    except CorruptError as error:
+        if error.good is not None:
+            deliver(job, error.good)
+        raise
+
+
+def deliver(job: Job, up_to: int | None = None) -> Tally:
+    """Deliver new rows, one commit after another; returns what was done."""
+    total = Tally()
+    with opened(job, up_to) as source:
+        state = settled(job, source, checked(job, source, job.states.load()))
+        state = source.cursor.located(state)
+        with contextlib.closing(ahead(commits(job, source, state))) as upcoming:
+            for intent, payload, tally in upcoming:
+                job.states.save(dataclasses.replace(state, intent=intent))
+                job.target.send(intent, payload)
+                state = confirmed(state, intent, tally)
+                job.states.save(state)
+                total.add(tally)
+                if job.stopping.is_set():
+                    break
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A table that is open for one cycle, the cursor that finds its new rows, and the plan for them."""
+
+    reader: Reader
+    cursor: Cursor
+
+    @property
+    def table(self) -> Table:
+        """What SQLite says of the table."""
+        return self.reader.table
+
+
+@contextlib.contextmanager
+def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
+    """The database, opened anew since it may have been replaced."""
+    config = job.config
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with Database(config.sqlite, job.states.directory) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        reader = Reader(database, table)
+        yield Source(reader, cursor_for(job, reader, up_to))
+
+
+def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
+    """The rowid where there is one, else the time."""
+    config, table = job.config, reader.table
+    if config.cursor == "rowid" and table.rowid is None:
+        raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
+    if table.rowid and config.cursor != "timestamp":
+        return RowidCursor(reader, up_to)
+    return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), job.now)
+
+
+def checked(job: Job, source: Source, state: State | None) -> State:
+    """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
+    if state is None:
+        return first_state(job, source)
+    if state.table is None:
+        return completed(job, source, state)
+    for what, saved, given in (
+        ("table", state.table, source.table.name),
+        ("target", state.target, job.target.name),
+        ("source_id", state.source_id, job.config.source_id or state.source_id),
+        ("cursor", "rowid" if "rowid" in state.position else "timestamp", source.cursor.kind),
+    ):
+        if saved != given:
+            hint = "Give each source table, target, scenario and cursor a state_dir of its own."
+            raise StateError(f"{job.states.file} belongs to {what} {saved}, not {given}", hint)
+    return state
+
+
+def first_state(job: Job, source: Source) -> State:
+    """The state of a first run, or what the target knows where a configured `source_id` was there before."""
+    state = completed(job, source, State())
+    known = job.target.recover(application_of(state)) if job.config.source_id else None
+    if known is None:
+        log.info("first run of source %s: all rows of %s are new", state.source_id, source.table.name)
+        return state
+    log.warning(
+        "no state here, but the target knows source %s: going on after its commit %d",
+        state.source_id,
+        known["sequence"],
+    )
+    return dataclasses.replace(state, **state_fields(known))
+
+
+def completed(job: Job, source: Source, state: State) -> State:
+    """A state that has no more than `last_upload`, made whole: rows past that time are new."""
+    return dataclasses.replace(
+        state,
+        source_id=job.config.source_id or uuid.uuid4().hex,
+        table=source.table.name,
+        target=job.target.name,
+        position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
+    )
 
 
 def application_of(state: State) -> str:
-    """The Delta application id of a source; a new epoch begins where rowids begin again."""
-    return f"sqlite-uploader/{state.source_id}/{state.epoch}/{state.table}"
+    """The name of a source in Delta transactions."""
+    return f"sqlite-uploader/{state.source_id}/{state.table}"
 
 
-def settle(state: State, source: SourceTable, target: DeltaTarget) -> State:
-    """Resolve an intent that has no confirmation: the table knows whether its commit took place."""
-    if state.table not in (None, source.name) or state.target not in (None, target.uri):
-        raise StateError(f"the state belongs to {state.table} and {state.target}", "Give this pair its own state_dir.")
-    if "rowid" not in state.position:
-        raise StateError("a state with only last_upload can't be continued yet", "Use an empty state_dir.")
+def settled(job: Job, source: Source, state: State) -> State:
+    """The state without doubt: the target tells whether an intent that has no confirmation was committed."""
     if state.intent is None:
         return state
-    if target.delivered(application_of(state)) >= state.intent["rowid"]:
-        return confirmed(state, source)
-    return dataclasses.replace(state, intent=None)
+    intent = state.intent
+    if not job.target.settle(intent, lambda: payload_again(job, source, state)):
+        log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
+        return dataclasses.replace(state, intent=None)
+    log.info("commit %d had taken place", intent["sequence"])
+    state = confirmed(state, intent, Tally(commits=1))
+    job.states.save(state)
+    return state
 
 
-def confirmed(state: State, source: SourceTable) -> State:
+def payload_again(job: Job, source: Source, state: State) -> Payload:
+    """The rows of an intent, as far as the source still has them."""
+    batch = source.cursor.again(state.position, (state.intent or {})["position"])
+    plan = plan_of(job, source, state)
+    return job.target.prepare(lambda: (plan.prepare(page).rows for page in (batch.pages() if batch else ())))
+
+
+def commits(job: Job, source: Source, state: State) -> Iterator[tuple[Intent, Payload, Tally]]:
+    """One intent after another with what is to be sent, each prepared while the one before is under way."""
+    rows = job.config.batch_rows or job.target.batch_rows(source.reader.bytes_per_row())
+    plan: Plan | None = None
+    bad = 0
+    while batch := source.cursor.next_batch(state.position, rows):
+        plan = plan or plan_of(job, source, state)
+        intent, tally = intent_of(job, state, batch), Tally()
+        pages = functools.partial(prepared_pages, job, plan, batch, intent, tally, job.config.max_bad_rows - bad)
+        try:
+            payload = job.target.prepare(pages)
+        except TooLarge as too_large:
+            rows = too_large.rows
+            continue
+        yield intent, payload, tally
+        bad += tally.bad
+        state = confirmed(state, intent, tally)
+
+
+def prepared_pages(job: Job, plan: Plan, batch: Batch, intent: Intent, tally: Tally, most_bad: int) -> Iterator[Any]:
+    """The rows of a batch as Arrow tables, counted. Before the last one is handed out, bad rows are in quarantine."""
+    bad: list[BadRow] = []
+    tally.reset()
+    for page in batch.pages():
+        prepared = plan.prepare(page)
+        bad += prepared.bad
+        tally.add(Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest))
+        if len(bad) > most_bad:
+            raise TooManyBadRows(
+                f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}"
+            )
+        yield prepared.rows
+    job.quarantine.put(intent["sequence"], plan.table.name, bad)
+
+
+def plan_of(job: Job, source: Source, state: State) -> Plan:
+    """The plan for the target's columns as they are now."""
+    zone = ZoneInfo(job.config.source_timezone)
+    plan = plan_for(
+        source.table, source.reader, job.target.columns(), lambda columns: None, zone, job.config.schema == "evolve"
+    )
+    since = state.position.get("since")
+    return dataclasses.replace(plan, since=since, until=state.position.get("until"))
+
+
+def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
+    """What is saved before a commit is sent, so that its fate can be found out after a crash."""
+    sequence = state.sequence + 1
+    place = batch.position.get("rowid", batch.position.get("latest"))
+    return {
+        "sequence": sequence,
+        "committed": state.committed,
+        "application": application_of(state),
+        "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place}",
+        "started": dt.datetime.fromtimestamp(job.now(), dt.UTC).isoformat(),
+        "epoch": state.epoch,
+        "position": batch.position,
+        "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
+    }
+
+
+def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     """The state after its intent was committed."""
-    intent = state.intent or {}
-    newest = max(filter(None, [state.last_upload, intent["last_upload"]]), default=None)
+    latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
     return dataclasses.replace(
         state,
         intent=None,
-        sequence=state.sequence + 1,
-        last_upload=newest,
-        position={"rowid": intent["rowid"]},
-        anchors=[[intent["rowid"], intent["anchor"]]],
+        sequence=intent["sequence"],
+        committed=intent["sequence"] if tally.sent or tally.commits else state.committed,
+        epoch=intent["epoch"],
+        position=dict(intent["position"]),
+        anchors=[Anchor.of(line) for line in intent["anchors"]],
+        last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
+
+
+END: Any = object()
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in another thread while the one before is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, END)
+        while (item := upcoming.result()) is not END:
+            upcoming = pool.submit(next, items, END)
+            yield item
 
 
 # === Command line =====================================================================================
@@ -1053,37 +2585,50 @@ def load_config(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Confi
     )
 
 
-def upload(config: Config) -> int:
-    """One cycle into a Delta table by path."""
+def upload(config: Config, stop: threading.Event) -> int:
+    """Run cycles as the settings say; returns the exit status."""
     scenario = scenario_of(config)
     check_target(config)
-    if scenario != "raw" or config.databricks_http_path or config.source_timezone != "UTC":
-        raise ConfigError("this version sends raw rows with UTC times to Delta tables by path only")
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH or --sqlite.")
-    uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
-    sqlite = config.sqlite
-    log.info("%s rows go to %s", scenario, uri)
-    directory = config.state_dir or (Path("/state") if Path("/state").exists() else Path("state"))
-    target = DeltaTarget(uri, config.storage_options)
-    with StateFile(directory) as states:
+    target = target_of(config, scenario)
+    log.info("%s rows go to %s", scenario, target.name)
+    with StateFile(state_directory(config)) as states:
+        job = Job(config, scenario, target, states, Quarantine(states.directory / "quarantine"), stopping=stop)
         if config.once:
-            cycle(config, sqlite, states, target)
-        else:
-            run_for_ever(lambda: cycle(config, sqlite, states, target), config.interval, stop_event())
+            total = cycle(job)
+            return QUARANTINED if total.bad else 0
+        run_for_ever(lambda: cycle(job), config.interval, stop)
     return 0
 
 
-def cycle(config: Config, sqlite: Path, states: StateFile, target: DeltaTarget) -> None:
-    """Open the file anew, since it may have been replaced, and deliver what is new."""
-    with Database(sqlite) as database:
-        name = detect_table(database, config.sqlite_table_name)
-        columns = columns_of(database, name)
-        source = SourceTable(database, name, columns, detect_time_column(columns, config.timestamp_col))
-        log.info("%d rows sent", run_cycle(config, source, states, target))
+# The exit status of a run that delivered what it could.
+QUARANTINED = 3
 
 
-def run_for_ever(one_cycle: Callable[[], None], interval: float, stop: threading.Event) -> None:
+def target_of(config: Config, scenario: str) -> Target:
+    """The target that is in force."""
+    if config.databricks_http_path:
+        raise ConfigError("the SQL warehouse is not supported yet")
+    uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
+    return DeltaTarget(uri, config.storage_options, config.schema == "evolve")
+
+
+def state_directory(config: Config) -> Path:
+    """Where the state lives: as set, `/state` in containers, else `./state`."""
+    if config.state_dir:
+        return config.state_dir
+    default = Path("/state") if Path("/state").exists() else Path("state")
+    log.info("state_dir is not set: using %s", default)
+    return default
+
+
+def cycle(job: Job) -> Tally:
+    """One cycle with its summary in the log."""
+    total = run_cycle(job)
+    log.info("%d rows sent in %d commits, %d to quarantine", total.sent, total.commits, total.bad)
+    return total
+
+
+def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threading.Event) -> None:
     """Cycle until `stop` is set, which also ends the waiting. A failed cycle is reported and tried again."""
     while not stop.is_set():
         try:
@@ -1113,7 +2658,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         config = load_config(argv, environ)
-        return upload(config)
+        return upload(config, stop_event())
     except UploaderError as error:
         log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
         return error.status

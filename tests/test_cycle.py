@@ -1,125 +1,206 @@
-"""Chapter Cycle: the sample into a Delta table, exactly once, killed at each step."""
+"""Chapter Cycle: exactly once, whatever step a run ends at; bad rows set aside; a second process refused."""
 
-import shutil
-import sqlite3
+from __future__ import annotations
+
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from itertools import product
 
 import pytest
+import sensor_table
 import sqlite_to_databricks_uploader as up
-from deltalake import DeltaTable
+from boxes import SCRIPT, Box, interrupted_at, same_rows
 
-SAMPLE = Path(__file__).parent.parent / "demo-network" / "sensor_data.db"
-
-
-class Box:
-    def __init__(self, folder):
-        self.database = folder / "sensor.db"
-        shutil.copy(SAMPLE, self.database)
-        self.target = str(folder / "lake" / "raw_readings")
-        self.environ = {
-            "SQLITE_PATH": str(self.database),
-            "LAKEHOUSE_PATH": str(folder / "lake"),
-            "DATABRICKS_TABLE": "readings",
-            "STATE_DIR": str(folder / "state"),
-            "ONCE": "1",
-        }
-
-    def run(self, *flags):
-        return up.main(list(flags), self.environ)
-
-    def arrived(self):
-        table = DeltaTable(self.target)
-        return sorted(v for b in up_batches(table) for v in b.column("id").to_pylist())
-
-    def source_ids(self):
-        with sqlite3.connect(self.database) as db:
-            return [row[0] for row in db.execute("SELECT id FROM sensor_readings ORDER BY id")]
-
-    def insert(self, count):
-        with sqlite3.connect(self.database) as db:
-            db.execute(f"""INSERT INTO sensor_readings (timestamp, sensor_id)
-                SELECT '2020-01-01T00:00:00.000+00:00', 'late' FROM sensor_readings LIMIT {count}""")
+# Every column but the time, which arrives as a timestamp.
+READINGS = ", ".join(name for name in sensor_table.COLUMNS if name != "timestamp")
 
 
-def up_batches(table):
-    from deltalake import QueryBuilder
-
-    return QueryBuilder().register("t", table).execute("SELECT id FROM t").read_all().to_batches()
-
-
-@pytest.fixture
-def box(tmp_path):
-    return Box(tmp_path)
-
-
-def test_the_sample_arrives_once_and_late_ties_follow(box):
+def test_the_sample_arrives_once_and_late_ties_follow(box: Box) -> None:
+    box.sample()
     assert box.run() == 0
-    assert box.arrived() == list(range(1, 3001))
+    assert same_rows(box.arrived(READINGS), box.source(READINGS))
     assert box.run() == 0
-    assert box.arrived() == list(range(1, 3001))
-    box.insert(1000)
+    box.execute(
+        """INSERT INTO sensor_readings (timestamp, sensor_id)
+           SELECT '2020-01-01T00:00:00.000+00:00', 'late' FROM sensor_readings LIMIT 1000"""
+    )
     assert box.run("--batch-rows", "7") == 0
-    assert len(box.arrived()) == 4000
-    assert box.arrived() == box.source_ids()
+    assert len(box.arrived("id")) == 4000
+    assert same_rows(box.arrived(READINGS), box.source(READINGS))
 
 
-@pytest.mark.parametrize("step", ["save", "send"])
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("call", [1, 2])
-def test_a_kill_at_each_step_neither_loses_nor_doubles(box, monkeypatch, step, when, call):
-    owner = up.StateFile if step == "save" else up.DeltaTarget
-    real = getattr(owner, step)
-    calls = []
+def test_times_arrive_as_utc_timestamps_and_the_state_names_the_latest(box: Box) -> None:
+    box.sample()
+    assert box.run() == 0
+    arrived = box.arrived("id, timestamp")
+    source = dict(box.source("id, timestamp"))
+    assert all(time.isoformat(timespec="milliseconds") == source[key] for key, time in arrived)
+    assert box.state()["last_upload"] == max(time for _, time in arrived).isoformat()
 
-    def killed(self, *arguments):
-        calls.append(1)
-        if when == "after":
-            real(self, *arguments)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        if when == "before":
-            real(self, *arguments)
 
-    monkeypatch.setattr(owner, step, killed)
-    with pytest.raises(KeyboardInterrupt):
-        box.run("--batch-rows", "1000")
+def test_nothing_new_touches_neither_state_nor_target(box: Box) -> None:
+    box.sample()
+    assert box.run() == 0
+    before = box.state_file.stat().st_mtime_ns, box.table().version()
+    assert box.run() == 0
+    assert (box.state_file.stat().st_mtime_ns, box.table().version()) == before
+
+
+@pytest.mark.parametrize(("step", "when", "call"), list(product(["save", "send"], ["before", "after"], [1, 2, 3, 4])))
+def test_a_kill_at_each_step_neither_loses_nor_doubles(
+    box: Box, monkeypatch: pytest.MonkeyPatch, step: str, when: str, call: int
+) -> None:
+    box.sample()
+    interrupted_at(up.StateFile if step == "save" else up.DeltaTarget, step, when, call, monkeypatch.setattr)
+    if (step, call) == ("send", 4):
+        assert box.run("--batch-rows", "1000") == 0
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            box.run("--batch-rows", "1000")
     monkeypatch.undo()
     assert box.run() == 0
-    assert box.arrived() == list(range(1, 3001))
+    assert sorted(box.arrived("id")) == [(i,) for i in range(1, 3001)]
 
 
-def test_a_recreated_file_stops_the_run_instead_of_skipping_rows(box):
+POISON = [
+    (1, "2026-01-01T00:00:01Z", 1.5, 7, "fine"),
+    (2, "2026-01-01T00:00:02Z", "warm", 7, "text among numbers"),
+    (3, "2026-01-01T00:00:03Z", 1.5, 1.7, "a fraction among integers"),
+    (4, "2026-01-01T00:00:04Z", 1.5, 2.0**64, "an integer of 65 bits"),
+    (5, "2026-01-01T00:00:05Z", 1.5, 7, b"a blob among text"),
+    (6, "yesterday", 1.5, 7, "no time"),
+    (7, "2026-01-01T00:00:07Z", float("inf"), 2**53 + 1, "an embedded \0 NUL"),
+    (8, None, None, None, None),
+]
+
+
+def poisoned(box: Box) -> None:
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, real REAL, whole INTEGER, text TEXT)",
+        "INSERT INTO t VALUES (?, ?, ?, ?, ?)",
+        rows=POISON,
+    )
+    box.execute("INSERT INTO t VALUES (9, '2026-01-01T00:00:09Z', 1, 1, CAST(x'ff' AS TEXT))")
+
+
+def test_bad_rows_go_to_quarantine_with_a_reason_and_the_others_arrive(box: Box) -> None:
+    poisoned(box)
+    assert box.run() == up.QUARANTINED
+    assert box.arrived("id, real, whole, text") == sorted(
+        [(i, real, whole, text) for i, _, real, whole, text in POISON if i in (1, 7, 8)], key=repr
+    )
+    lines = box.quarantined()
+    assert [line["key"] for line in lines] == [2, 3, 4, 5, 6, 9]
+    assert [line["reason"].split()[0] for line in lines] == ["real", "whole", "whole", "text", "time", "text"]
+    assert lines[0]["row"]["real"] == "warm"
     assert box.run() == 0
-    with sqlite3.connect(box.database) as db:
-        db.execute("UPDATE sensor_readings SET temperature = 1, timestamp = '2027-01-01'")
+    assert len(box.arrived("id")) == 3
+
+
+def test_more_bad_rows_than_allowed_stop_the_run_and_nothing_is_sent(box: Box) -> None:
+    poisoned(box)
+    assert box.run("--max-bad-rows", "5") == 1
+    assert not (box.folder / "lake").exists()
+    assert box.quarantined() == []
+    assert box.run("--max-bad-rows", "6") == up.QUARANTINED
+
+
+def test_a_state_of_another_source_target_or_cursor_is_refused(box: Box) -> None:
+    box.sample()
+    assert box.run() == 0
+    box.execute("CREATE TABLE other (time TEXT)")
+    assert box.run("--table", "other") == 1
+    assert box.run("--table", "sensor_readings", DATABRICKS_TABLE="elsewhere") == 1
+    assert box.run("--table", "sensor_readings", "--cursor", "timestamp") == 1
+    assert box.run("--table", "sensor_readings", "--source-id", "another") == 1
+    assert box.run("--table", "sensor_readings") == 0
+
+
+def test_a_target_that_lost_commits_stops_the_run(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.sample()
+    assert box.run() == 0
+    (box.folder / "lake").rename(box.folder / "gone")
+    box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
     assert box.run() == 1
+    assert "has lost commits" in caplog.text
 
 
-def test_a_value_of_another_type_stops_the_run_and_nothing_is_sent(box):
-    with sqlite3.connect(box.database) as db:
-        db.execute("UPDATE sensor_readings SET status_code = 1.7 WHERE id = 9")
+def test_a_lost_state_is_made_anew_from_the_target_where_source_id_is_configured(box: Box) -> None:
+    box.sample()
+    assert box.run("--source-id", "box 7", "--batch-rows", "700") == 0
+    before = box.state()
+    box.state_file.unlink()
+    box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
+    assert box.run("--source-id", "box 7") == 0
+    assert same_rows(box.arrived(READINGS), box.source(READINGS))
+    assert box.state()["sequence"] == before["sequence"] + 1
+
+
+def test_a_column_that_the_target_lacks_is_named_and_left_out(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    box.execute("ALTER TABLE t ADD COLUMN extra TEXT", "INSERT INTO t VALUES ('2026-01-02', 2, 'e')")
+    assert box.run() == 0
+    assert box.arrived("v") == [(1,), (2,)]
+    assert "extra" in caplog.text
+
+
+def test_a_new_column_is_added_where_the_schema_may_evolve(box: Box) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    box.execute("ALTER TABLE t ADD COLUMN extra REAL", "INSERT INTO t VALUES ('2026-01-02', 2, 0.5)")
+    assert box.run("--schema", "evolve") == 0
+    assert box.arrived("v, extra") == [(1, None), (2, 0.5)]
+
+
+def test_a_column_that_the_source_lost_arrives_as_null(box: Box) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, w TEXT)", "INSERT INTO t VALUES ('2026-01-01', 1, 'w')")
+    assert box.run() == 0
+    box.execute("ALTER TABLE t DROP COLUMN w", "INSERT INTO t VALUES ('2026-01-02', 2)")
+    assert box.run() == 0
+    assert box.arrived("v, w") == [(1, "w"), (2, None)]
+
+
+def test_names_that_delta_refuses_are_rewritten(box: Box) -> None:
+    box.execute('CREATE TABLE "my t" (time TEXT, "a b;(c)" INTEGER, "ü`\'" TEXT)')
+    box.execute("INSERT INTO \"my t\" VALUES ('2026-01-01', 1, 'x')")
+    assert box.run() == 0
+    box.execute("INSERT INTO \"my t\" VALUES ('2026-01-01', 2, 'y')")
+    assert box.run() == 0
+    assert [field.name for field in box.table().schema().fields] == ["time", "a_b__c_", "ü`'"]
+    assert box.arrived('"a_b__c_"') == [(1,), (2,)]
+
+
+def test_a_corrupt_page_stops_the_run_after_the_rows_before_it(box: Box) -> None:
+    sensor_table.create(box.database, 20_000, index=False)
+    content = bytearray(box.database.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = b"\xff" * 4096
+    box.database.write_bytes(content)
     assert box.run() == 1
-    assert not Path(box.target).exists()
+    arrived = sorted(i for (i,) in box.arrived("id"))
+    assert arrived == list(range(1, len(arrived) + 1))
+    assert 5_000 < len(arrived) < 15_000
 
 
-def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box):
+def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box: Box) -> None:
+    box.sample()
     environ = {key: value for key, value in box.environ.items() if key != "ONCE"}
-    process = subprocess.Popen([sys.executable, up.__file__], env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, SCRIPT], env=environ, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
     while "rows sent" not in process.stderr.readline():
         assert process.poll() is None
     process.terminate()
     assert process.wait(timeout=20) == 0
     process.stderr.close()
-    assert box.arrived() == box.source_ids()
+    assert len(box.arrived("id")) == 3000
 
 
-def test_a_failed_cycle_is_followed_by_the_next_one():
+def test_a_failed_cycle_is_followed_by_the_next_one() -> None:
     stop, calls = threading.Event(), []
 
-    def one_cycle():
+    def one_cycle() -> None:
         calls.append(1)
         if len(calls) == 1:
             raise up.TransientError("busy")

@@ -1,0 +1,105 @@
+"""An edge box for tests: a real database, a local lakehouse, a state directory, and the uploader run in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlite_to_databricks_uploader as up
+from deltalake import DeltaTable, QueryBuilder
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
+SAMPLE = ROOT / "demo-network" / "sensor_data.db"
+
+
+class Box:
+    """`execute` writes as the producer does, `run` is one `--once` run, `arrived` is what the Delta table holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = folder / "data" / "sensor.db"
+        self.database.parent.mkdir()
+        self.state_file = folder / "state" / "last_upload.json"
+        self.environ = {
+            "SQLITE_PATH": str(self.database),
+            "LAKEHOUSE_PATH": str(folder / "lake"),
+            "DATABRICKS_TABLE": "readings",
+            "STATE_DIR": str(folder / "state"),
+            "ONCE": "1",
+        }
+
+    def execute(self, *statements: str, rows: list[tuple[Any, ...]] | None = None) -> None:
+        """Run statements on the database and commit; the last one for each of `rows`, if given."""
+        connection = sqlite3.connect(self.database)
+        for statement in statements[: len(statements) - (rows is not None)]:
+            connection.execute(statement)
+        if rows is not None:
+            connection.executemany(statements[-1], rows)
+        connection.commit()
+        connection.close()
+
+    def sample(self) -> None:
+        """Take the sample database: 3,000 rows of the real producer."""
+        shutil.copy(SAMPLE, self.database)
+
+    def run(self, *flags: str, **environ: str) -> int:
+        """The exit status of one run."""
+        return up.main(list(flags), {**self.environ, **environ})
+
+    def table(self, prefix: str = "raw_") -> DeltaTable:
+        """The Delta table that rows went to."""
+        return DeltaTable(str(self.folder / "lake" / f"{prefix}readings"))
+
+    def arrived(self, columns: str = "*", prefix: str = "raw_") -> list[tuple[Any, ...]]:
+        """The rows of the Delta table, sorted by their text."""
+        return rows_of(self.table(prefix), columns)
+
+    def source(self, columns: str = "*", table: str = "sensor_readings") -> list[tuple[Any, ...]]:
+        """The rows of the source, sorted by their text."""
+        connection = sqlite3.connect(self.database)
+        found = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
+        connection.close()
+        return sorted(found, key=repr)
+
+    def state(self) -> dict[str, Any]:
+        """The state file's content."""
+        content: dict[str, Any] = json.loads(self.state_file.read_text())
+        return content
+
+    def quarantined(self) -> list[dict[str, Any]]:
+        """The lines of the quarantine."""
+        files = sorted((self.folder / "state" / "quarantine").glob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def rows_of(table: DeltaTable, columns: str = "*") -> list[tuple[Any, ...]]:
+    """The rows of a Delta table, sorted by their text."""
+    found = QueryBuilder().register("t", table).execute(f"SELECT {columns} FROM t").read_all()
+    return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True), key=repr)
+
+
+def same_rows(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:
+    """Whether two lists hold the same rows as often, in any order."""
+    return Counter(map(repr, left)) == Counter(map(repr, right))
+
+
+def interrupted_at(owner: Any, name: str, when: str, call: int, patch: Callable[[Any, str, Any], None]) -> None:
+    """Let the `call`-th call of a method end the run as a kill would: before or after it did its work."""
+    real, calls = getattr(owner, name), []
+
+    def killed(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call and when == "before":
+            raise KeyboardInterrupt
+        result = real(self, *arguments)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return result
+
+    patch(owner, name, killed)

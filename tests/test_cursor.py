@@ -1,0 +1,228 @@
+"""Chapter Cursor: which rows are new, whatever happens to the file and its times."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import sqlite_to_databricks_uploader as up
+from boxes import Box
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+PLAIN = "CREATE TABLE t (time TEXT, v INTEGER)"
+KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)"
+COUNTED = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, v INTEGER)"
+INSERT = "INSERT INTO t (time, v) VALUES (?, ?)"
+
+
+def rows(first: int, last: int, year: int = 2026) -> list[tuple[str, int]]:
+    """Rows v = first to last, two to a second."""
+    return [(f"{year}-01-01T00:{v // 120:02}:{v // 2 % 60:02}+00:00", v) for v in range(first, last + 1)]
+
+
+def values(box: Box) -> list[int]:
+    return sorted(v for (v,) in box.arrived("v"))
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("size", ["1", "2", "7", "100000"])
+def test_ties_at_every_batch_boundary_and_late_rows_arrive_once(box: Box, table: str, size: str) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run("--batch-rows", size) == 0
+    box.execute(INSERT, rows=[*rows(41, 50), *rows(51, 60, year=1999), (None, 61)])
+    assert box.run("--batch-rows", size) == 0
+    assert box.run("--batch-rows", size) == 0
+    assert values(box) == list(range(1, 62))
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("more", [5, 40, 80])
+def test_a_recreated_file_is_noticed_and_all_its_rows_are_sent(box: Box, table: str, more: int) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.database.unlink()
+    box.execute(table, INSERT, rows=rows(101, 100 + more, year=2027))
+    assert box.run() == 0
+    assert box.run() == 0
+    assert values(box) == [*range(1, 41), *range(101, 101 + more)]
+    assert box.state()["epoch"] == 1
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+def test_an_emptied_table_starts_anew(box: Box, table: str) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute("DELETE FROM t")
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(41, 50))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 51))
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+def test_rowids_used_again_after_the_newest_rows_were_deleted_are_new_rows(box: Box, table: str) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE v > 37", INSERT, rows=rows(41, 44))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 45))
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("kept", [0, 1, 39])
+def test_retention_that_deletes_delivered_rows_is_no_sign_of_a_new_file(box: Box, table: str, kept: int) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(41, 45))
+    box.execute(f"DELETE FROM t WHERE v <= {40 - kept}")
+    assert box.run() == 0
+    assert values(box) == list(range(1, 46))
+
+
+def test_a_vacuum_that_renumbers_rows_is_followed(box: Box) -> None:
+    box.execute(PLAIN, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE v % 3 = 0", INSERT, rows=rows(41, 50))
+    box.execute("VACUUM")
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(51, 55))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 56))
+
+
+def test_a_vacuum_among_equal_rows_is_followed_by_the_rows_before_them(box: Box) -> None:
+    same = [("2026-01-01", 7)]
+    box.execute(PLAIN, INSERT, rows=[*rows(1, 20), *same * 2])
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE v < 5", INSERT, rows=same * 3)
+    box.execute("VACUUM")
+    assert box.run() == 0
+    assert values(box) == sorted([*range(1, 21), *[7] * 5])
+
+
+def test_a_row_that_was_edited_in_place_is_no_sign_of_a_new_file(box: Box) -> None:
+    box.execute(KEYED, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute("UPDATE t SET v = -v WHERE v > 30", INSERT, rows=rows(41, 42))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 43))
+
+
+def test_a_file_restored_from_an_older_copy_sends_only_what_was_not_delivered(box: Box) -> None:
+    box.execute(KEYED, INSERT, rows=rows(1, 30))
+    copy = box.database.read_bytes()
+    box.execute(INSERT, rows=rows(31, 40))
+    assert box.run() == 0
+    box.database.write_bytes(copy)
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(101, 140))
+    assert box.run() == 0
+    assert values(box) == [*range(1, 41), *range(101, 141)]
+
+
+def test_an_older_copy_with_new_rows_of_unknown_place_stops_and_asks(box: Box) -> None:
+    box.execute(KEYED, INSERT, rows=rows(1, 300))
+    copy = box.database.read_bytes()
+    box.execute(INSERT, rows=rows(301, 900))
+    assert box.run() == 0
+    box.database.write_bytes(copy)
+    box.execute(INSERT, rows=rows(1001, 1700))
+    before = box.state_file.read_bytes()
+    assert box.run() == 1
+    assert box.state_file.read_bytes() == before
+    assert len(values(box)) == 900
+
+
+VIEW = ("CREATE TABLE base (time TEXT, v INTEGER)", "CREATE VIEW t AS SELECT time, v FROM base")
+WITHOUT_ROWID = ("CREATE TABLE t (v INTEGER, time TEXT, PRIMARY KEY (time, v)) WITHOUT ROWID",)
+
+
+@pytest.mark.parametrize("tables", [VIEW, WITHOUT_ROWID, (KEYED,)], ids=["view", "without rowid", "set"])
+@pytest.mark.parametrize("size", ["1", "3", "100000"])
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S+00:00", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%f-05:00", "s", "ms"])
+def test_a_timestamp_cursor_loses_no_tie_and_no_row_that_is_late_within_lookback(
+    box: Box, tables: tuple[str, ...], size: str, form: str
+) -> None:
+    numbers = {"s": "unixepoch(?)", "ms": "unixepoch(?) * 1000"}
+    time = numbers.get(form, f"strftime('{form}', ?)")
+    name = "base" if len(tables) > 1 else "t"
+    insert = f"INSERT INTO {name} (time, v) VALUES ({time}, ?)"
+    plain = [(f"2026-01-01 12:{v // 8:02}:00", v) for v in range(1, 41)]
+    box.execute(*[t.replace("time TEXT", "time") for t in tables], insert, rows=plain)
+    flags = ["--batch-rows", size, "--cursor", "timestamp", "--table", "t"]
+    assert box.run(*flags) == 0
+    box.execute(insert, rows=[("2026-01-01 12:05:00", 41), ("2026-01-01 12:00:30", 42), ("2026-01-01 12:06:00", 43)])
+    assert box.run(*flags) == 0
+    assert box.run(*flags) == 0
+    assert values(box) == list(range(1, 44))
+
+
+def test_equal_rows_of_a_view_are_each_delivered(box: Box) -> None:
+    box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=[("2026-01-01", 1)] * 3)
+    assert box.run("--table", "t", "--batch-rows", "2") == 0
+    box.execute("INSERT INTO base VALUES (?, ?)", rows=[("2026-01-01", 1)] * 2)
+    assert box.run("--table", "t") == 0
+    assert values(box) == [1] * 5
+
+
+def test_a_row_from_the_future_does_not_make_later_rows_late(box: Box) -> None:
+    box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=[("2026-01-01", 1), ("2199-01-01", 2)])
+    assert box.run("--table", "t") == 0
+    box.execute("INSERT INTO base VALUES (?, ?)", rows=[("2026-01-02", 3)])
+    assert box.run("--table", "t") == 0
+    assert box.run("--table", "t") == 0
+    assert values(box) == [1, 2, 3]
+
+
+def test_a_text_in_an_epoch_column_does_not_freeze_a_timestamp_cursor(box: Box) -> None:
+    table = "CREATE TABLE t (v INTEGER, time INTEGER, PRIMARY KEY (v)) WITHOUT ROWID"
+    box.execute(table, "INSERT INTO t VALUES (?, ?)", rows=[(1, 1767225600), (2, "x")])
+    assert box.run() == 3
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=[(v, 1767225600 + v) for v in range(3, 13)])
+    assert box.run() == 0
+    assert values(box) == [1, *range(3, 13)]
+    assert [line["row"]["time"] for line in box.quarantined()] == ["x"]
+
+
+def test_a_state_with_only_last_upload_sends_the_rows_past_it_and_later_ones_however_late(box: Box) -> None:
+    box.execute(KEYED, INSERT, rows=rows(1, 40))
+    box.state_file.parent.mkdir()
+    box.state_file.write_text('{"last_upload": "2026-01-01T00:00:10Z"}')
+    assert box.run("--batch-rows", "7") == 0
+    assert values(box) == list(range(22, 41))
+    box.execute(INSERT, rows=rows(101, 103, year=1999))
+    assert box.run() == 0
+    assert values(box) == [*range(22, 41), 101, 102, 103]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=25), st.integers(1, 7))
+def test_any_mix_of_ties_late_rows_and_batches_arrives_once(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]], size: int
+) -> None:
+    box = Box(tmp_path_factory.mktemp("box"))
+    box.execute(COUNTED)
+    for number, (second, upload) in enumerate(steps):
+        box.execute(INSERT, rows=[(f"2026-01-01T00:00:0{second}Z", number)])
+        if upload:
+            assert box.run("--batch-rows", str(size)) == 0
+    assert box.run("--batch-rows", str(size)) == 0
+    assert values(box) == list(range(len(steps)))
+
+
+def test_anchors_stay_few_and_reach_back_to_the_beginning() -> None:
+    anchors: list[up.Anchor] = []
+    for batch in range(200):
+        first, last = batch * 50 + 1, batch * 50 + 50
+        new = [up.Anchor(i, str(i), "'t'") for i in [*range(last, last - 32, -1), first]]
+        anchors = up.thinned(new, anchors)
+    assert len(anchors) < 60
+    assert anchors[-1].rowid == 1
+    assert [a.rowid for a in anchors[:32]] == list(range(10000, 9968, -1))
+
+
+def test_a_page_is_sized_by_the_width_of_its_rows() -> None:
+    assert up.fitting_rows(100) == up.PAGE_ROWS
+    assert up.fitting_rows(5_000_000) == 2
+    assert up.fitting_rows(random.uniform(1e9, 1e12)) == 1

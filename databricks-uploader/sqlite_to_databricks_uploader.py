@@ -35,14 +35,17 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime as dt
+import decimal
 import difflib
 import fcntl
 import functools
 import hashlib
+import hmac
 import itertools
 import json
 import logging
 import math
+import operator
 import os
 import random
 import re
@@ -67,6 +70,7 @@ T = TypeVar("T")
 
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EPOCH_END = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 # === Errors ===========================================================================================
@@ -343,6 +347,9 @@ class Config:
         {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML).")  # fmt: skip
     filter_config: dict[str, Any] = setting(
         {}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")  # fmt: skip
+    sanitize_secret: str | None = setting(
+        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.",
+        secret=True)  # fmt: skip
     aggregate_config: dict[str, Any] = setting(
         {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML).")  # fmt: skip
     state_dir: Path | None = setting(
@@ -683,8 +690,6 @@ def to_double(value: Any, kind: str) -> float:
 
 def to_decimal(value: Any, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
-    import decimal
-
     precision, scale = (int(part) for part in re.findall(r"\d+", kind))
     try:
         exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
@@ -1164,6 +1169,12 @@ class Reader:
         first, last = (bound[0] or 0 for bound in found)
         return self.database.file.stat().st_size / max(1, last - first + 1)
 
+    def narrowed(self, columns: Iterable[str]) -> Reader:
+        """A reader of some of the columns and the time."""
+        wanted = {*columns, self.table.time}
+        columns = {name: declared for name, declared in self.table.columns.items() if name in wanted}
+        return Reader(self.database, dataclasses.replace(self.table, columns=columns))
+
     def classes_of(self, column: str) -> set[str]:
         """The classes of value that a column's first thousand rows hold."""
         sample = f"SELECT q.{quoted(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
@@ -1267,6 +1278,1078 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
         return content.decode(encoding)
     except UnicodeDecodeError:
         return InvalidText(content)
+
+
+# === Processing =======================================================================================
+#
+# Rules turn typed rows into what is sent: `Sanitize` changes values, `Filter` chooses rows, `Aggregate`
+# groups them. All of it is pure: frames in, frames out. Inside, a column is a `Vector`, values beside a
+# mask, so that NULL, NaN and integers beyond 2**53 stay what they are.
+
+INTEGERS = {"bigint": "int64", "int": "int32", "smallint": "int16", "tinyint": "int8"}
+REALS = {"double": "float64", "float": "float32"}
+TIMES = {"timestamp": "datetime64[us]", "timestamp_ntz": "datetime64[us]"}
+NUMPY_TYPES = {**INTEGERS, **REALS, **TIMES, "boolean": "bool"}
+
+
+def is_text(kind: str) -> bool:
+    """Whether a type holds texts."""
+    return kind == "string" or kind.startswith(("varchar", "char"))
+
+
+def is_numeric(kind: str) -> bool:
+    """Whether a type holds numbers."""
+    return kind in INTEGERS or kind in REALS or kind.startswith("decimal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vector:
+    """One column: a numpy array, and a mask that is true where there is a value. Under NULL lies anything."""
+
+    values: Any
+    valid: Any
+
+    def to_list(self) -> list[Any]:
+        """Python values, None for NULL. Times are in UTC and have no zone."""
+        items = self.values.astype(object)
+        items[~self.valid] = None
+        return list(items.tolist())
+
+    def where(self, rows: Any) -> Vector:
+        """Some of the rows, by mask or position, copied."""
+        return Vector(self.values[rows], self.valid[rows])
+
+    def filled(self, dtype: Any) -> Any:
+        """The values as `dtype`, 0 for NULL."""
+        values = self.values.astype(dtype)
+        values[~self.valid] = 0
+        return values
+
+
+def vector_of(items: Sequence[Any], kind: str) -> Vector:
+    """Python values, None for NULL, as a column of type `kind`."""
+    import numpy as np
+
+    valid = np.array([item is not None for item in items], dtype=bool)
+    values = np.empty(len(items), dtype=object)
+    values[:] = items
+    if kind in NUMPY_TYPES:
+        values[~valid] = None if kind in TIMES else 0
+        values = values.astype(NUMPY_TYPES[kind])
+    return Vector(values, valid)
+
+
+def decimal_size(kind: str) -> tuple[int, int]:
+    """Precision and scale of `decimal(p,s)`."""
+    precision, scale = re.findall(r"\d+", kind)
+    return int(precision), int(scale)
+
+
+def vector_from_arrow(column: Any, kind: str) -> Vector:
+    """A ChunkedArray of `kind`'s Arrow type. arro3 makes a numpy array only where there is no NULL."""
+    import numpy as np
+
+    if kind in TIMES:
+        plain = vector_from_arrow(column.cast(arrow_type("bigint")), "bigint")
+        return Vector(plain.values.view(TIMES[kind]), plain.valid)
+    if (kind in NUMPY_TYPES or is_text(kind)) and column.num_chunks and not column.null_count:
+        return Vector(column.to_numpy(), np.ones(len(column), dtype=bool))
+    return vector_of(column.to_pylist(), kind)
+
+
+def nullable_array(values: Any, valid: Any) -> Any:
+    """A numpy array as an Arrow array. arro3 takes no mask, so NULLs are taken from one put behind the values."""
+    import numpy as np
+    from arro3.core import Array, ChunkedArray
+
+    array = Array.from_numpy(np.ascontiguousarray(values))
+    if valid.all():
+        return array
+    rows = np.where(valid, np.arange(len(values)), len(values)).astype(np.uint64)
+    with_null = ChunkedArray([array, Array([None], array.type)]).combine_chunks()
+    return with_null.take(Array.from_numpy(rows))
+
+
+def vector_to_arrow(vector: Vector, kind: str) -> Any:
+    """An Arrow array of `kind`. A decimal that does not fit becomes NULL."""
+    from arro3.core import Array
+
+    if kind in NUMPY_TYPES:
+        plain = vector.values.view("int64") if kind in TIMES else vector.values
+        return nullable_array(plain, vector.valid).cast(arrow_type(kind))
+    items = vector.to_list()
+    if kind == "date":
+        days = [None if day is None else day.toordinal() - EPOCH.toordinal() for day in items]
+        return Array(days, arrow_type("int")).cast(arrow_type(kind))
+    if kind.startswith("decimal"):
+        shown = [None if item is None else format(item, "f") for item in items]
+        return Array(shown, arrow_type("string")).cast(arrow_type(kind))
+    return Array(items, arrow_type(kind))
+
+
+def vector_from_series(series: Any, kind: str) -> Vector:
+    """A column of a frame that `to_frame` or `frame_of` made."""
+    fill = {"na_value": 0} if kind in NUMPY_TYPES and kind not in TIMES else {}
+    return Vector(series.to_numpy(dtype=NUMPY_TYPES.get(kind, object), **fill), series.notna().to_numpy(dtype=bool))
+
+
+def series_of(vector: Vector, kind: str) -> Any:
+    """A column for a frame. Masked arrays are built from their parts, since pandas' other ways take NaN for NULL."""
+    import numpy as np
+    import pandas as pd
+
+    if kind in TIMES:
+        naive: Any = pd.Series(np.where(vector.valid, vector.values, np.datetime64("NaT", "us")))
+        return naive.dt.tz_localize("UTC") if kind == "timestamp" else naive
+    if kind not in NUMPY_TYPES:
+        return pd.Series(np.where(vector.valid, vector.values, None), dtype=object)
+    masked_array = pd.arrays.IntegerArray if kind in INTEGERS else pd.arrays.FloatingArray
+    return pd.Series((pd.arrays.BooleanArray if kind == "boolean" else masked_array)(vector.values, ~vector.valid))
+
+
+def frame_of(vectors: Mapping[str, Vector], columns: Columns) -> Any:
+    """A frame of `columns` out of vectors of one length."""
+    import pandas as pd
+
+    return pd.DataFrame({name: series_of(vectors[name], kind) for name, kind in columns.items()})
+
+
+def to_frame(table: Any, columns: Columns) -> Any:
+    """The `columns` of an Arrow table, which has their types already, as a pandas frame. No value changes."""
+    return frame_of({name: vector_from_arrow(table.column(name), kind) for name, kind in columns.items()}, columns)
+
+
+def to_table(frame: Any, columns: Columns) -> Any:
+    """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
+    from arro3.core import Table
+
+    arrays = {}
+    for name, kind in columns.items():
+        vector = vector_from_series(frame[name], kind)
+        arrays[name] = vector_to_arrow(vector, kind)
+        if arrays[name].null_count != (~vector.valid).sum():
+            raise SourceError(f"column {name!r} holds a value that does not fit {kind}", "Declare a wider type.")
+    return Table.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+# --- Reading rules: each function raises a `ConfigError` that begins with the place of the fault ---
+
+# Hints for values of a wrong type.
+EXPECTED = {
+    **dict.fromkeys(TIMES, 'Write a time such as "2026-01-31T12:00:00Z".'),
+    "date": 'Write a day such as "2026-01-31".',
+    "boolean": "Write true or false.",
+    "binary": "BLOBs can be tested by is_null only.",
+}
+
+
+def column_named(name: Any, columns: Iterable[str], place: str, *others: str) -> str:
+    """The column's own spelling. Rules may write it in any case, as in SQLite. `others` would be right here too."""
+    known = {column.lower(): column for column in columns} | {column: column for column in columns}
+    found = known.get(str(name)) or known.get(str(name).lower())
+    if found is None:
+        raise ConfigError(f"{place}: unknown column {name!r}", nearest(str(name), [*columns, *others]))
+    return found
+
+
+def word_of(value: Any, known: Iterable[str], place: str, what: str) -> str:
+    """One of a few words, in any case."""
+    word = str(value).strip().lower()
+    if word not in known:
+        raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(word, known))
+    return word
+
+
+def list_of(value: Any, place: str, what: str) -> list[Any]:
+    """A list that is not empty; a text is a list of one."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not items:
+        raise ConfigError(f"{place}: expected a list of {what}, not {value!r}")
+    return items
+
+
+def mapping_of(value: Any, place: str, example: str) -> dict[Any, Any]:
+    """A mapping that is not empty."""
+    if not isinstance(value, Mapping) or not value:
+        raise ConfigError(f"{place}: expected a mapping with at least one entry", f"For example {example}.")
+    return dict(value)
+
+
+def refuse_repeats(names: Sequence[str], place: str) -> None:
+    """No name comes twice; targets compare names without regard to case."""
+    lowered = [name.lower() for name in names]
+    for name in names:
+        if lowered.count(name.lower()) > 1:
+            raise ConfigError(f"{place}: {name!r} comes twice", "Keep one.")
+
+
+def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
+    """A regular expression, in Python's syntax, for a text column."""
+    if not is_text(kind):
+        raise ConfigError(f"{place}: a regular expression needs a text column; this one is {kind}")
+    try:
+        return re.compile(value)
+    except (re.error, TypeError) as error:
+        raise ConfigError(f"{place}: bad regular expression {value!r}: {error}") from None
+
+
+def number_value(value: Any, kind: str) -> Any:
+    """A number as its column holds it, or a `ValueError`. A decimal may be text, to be exact.
+
+    In a column of integers, whole numbers become int, since floats compare inexactly beyond 2**53, and `true` is 1,
+    as in SQLite. In a 32-bit column, 0.1 is 0.100000001.
+    """
+    import numpy as np
+
+    if kind.startswith("decimal") and isinstance(value, (int, float, str)):
+        value = decimal.Decimal(str(value))
+        if value.is_finite():
+            return value
+    if not isinstance(value, (int, float)) or value != value:
+        raise ValueError(value)
+    if kind in INTEGERS:
+        return int(value) if float(value).is_integer() else value
+    return float(np.float32(value)) if kind == "float" else float(value)
+
+
+def time_value(value: Any, kind: str) -> Any:
+    """A day or a time, from ISO-8601 text or as YAML has read it. Times are UTC unless they say otherwise."""
+    shown = value if isinstance(value, str) else value.isoformat()
+    if kind == "date":
+        return dt.date.fromisoformat(shown)
+    moment = dt.datetime.fromisoformat(shown)
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def rule_value(value: Any, kind: str, place: str) -> Any:
+    """A rule's value as the Python value that a column of `kind` holds."""
+    try:
+        if kind in TIMES or kind == "date":
+            return time_value(value, kind)
+        if kind in INTEGERS or (is_numeric(kind) and not isinstance(value, bool)):
+            return number_value(value, kind)
+        if (isinstance(value, str) and is_text(kind)) or (isinstance(value, bool) and kind == "boolean"):
+            return value
+    except (ValueError, AttributeError, ArithmeticError):
+        pass
+    hint = EXPECTED.get(kind, "Write a number, without quotes." if is_numeric(kind) else "Write a text, in quotes.")
+    raise ConfigError(f"{place}: {value!r} is no value of a {kind} column", hint)
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a column of `kind` holds the value as it is; only numbers can be too large or too fine."""
+    import numpy as np
+
+    if kind in INTEGERS:
+        limits = np.iinfo(INTEGERS[kind])
+        return isinstance(value, int) and bool(limits.min <= value <= limits.max)
+    if not kind.startswith("decimal"):
+        return True
+    precision, scale = decimal_size(kind)
+    _, digits, exponent = decimal.Decimal(value).normalize(decimal.Context(prec=100)).as_tuple()
+    return int(exponent) >= -scale and len(digits) + int(exponent) <= precision - scale
+
+
+def stored_value(value: Any, kind: str, place: str) -> Any:
+    """A value that a rule puts into a column of `kind`, None for NULL."""
+    found = None if value is None else rule_value(value, kind, place)
+    if found is not None and not fits(found, kind):
+        raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
+    return found
+
+
+def key_value(key: Any, kind: str, place: str) -> Any:
+    """The key of a mapping as a value of the column. Keys of JSON are text: "0" is 0 in a numeric column."""
+    if isinstance(key, str) and (kind == "boolean" or is_numeric(kind)):
+        try:
+            key = json.loads(key)
+        except ValueError:
+            raise ConfigError(f"{place}: {key!r} is no value of a {kind} column") from None
+    return None if key is None else rule_value(key, kind, place)
+
+
+class Rules(Protocol):
+    """What Sanitize and Filter have in common."""
+
+    def columns(self) -> Columns:
+        """The columns that come out."""
+
+    def touched_columns(self) -> set[str]:
+        """The columns whose values must not be seen anywhere as they are in the source."""
+
+    def apply(self, frame: Any) -> Any:
+        """The rows that come out of a page's frame, with a fresh index."""
+
+
+# --- Sanitize ---
+
+
+def replaced(vector: Vector, table: Mapping[Any, Any]) -> Vector:
+    """Whole values that are in the table, exchanged once: {a: b, b: c} makes b of a."""
+    values, valid = vector.values.copy(), vector.valid.copy()
+    for row, old in enumerate(vector.to_list()):
+        if old in table:
+            valid[row] = table[old] is not None
+            values[row] = table[old] if valid[row] else values[row]
+    return Vector(values, valid)
+
+
+def without(vector: Vector, pattern: re.Pattern[str]) -> Vector:
+    """Texts without every match of the pattern."""
+    return vector_of([None if text is None else pattern.sub("", text) for text in vector.to_list()], "string")
+
+
+def rounded(vector: Vector, decimals: int, kind: str) -> Vector:
+    """Numbers rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
+    with decimal.localcontext(prec=100):
+        return vector_of([None if item is None else round(item, decimals) + 0 for item in vector.to_list()], kind)
+
+
+def canonical_text(item: Any) -> str:
+    """One spelling for each value: 42, 1.0, true, 2026-01-31T12:00:00, BLOBs in hexadecimal digits."""
+    if isinstance(item, bytes):
+        return item.hex()
+    if isinstance(item, dt.date):
+        return item.isoformat()
+    return str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def masked(vector: Vector, shown: int) -> Vector:
+    """`*` for all characters but the last; a value that is no longer than these is masked whole."""
+    texts = [None if item is None else canonical_text(item) for item in vector.to_list()]
+    kept = [0 if text is None or len(text) <= shown else shown for text in texts]
+    pairs = zip(texts, kept, strict=True)
+    return vector_of([text and "*" * (len(text) - n) + text[len(text) - n :] for text, n in pairs], "string")
+
+
+def hashed(vector: Vector, key: bytes) -> Vector:
+    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
+    items = vector.to_list()
+    hashes = {item: hmac.digest(key, canonical_text(item).encode(), "sha256").hex() for item in set(items) - {None}}
+    return vector_of([hashes.get(item) for item in items], "string")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One change of one column; `kind` is its type afterwards."""
+
+    column: str
+    change: Callable[[Vector], Vector]
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sanitize:
+    """Cleans rows, in this order: values are replaced and patterns removed (`repairs`); rows with NULL in
+    `not_null` go; values are rounded, masked and hashed (`disguises`); columns are dropped."""
+
+    source: Columns
+    repairs: Sequence[Step]
+    not_null: Sequence[str]
+    disguises: Sequence[Step]
+    dropped: Sequence[str]
+
+    def columns(self) -> Columns:
+        """The columns that come out; hashes and masked values are text."""
+        kinds = self.source | {step.column: step.kind for step in self.disguises}
+        return {name: kind for name, kind in kinds.items() if name not in self.dropped}
+
+    def touched_columns(self) -> set[str]:
+        """The columns whose values must not be seen anywhere as they are in the source."""
+        return {step.column for step in (*self.repairs, *self.disguises)} | set(self.dropped)
+
+    def apply(self, frame: Any) -> Any:
+        """The rows that stay, cleaned, with a fresh index."""
+        cleaned = self._changed(frame, self.repairs)
+        complete = cleaned[list(self.not_null)].notna().all(axis=1)
+        cleaned = cleaned[complete].reset_index(drop=True)
+        return self._changed(cleaned, self.disguises)[list(self.columns())]
+
+    def _changed(self, frame: Any, steps: Sequence[Step]) -> Any:
+        frame = frame.copy(deep=False)
+        for step in steps:
+            vector = vector_from_series(frame[step.column], self.source[step.column])
+            frame[step.column] = series_of(step.change(vector), step.kind)
+        return frame
+
+
+DIRECTIVES = ("replace_values", "remove_nulls", "drop", "hash", "round", "mask")
+
+
+def place_of(word: str, columns: Columns) -> str:
+    """The place of a rule, with a remark where a column is called like it."""
+    twin = word in {name.lower() for name in columns}
+    return f"sanitize_config.{word}{' (the rule, not the column of that name)' if twin else ''}"
+
+
+def column_step(key: Any, rule: Any, columns: Columns) -> Step:
+    """`column: "pattern to remove"` or `column: {"replace_value": X, "with_value": Y}`."""
+    name = column_named(key, columns, "sanitize_config", *DIRECTIVES)
+    place, kind = f"sanitize_config.{name}", columns[name]
+    if isinstance(rule, str):
+        return Step(name, functools.partial(without, pattern=pattern_of(rule, kind, place)), kind)
+    if not isinstance(rule, Mapping) or set(rule) != {"replace_value", "with_value"}:
+        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
+    old, new = (stored_value(rule[word], kind, f"{place}.{word}") for word in ("replace_value", "with_value"))
+    return Step(name, functools.partial(replaced, table={old: new}), kind)
+
+
+def replace_step(key: Any, pairs: Any, columns: Columns, place: str) -> Step:
+    """`column: {from: to}` of `replace_values`."""
+    name = column_named(key, columns, place)
+    place, kind = f"{place}.{name}", columns[name]
+    pairs = mapping_of(pairs, place, '{"error": "unknown"}')
+    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs.items()}
+    return Step(name, functools.partial(replaced, table=table), kind)
+
+
+def digits_step(word: str, key: Any, digits: Any, columns: Columns, place: str) -> Step:
+    """`column: number` of `round` or `mask`."""
+    name = column_named(key, columns, place)
+    kind = columns[name]
+    if type(digits) is not int or not 0 <= digits <= 100:
+        raise ConfigError(f"{place}.{name}: expected a whole number from 0 to 100, not {digits!r}")
+    if word == "mask":
+        return Step(name, functools.partial(masked, shown=digits), "string")
+    if not is_numeric(kind) or kind in INTEGERS:
+        raise ConfigError(f"{place}.{name}: a {kind} column has no decimals")
+    digits = digits if kind in REALS else min(digits, decimal_size(kind)[1])
+    return Step(name, functools.partial(rounded, decimals=digits, kind=kind), kind)
+
+
+def hash_step(name: str, secret: str | None) -> Step:
+    """A member of `hash`. Without a key, the hash of a name or a number is undone by trying them all."""
+    if not secret:
+        raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
+    return Step(name, functools.partial(hashed, key=secret.encode()), "string")
+
+
+def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Sanitize:
+    """`sanitize_config`, checked; `secret` is the key of hashes. A rule's word is the rule, also where a column
+    bears that name."""
+    rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
+    places = {word: place_of(word, columns) for word in DIRECTIVES if word in rules}
+    names = {
+        word: [column_named(item, columns, places[word]) for item in list_of(rules[word], places[word], "columns")]
+        for word in places
+        if word in ("remove_nulls", "drop", "hash")
+    }
+    maps = {word: mapping_of(rules[word], places[word], f'"{word}": {{…}}') for word in places if word not in names}
+    pairs = {word: found.items() for word, found in maps.items()}
+    repairs = [replace_step(k, v, columns, places["replace_values"]) for k, v in pairs.get("replace_values", ())]
+    repairs += [column_step(key, rule, columns) for key, rule in rules.items() if key not in places]
+    disguises = [digits_step(w, k, v, columns, places[w]) for w in ("round", "mask") for k, v in pairs.get(w, ())]
+    disguises += [hash_step(name, secret) for name in names.get("hash", ())]
+    dropped = names.get("drop", [])
+    refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
+    if set(dropped) == set(columns):
+        raise ConfigError("sanitize_config.drop: no column is left")
+    return Sanitize(columns, repairs, names.get("remove_nulls", []), disguises, dropped)
+
+
+# --- Filter ---
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    # NaN differs from itself; here it satisfies no comparison, not even this one.
+    "!=": lambda values, value: (values != value) & (values == values),
+}
+OPERATORS = (*COMPARISONS, "in", "not_in", "between", "is_null", "matches")
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """A test of one column: `test` maps an array of values that are not NULL to booleans; NULL gives `null`."""
+
+    column: str
+    test: Callable[[Any], Any]
+    null: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """Keeps the rows that satisfy every condition."""
+
+    source: Columns
+    conditions: Sequence[Condition]
+
+    def columns(self) -> Columns:
+        """The source's columns."""
+        return self.source
+
+    def touched_columns(self) -> set[str]:
+        """None: the rows that stay are sent as they are."""
+        return set()
+
+    def apply(self, frame: Any) -> Any:
+        """The rows that stay, with a fresh index."""
+        return frame[self.keep(frame)].reset_index(drop=True)
+
+    def keep(self, frame: Any) -> Any:
+        """Which rows stay, as a boolean array. A frame of the conditions' columns is enough."""
+        import numpy as np
+
+        kept = np.ones(len(frame), dtype=bool)
+        for condition in self.conditions:
+            vector = vector_from_series(frame[condition.column], self.source[condition.column])
+            passed = np.full(len(frame), condition.null)
+            passed[vector.valid] = condition.test(vector.values[vector.valid])
+            kept &= passed
+        return kept
+
+
+def compared_value(value: Any, kind: str, place: str) -> Any:
+    """A value to compare with. A comparison with NULL is never true in SQL, so a rule with one is a mistake."""
+    if value is None:
+        raise ConfigError(f"{place}: a comparison with null is never true", 'Use {"is_null": true} or false.')
+    return rule_value(value, kind, place)
+
+
+def condition_of(column: str, kind: str, word: str, value: Any, place: str) -> Condition:
+    """One operator with its value."""
+    if word == "is_null":
+        if not isinstance(value, bool):
+            raise ConfigError(f"{place}: expected true or false, not {value!r}")
+        return Condition(column, lambda values: not value, null=value)
+    if word == "matches":
+        pattern = pattern_of(value, kind, place)
+        return Condition(column, lambda values: [pattern.search(text) is not None for text in values])
+    if word in COMPARISONS:
+        limit = compared_value(value, kind, place)
+        return Condition(column, lambda values: COMPARISONS[word](values, limit))
+    if isinstance(value, str):
+        raise ConfigError(f"{place}: expected a list of values, not {value!r}")
+    wanted = [compared_value(item, kind, place) for item in list_of(value, place, "values")]
+    if word == "between":
+        return Condition(column, range_test(wanted, place))
+    # Python compares integers with reals exactly; a NaN is in no list and out of none.
+    known = frozenset(wanted)
+    return Condition(column, lambda values: [(v in known) == (word == "in") and v == v for v in values.tolist()])
+
+
+def range_test(limits: Sequence[Any], place: str) -> Callable[[Any], Any]:
+    """The test of `between`, both limits included."""
+    if len(limits) != 2 or limits[0] > limits[1]:
+        raise ConfigError(f"{place}: expected two values, the lower first")
+    return lambda values: (values >= limits[0]) & (values <= limits[1])
+
+
+def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
+    """`filter_config`, checked: `{column: {operator: value}}`; a bare value means equality, null means NULL."""
+    conditions = []
+    for key, rule in mapping_of(rules, "filter_config", '{"temperature": {">": -50}}').items():
+        name = column_named(key, columns, "filter_config")
+        place = f"filter_config.{name}"
+        if isinstance(rule, list):
+            raise ConfigError(f"{place}: a list needs an operator", 'Write {"in": [...]}.')
+        bare = {"is_null": True} if rule is None else {"==": rule}
+        for word, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
+            word = word_of(word, OPERATORS, place, "operator")
+            conditions.append(condition_of(name, columns[name], word, value, f"{place}.{word}"))
+    return Filter(columns, conditions)
+
+
+# --- Aggregate ---
+
+# All times are whole microseconds since 1970 in UTC. A window is a minute, an hour or a day.
+HOUR, DAY = 3_600_000_000, 86_400_000_000
+WINDOWS = {"minute": 60_000_000, "hour": HOUR, "day": DAY}
+
+# Numbers out of a time. Days count as in Databricks' dayofweek: 1 is Sunday; 1970-01-01 was a Thursday.
+CLOCKS: dict[str, Callable[[Any], Any]] = {
+    "hour_of_day": lambda time: time // HOUR % 24,
+    "day_of_week": lambda time: (time // DAY + 4) % 7 + 1,
+}
+TIME_KEYS = (*WINDOWS, *CLOCKS)
+
+
+def microseconds(moment: dt.datetime) -> int:
+    """Whole microseconds since 1970."""
+    return (moment - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def floor(times: Vector, length: int) -> Vector:
+    """The starts of the windows, `length` microseconds long, that times fall into."""
+    since = times.values.astype("int64")
+    return Vector((since - since % length).view("datetime64[us]"), times.valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Which group each row belongs to: numbers from 0 in the order of the groups' keys."""
+
+    of_row: Any
+    count: int
+
+    def sum(self, values: Any) -> Any:
+        """Each group's sum of all values."""
+        import numpy as np
+
+        sums = np.zeros(self.count, dtype=values.dtype)
+        with np.errstate(over="ignore", invalid="ignore"), decimal.localcontext(prec=100):
+            np.add.at(sums, self.of_row, values)
+        return sums
+
+    def pick(self, values: Any, rows: Any) -> Any:
+        """Each group's value in the last of `rows` that belongs to it (numpy keeps the last of several)."""
+        import numpy as np
+
+        picked = np.zeros(self.count, dtype=values.dtype)
+        picked[self.of_row[rows]] = values[rows]
+        return picked
+
+
+def grouped(keys: Sequence[Vector]) -> Groups:
+    """Rows with equal keys together. NULL is a key of its own and comes first; so is NaN, which comes last."""
+    import numpy as np
+    import pandas as pd
+
+    rows: Any = np.zeros(len(keys[0].values), dtype=np.int64)
+    found: Any = rows
+    for key in keys:
+        ranks, distinct = pd.factorize(key.values[key.valid], sort=True)
+        places = np.zeros(len(rows), dtype=np.int64)
+        places[key.valid] = np.where(ranks < 0, len(distinct), ranks) + 1
+        rows, found = pd.factorize(rows * (len(distinct) + 2) + places, sort=True)
+    return Groups(rows, len(found))
+
+
+# What is known of some groups for one function: arrays with a place per group, save where a class says otherwise.
+Parts = tuple[Any, ...]
+
+
+class Function:
+    """What is computed of a group. A row is a group of one, so that pages and partial results are merged alike."""
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        """Each row as a group of its own."""
+        raise NotImplementedError
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        """Fewer groups out of many; `parts` are in the source's order."""
+        raise NotImplementedError
+
+    def head(self, parts: Parts, count: int) -> Parts:
+        """The first groups only, copied, so that the rest is freed."""
+        return tuple(part[:count].copy() for part in parts)
+
+    def finish(self, parts: Parts) -> Vector:
+        """Each group's result."""
+        raise NotImplementedError
+
+
+class Count(Function):
+    """The number of values."""
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        return (column.valid.astype("int64"),)
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        return (groups.sum(parts[0]),)
+
+    def finish(self, parts: Parts) -> Vector:
+        return Vector(parts[0], parts[0] >= 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Total(Function):
+    """Sum or average: counts and totals. Integers and decimals are added exactly, as Python's numbers.
+
+    A sum that does not fit its type is NULL, as from Databricks' try_sum, and the log says so.
+    """
+
+    kind: str
+    average: bool
+    exact: bool
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        return column.valid.astype("int64"), column.filled(object if self.exact else "float64")
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        return tuple(groups.sum(part) for part in parts)
+
+    def finish(self, parts: Parts) -> Vector:
+        counts, totals = parts
+        if self.average:
+            return Vector(totals.astype("float64") / counts.clip(1), counts > 0)
+        if not self.exact:
+            return Vector(totals, counts > 0)
+        sums = [total if fits(total, self.kind) else None for total in totals]
+        if lost := sums.count(None):
+            log.warning("aggregate: %d sums do not fit %s and are NULL", lost, self.kind)
+        return vector_of([total if count else None for total, count in zip(sums, counts, strict=True)], self.kind)
+
+
+class Stddev(Function):
+    """Sample standard deviation: count, mean and sum of squared distances from the mean.
+
+    Groups are merged by their means, not by sums of squares, which lose all digits where the mean is large
+    (Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979).
+    """
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        import numpy as np
+
+        return column.valid.astype("int64"), column.filled("float64"), np.zeros(len(column.values))
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        import numpy as np
+
+        counts, means, squares = parts
+        total = groups.sum(counts)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities have no deviation: NaN
+            mean = groups.sum(counts * means) / total.clip(1)
+            mean += groups.sum(counts * (means - mean[groups.of_row])) / total.clip(1)  # takes most rounding away
+            distance = means - mean[groups.of_row]
+            return total, mean, groups.sum(squares + counts * distance * distance)
+
+    def finish(self, parts: Parts) -> Vector:
+        counts, _, squares = parts
+        return Vector((squares / (counts - 1).clip(1)) ** 0.5, counts > 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge(Function):
+    """The first or the last value by time or, for min and max, by the values themselves; texts by code point.
+
+    Of several values at one time, the first or last in the source counts.
+    """
+
+    by_time: bool
+    last: bool
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        if not self.by_time:
+            return column.valid, column.values
+        return column.valid & times.valid, column.values, times.values
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        import numpy as np
+
+        rows = np.flatnonzero(parts[0])
+        rows = rows[np.argsort(parts[-1][rows], kind="stable")]
+        rows = rows if self.last else rows[::-1]
+        return tuple(groups.pick(part, rows) for part in parts)
+
+    def finish(self, parts: Parts) -> Vector:
+        return Vector(parts[1], parts[0])
+
+
+class Median(Function):
+    """The middle value, or the mean of the two middle ones: counts, and the values of all groups in a row."""
+
+    def start(self, column: Vector, times: Vector) -> Parts:
+        return column.valid.astype("int64"), column.values[column.valid].astype("float64")
+
+    def merge(self, parts: Parts, groups: Groups) -> Parts:
+        import numpy as np
+
+        counts, values = parts
+        owners = np.repeat(groups.of_row.astype("int32"), counts)
+        return groups.sum(counts), values[np.argsort(owners, kind="stable")]
+
+    def head(self, parts: Parts, count: int) -> Parts:
+        counts, values = parts
+        return counts[:count].copy(), values[: counts[:count].sum()].copy()
+
+    def finish(self, parts: Parts) -> Vector:
+        import numpy as np
+
+        counts, values = parts
+        ends = counts.cumsum()
+        pieces = (values[end - count : end] for end, count in zip(ends, counts, strict=True))
+        with np.errstate(invalid="ignore", over="ignore"):
+            medians = [float(np.median(piece)) if len(piece) else 0.0 for piece in pieces]
+        return Vector(np.array(medians, dtype="float64"), counts > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One column of the result: a function of a source column, or of the rows where `column` is None."""
+
+    name: str
+    column: str | None
+    function: Function
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Some groups: their keys, the window first, and what each measure knows of them."""
+
+    keys: Sequence[Vector]
+    parts: Sequence[Parts]
+
+    def bytes(self) -> int:
+        """The memory it takes; a Python object and the place that refers to it are about six times the place."""
+        arrays = [array for key in self.keys for array in (key.values, key.valid)]
+        arrays += [array for part in self.parts for array in part]
+        return int(sum(array.nbytes * (6 if array.dtype == object else 1) for array in arrays))
+
+    def windows(self) -> Any:
+        """The start of each group's window, in microseconds since 1970."""
+        return self.keys[0].values.astype("int64")
+
+
+@dataclasses.dataclass
+class Partials:
+    """The groups so far, in pieces that follow each other in the source.
+
+    Where groups would take too much memory, those of later windows are given up: windows that start at `horizon`
+    or later are missing, so their rows have to be read again once the earlier windows are sent.
+    """
+
+    pieces: list[Piece]
+    horizon: dt.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate:
+    """Groups rows. What is kept of a group does not grow with its rows, save for medians: 8 bytes each."""
+
+    source: Columns
+    time_column: str
+    group_by: Columns
+    time_keys: Sequence[str]
+    measures: Sequence[Measure]
+    lateness: dt.timedelta
+    # Merging takes about four times as much for a moment: the process stays below 300 MiB.
+    most_bytes: int = 32 << 20
+
+    def columns(self) -> Columns:
+        """The keys, then the measures, in the order of the rules."""
+        return self.group_by | {measure.name: measure.kind for measure in self.measures}
+
+    def source_columns(self) -> Columns:
+        """The columns that a page needs."""
+        used = {self.time_column, *self.group_by, *(measure.column for measure in self.measures)}
+        return {name: kind for name, kind in self.source.items() if name in used - set(self.time_keys)}
+
+    @property
+    def window_length(self) -> dt.timedelta | None:
+        """The shortest dated time key; keys without a date close with their day. None without a time key."""
+        lengths = [WINDOWS.get(key, DAY) for key in self.time_keys]
+        return dt.timedelta(microseconds=min(lengths)) if lengths else None
+
+    def window_of(self, frame: Any) -> Any:
+        """The start of each row's window, NaT for a row without a time. None without a time key."""
+        return series_of(self._windows(self._times(frame)), "timestamp") if self.time_keys else None
+
+    def empty(self) -> Partials:
+        """No groups yet."""
+        return Partials([])
+
+    def add(self, partials: Partials, frame: Any) -> Partials:
+        """Take in the next rows of the source, except those without a window; returns the same `partials`.
+
+        Neighbouring pieces of like size are merged, as a binary counter carries: a group moves rarely.
+        """
+        times = self._times(frame)
+        if self.time_keys:
+            wanted = times.valid
+            if partials.horizon:
+                wanted = wanted & (times.values.astype("int64") < microseconds(partials.horizon))
+            frame, times = (frame, times) if wanted.all() else (frame[wanted], times.where(wanted))
+        if not len(frame):
+            return partials
+        partials.pieces.append(self._piece(frame, times))
+        while len(partials.pieces) > 1 and 2 * partials.pieces[-1].bytes() > partials.pieces[-2].bytes():
+            partials.pieces[-2:] = [self._merged(partials.pieces[-2:])]
+        if self.time_keys and sum(piece.bytes() for piece in partials.pieces) > self.most_bytes:
+            self._give_up_later_windows(partials)
+        return partials
+
+    def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
+        """The time before which windows are complete: they end, lateness added, at `newest` or earlier.
+
+        It is not later than the horizon. None where no group is in such a window, and without a time key.
+        """
+        length = self.window_length
+        if length is None:
+            return None
+        end = EPOCH + (newest - self.lateness - EPOCH) // length * length
+        end = min(end, partials.horizon or end)
+        ready = any((piece.windows() < microseconds(end)).any() for piece in partials.pieces)
+        return end if ready else None
+
+    def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> Any:
+        """The groups of windows that start in [start, end), by window, then keys. None leaves an end open."""
+        import numpy as np
+
+        if len(partials.pieces) > 1:
+            partials.pieces[:] = [self._merged(partials.pieces)]
+        piece = partials.pieces[0] if partials.pieces else self._no_groups()
+        windows = piece.windows()
+        chosen = np.ones(len(windows), dtype=bool)
+        if start:
+            chosen &= windows >= microseconds(start)
+        if end:
+            chosen &= windows < microseconds(end)
+        found = [*piece.keys[1:], *(m.function.finish(p) for m, p in zip(self.measures, piece.parts, strict=True))]
+        vectors = zip(self.columns(), (vector.where(chosen) for vector in found), strict=True)
+        return frame_of(dict(vectors), self.columns())
+
+    def _give_up_later_windows(self, partials: Partials) -> None:
+        """Keep about half of the groups, those of the earlier windows; a single window is kept whole."""
+        earliest = min(piece.windows().min() for piece in partials.pieces)
+        if all((piece.windows() == earliest).all() for piece in partials.pieces):
+            return
+        whole = self._merged(partials.pieces)
+        windows = whole.windows()
+        horizon = max(windows[len(windows) // 2], windows[windows > earliest][0])
+        count = int((windows < horizon).sum())
+        keys = [Vector(key.values[:count].copy(), key.valid[:count].copy()) for key in whole.keys]
+        parts = [m.function.head(part, count) for m, part in zip(self.measures, whole.parts, strict=True)]
+        partials.pieces[:] = [Piece(keys, parts)]
+        partials.horizon = EPOCH + dt.timedelta(microseconds=int(horizon))
+
+    def _times(self, frame: Any) -> Vector:
+        """The rows' times in UTC; all NULL where the time column holds none."""
+        kind = self.source[self.time_column]
+        vector = vector_from_series(frame[self.time_column], kind)
+        if kind in TIMES:
+            return vector
+        return vector_of(vector.to_list() if kind == "date" else [None] * len(frame), "timestamp")
+
+    def _windows(self, times: Vector) -> Vector:
+        """Each row's window; one for all without a time key."""
+        import numpy as np
+
+        if self.window_length is None:
+            return Vector(np.zeros_like(times.values), np.ones_like(times.valid))
+        return floor(times, self.window_length // dt.timedelta(microseconds=1))
+
+    def _piece(self, frame: Any, times: Vector) -> Piece:
+        """A page's rows, each a group of its own, merged."""
+        keys = [self._windows(times), *(self._key(name, frame, times) for name in self.group_by)]
+        parts = [measure.function.start(self._column(measure.column, frame), times) for measure in self.measures]
+        return self._merged([Piece(keys, parts)])
+
+    def _no_groups(self) -> Piece:
+        nothing = frame_of({name: vector_of([], kind) for name, kind in self.source.items()}, self.source)
+        return self._piece(nothing, self._times(nothing))
+
+    def _key(self, name: str, frame: Any, times: Vector) -> Vector:
+        if name not in self.time_keys:
+            return vector_from_series(frame[name], self.source[name])
+        if name in WINDOWS:
+            return floor(times, WINDOWS[name])
+        return Vector(CLOCKS[name](times.values.astype("int64")), times.valid)
+
+    def _column(self, name: str | None, frame: Any) -> Vector:
+        """A column's values; NaN is no measurement, so functions pass over it as over NULL."""
+        import numpy as np
+
+        if name is None:
+            return Vector(np.zeros(len(frame)), np.ones(len(frame), dtype=bool))
+        vector = vector_from_series(frame[name], self.source[name])
+        return Vector(vector.values, vector.valid & (vector.values == vector.values))
+
+    def _merged(self, pieces: Sequence[Piece]) -> Piece:
+        """One piece, each group once, in the order of the keys."""
+        import numpy as np
+
+        keys = [
+            Vector(np.concatenate([key.values for key in same]), np.concatenate([key.valid for key in same]))
+            for same in zip(*(piece.keys for piece in pieces), strict=True)
+        ]
+        groups = grouped(keys)
+        rows = np.arange(len(groups.of_row))
+        first = groups.pick(rows, rows[::-1])
+        parts = [
+            measure.function.merge(tuple(np.concatenate(arrays) for arrays in zip(*same, strict=True)), groups)
+            for measure, *same in zip(self.measures, *(piece.parts for piece in pieces), strict=True)
+        ]
+        return Piece([key.where(first) for key in keys], parts)
+
+
+def total_of(kind: str, *, average: bool) -> tuple[Function, str]:
+    """Sum or average of a column, and its type: a sum of decimals is ten digits wider, as in Databricks."""
+    result = "double" if average or kind in REALS else "bigint"
+    if kind.startswith("decimal") and not average:
+        precision, scale = decimal_size(kind)
+        result = f"decimal({min(38, precision + 10)},{scale})"
+    return Total(result, average, exact=kind not in REALS), result
+
+
+# Each function, and the type of its result, for a column of some type.
+FUNCTIONS: dict[str, Callable[[str], tuple[Function, str]]] = {
+    "avg": lambda kind: total_of(kind, average=True),
+    "sum": lambda kind: total_of(kind, average=False),
+    "min": lambda kind: (Edge(by_time=False, last=False), kind),
+    "max": lambda kind: (Edge(by_time=False, last=True), kind),
+    "first": lambda kind: (Edge(by_time=True, last=False), kind),
+    "last": lambda kind: (Edge(by_time=True, last=True), kind),
+    "count": lambda kind: (Count(), "bigint"),
+    "stddev": lambda kind: (Stddev(), "double"),
+    "median": lambda kind: (Median(), "double"),
+}
+
+
+def singular(label: str) -> str:
+    """readings is reading, entries is entry; status, class and analysis stay."""
+    if label.endswith("ies"):
+        return label[:-3] + "y"
+    return label[:-1] if label.endswith("s") and not label.endswith(("ss", "us", "is")) else label
+
+
+def measure_of(label: Any, function: Any, columns: Columns) -> Measure:
+    """One function of a column; `count` of a label that is no column counts rows."""
+    place = f"aggregate_config.aggregations.{label}"
+    word = word_of(function, FUNCTIONS, place, "function")
+    if word == "count" and str(label).lower() not in {name.lower() for name in columns}:
+        name = f"{singular(str(label))}_count"
+        log.info("%s: no such column; rows are counted, as %s", place, name)
+        return Measure(name, None, Count(), "bigint")
+    name = column_named(label, columns, "aggregate_config.aggregations")
+    if word in ("avg", "sum", "stddev", "median") and not is_numeric(columns[name]):
+        raise ConfigError(f"{place}: {word} needs a column of numbers; this one is {columns[name]}")
+    return Measure(f"{word}_{name}", name, *FUNCTIONS[word](columns[name]))
+
+
+def group_key(item: Any, columns: Columns) -> tuple[str, str, bool]:
+    """Name and type of a key, and whether it is made from the time. A source column wins over a time key."""
+    place = "aggregate_config.group_by"
+    word = str(item).lower()
+    if word in TIME_KEYS and word not in {name.lower() for name in columns}:
+        return word, "timestamp" if word in WINDOWS else "bigint", True
+    name = column_named(item, columns, place, *TIME_KEYS)
+    if word in TIME_KEYS:
+        log.info("%s: %r is the source's column, not the time's", place, name)
+    return name, columns[name], False
+
+
+def lateness_of(rules: Mapping[str, Any]) -> dt.timedelta:
+    """`allowed_lateness`: how long after its end a window waits for late rows."""
+    try:
+        return dt.timedelta(seconds=number(0)(rules.get("allowed_lateness", 0)))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"aggregate_config.allowed_lateness: {error}", "It is in seconds.") from None
+
+
+def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str) -> Aggregate:
+    """`aggregate_config`, checked: group_by, aggregations and allowed_lateness (seconds)."""
+    place, example = "aggregate_config", '{"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}}'
+    for key in mapping_of(rules, place, example):
+        word_of(key, ("group_by", "aggregations", "allowed_lateness"), place, "key")
+    keys = [group_key(item, columns) for item in list_of(rules.get("group_by"), f"{place}.group_by", "keys")]
+    labels = mapping_of(rules.get("aggregations"), f"{place}.aggregations", '{"temperature": "avg"}')
+    measures = [
+        measure_of(label, function, columns)
+        for label, functions in labels.items()
+        for function in list_of(functions, f"{place}.aggregations.{label}", "functions")
+    ]
+    refuse_repeats([*(key[0] for key in keys), *(measure.name for measure in measures)], f"{place}: column")
+    time_keys = [name for name, _, derived in keys if derived]
+    timed = time_keys or any(isinstance(m.function, Edge) and m.function.by_time for m in measures)
+    if timed and columns[time_column] not in (*TIMES, "date"):
+        raise ConfigError(f"{place}: the time column {time_column!r} holds no times", "Set timestamp_col.")
+    group_by = {name: kind for name, kind, _ in keys}
+    return Aggregate(columns, time_column, group_by, time_keys, measures, lateness_of(rules))
 
 
 # === State ============================================================================================
@@ -1500,7 +2583,7 @@ class Batch:
 
     position: dict[str, Any]
     anchors: list[Anchor]
-    pages: Callable[[], Iterator[RawPage]]
+    pages: Callable[[], Iterator[Any]]
 
 
 class Cursor(Protocol):
@@ -1547,18 +2630,18 @@ class RowidCursor:
 
     def start(self, since: int | None) -> dict[str, Any]:
         """Before all rows. `until` bounds what `since` holds for: rows that come later are new, however late."""
-        return {"rowid": None, **({} if since is None else {"since": since, "until": self._bounds(None)[1]})}
+        return {"rowid": None, **({} if since is None else {"since": since, "until": self.bounds(None)[1]})}
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
         """The rows of the range between two positions."""
-        first, _ = self._bounds(position["rowid"])
+        first, _ = self.bounds(position["rowid"])
         last = after["rowid"]
         return None if first is None or first > last else Batch(dict(after), [], lambda: self.pages(first, last))
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """A range of rowids that holds at least one row and at most `most_rows`. Takes two look-ups, whatever the table's size."""
         low = position["rowid"]
-        first, last = self._bounds(low)
+        first, last = self.bounds(low)
         if self.up_to is not None:
             last = min(last, self.up_to)
         if first is None or first > last:
@@ -1566,12 +2649,13 @@ class RowidCursor:
         high = min(last, first - 1 + most_rows)
         return Batch({**position, "rowid": high}, self.anchors(first, high), lambda: self.pages(first, high))
 
-    def pages(self, first: int, last: int) -> Iterator[RawPage]:
+    def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
-        rows = fitting_rows(self.reader.bytes_per_row())
+        reader = reader or self.reader
+        rows = fitting_rows(reader.bytes_per_row())
         while first <= last:
             try:
-                page = self.reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
+                page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
             except CorruptError as error:
                 if rows > 1:
                     rows = rows // 4 or 1
@@ -1605,7 +2689,7 @@ class RowidCursor:
         """The position by what became of the anchors, where the newest one is not as it was."""
         same = [a.rowid for a in state.anchors if a.rowid in present and is_same_row(a, present[a.rowid])]
         replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
-        position, highest = state.position["rowid"], self._highest()
+        position, highest = read_to(state.position), self._highest()
         if not replaced and (highest >= position or position in same):
             return state
         if not same and (replaced or highest == 0):
@@ -1637,7 +2721,7 @@ class RowidCursor:
         rows = self._anchors(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
         return [anchor.digest for anchor in rows]
 
-    def _bounds(self, low: int | None) -> tuple[int | None, int]:
+    def bounds(self, low: int | None) -> tuple[int | None, int]:
         """The lowest rowid over `low`, None for none, and the highest of all."""
         name = quoted(self.table.name)
         after = "" if low is None else f"WHERE {self.rowid} > {low}"
@@ -1647,7 +2731,7 @@ class RowidCursor:
         return found[0][0], found[1][0]
 
     def _highest(self) -> int:
-        return int(self._bounds(None)[1] or 0)
+        return int(self.bounds(None)[1] or 0)
 
     def _anchors(self, which: str) -> list[Anchor]:
         """The rows whose rowid is as `which` says."""
@@ -1679,9 +2763,18 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    return dataclasses.replace(
-        state, epoch=state.epoch + 1, anchors=anchors, position={**state.position, "rowid": rowid}
-    )
+    position = {**state.position, "rowid": rowid}
+    if "read_to" in position:
+        position |= {"rowid": None, "read_to": rowid}
+        if rowid is None and position.get("open_rows"):
+            log.warning("%d rows of windows that were open are gone with the old file", position["open_rows"])
+    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+
+
+def read_to(position: Mapping[str, Any]) -> int | None:
+    """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
+    rowid: int | None = position.get("read_to", position["rowid"])
+    return rowid
 
 
 def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
@@ -1884,9 +2977,10 @@ class BadRow:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A page as the target takes it, an Arrow table, with the rows set aside and the latest time (microseconds)."""
+    """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds)."""
 
     rows: Any
+    keys: Sequence[Any]
     read: int
     bad: list[BadRow]
     latest: int | None
@@ -1911,21 +3005,32 @@ class Plan:
     since: int | None = None
     until: Any = None
 
+    def from_position(self, position: Mapping[str, Any]) -> Plan:
+        """The plan for rows after a position, which may say that older ones are not wanted."""
+        return dataclasses.replace(self, since=position.get("since"), until=position.get("until"))
+
     def prepare(self, page: RawPage) -> Prepared:
         """A page's rows converted, those that can't be set aside, then the rules applied."""
+        typed = self.typed(page)
+        rows, kinds = typed.rows, self.reads
+        if self.rules:
+            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns()), self.rules.columns()
+        return dataclasses.replace(typed, rows=self.fitted(rows, kinds))
+
+    def typed(self, page: RawPage) -> Prepared:
+        """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, bad = self._converted(page)
         times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
         wanted = self._wanted(page, times, bad)
         rows = arrow_table(arrays)
         if len(wanted) < len(page.keys):
             rows = taken(rows, wanted)
-        return Prepared(self.finish(rows), len(page.keys), self._bad_rows(page, bad), latest_of(times))
+        return Prepared(
+            rows, [page.keys[i] for i in wanted], len(page.keys), self._bad_rows(page, bad), latest_of(times)
+        )
 
-    def finish(self, rows: Any) -> Any:
-        """Rows with the types of `reads` as rows of the target."""
-        kinds = self.reads
-        if self.rules:
-            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns()), self.rules.columns()
+    def fitted(self, rows: Any, kinds: Columns) -> Any:
+        """Rows with the types `kinds` as rows of the target."""
         columns = {}
         for name, kind in self.writes.items():
             column, found = rows.column(self.sources[name]), kinds[self.sources[name]]
@@ -1965,7 +3070,7 @@ class Plan:
 
     def _bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
-        hidden = self.rules.touched_columns() if self.rules else frozenset()
+        hidden = self.rules.touched_columns() if self.rules else set()
         values = {n: c.values() for n, c in page.columns.items() if n not in hidden} if bad else {}
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
 
@@ -1998,36 +3103,46 @@ def taken(rows: Any, indexes: Sequence[int]) -> Any:
     return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in names})
 
 
-def plan_for(
-    table: Table,
-    reader: Reader,
-    target: Columns | None,
-    rules_of: Callable[[Columns], Rules | None],
-    zone: ZoneInfo,
-    evolve: bool = False,
-) -> Plan:
-    """The plan for a target with those columns; None where the first write makes the table.
-
-    A type in `target` may end with ` not null`. Source columns that it lacks are added or left out.
-    """
-    types = {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
-    reads = read_types(table, reader, types)
+def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | None]) -> Plan:
+    """The plan of raw, filtered and sanitized rows, for the target's columns as they are now."""
+    target = job.target.columns()
+    reads = read_types(reader.table, reader, types_in(target))
     rules = rules_of(reads)
-    given = rules.columns() if rules else reads
+    return plan_for(job, reader.table, reads, rules.columns() if rules else reads, target, rules)
+
+
+def aggregate_plan(job: Job, reader: Reader, aggregate: Aggregate) -> Plan:
+    """The plan of groups: what is read is the source's, what is written the aggregate's."""
+    return plan_for(job, reader.table, aggregate.source_columns(), aggregate.columns(), job.target.columns(), None)
+
+
+def plan_for(
+    job: Job, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
+) -> Plan:
+    """The plan that takes the columns `given` to a target; None where the first write makes it.
+
+    Columns that the target lacks are added or left out, as `schema` says.
+    """
+    types, evolve = types_in(target), target is None or job.config.schema == "evolve"
     sources: dict[str, str] = {}
     for name in given:
-        aimed = aimed_at(name, types) or (plain_name(name) if target is None or evolve else None)
+        aimed = aimed_at(name, types) or (plain_name(name) if evolve else "")
         if aimed in sources:
             raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
         if aimed:
             sources[aimed] = name
     if left_out := [name for name in given if name not in sources.values()]:
-        log.warning("left out, since the target has no such column: %s", ", ".join(left_out))
+        job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
     required = frozenset(n for n, kind in (target or {}).items() if kind.endswith(" not null")) - own_columns(types)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, zone, rules)
+    return Plan(table, reads, writes, sources, required, ZoneInfo(job.config.source_timezone), rules)
+
+
+def types_in(target: Columns | None) -> Columns:
+    """The target's columns without what is said of NULL."""
+    return {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
 
 
 def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
@@ -2073,7 +3188,13 @@ class Target(Protocol):
         """How many rows of that size one commit should have."""
 
     def prepare(self, pages: Pages) -> Payload:
-        """What is sent, made from pages of rows. May be lazy; must not send."""
+        """What is sent, made from pages of rows. May be lazy; must not send. `TooLarge` where it does not fit."""
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """The intent with all that it takes to settle it; what can be done before the commit is done."""
+
+    def close(self) -> None:
+        """End what was opened for a cycle."""
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows. `LostAnswer` where it can't be told whether that happened."""
@@ -2147,6 +3268,12 @@ class DeltaTarget:
             f"{self.name} knows {application}, but its history no longer tells up to which row",
             "Use --since TIMESTAMP, or restore the state from a copy.",
         )
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        return intent
+
+    def close(self) -> None:
+        pass
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
         table = self._table()
@@ -2329,6 +3456,14 @@ class Job:
     quarantine: Quarantine
     now: Callable[[], float] = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+    flush: bool = False
+    warned: set[str] = dataclasses.field(default_factory=set)
+
+    def warn_once(self, message: str) -> None:
+        """Log a warning, but not in every cycle."""
+        if message not in self.warned:
+            self.warned.add(message)
+            log.warning(message)
 
 
 def run_cycle(job: Job) -> Tally:
@@ -2349,7 +3484,8 @@ def deliver(job: Job, up_to: int | None = None) -> Tally:
         state = source.cursor.located(state)
         with contextlib.closing(ahead(commits(job, source, state))) as upcoming:
             for intent, payload, tally in upcoming:
-                job.states.save(dataclasses.replace(state, intent=intent))
+                intent = job.target.ready(intent, payload)
+                job.states.save(dataclasses.replace(state, intent=dict(intent)))
                 job.target.send(intent, payload)
                 state = confirmed(state, intent, tally)
                 job.states.save(state)
@@ -2359,12 +3495,175 @@ def deliver(job: Job, up_to: int | None = None) -> Tally:
     return total
 
 
+class RowFeed:
+    """Batches of rows as they come: raw, filtered or sanitized."""
+
+    def __init__(self, cursor: Cursor, plan: Callable[[], Plan]) -> None:
+        self.cursor = cursor
+        self.plan = plan
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """The next batch after `position`, its pages prepared; None where nothing is new."""
+        return self._prepared(self.cursor.next_batch(position, most_rows), position)
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The batch that led from one position to the other, as far as the source still has its rows."""
+        return self._prepared(self.cursor.again(position, after), position)
+
+    def _prepared(self, batch: Batch | None, position: Mapping[str, Any]) -> Batch | None:
+        if batch is None:
+            return None
+        return dataclasses.replace(batch, pages=lambda: map(self.plan().from_position(position).prepare, batch.pages()))
+
+
+@dataclasses.dataclass
+class Windows:
+    """What was read of the open windows: their groups so far, where each begins in the source, and what came too late."""
+
+    partials: Partials
+    first: dict[int, int] = dataclasses.field(default_factory=dict)
+    rows: int = 0
+    late: int = 0
+    read: int = 0
+    latest: int | None = None
+    bad: list[BadRow] = dataclasses.field(default_factory=list)
+
+
+class WindowFeed:
+    """Batches of groups. A window is sent once, when a time past its end and `allowed_lateness` was read.
+
+    The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
+    rows of open windows begin, and `read_to`, the highest rowid that was looked at. Nothing else is kept: a
+    cycle with new rows reads those of the open windows anew.
+    """
+
+    def __init__(self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool) -> None:
+        self.cursor = cursor
+        self.plan = plan
+        self.aggregate = aggregate
+        self.flush = flush
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """The windows that are complete; None where no row came in since the last look."""
+        first, last = self.cursor.bounds(position["rowid"])
+        if first is None or (last == position.get("read_to") and not (self.flush and position.get("open_rows"))):
+            return None
+        windows = self._read(position, first, last)
+        start, end, is_all = self._complete(position, windows)
+        groups = self.aggregate.result(windows.partials, start, end) if is_all or end else None
+        after = self._after(position, windows, last, end, is_all)
+        if windows.late:
+            log.warning("%d rows came too late: their windows were sent before", windows.late)
+        return Batch(after, self.cursor.anchors(first, last), lambda: iter([self._prepared(windows, groups)]))
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The batch that led from one position to the other, as far as the source still has its rows."""
+        first, last = self.cursor.bounds(position["rowid"])[0], after["read_to"]
+        if first is None:
+            return None
+        windows = self._read(position, first, last)
+        start = moment_or_none(position.get("closed"))
+        groups = self.aggregate.result(windows.partials, start, moment_or_none(after.get("closed")))
+        return Batch(dict(after), [], lambda: iter([self._prepared(windows, groups)]))
+
+    def _read(self, position: Mapping[str, Any], first: int, last: int) -> Windows:
+        """All rows of open windows, page by page, as groups."""
+        plan, seen, closed = self.plan().from_position(position), read_to(position), position.get("closed")
+        windows = Windows(self.aggregate.empty())
+        reader = self.cursor.reader.narrowed(plan.reads)
+        for page in self.cursor.pages(first, last, reader):
+            typed = plan.typed(page)
+            windows.latest = max((t for t in (windows.latest, typed.latest) if t is not None), default=None)
+            windows.read += sum(1 for key in page.keys if seen is None or key > seen)
+            windows.bad += [row for row in typed.bad if seen is None or row.key > seen]
+            self._take_in(windows, plan, typed, seen, closed)
+        return windows
+
+    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, seen: int | None, closed: int | None) -> None:
+        """Add a page's rows to the groups of their windows."""
+        frame = to_frame(typed.rows, plan.reads)
+        starts = self.aggregate.window_of(frame)
+        if starts is not None:
+            known = starts.notna()
+            for key in (k for k, is_known in zip(typed.keys, known, strict=True) if not is_known):
+                if seen is None or key > seen:
+                    windows.bad.append(BadRow(key, f"{plan.table.time} is NULL: the row belongs to no window", {}))
+            is_open = known & ((starts >= moment_of(closed)) if closed is not None else True)
+            late = known & ~is_open
+            windows.late += sum(1 for k, is_late in zip(typed.keys, late, strict=True) if is_late and k > (seen or 0))
+            for start, key in first_keys(starts, typed.keys, is_open):
+                windows.first.setdefault(start, key)
+            frame = frame[is_open]
+        windows.rows += len(frame)
+        windows.partials = self.aggregate.add(windows.partials, frame)
+
+    def _complete(
+        self, position: Mapping[str, Any], windows: Windows
+    ) -> tuple[dt.datetime | None, dt.datetime | None, bool]:
+        """From when to when windows are complete, and whether all are: in a flush, or without a time key."""
+        start = moment_or_none(position.get("closed"))
+        is_all = self.aggregate.window_length is None or (self.flush and windows.partials.horizon is None)
+        if is_all or windows.latest is None:
+            return start, None, is_all
+        newest = EPOCH_END if self.flush else moment_of(windows.latest)
+        return start, self.aggregate.closed(windows.partials, newest), False
+
+    def _after(
+        self, position: Mapping[str, Any], windows: Windows, last: int, end: dt.datetime | None, is_all: bool
+    ) -> dict[str, Any]:
+        """The position once the windows before `end`, or all, were sent."""
+        closed = position.get("closed")
+        if is_all and windows.first and self.aggregate.window_length:
+            end = moment_of(max(windows.first)) + self.aggregate.window_length
+        closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else closed
+        still_open = [key for start, key in windows.first.items() if closed is None or start >= closed]
+        horizon = windows.partials.horizon
+        return {
+            **position,
+            "rowid": min(still_open) - 1 if still_open and not is_all else last,
+            "read_to": position.get("read_to") if horizon and end and end >= horizon else last,
+            "closed": closed,
+            "open_rows": 0 if is_all else windows.rows,
+        }
+
+    def _prepared(self, windows: Windows, groups: Any) -> Prepared:
+        """The groups as the target takes them, with what became of the rows."""
+        plan, kinds = self.plan(), self.aggregate.columns()
+        empty = groups if groups is not None else self.aggregate.result(self.aggregate.empty(), None, None)
+        return Prepared(plan.fitted(to_table(empty, kinds), kinds), [], windows.read, windows.bad, windows.latest)
+
+
+def moment_or_none(microseconds: int | None) -> dt.datetime | None:
+    """A time in UTC out of microseconds since 1970, or None."""
+    return None if microseconds is None else moment_of(microseconds)
+
+
+def first_keys(starts: Any, keys: Sequence[Any], chosen: Any) -> Iterator[tuple[int, Any]]:
+    """For each window of the chosen rows, in microseconds, the first row's key."""
+    import pandas as pd
+
+    frame = pd.DataFrame({"start": starts[chosen], "key": pd.Series(keys, index=starts.index)[chosen]})
+    for start, key in frame.groupby("start")["key"].min().items():
+        yield int(pd.Timestamp(start).timestamp() * 10**6), int(key)
+
+
+class Feed(Protocol):
+    """Makes batches of what the scenario sends."""
+
+    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+        """The next batch after `position`; None where nothing is new."""
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
+        """The batch that led from one position to the other, as far as the source still has its rows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A table that is open for one cycle, the cursor that finds its new rows, and the plan for them."""
+    """A table that is open for one cycle, the cursor that finds its new rows, and the feed that makes batches of them."""
 
     reader: Reader
     cursor: Cursor
+    feed: Feed
 
     @property
     def table(self) -> Table:
@@ -2381,7 +3680,8 @@ def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
     with Database(config.sqlite, job.states.directory) as database:
         table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
         reader = Reader(database, table)
-        yield Source(reader, cursor_for(job, reader, up_to))
+        cursor = cursor_for(job, reader, up_to)
+        yield Source(reader, cursor, feed_for(job, reader, cursor))
 
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
@@ -2392,6 +3692,32 @@ def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
     if table.rowid and config.cursor != "timestamp":
         return RowidCursor(reader, up_to)
     return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), job.now)
+
+
+def feed_for(job: Job, reader: Reader, cursor: Cursor) -> Feed:
+    """The feed of the scenario. Its rules are checked here, before anything is read; the target is asked later."""
+    config = job.config
+    columns = read_types(reader.table, reader, {})
+    rules_of = rules_for(config, job.scenario)
+    if rules_of is None:
+        aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
+        if not isinstance(cursor, RowidCursor):
+            raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
+        plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
+        return WindowFeed(cursor, plan, aggregate, job.flush)
+    rules_of(columns)
+    return RowFeed(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
+
+
+def rules_for(config: Config, scenario: str) -> Callable[[Columns], Rules | None] | None:
+    """What makes the scenario's rules for a table's columns; None for aggregates, which are no rules for rows."""
+    if scenario == "aggregate":
+        return None
+    if scenario == "sanitize":
+        return lambda columns: parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
+    if scenario == "filter":
+        return lambda columns: parse_filter(config.filter_config, columns)
+    return lambda columns: None
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
@@ -2459,20 +3785,19 @@ def settled(job: Job, source: Source, state: State) -> State:
 
 def payload_again(job: Job, source: Source, state: State) -> Payload:
     """The rows of an intent, as far as the source still has them."""
-    batch = source.cursor.again(state.position, (state.intent or {})["position"])
-    plan = plan_of(job, source, state)
-    return job.target.prepare(lambda: (plan.prepare(page).rows for page in (batch.pages() if batch else ())))
+    batch = source.feed.again(state.position, (state.intent or {})["position"])
+    return job.target.prepare(lambda: (prepared.rows for prepared in (batch.pages() if batch else ())))
 
 
 def commits(job: Job, source: Source, state: State) -> Iterator[tuple[Intent, Payload, Tally]]:
     """One intent after another with what is to be sent, each prepared while the one before is under way."""
-    rows = job.config.batch_rows or job.target.batch_rows(source.reader.bytes_per_row())
-    plan: Plan | None = None
-    bad = 0
-    while batch := source.cursor.next_batch(state.position, rows):
-        plan = plan or plan_of(job, source, state)
+    rows, bad = job.config.batch_rows, 0
+    while batch := source.feed.next_batch(state.position, rows or 1):
+        if rows is None:
+            rows = job.target.batch_rows(source.reader.bytes_per_row())
+            continue
         intent, tally = intent_of(job, state, batch), Tally()
-        pages = functools.partial(prepared_pages, job, plan, batch, intent, tally, job.config.max_bad_rows - bad)
+        pages = functools.partial(prepared_pages, job, source, batch, intent, tally, job.config.max_bad_rows - bad)
         try:
             payload = job.target.prepare(pages)
         except TooLarge as too_large:
@@ -2483,30 +3808,22 @@ def commits(job: Job, source: Source, state: State) -> Iterator[tuple[Intent, Pa
         state = confirmed(state, intent, tally)
 
 
-def prepared_pages(job: Job, plan: Plan, batch: Batch, intent: Intent, tally: Tally, most_bad: int) -> Iterator[Any]:
+def prepared_pages(
+    job: Job, source: Source, batch: Batch, intent: Intent, tally: Tally, most_bad: int
+) -> Iterator[Any]:
     """The rows of a batch as Arrow tables, counted. Before the last one is handed out, bad rows are in quarantine."""
     bad: list[BadRow] = []
     tally.reset()
-    for page in batch.pages():
-        prepared = plan.prepare(page)
+    for prepared in batch.pages():
         bad += prepared.bad
         tally.add(Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest))
         if len(bad) > most_bad:
             raise TooManyBadRows(
-                f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}"
+                f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}",
+                "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
             )
         yield prepared.rows
-    job.quarantine.put(intent["sequence"], plan.table.name, bad)
-
-
-def plan_of(job: Job, source: Source, state: State) -> Plan:
-    """The plan for the target's columns as they are now."""
-    zone = ZoneInfo(job.config.source_timezone)
-    plan = plan_for(
-        source.table, source.reader, job.target.columns(), lambda columns: None, zone, job.config.schema == "evolve"
-    )
-    since = state.position.get("since")
-    return dataclasses.replace(plan, since=since, until=state.position.get("until"))
+    job.quarantine.put(intent["sequence"], source.table.name, bad)
 
 
 def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
@@ -2563,6 +3880,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--flush", action="store_true", help="Send open windows too, once (aggregate).")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings.")
     for name, field in SETTINGS.items():
         if not flags_of(name):
@@ -2572,10 +3890,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Config:
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says: actions, and settings that are given."""
+    return vars(build_parser().parse_args(argv))
+
+
+def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """The configuration of one run: defaults, then YAML, environment and command line."""
-    arguments = vars(build_parser().parse_args(argv))
-    file = arguments.pop("config", None)
+    file = arguments.get("config")
     return merge_layers(
         [
             ("YAML file", layer_from_yaml(file) if file else {}),
@@ -2585,14 +3907,14 @@ def load_config(argv: Sequence[str] | None, environ: Mapping[str, str]) -> Confi
     )
 
 
-def upload(config: Config, stop: threading.Event) -> int:
+def upload(config: Config, stop: threading.Event, flush: bool) -> int:
     """Run cycles as the settings say; returns the exit status."""
     scenario = scenario_of(config)
     check_target(config)
     target = target_of(config, scenario)
     log.info("%s rows go to %s", scenario, target.name)
     with StateFile(state_directory(config)) as states:
-        job = Job(config, scenario, target, states, Quarantine(states.directory / "quarantine"), stopping=stop)
+        job = Job(config, scenario, target, states, Quarantine(states.directory / "quarantine"), stopping=stop, flush=flush)
         if config.once:
             total = cycle(job)
             return QUARANTINED if total.bad else 0
@@ -2657,8 +3979,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     """Run the program; returns its exit status. The only place where errors end."""
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        config = load_config(argv, environ)
-        return upload(config, stop_event())
+        arguments = parse_arguments(argv)
+        return upload(load_config(arguments, environ), stop_event(), arguments.get("flush", False))
     except UploaderError as error:
         log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
         return error.status

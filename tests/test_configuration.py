@@ -7,7 +7,7 @@ import sqlite_to_databricks_uploader as up
 def load(tmp_path, yaml="", flags=(), **environ):
     file = tmp_path / "c.yaml"
     file.write_text(yaml)
-    return up.load_config(["--config", str(file), *flags], environ)
+    return up.load_config(up.parse_arguments(["--config", str(file), *flags]), environ)
 
 
 def test_command_line_beats_environment_beats_yaml(tmp_path):

@@ -1,0 +1,183 @@
+"""Filtered, sanitized and aggregated rows, from the database to the table of their scenario."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+from typing import Any
+
+import pytest
+import sqlite_to_databricks_uploader as up
+from boxes import Box, interrupted_at
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+SENSOR = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, device_id TEXT, temperature REAL, humidity REAL, status TEXT)"
+INSERT = "INSERT INTO s (timestamp, device_id, temperature, humidity, status) VALUES (?, ?, ?, ?, ?)"
+
+
+def reading(
+    minute: int, device: str = "a", temperature: float | None = 20.0, status: str | None = "active"
+) -> tuple[Any, ...]:
+    return (f"2026-01-01T{minute // 60:02}:{minute % 60:02}:00Z", device, temperature, 50.0, status)
+
+
+def test_the_filter_of_the_seed_keeps_what_it_says(box: Box) -> None:
+    readings = [reading(1), reading(2, temperature=-50), reading(3, temperature=150), reading(4, temperature=None),
+                reading(5, status="idle"), reading(6, status=None), reading(7, temperature=149.9)]  # fmt: skip
+    box.execute(SENSOR, INSERT, rows=readings)
+    rules = {"temperature": {">": -50, "<": 150}, "status": "active"}
+    assert box.run("--enable-filter", "--filter-config", json.dumps(rules), "--batch-rows", "2") == 0
+    assert box.arrived("id", "filtered_") == [(1,), (7,)]
+    assert box.run("--enable-filter", "--filter-config", json.dumps(rules)) == 0
+    assert box.state()["position"]["rowid"] == 7
+
+
+def test_the_sanitizer_of_the_seed_cleans_what_it_says(box: Box) -> None:
+    box.execute(SENSOR, INSERT, rows=[reading(1, status="error"), reading(2, status=""), reading(3, temperature=None)])
+    rules = {
+        "remove_nulls": ["temperature", "humidity"],
+        "replace_values": {"status": {"error": "unknown", "": "unknown"}},
+    }
+    assert box.run(ENABLE_SANITIZE="true", SANITIZE_CONFIG=json.dumps(rules)) == 0
+    assert box.arrived("id, status", "secure_") == [(1, "unknown"), (2, "unknown")]
+
+
+def test_a_sanitized_value_is_nowhere(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute(SENSOR, INSERT, rows=[reading(1, device="canary-7"), (None, "canary-8", "poison", 1.0, "x")])
+    rules = {"hash": ["device_id"], "drop": ["humidity"]}
+    environ = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": json.dumps(rules), "SANITIZE_SECRET": "pepper-canary"}
+    assert box.run(**environ) == up.QUARANTINED
+    assert [len(device) for (device,) in box.arrived("device_id", "secure_")] == [64]
+    for file in box.folder.rglob("*"):
+        if file.is_file() and file != box.database:
+            assert b"canary" not in file.read_bytes(), file
+    assert "canary" not in caplog.text
+    assert box.run(ENABLE_SANITIZE="1", SANITIZE_CONFIG=json.dumps(rules)) == 2
+
+
+@pytest.mark.parametrize(
+    ("scenario", "rules", "place"),
+    [
+        ("filter", {"temprature": {">": 1}}, "temperature"),
+        ("filter", {"temperature": {"=>": 1}}, "filter_config.temperature"),
+        ("sanitize", {"status": "("}, "sanitize_config.status"),
+        ("aggregate", {"group_by": ["hour"], "aggregations": {"temperature": "average"}}, "avg"),
+        ("aggregate", {}, "aggregate_config"),
+    ],
+)
+def test_bad_rules_end_with_status_2_before_anything_is_read(
+    box: Box, caplog: pytest.LogCaptureFixture, scenario: str, rules: dict[str, Any], place: str
+) -> None:
+    box.execute(SENSOR)
+    assert box.run(f"--enable-{scenario}", f"--{scenario}-config", json.dumps(rules)) == 2
+    assert place in caplog.text
+
+
+AGGREGATE = {
+    "group_by": ["device_id", "hour"],
+    "aggregations": {"temperature": "avg", "humidity": "max", "readings": "count"},
+}
+FLAGS = ("--enable-aggregate", "--aggregate-config", json.dumps(AGGREGATE))
+
+
+def hours(box: Box) -> list[tuple[Any, ...]]:
+    return box.arrived("device_id, hour, avg_temperature, max_humidity, reading_count", "aggregated_")
+
+
+def test_the_aggregate_of_the_seed_sends_each_window_once_when_it_is_complete(box: Box) -> None:
+    hour = [dt.datetime(2026, 1, 1, h, tzinfo=dt.UTC) for h in range(4)]
+    box.execute(SENSOR, INSERT, rows=[reading(1, temperature=10), reading(2, temperature=20), reading(30, "b")])
+    assert box.run(*FLAGS) == 0
+    assert not (box.folder / "lake").exists()
+    box.execute(INSERT, rows=[reading(59, temperature=30), reading(61, temperature=5)])
+    assert box.run(*FLAGS) == 0
+    assert hours(box) == [("a", hour[0], 20.0, 50.0, 3), ("b", hour[0], 20.0, 50.0, 1)]
+    assert box.run(*FLAGS) == 0
+    box.execute(INSERT, rows=[reading(62, temperature=15)])
+    assert box.run(*FLAGS, "--flush") == 0
+    assert hours(box)[1:] == [("a", hour[1], 10.0, 50.0, 2), ("b", hour[0], 20.0, 50.0, 1)]
+    assert box.run(*FLAGS, "--flush") == 0
+    assert len(hours(box)) == 3
+
+
+def test_late_rows_wait_for_in_the_allowed_lateness_and_are_counted_after_it(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "allowed_lateness": 600}))
+    box.execute(SENSOR, INSERT, rows=[reading(1), reading(65)])
+    assert box.run(*flags) == 0
+    assert not (box.folder / "lake").exists()
+    box.execute(INSERT, rows=[reading(2), reading(70)])
+    assert box.run(*flags) == 0
+    assert [row[4] for row in hours(box)] == [2]
+    box.execute(INSERT, rows=[reading(3)])
+    assert box.run(*flags) == 0
+    assert [row[4] for row in hours(box)] == [2]
+    assert "1 rows came too late" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("step", "call"), [("save", 1), ("save", 2), ("send", 1)])
+def test_a_kill_at_each_step_sends_each_window_once(
+    box: Box, monkeypatch: pytest.MonkeyPatch, when: str, step: str, call: int
+) -> None:
+    box.execute(SENSOR, INSERT, rows=[reading(m, device) for m in range(0, 300, 7) for device in "ab"])
+    interrupted_at(up.StateFile if step == "save" else up.DeltaTarget, step, when, call, monkeypatch.setattr)
+    with pytest.raises(KeyboardInterrupt):
+        box.run(*FLAGS)
+    monkeypatch.undo()
+    assert box.run(*FLAGS) == 0
+    assert [row[4] for row in hours(box)] == [9, 9, 8, 9] * 2
+
+
+def test_rows_without_a_time_belong_to_no_window_and_go_to_quarantine_once(box: Box) -> None:
+    box.execute(SENSOR, INSERT, rows=[reading(1), (None, "a", 1.0, 1.0, "x")])
+    assert box.run(*FLAGS) == up.QUARANTINED
+    box.execute(INSERT, rows=[reading(61)])
+    assert box.run(*FLAGS) == 0
+    assert [line["key"] for line in box.quarantined()] == [2]
+
+
+def test_without_a_time_key_the_rows_of_each_cycle_are_one_group_set(box: Box) -> None:
+    flags = (
+        "--enable-aggregate",
+        "--aggregate-config",
+        json.dumps({"group_by": ["device_id"], "aggregations": {"rows": "count"}}),
+    )
+    box.execute(SENSOR, INSERT, rows=[reading(1), reading(2), reading(3, "b")])
+    assert box.run(*flags) == 0
+    box.execute(INSERT, rows=[reading(4)])
+    assert box.run(*flags) == 0
+    assert box.arrived("device_id, row_count", "aggregated_") == [("a", 1), ("a", 2), ("b", 1)]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 240), st.sampled_from("ab"), st.one_of(st.none(), st.integers(-9, 9))), max_size=40
+    ),
+    st.lists(st.integers(1, 10), max_size=5),
+    st.integers(1, 9),
+)
+def test_windows_equal_one_group_by_over_the_whole_input(
+    tmp_path_factory: pytest.TempPathFactory, readings: list[tuple[int, str, int | None]], cuts: list[int], size: int
+) -> None:
+    """Rows in the order of time, in any batches and cycles: the same groups as SQL makes of them at once."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    box.execute(SENSOR)
+    waiting = sorted(readings, key=lambda r: r[0])
+    for cut in [*cuts, len(waiting)]:
+        box.execute(INSERT, rows=[reading(m, d, t) for m, d, t in waiting[:cut]])
+        waiting = waiting[cut:]
+        assert box.run(*FLAGS, "--batch-rows", str(size)) == 0
+    assert box.run(*FLAGS, "--flush") == 0
+    with sqlite3.connect(box.database) as database:
+        expected = database.execute(
+            """SELECT device_id, strftime('%Y-%m-%d %H:00:00+00:00', timestamp) AS hour, avg(temperature), max(humidity), count(*)
+               FROM s GROUP BY 1, 2"""
+        ).fetchall()
+    database.close()
+    found = [(d, str(h), t, u, n) for d, h, t, u, n in hours(box)] if expected else []
+    assert sorted(found, key=repr) == sorted(expected, key=repr)

@@ -31,6 +31,7 @@ Not written yet: the SQL warehouse, processing, timestamp cursors; each is refus
 from __future__ import annotations
 
 import argparse
+import base64
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -51,10 +52,14 @@ import random
 import re
 import shutil
 import signal
+import socket
+import ssl
 import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +72,9 @@ __version__ = "0.1.0"
 log = logging.getLogger("uploader")
 
 T = TypeVar("T")
+
+# Waits for some seconds; true where it was interrupted.
+Wait = Callable[[float], object]
 
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -3170,7 +3178,7 @@ def own_columns(target: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in target if name.lower() in OWN_COLUMNS)
 
 
-# === Targets ==========================================================================================
+# === Targets: Delta ===================================================================================
 
 
 class Target(Protocol):
@@ -3181,7 +3189,7 @@ class Target(Protocol):
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
 
-    def recover(self, application: str) -> dict[str, Any] | None:
+    def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence after the newest commit of a source; None where the target does not know it."""
 
     def batch_rows(self, bytes_per_row: float) -> int:
@@ -3232,12 +3240,9 @@ class DeltaTarget:
     # delta-rs tries a conflicting commit again by itself; so many times for many writers.
     COMMIT_RETRIES = 100
 
-    def __init__(
-        self, uri: str, options: Mapping[str, Any], evolve: bool = False, wait: Callable[[float], object] = time.sleep
-    ) -> None:
+    def __init__(self, uri: str, options: Mapping[str, Any], wait: Wait = time.sleep) -> None:
         self.name = uri
         self.options = {key: str(value) for key, value in options.items()} or None
-        self.evolve = evolve
         self.wait = wait
 
     def columns(self) -> Columns | None:
@@ -3253,8 +3258,9 @@ class DeltaTarget:
     def prepare(self, pages: Pages) -> Payload:
         return lambda: ahead(pages())
 
-    def recover(self, application: str) -> dict[str, Any] | None:
-        """What the newest commit of `application` tells of its source; None where the table does not know it."""
+    def recover(self, state: State) -> dict[str, Any] | None:
+        """What the newest commit of a source tells of it; None where the table does not know it."""
+        application = application_of(state)
         table = self._table()
         version = table.transaction_version(application) if table else None
         if not version:
@@ -3417,6 +3423,946 @@ def delta_type(kind: Any) -> str:
     )
 
 
+# === Targets: SQL warehouse ===========================================================================
+#
+# Statements go through databricks-sql-connector, which must never send one twice by itself. Each of its
+# errors becomes one of three: the statement did not run, it was not sent, or its answer was lost. A lost
+# answer is settled later: the table is asked, and asked again once the statement can no longer run.
+
+
+class Rejected(TargetError):
+    """The warehouse's definite answer: the statement did not run. `state` is its SQLSTATE, where it gave one."""
+
+    def __init__(self, message: str, hint: str = "", state: str = "") -> None:
+        super().__init__(message, hint)
+        self.state = state
+
+
+class NotReady(TransientError):
+    """The warehouse is starting or overloaded; what was asked of it did not run."""
+
+
+class LostAnswer(TransientError):
+    """A statement may have run, or may still be running: its answer was lost."""
+
+
+# --- SQL as text ---
+
+
+def quoted_sql(name: str) -> str:
+    """An identifier of the warehouse."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def table_name(database: str, table: str) -> str:
+    """The quoted name of a table; `database` is a schema or catalog.schema, its parts in backquotes where they need them."""
+    parts = re.fullmatch(r"(?:(`(?:[^`]|``)+`|[^`.]+)\.)?(`(?:[^`]|``)+`|[^`.]+)", database)
+    if not parts:
+        raise ConfigError(f"databricks_database is {database!r}", "Expected schema or catalog.schema.")
+    names = [part[1:-1].replace("``", "`") if part[0] == "`" else part for part in parts.groups() if part]
+    return ".".join(quoted_sql(name) for name in (*names, table))
+
+
+def literal(text: str) -> str:
+    """A string literal. Spark replaces `${name}` even inside literals, so that pair is taken apart."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "$\\{") + "'"
+
+
+def timestamp_literal(seconds: float) -> str:
+    """A moment, in seconds since 1970."""
+    return f"TIMESTAMP'{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+
+
+def not_after(deadline: float) -> str:
+    """A condition that fails a statement which begins to run after `deadline`, by the server's clock.
+
+    STATEMENT_TIMEOUT counts from the beginning of the execution, so it does not bound the time in a queue.
+    """
+    return f"if(current_timestamp() < {timestamp_literal(deadline)}, true, raise_error('begun too late'))"
+
+
+class Quoted(dict[Any, str]):
+    """JSON texts by value, each made once: most texts of sensors repeat."""
+
+    def __init__(self) -> None:
+        super().__init__({None: "null"})
+        self.encode = json.JSONEncoder(ensure_ascii=False).encode
+
+    def __missing__(self, value: str) -> str:
+        text = self[value] = self.encode(value)
+        return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A column on its way: `texts` are its values in JSON, of type `kind` for from_json; `value` makes the column of the field."""
+
+    kind: str
+    value: str
+    texts: Iterable[str]
+
+
+NOT_FINITE = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+
+
+def encoded(column: Any, kind: str) -> Encoded:
+    """An Arrow column in the form that Spark reads without loss.
+
+    Whole and finite numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads,
+    which refuses what it can't read; from_json of some engines has no fractions in times and no NaN.
+    """
+    base = kind.partition("(")[0]
+    if base in INTEGER_BITS or base == "boolean":
+        return Encoded(
+            kind.upper(), "{}", map(json.dumps, column.to_pylist()) if base == "boolean" else numbers(column)
+        )
+    if base in ("double", "float"):
+        texts = numbers(column)
+        if NOT_FINITE.keys().isdisjoint(texts):
+            return Encoded(kind.upper(), "{}", texts)
+        as_text = [text if text == "null" else NOT_FINITE.get(text, f'"{text}"') for text in texts]
+        return Encoded("STRING", f"CAST({{}} AS {kind.upper()})", as_text)
+    if base in ("string", "varchar", "char"):
+        return Encoded("STRING", "{}", map(Quoted().__getitem__, column.to_pylist()))
+    if base == "binary":
+        coded = (None if value is None else base64.b64encode(value).decode() for value in column.to_pylist())
+        return Encoded("STRING", "unbase64({})", map(Quoted().__getitem__, coded))
+    texts = column.cast(arrow_type("string")).to_pylist()
+    return Encoded("STRING", f"CAST({{}} AS {kind.upper()})", map(Quoted().__getitem__, texts))
+
+
+def numbers(column: Any) -> list[str]:
+    """Numbers as their shortest exact digits."""
+    values = column.to_pylist()
+    return (
+        ["null" if value is None else repr(value) for value in values] if column.null_count else list(map(repr, values))
+    )
+
+
+def json_rows(columns: Sequence[Encoded]) -> list[str]:
+    """One JSON object per row; its fields are c0, c1, ..., so that no column's name enters a schema text."""
+    row = "{" + ",".join(f'"c{index}":%s' for index in range(len(columns))) + "}"
+    return [row % values for values in zip(*(column.texts for column in columns), strict=True)]
+
+
+def rows_source(columns: Sequence[Encoded], rows: Iterable[str]) -> str:
+    """A subquery of rows `r`, out of one JSON document in one literal.
+
+    Quotes and dollar signs become JSON escapes first, so only backslashes are left to be doubled.
+    """
+    document = "[" + ",".join(rows) + "]"
+    document = document.replace("'", "\\u0027").replace("$", "\\u0024").replace("\\", "\\\\")
+    fields = ", ".join(f"c{index}: {column.kind}" for index, column in enumerate(columns))
+    return f"(SELECT explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST'))) AS r)"
+
+
+def insert_statement(table: str, values: Mapping[str, str], source: str, condition: str) -> str:
+    """One INSERT; `values` are expressions by column."""
+    names = ", ".join(map(quoted_sql, values))
+    return f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} FROM {source} WHERE {condition}"
+
+
+def copy_statement(table: str, values: Mapping[str, str], folder: str, file: str) -> str:
+    """One COPY INTO; it matches columns by name."""
+    chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
+    return (
+        f"COPY INTO {table} FROM (SELECT {chosen} FROM {literal(folder)})"
+        f" FILEFORMAT = PARQUET FILES = ({literal(file)}) COPY_OPTIONS ('force' = 'false')"
+    )
+
+
+def comparison(table: str, values: Mapping[str, str], kinds: Columns, source: str, condition: str) -> str:
+    """How many different rows `source` has, how many of them the table has too rarely, too often, and not at all.
+
+    GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with their padding.
+    """
+    keys = [f"k{index}" for index in range(len(values))]
+    trimmed = ["rtrim({})" if kinds[name].startswith("char") else "{}" for name in values]
+    sent = ", ".join(
+        f"{trim.format(value)} AS {key}" for trim, value, key in zip(trimmed, values.values(), keys, strict=True)
+    )
+    held = ", ".join(trim.format(quoted_sql(name)) for trim, name in zip(trimmed, values, strict=True))
+    return (
+        "SELECT count(*), count(CASE WHEN held < sent THEN 1 END), count(CASE WHEN held > sent THEN 1 END),"
+        f" count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
+        f" (SELECT 1 AS s, 0 AS h, {sent} FROM {source} UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {condition})"
+        f" GROUP BY {', '.join(keys)}) WHERE sent > 0"
+    )
+
+
+def within_ranges(rows: Any, kinds: Columns) -> str:
+    """A condition that all these rows meet and that lets the warehouse skip files: the span of each ordered column."""
+    spans = [span for name, kind in kinds.items() if (span := span_of(rows.column(name), name, kind))]
+    return " AND ".join(spans) or "true"
+
+
+def span_of(column: Any, name: str, kind: str) -> str | None:
+    """`column BETWEEN least AND greatest`, for whole numbers, dates and timestamps without NULLs in years of four digits."""
+    if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
+        return None
+    number = {"date": "int", "timestamp": "bigint"}.get(kind, kind)
+    values = column.cast(arrow_type(number)).to_pylist()
+    ends = [str(end) for end in (min(values), max(values))]
+    if number != kind:
+        ends = (
+            array_of([min(values), max(values)], number).cast(arrow_type(kind)).cast(arrow_type("string")).to_pylist()
+        )
+        if any(end[0] in "+-" for end in ends):
+            return None
+        ends = [f"{kind.upper()}'{end}'" for end in ends]
+    return f"{quoted_sql(name)} BETWEEN {ends[0]} AND {ends[1]}"
+
+
+# --- Errors of the driver ---
+
+# SQLSTATE classes that say for certain that a statement failed and left nothing behind: syntax, types, values,
+# constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
+# (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open.
+DEFINITE = frozenset("07 0A 21 22 23 28 2B 2D 39 40 42 44 54 P0".split())
+
+# SQLSTATEs of conditions that some servers name without them.
+STATES = {
+    "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
+    "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
+    "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
+}  # fmt: skip
+
+REMEDIES = {
+    "42501": "Grant USE CATALOG, USE SCHEMA, SELECT and MODIFY on the table; with databricks_volume also READ VOLUME, WRITE VOLUME.",
+    "42P01": "Create the table (--print-ddl prints how), or check databricks_database and databricks_table.",
+    "42704": "Check databricks_database: that schema or catalog is not there.",
+    "42703": "The table's columns changed; the next cycle reads them again.",
+    "22": "A value does not fit its column: compare the types with --check.",
+    "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
+    "2D": "Another writer was faster; the next cycle tries again.",
+    "40": "Another writer was faster; the next cycle tries again.",
+}
+
+
+@contextlib.contextmanager
+def driver_errors(writes: bool = False) -> Iterator[None]:
+    """The driver's errors as ours. It raises its own, urllib3's, and plain OSError and ValueError."""
+    import urllib3
+    from databricks.sql import exc
+
+    try:
+        yield
+    except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise translated(error, writes) from None
+
+
+def translated(error: Exception, writes: bool) -> UploaderError:
+    """An error of the driver as one of ours; `writes` where a statement that commits was under way."""
+    import urllib3
+    from databricks.sql import exc
+
+    # The driver keeps what it caught as the second argument of its RequestError.
+    cause = error.args[1] if isinstance(error, exc.RequestError) and len(error.args) > 1 else error
+    if isinstance(cause, UploaderError):
+        return cause
+    if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
+        return network_error(cause, writes)
+    if isinstance(error, exc.RequestError):
+        return http_error(error.context, writes)
+    return server_error(str(error), writes)
+
+
+def network_error(error: Exception, writes: bool) -> UploaderError:
+    """Failures below HTTP: names, connections, TLS."""
+    from urllib3 import exceptions as http
+
+    inner = getattr(error, "reason", None)
+    reason = inner if isinstance(inner, Exception) else error
+    tls = next((e for e in (reason, *reason.args) if isinstance(e, ssl.SSLCertVerificationError)), None)
+    if tls:
+        hint = "Check the clock. For a private CA or an inspecting proxy set databricks_ca_file to its PEM file."
+        return TargetError(f"the host's certificate is not trusted: {tls.verify_message}", hint)
+    if isinstance(reason, (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)):
+        return TransientError(
+            f"the workspace can't be reached: {reason}", "Check network, databricks_host and HTTPS_PROXY."
+        )
+    if isinstance(reason, http.ResponseError) and not writes:
+        return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
+    if writes:
+        return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
+    return TransientError(f"the connection was lost: {reason}", "The next cycle tries again.")
+
+
+def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
+    """Answers with another status than 200, from the warehouse or a gateway before it."""
+    code = context.get("http-code")
+    said = str(context.get("error-message") or "").strip(": ")
+    shown = f"HTTP {code}{f', {said}' if said else ''}"
+    if code in (401, 403):
+        hint = "Check or renew the token, and that its owner may use the warehouse (CAN USE)."
+        return Rejected(f"the warehouse refuses these credentials: {shown}", hint, "28000")
+    if code == 404:
+        return Rejected(
+            f"there is no such warehouse: {shown}", "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID."
+        )
+    if code == 429 or (code == 503 and not writes):
+        return NotReady(f"the warehouse is starting or busy: {shown}", "The next cycle tries again.")
+    if writes:
+        return LostAnswer(f"the answer to a statement was lost: {shown}")
+    return TransientError(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")
+
+
+def server_error(message: str, writes: bool) -> UploaderError:
+    """The server's own words, with its SQLSTATE or named condition."""
+    condition = re.search(r"\[?\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", message)
+    given = re.search(r"SQLSTATE:?\s*\(?([0-9A-Z]{5})\b", message)
+    state = given[1] if given else STATES.get(condition[1] if condition else "", "")
+    shown = f"the warehouse answers: {first_line(message)}"
+    hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
+    if state[:2] in ("2D", "40"):
+        return TransientError(shown, hint)
+    if writes and state[:2] not in DEFINITE:
+        return LostAnswer(shown)
+    return Rejected(shown, hint, state)
+
+
+def first_line(message: str) -> str:
+    """The first line of a message, cut to a readable length."""
+    return (message.strip().splitlines() or ["no message"])[0][:300]
+
+
+# --- Sessions ---
+
+# Hosts that a token is sent to without being asked twice. Others are for those who name their CA.
+DATABRICKS_HOSTS = (
+    ".databricks.com", ".azuredatabricks.net", ".databricks.azure.cn", ".databricks.azure.us", ".cloud.databricks.us",
+    ".cloud.databricks.mil",
+)  # fmt: skip
+
+# How long a stopped warehouse is waited for: classic ones take some four minutes to start.
+START_SECONDS = 600
+
+NO_CREDENTIALS = (
+    "Set DATABRICKS_TOKEN (or DATABRICKS_TOKEN_FILE), or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or a profile with"
+    " DATABRICKS_CONFIG_PROFILE."
+)
+
+
+class Session:
+    """A session with a warehouse, opened by the first statement. It keeps the server's time.
+
+    `wait` sleeps for some seconds and returns true if the run should stop; `clock` counts seconds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        wait: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.environ = environ
+        self.wait = wait
+        self.clock = clock
+        self._connection: Any = None
+        self._ahead = 0.0
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether STATEMENT_TIMEOUT is in force: warehouses have it, clusters don't."""
+        return bool(re.search(r"/(warehouses|endpoints)/", self.config.databricks_http_path or ""))
+
+    def now(self) -> float:
+        """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
+        self._opened()
+        return self.clock() + self._ahead
+
+    def run(self, sql: str, *, writes: bool = False, stream: Any = None) -> Any:
+        """A cursor that has executed `sql`; `writes` where that commits something."""
+        from databricks.sql.backend.types import CommandState
+
+        connection = self._opened()
+        try:
+            with driver_errors(writes):
+                cursor = connection.cursor(arraysize=10_000)
+                cursor.execute(sql, input_stream=stream)
+            # A cancelled statement may have committed (dbt-databricks#1315), and the driver reports none.
+            if writes and cursor.active_result_set.status is not CommandState.SUCCEEDED:
+                raise LostAnswer(f"a statement ended as {cursor.active_result_set.status.name}")
+        except TransientError:
+            self._abandon()
+            raise
+        return cursor
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        return [row for page in pages_of(self.run(sql)) for row in page]
+
+    def close(self) -> None:
+        """End the session, if there is one. Failing to say goodbye matters to nobody."""
+        connection, self._connection = self._connection, None
+        if connection:
+            with contextlib.suppress(UploaderError), driver_errors():
+                connection.close()
+
+    def _opened(self) -> Any:
+        """The connection; a warehouse that is starting is waited for."""
+        waited = 0.0
+        for attempt in itertools.count():
+            try:
+                return self._connection or self._open()
+            except NotReady as error:
+                pause = min(2.0**attempt, 30.0)
+                if waited + pause > START_SECONDS:
+                    raise
+                log.warning("%s; waiting for it, %d of at most %d seconds so far", error, waited, START_SECONDS)
+                if self.wait(pause):
+                    raise TransientError("stopped while the warehouse was starting") from None
+                waited += pause
+        raise AssertionError
+
+    def _open(self) -> Any:
+        """A session that has run its first statements, so the next ones don't wait for the warehouse to start."""
+        self._connection = connect(self.config, self.environ)
+        before = self.clock()
+        (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
+        self._ahead = micros / 1e6 - before
+        if self.is_bounded:
+            self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
+        return self._connection
+
+    def _abandon(self) -> None:
+        """Leave a broken connection without a word: saying goodbye, now or when Python collects it, could hang."""
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.session.is_open = False
+
+
+def pages_of(cursor: Any, rows: int = 1000) -> Iterator[list[tuple[Any, ...]]]:
+    """A cursor's rows, some at a time."""
+    while True:
+        with driver_errors():
+            page = [tuple(row) for row in cursor.fetchmany(rows)]
+        if not page:
+            return
+        yield page
+
+
+def connect(config: Config, environ: Mapping[str, str]) -> Any:
+    """A connection whose driver sends each request once.
+
+    The driver's retries would execute an INSERT again after a reset, a timeout or a 503 (databricks-sql-connector 4.9,
+    `auth/retry.py`; dbt-databricks#1363). Its older retries, limited to one attempt, don't.
+    """
+    hostname, _, port = (config.databricks_host or "").partition(":")
+    check_host(config, hostname)
+    check_reachable(hostname, int(port or 443))
+    signed_in = credentials(config, environ)
+    quieten_drivers()
+    from databricks import sql
+
+    with driver_errors():
+        return sql.connect(
+            server_hostname=hostname,
+            http_path=config.databricks_http_path,
+            session_configuration=session_settings(config),
+            user_agent_entry=f"sqlite-to-databricks-uploader/{__version__}",
+            enable_telemetry=False,
+            use_cloud_fetch=False,
+            _port=int(port or 443),
+            _tls_trusted_ca_file=str(config.databricks_ca_file) if config.databricks_ca_file else None,
+            _enable_v3_retries=False,
+            _retry_stop_after_attempts_count=1,
+            # The server may hold an answer back for as long as a statement runs.
+            _socket_timeout=config.databricks_statement_timeout + 30,
+            **signed_in,
+        )
+
+
+def session_settings(config: Config) -> dict[str, str]:
+    """Strict casts, and times shown in UTC; warehouses and clusters have different names for that."""
+    if Session(config, {}).is_bounded:
+        return {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
+    return {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
+
+
+def check_host(config: Config, hostname: str) -> None:
+    """A token goes to Databricks alone, unless `databricks_ca_file` vouches for another host."""
+    tls_context(config.databricks_ca_file)
+    if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
+        hint = "Check databricks_host. For a host of your own set databricks_ca_file to the CA that signed its certificate."
+        raise ConfigError(f"{hostname} is no Databricks host, so the token is not sent there", hint)
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Verifying TLS: by `ca_file` alone where it is set, else by the system's roots."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
+
+
+def check_reachable(hostname: str, port: int, seconds: float = 10.0) -> None:
+    """Find out fast, and in plain words, that a host can't be reached; behind a proxy only the proxy knows."""
+    if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
+        return
+    try:
+        socket.create_connection((hostname, port), seconds).close()
+    except socket.gaierror:
+        hint = "Is the machine offline? If not, check databricks_host for a typo."
+        raise TransientError(f"the name {hostname} can't be resolved", hint) from None
+    except OSError as error:
+        hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
+        raise TransientError(f"{hostname}:{port} can't be reached: {error}", hint) from None
+
+
+def quieten_drivers() -> None:
+    """Keep back the drivers' own log lines: what matters in them comes as our errors. A level that was set is left."""
+    for name in ("databricks", "urllib3"):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
+    """How the driver signs in: a token, a service principal, or what databricks-sdk finds. Never by a browser."""
+    method = environ.get("DATABRICKS_AUTH_TYPE", "").strip()
+    token, principal = config.databricks_token, config.databricks_client_id and config.databricks_client_secret
+    if token and principal and not method:
+        hint = "Unset one, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m."
+        raise ConfigError("both a token and a service principal are set", hint)
+    if token and method in ("", "pat"):
+        if not re.fullmatch(r"[!-~]+", token):
+            # It would be shown in full by the error that says that a header can't hold it.
+            raise ConfigError("databricks_token holds a character that no token has", "Copy it again.")
+        return {"access_token": token}
+    if principal and method in ("", "oauth-m2m"):
+        return {"credentials_provider": lambda: functools.partial(principal_headers, config)}
+    headers = sdk_headers(config)
+    return {"credentials_provider": lambda: headers}
+
+
+def principal_headers(config: Config) -> dict[str, str]:
+    """A service principal's token for an hour (docs.databricks.com, "OAuth machine-to-machine"). The driver asks again in time.
+
+    databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
+    """
+    pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
+    request = urllib.request.Request(
+        f"https://{config.databricks_host}/oidc/v1/token",
+        data=b"grant_type=client_credentials&scope=all-apis",
+        headers={"Authorization": "Basic " + base64.b64encode(pair).decode()},
+    )
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file)), NoRedirect
+    )
+    try:
+        with opener.open(request, timeout=30) as answer:
+            return {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
+    except urllib.error.HTTPError as error:
+        hint = "Check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET; secrets expire."
+        kind = Rejected if error.code in (400, 401, 403) else TransientError
+        raise kind(f"the service principal gets no token: HTTP {error.code}", hint) from None
+    except OSError as error:
+        raise network_error(error, writes=False) from None
+    except (ValueError, KeyError):
+        raise TargetError("the host answers without a token", "Check databricks_host.") from None
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Secrets are for the host that was named, not for one that it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Never go on."""
+
+
+def sdk_headers(config: Config) -> Callable[[], dict[str, str]]:
+    """What signs requests in by databricks-sdk: profiles, Azure, workload identity, the CLI's login."""
+    try:
+        from databricks.sdk.core import Config as Unified
+        from databricks.sdk.credentials_provider import DefaultCredentials
+    except ImportError:
+        raise ConfigError(
+            "no credentials for the warehouse; other methods need databricks-sdk", NO_CREDENTIALS
+        ) from None
+
+    class WithoutBrowser(DefaultCredentials):  # type: ignore[misc, unused-ignore]
+        def __call__(self, cfg: Any) -> Any:
+            if cfg.auth_type == "external-browser":
+                raise ValueError("a browser is no way in for an unattended box")
+            return super().__call__(cfg)
+
+    unified = in_time(
+        lambda: Unified(
+            host=f"https://{config.databricks_host}",
+            profile=config.databricks_config_profile,
+            retry_timeout_seconds=20,
+            http_timeout_seconds=10,
+            credentials_strategy=WithoutBrowser(),
+        )
+    )
+    return lambda: in_time(unified.authenticate)
+
+
+def in_time(work: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `work` returns. It is given up after a while, since databricks-sdk fetches tokens without a time limit."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # raised again where the result is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except OSError as error:
+        raise network_error(error, writes=False) from None
+    except ValueError as error:
+        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", NO_CREDENTIALS) from None
+
+
+# --- The target ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Insert:
+    """Rows for one INSERT: `values` are expressions by column over the subquery `source`."""
+
+    rows: Any
+    kinds: Columns
+    values: dict[str, str]
+    source: str
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return int(self.rows.num_rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """Rows in a Parquet file with columns c0, c1, ...; `values` are expressions by column over them."""
+
+    count: int
+    values: dict[str, str]
+    file: Path
+
+
+class WarehouseTarget:
+    """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
+
+    Two routes lead there. INSERT carries rows in its own text. With a volume, many rows go as one Parquet file,
+    taken up by COPY INTO, which knows by itself the files that it has loaded. `directory` is private; files
+    that are on their way lie there.
+    """
+
+    # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
+    MOST_BYTES = 15 * 1024 * 1024
+    USUAL_BYTES = 8 * 1024 * 1024
+
+    # From so many rows on a file is faster than text; one file holds so many at most.
+    COPY_ROWS = 20_000
+    FILE_ROWS = 1_000_000
+
+    # Clocks of one warehouse's machines differ by less.
+    SLACK_SECONDS = 5
+
+    def __init__(self, session: Session, table: str, directory: Path) -> None:
+        config = session.config
+        self.session = session
+        self.table = table_name(config.databricks_database or "", table)
+        self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
+        self.volume = config.databricks_volume
+        self.directory = directory
+        self.timeout = config.databricks_statement_timeout
+        self.resend = config.on_doubt == "resend"
+        self._columns: Columns | None = None
+        self._loaded: list[str] = []
+
+    def columns(self) -> Columns:
+        """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
+        if self._columns is None:
+            required = self._required()
+            described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.table}"))
+            self._columns = {
+                name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described
+            }
+        return self._columns
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one commit. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
+        if self.volume:
+            return self.FILE_ROWS
+        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
+
+    def prepare(self, pages: Pages) -> Payload:
+        """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
+        upcoming, taken, count = pages(), [], 0
+        for page in upcoming:
+            taken.append(page)
+            count += page.num_rows
+            if self.volume and count > self.COPY_ROWS:
+                return self._to_file(itertools.chain(taken, upcoming))
+        return self._to_text(taken)
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """All that can be done before the commit; the intent with what it takes to settle it.
+
+        `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
+        """
+        if isinstance(payload, Staged):
+            self._stage(intent, payload)
+        return {
+            **intent,
+            "rows": payload.count,
+            "route": "copy" if isinstance(payload, Staged) else "insert",
+            "marked": "databricks_batch_id" in map(str.lower, self.columns()),
+            "started": dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat(),
+        }
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
+        if not payload.count:
+            return
+        began = dt.datetime.fromisoformat(intent["started"]).timestamp()
+        condition = not_after(began + self.timeout)
+        try:
+            if isinstance(payload, Staged):
+                self._copy(intent, payload, condition)
+            else:
+                self._insert(intent, payload, condition)
+        except Rejected as refused:
+            self._columns = None
+            if refused.state == "P0001":
+                hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
+                raise TransientError("the statement reached the warehouse too late and did not run", hint) from None
+            raise
+
+    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+        """Whether an earlier commit took place.
+
+        Rows that are there are there; rows that are not may still come, until the statement can't run any more.
+        """
+        rows = payload()
+        if intent["route"] == "copy" and isinstance(rows, Insert):
+            rows = self._to_file(iter([rows.rows]))
+        for is_final in (False, True):
+            held = self._held(intent, rows)
+            if held is not False or is_final:
+                break
+            if not self._wait_out(intent):
+                held = None
+        if held is None:
+            return self._doubt(intent)
+        if not held and isinstance(rows, Staged):
+            self._stage(intent, rows)
+            self._copy(intent, rows, "true")
+            held = True
+        return held
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
+        if "databricks_batch_id" not in map(str.lower, self.columns()):
+            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
+            return None
+        last = self.last_batch(state.source_id)
+        if last is None:
+            return None
+        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
+        if state.position.keys() - {"rowid", "since", "until"}:
+            raise StateError(
+                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
+                "Restore the state from a copy, or use --since TIMESTAMP.",
+            )
+        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
+
+    def last_batch(self, source_id: str) -> str | None:
+        """The greatest batch id that the table has from a source, by epoch and sequence; None for none, or without the column."""
+        if "databricks_batch_id" not in map(str.lower, self.columns()):
+            return None
+        prefix = literal(f"{source_id}/")
+        found = self.session.rows(
+            f"SELECT DISTINCT databricks_batch_id FROM {self.table} WHERE startswith(databricks_batch_id, {prefix})"
+        )
+        batches = [str(batch) for (batch,) in found]
+        return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
+
+    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """A statement's column names, and its rows page by page."""
+        cursor = self.session.run(sql)
+        return [column[0] for column in cursor.description or []], pages_of(cursor)
+
+    def close(self) -> None:
+        """End the session; files that were loaded, as the state says by now, are removed from the volume."""
+        try:
+            while self._loaded:
+                self.session.run(f"REMOVE {literal(self._loaded[-1])}")
+                self._loaded.pop()
+        except UploaderError as error:
+            log.warning("%s was loaded, but stays in the volume: %s", self._loaded[-1], error)
+        self.session.close()
+
+    def _required(self) -> set[str]:
+        """The columns that are NOT NULL and have no default, where the server tells."""
+        try:
+            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
+        except (Rejected, ValueError, IndexError):
+            return set()
+        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
+
+    def _types_of(self, rows: Any) -> Columns:
+        types = self.columns()
+        return {name: types[name].removesuffix(" not null") for name in rows.column_names}
+
+    def _to_text(self, pages: Sequence[Any]) -> Insert:
+        if not pages:
+            return Insert(arrow_table({}), {}, {}, "")
+        from arro3.core import Table
+
+        rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
+        kinds = self._types_of(rows)
+        columns = [encoded(rows.column(name), kind) for name, kind in kinds.items()]
+        source = rows_source(columns, json_rows(columns))
+        size = len(source.encode())
+        if size > self.MOST_BYTES:
+            if rows.num_rows == 1:
+                raise TargetError("a row is too large for a statement", "Set databricks_volume; files can hold it.")
+            raise TooLarge(max(1, int(rows.num_rows * self.USUAL_BYTES / size)))
+        values = {
+            name: column.value.format(f"r.c{i}") for i, (name, column) in enumerate(zip(kinds, columns, strict=True))
+        }
+        return Insert(rows, kinds, values, source)
+
+    def _to_file(self, pages: Iterator[Any]) -> Staged:
+        """Rows as Parquet, by way of a Delta table that is thrown away."""
+        from arro3.core import RecordBatchReader, Table
+        from deltalake import WriterProperties, write_deltalake
+
+        first = next(pages)
+        kinds = self._types_of(first)
+        counted = [0]
+
+        def batches() -> Iterator[Any]:
+            for page in itertools.chain([first], pages):
+                counted[0] += page.num_rows
+                yield from renamed(page).to_batches()
+
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.directory))
+        reader = RecordBatchReader.from_batches(renamed(first).schema, batches())
+        properties = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
+        write_deltalake(str(folder), reader, writer_properties=properties, target_file_size=1 << 40)
+        (file,) = folder.glob("*.parquet")
+        values = {name: f"CAST(c{i} AS {kind.upper()})" for i, (name, kind) in enumerate(kinds.items())}
+        return Staged(counted[0], values, file)
+
+    def _own_values(self, intent: Intent) -> dict[str, str]:
+        values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
+        return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
+
+    def _insert(self, intent: Intent, payload: Insert, condition: str) -> None:
+        values = payload.values | self._own_values(intent)
+        cursor = self.session.run(insert_statement(self.table, values, payload.source, condition), writes=True)
+        if cursor.rowcount not in (-1, payload.count):
+            raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
+
+    def _stage(self, intent: Intent, payload: Staged) -> None:
+        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
+        with payload.file.open("rb") as stream:
+            self.session.run(
+                f"PUT '__input_stream__' INTO {literal(self._staged_path(intent))} OVERWRITE", stream=stream
+            )
+
+    def _copy(self, intent: Intent, payload: Staged, condition: str) -> None:
+        folder, _, file = self._staged_path(intent).rpartition("/")
+        (first, value), *others = payload.values.items()
+        guarded = {first: f"if({condition}, {value}, NULL)", **dict(others)}
+        statement = copy_statement(self.table, guarded | self._own_values(intent), folder, file)
+        self.session.run(statement, writes=True)
+        self._loaded.append(self._staged_path(intent))
+        shutil.rmtree(payload.file.parent, ignore_errors=True)
+
+    def _staged_path(self, intent: Intent) -> str:
+        """The same file for the same batch: COPY INTO takes up a name once."""
+        return f"{self.volume}/uploader-{hashlib.sha256(intent['batch_id'].encode()).hexdigest()[:32]}.parquet"
+
+    def _held(self, intent: Intent, rows: Payload) -> bool | None:
+        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said."""
+        if not intent["rows"]:
+            return True
+        if intent["marked"]:
+            return self._held_by_id(intent, rows)
+        if isinstance(rows, Staged):
+            return False
+        return self._held_by_content(rows)
+
+    def _held_by_id(self, intent: Intent, rows: Payload) -> bool | None:
+        complete = isinstance(rows, Insert) and rows.count == intent["rows"]
+        condition = within_ranges(rows.rows, rows.kinds) if complete else "true"
+        found = self.session.rows(
+            f"SELECT count(*) FROM {self.table} WHERE databricks_batch_id = {literal(intent['batch_id'])} AND {condition}"
+        )[0][0]
+        return {0: False, intent["rows"]: True}.get(found)
+
+    def _held_by_content(self, rows: Insert) -> bool | None:
+        """Compare rows, as often as each occurs. One statement commits all or nothing, so any mixture is a riddle:
+        rows equal to earlier ones, or changed since by somebody else. A batch whose rows all stood there before, each
+        exactly as often, looks as if it had been committed: only a column databricks_batch_id tells that apart."""
+        if not rows.count:
+            return None
+        condition = within_ranges(rows.rows, rows.kinds)
+        statement = comparison(self.table, rows.values, rows.kinds, rows.source, condition)
+        different, too_few, too_many, absent = self.session.rows(statement)[0]
+        if absent == different:
+            return False
+        return True if not too_few and not too_many else None
+
+    def _wait_out(self, intent: Intent) -> bool:
+        """Wait until the statement can't run any more: begun in time, it has ended in time. False where nothing bounds it."""
+        if not self.session.is_bounded:
+            return False
+        end = dt.datetime.fromisoformat(intent["started"]).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
+        while (left := end - self.session.now()) > 0:
+            log.info("the answer to commit %d was lost; it may still run for %d seconds", intent["sequence"], left)
+            if self.session.wait(min(left, 30.0)):
+                raise TransientError("stopped while waiting for a lost statement to end")
+        return True
+
+    def _doubt(self, intent: Intent) -> bool:
+        """It can't be told. What then happens was decided by `on_doubt`."""
+        if self.resend:
+            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
+            return False
+        raise DoubtError(
+            f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
+            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
+            " databricks_batch_id in the table prevents such doubts.",
+        )
+
+
+def is_column(described: Sequence[Any]) -> bool:
+    """Whether a row of DESCRIBE is a column's: what follows the columns begins with a heading such as `# Partitioning`."""
+    name, kind = described[:2]
+    return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
+
+
+def renamed(rows: Any) -> Any:
+    """Rows with the columns c0, c1, ..., names that any file format takes."""
+    return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
+
+
+class Redacted(logging.Filter):
+    """Blots secrets out of log records, whoever wrote them, and the queries of addresses, which may be signed."""
+
+    def __init__(self, secrets: Iterable[str | None]) -> None:
+        super().__init__()
+        self.secrets = [secret for secret in secrets if secret]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        for secret in self.secrets:
+            message = message.replace(secret, "***")
+        record.msg, record.args = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message), None
+        return True
+
+
 # === Cycle ============================================================================================
 #
 # Read, intend, commit, confirm. Whatever step a crash comes at, the next run finds out from state and
@@ -3479,7 +4425,7 @@ def run_cycle(job: Job) -> Tally:
 def deliver(job: Job, up_to: int | None = None) -> Tally:
     """Deliver new rows, one commit after another; returns what was done."""
     total = Tally()
-    with opened(job, up_to) as source:
+    with contextlib.closing(job.target), opened(job, up_to) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         state = source.cursor.located(state)
         with contextlib.closing(ahead(commits(job, source, state))) as upcoming:
@@ -3487,6 +4433,7 @@ def deliver(job: Job, up_to: int | None = None) -> Tally:
                 intent = job.target.ready(intent, payload)
                 job.states.save(dataclasses.replace(state, intent=dict(intent)))
                 job.target.send(intent, payload)
+                tally.commits = int(tally.sent > 0)
                 state = confirmed(state, intent, tally)
                 job.states.save(state)
                 total.add(tally)
@@ -3741,7 +4688,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
 def first_state(job: Job, source: Source) -> State:
     """The state of a first run, or what the target knows where a configured `source_id` was there before."""
     state = completed(job, source, State())
-    known = job.target.recover(application_of(state)) if job.config.source_id else None
+    known = job.target.recover(state) if job.config.source_id else None
     if known is None:
         log.info("first run of source %s: all rows of %s are new", state.source_id, source.table.name)
         return state
@@ -3791,33 +4738,31 @@ def payload_again(job: Job, source: Source, state: State) -> Payload:
 
 def commits(job: Job, source: Source, state: State) -> Iterator[tuple[Intent, Payload, Tally]]:
     """One intent after another with what is to be sent, each prepared while the one before is under way."""
-    rows, bad = job.config.batch_rows, 0
+    rows, tallies = job.config.batch_rows, list[Tally]()
     while batch := source.feed.next_batch(state.position, rows or 1):
         if rows is None:
             rows = job.target.batch_rows(source.reader.bytes_per_row())
             continue
-        intent, tally = intent_of(job, state, batch), Tally()
-        pages = functools.partial(prepared_pages, job, source, batch, intent, tally, job.config.max_bad_rows - bad)
+        intent, tallies = intent_of(job, state, batch), [*tallies, Tally()]
+        pages = functools.partial(prepared_pages, job, source, batch, intent, tallies)
         try:
             payload = job.target.prepare(pages)
         except TooLarge as too_large:
             rows = too_large.rows
             continue
-        yield intent, payload, tally
-        bad += tally.bad
-        state = confirmed(state, intent, tally)
+        yield intent, payload, tallies[-1]
+        state = confirmed(state, intent, tallies[-1])
 
 
-def prepared_pages(
-    job: Job, source: Source, batch: Batch, intent: Intent, tally: Tally, most_bad: int
-) -> Iterator[Any]:
-    """The rows of a batch as Arrow tables, counted. Before the last one is handed out, bad rows are in quarantine."""
+def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
+    """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
     bad: list[BadRow] = []
+    tally = tallies[-1]
     tally.reset()
     for prepared in batch.pages():
         bad += prepared.bad
         tally.add(Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest))
-        if len(bad) > most_bad:
+        if sum(each.bad for each in tallies) > job.config.max_bad_rows:
             raise TooManyBadRows(
                 f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}",
                 "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
@@ -3849,7 +4794,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         state,
         intent=None,
         sequence=intent["sequence"],
-        committed=intent["sequence"] if tally.sent or tally.commits else state.committed,
+        committed=intent["sequence"] if tally.commits else state.committed,
         epoch=intent["epoch"],
         position=dict(intent["position"]),
         anchors=[Anchor.of(line) for line in intent["anchors"]],
@@ -3907,17 +4852,17 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     )
 
 
-def upload(config: Config, stop: threading.Event, flush: bool) -> int:
+def upload(config: Config, environ: Mapping[str, str], stop: threading.Event, flush: bool) -> int:
     """Run cycles as the settings say; returns the exit status."""
     scenario = scenario_of(config)
     check_target(config)
-    target = target_of(config, scenario)
-    log.info("%s rows go to %s", scenario, target.name)
     with StateFile(state_directory(config)) as states:
-        job = Job(config, scenario, target, states, Quarantine(states.directory / "quarantine"), stopping=stop, flush=flush)
+        target = target_of(config, scenario, environ, states.directory, stop.wait)
+        log.info("%s rows go to %s", scenario, target.name)
+        quarantine = Quarantine(states.directory / "quarantine")
+        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush=flush)
         if config.once:
-            total = cycle(job)
-            return QUARANTINED if total.bad else 0
+            return QUARANTINED if cycle(job).bad else 0
         run_for_ever(lambda: cycle(job), config.interval, stop)
     return 0
 
@@ -3926,12 +4871,18 @@ def upload(config: Config, stop: threading.Event, flush: bool) -> int:
 QUARANTINED = 3
 
 
-def target_of(config: Config, scenario: str) -> Target:
+def target_of(config: Config, scenario: str, environ: Mapping[str, str], states: Path, wait: Wait) -> Target:
     """The target that is in force."""
+    table = routed_table(config.databricks_table or "", scenario)
     if config.databricks_http_path:
-        raise ConfigError("the SQL warehouse is not supported yet")
-    uri = config.table_path or f"{config.lakehouse_path}/{routed_table(config.databricks_table or '', scenario)}"
-    return DeltaTarget(uri, config.storage_options, config.schema == "evolve")
+        return WarehouseTarget(Session(config, environ, wait), table, states / "staging")
+    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
+    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+
+
+def absolute_uri(uri: str) -> str:
+    """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def state_directory(config: Config) -> Path:
@@ -3980,7 +4931,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         arguments = parse_arguments(argv)
-        return upload(load_config(arguments, environ), stop_event(), arguments.get("flush", False))
+        return upload(load_config(arguments, environ), environ, stop_event(), arguments.get("flush", False))
     except UploaderError as error:
         log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
         return error.status

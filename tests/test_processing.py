@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlite_to_databricks_uploader as up
 import yaml
@@ -362,7 +363,7 @@ def test_wrong_filter_rules_are_refused_with_their_place(rules: Any, message: st
 
 SQL = {"==": "=", "!=": "<>", "not_in": "NOT IN", "in": "IN"}
 FILTERED = {"id": "bigint", "level": "double", "name": "string"}
-LITTLE = {
+LITTLE: dict[str, Any] = {
     "id": st.sampled_from([-1, 0, 1, 2, BIG - 1, BIG, 2**63 - 1]),
     "level": st.sampled_from([-1.5, -0.0, 0.5, 1.0, 1e300, math.inf]),
     "name": st.sampled_from(["", "A", "a", "ab", "ä", "😀"]),
@@ -374,7 +375,8 @@ TESTS = st.sampled_from(list(FILTERED)).flatmap(
             st.tuples(st.sampled_from([">", ">=", "<", "<=", "==", "!="]), LITTLE[name]),
             st.tuples(st.sampled_from(["in", "not_in"]), st.lists(LITTLE[name], min_size=1, max_size=3)),
             st.tuples(
-                st.just("between"), st.lists(LITTLE[name], min_size=2, max_size=2).map(lambda ends: [min(ends), max(ends)])
+                st.just("between"),
+                st.lists(LITTLE[name], min_size=2, max_size=2).map(lambda ends: [min(ends), max(ends)]),
             ),
             st.tuples(st.just("is_null"), st.booleans()),
         ),
@@ -564,9 +566,9 @@ def test_first_and_last_go_by_time_and_ties_by_the_order_of_the_source() -> None
     found = aggregated(aggregate, pages)
     assert (found["first_id"], found["last_id"]) == ([5], [3])
     assert aggregated(aggregate, pages[:1])["first_id"] == [1]
-    ties = frame(SEED, id=list(range(1000)), timestamp=[late] * 1000, status=["a"] * 1000)
+    ties = frame(SEED, id=list(range(1000)), timestamp=[late, early] * 500, status=["a"] * 1000)
     found = aggregated(aggregate, [ties])
-    assert (found["first_id"], found["last_id"]) == ([0], [999])
+    assert (found["first_id"], found["last_id"]) == ([1], [998])
 
 
 def test_a_sum_of_integers_is_exact_and_never_wraps(caplog: pytest.LogCaptureFixture) -> None:
@@ -588,13 +590,15 @@ def test_sums_of_decimals_are_exact() -> None:
     assert aggregated(aggregate, [page])["sum_d"] == [Decimal("9" * 36 + ".98"), None, None]
 
 
-def test_the_deviation_of_large_values_close_to_each_other_is_kept() -> None:
+@pytest.mark.parametrize(("rows", "page", "relative"), [(1000, 7, 1e-6), (60_000, 50_000, 1e-9)])
+def test_the_deviation_of_large_values_close_to_each_other_is_kept(rows: int, page: int, relative: float) -> None:
+    """Sums of squares would have no digit left."""
     aggregate = up.parse_aggregate({"group_by": "status", "aggregations": {"temperature": "stddev"}}, SEED, "timestamp")
-    readings = [1e9 + 0.25 * (n % 5) for n in range(1000)]
-    pages = [
-        frame(SEED, temperature=readings[n : n + 7], status=["a"] * len(readings[n : n + 7])) for n in range(0, 1000, 7)
-    ]
-    assert aggregated(aggregate, pages)["stddev_temperature"] == [pytest.approx(statistics.stdev(readings), rel=1e-6)]
+    readings = 1e9 + np.random.default_rng(3).standard_normal(rows)
+    parts = [readings[start : start + page] for start in range(0, rows, page)]
+    pages = [frame(SEED, temperature=part, status=["a"] * len(part)) for part in parts]
+    expected = float(np.std(readings - 1e9, ddof=1))
+    assert aggregated(aggregate, pages)["stddev_temperature"] == [pytest.approx(expected, rel=relative)]
 
 
 def test_infinities_make_no_deviation_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
@@ -763,9 +767,10 @@ def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: l
         partials = aggregate.empty()
         for page in split(waiting, sizes):
             aggregate.add(partials, page)
-        for name, items in values(aggregate.result(partials, mark, None), aggregate.columns()).items():
+        end = aggregate.closed(partials, dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
+        assert end is None or partials.horizon is None or (mark or up.EPOCH) < end == partials.horizon
+        for name, items in values(aggregate.result(partials, mark, end), aggregate.columns()).items():
             sent[name] += items
-        assert mark is None or partials.horizon is None or partials.horizon > mark
         mark, rounds = partials.horizon, rounds + 1
     check_equal(sent, reference(rows))
     assert rounds >= len({row[0].replace(second=0) for row in rows if row[0]}) / 2

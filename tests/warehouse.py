@@ -1,0 +1,151 @@
+"""The local SQL warehouse for tests: a process of its own, spoken to by the real connector."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+SCRIPT = Path(__file__).parent.parent / "demo-network" / "local_warehouse.py"
+
+
+class Warehouse:
+    """A running local warehouse: where it is, what it was asked, and how it is told to fail.
+
+    `directory` holds its certificates, tables (`tables/<catalog>/<schema>/<table>`), volumes and log.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory = directory
+        self.host = "localhost"
+        self.port = 0
+        self.http_path = ""
+        self.token = ""
+        self.ca_file = directory / "ca.pem"
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self._console: IO[bytes] | None = None
+
+    def start(self) -> Warehouse:
+        """Start the process and wait for its line; the first start on a machine installs its environment."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), "--directory", str(self.directory), "--quiet"]
+        inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+        self._console = (self.directory / "console.txt").open("ab")
+        self._process = subprocess.Popen(
+            [*command, "--port", str(self.port), *self._options],
+            stdout=subprocess.PIPE,
+            stderr=self._console,
+            text=True,
+            env=inherited,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the local warehouse did not start: {(self.directory / 'console.txt').read_text()}"
+        self._learn(json.loads(line))
+        return self
+
+    def _learn(self, ready: dict[str, Any]) -> None:
+        self.port, self.http_path = ready["port"], ready["http_path"]
+        self.token = Path(ready["token_file"]).read_text()
+
+    def stop(self) -> int:
+        """End the process; returns its exit status."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        status = self._process.wait(timeout=30)
+        for stream in (self._process.stdout, self._console):
+            if stream:
+                stream.close()
+        self._process = None
+        return status
+
+    def __enter__(self) -> Warehouse:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """Host and port, as DATABRICKS_HOST takes them."""
+        return f"{self.host}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that point the uploader at this warehouse."""
+        return {
+            "DATABRICKS_HOST": self.address,
+            "DATABRICKS_HTTP_PATH": self.http_path,
+            "DATABRICKS_TOKEN": self.token,
+            "DATABRICKS_CA_FILE": str(self.ca_file),
+        }
+
+    def connect(self, **options: Any) -> Any:
+        """A connection of the real connector, which tries once only, so that failures come at once."""
+        from databricks import sql
+
+        usual = {"_port": self.port, "_tls_trusted_ca_file": str(self.ca_file), "enable_telemetry": False}
+        usual |= {"_enable_v3_retries": False, "_retry_stop_after_attempts_count": 1, "_socket_timeout": 60}
+        if "credentials_provider" not in options:
+            usual["access_token"] = self.token
+        return sql.connect(**{"server_hostname": self.host, "http_path": self.http_path, **usual, **options})
+
+    def sql(self, text: str, parameters: Any = None, **options: Any) -> list[tuple[Any, ...]]:
+        """The rows of one statement, sent through the connector in a session of its own."""
+        with self.connect(**options) as connection, connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def table_path(self, name: str) -> Path:
+        """The directory of a Delta table, from its name of two or three parts."""
+        parts = name.lower().split(".")
+        return self.directory.joinpath("tables", *(["main"][: 3 - len(parts)] + parts))
+
+    def log(self) -> dict[str, Any]:
+        """Counts of requests, calls and sessions opened since the start, and every statement."""
+        answer: dict[str, Any] = self.request("GET", "/admin/log")
+        return answer
+
+    def statements(self, containing: str = "", outcome: str = "ok") -> list[dict[str, Any]]:
+        """The statements with this text that ended so: "ok", "error" or "not executed"."""
+        wanted = containing.lower()
+        entries = self.log()["statements"]
+        return [e for e in entries if wanted in e["statement"].lower() and outcome in ("", e["outcome"])]
+
+    def fail(self, match: str, action: str, **rule: Any) -> None:
+        """Fail at the next call or statement that matches; the rules are listed at the top of the script."""
+        self.request("POST", "/admin/fail", {"match": match, "action": action, **rule})
+
+    def heal(self) -> None:
+        """Forget all rules for failing."""
+        self.request("DELETE", "/admin/fail")
+
+    def starting(self, seconds: float, how: str = "refuse") -> None:
+        """Behave like a stopped warehouse that needs this long to start."""
+        self.request("POST", "/admin/starting", {"seconds": seconds, "how": how})
+
+    def close_sessions(self) -> None:
+        """Forget all sessions, as an idle warehouse does."""
+        self.request("POST", "/admin/close_sessions")
+
+    def request(self, method: str, path: str, content: Any = None) -> Any:
+        """One request to the warehouse itself, beside the connector."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(f"https://{self.address}{path}", body, headers, method=method)
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            return json.loads(answer.read())
+
+
+def prepared(warehouse: Warehouse, *statements: str) -> Callable[[str], list[tuple[Any, ...]]]:
+    """Run statements, such as those that make tables; returns the function that runs more."""
+    for statement in statements:
+        warehouse.sql(statement)
+    return warehouse.sql

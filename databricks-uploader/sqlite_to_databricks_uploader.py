@@ -5,10 +5,13 @@
 #     "adbc-driver-manager>=1.13,<2",        # reads SQLite into Arrow at C speed, with a current SQLite inside
 #     "adbc-driver-sqlite>=1.13,<2",
 #     "arro3-core>=0.9,<0.10",               # Arrow in 11 MB; deltalake brings it anyway
+#     "databricks-sdk>=0.100,<1",            # profiles and the other ways to sign in, imported only then
 #     "databricks-sql-connector>=4.9,<4.10", # pinned to a minor: its replay of INSERTs is switched off by name
 #     "deltalake>=1.6,<2",                   # Delta tables without a Databricks account or a JVM
-#     "pandas>=2.2,<4",                      # the connector brings it; sanitize, filter and aggregate use it
+#     "pandas>=3,<4",                        # the connector brings it; sanitize, filter and aggregate use it
+#     "prometheus-client>=0.21,<1",          # 0.3 MB: metrics, imported only where they are wanted
 #     "pyyaml>=6,<7",
+#     "tqdm>=4.66,<5",                       # 0.4 MB: the bar on a terminal
 # ]
 # [tool.uv]
 # exclude-newer = "2026-11-20T00:00:00Z"
@@ -63,7 +66,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TextIO, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -2530,6 +2533,11 @@ class Quarantine:
             )
         replace_durably(file, content)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove files whose rows were delivered after all, or are in a newer file."""
+        for name in names:
+            (self.directory / name).unlink(missing_ok=True)
+
     def files(self) -> list[Path]:
         """The files with quarantined rows, oldest first."""
         return sorted(self.directory.glob("*.jsonl"))
@@ -2551,6 +2559,39 @@ def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
         return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
 
     return {name: plain(value) for name, value in row.items()}
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows in one file of the quarantine."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def page_of_lines(table: Table, lines: Sequence[Mapping[str, Any]]) -> RawPage:
+    """Quarantined rows as a page, as if SQLite had handed them out."""
+    foreign = {line["table"] for line in lines} - {table.name}
+    if foreign:
+        raise StateError(
+            f"the quarantine holds rows of {', '.join(sorted(foreign))}", "Use the state_dir of that table."
+        )
+    hidden = [name for name in table.columns if any(name not in line["row"] for line in lines)]
+    if hidden:
+        raise ConfigError(
+            f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new",
+            "Correct the rows in the source: an UPDATE is no new row, an INSERT is.",
+        )
+    columns = {n: RawColumn("mixed", [sqlite_value(line["row"][n]) for line in lines]) for n in table.columns}
+    return RawPage([line["key"] for line in lines], columns, 0)
+
+
+def sqlite_value(plain: Any) -> Any:
+    """The inverse of `plain_values`, for one value."""
+    if not isinstance(plain, dict):
+        return plain
+    [(kind, text)] = plain.items()
+    if kind == "real":
+        return float(text)
+    content = base64.b64decode(text)
+    return InvalidText(content) if kind == "invalid_text" else content
 
 
 # === Cursor ===========================================================================================
@@ -2587,11 +2628,15 @@ class Anchor:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Rows that are sent in one commit: position and anchors after it, and a way to read them, page by page."""
+    """Rows that are sent in one commit: position and anchors after it, and a way to read them, page by page.
+
+    `waiting` is how many rows there were at most, this batch's and later ones.
+    """
 
     position: dict[str, Any]
     anchors: list[Anchor]
     pages: Callable[[], Iterator[Any]]
+    waiting: int = 0
 
 
 class Cursor(Protocol):
@@ -2655,7 +2700,9 @@ class RowidCursor:
         if first is None or first > last:
             return None
         high = min(last, first - 1 + most_rows)
-        return Batch({**position, "rowid": high}, self.anchors(first, high), lambda: self.pages(first, high))
+        return Batch(
+            {**position, "rowid": high}, self.anchors(first, high), lambda: self.pages(first, high), last - first + 1
+        )
 
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
@@ -4378,22 +4425,26 @@ class Tally:
     bad: int = 0
     commits: int = 0
     latest: int | None = None
+    nbytes: int = 0
 
     def reset(self) -> None:
         """Begin anew: a batch may be read more than once."""
-        self.read = self.sent = self.bad = self.commits = 0
+        self.read = self.sent = self.bad = self.commits = self.nbytes = 0
         self.latest = None
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        for name in ("read", "sent", "bad", "commits"):
+        for name in ("read", "sent", "bad", "commits", "nbytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latest = max((t for t in (self.latest, other.latest) if t is not None), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that cycles need, made once. `now` is the wall clock in seconds since 1970."""
+    """Everything that cycles need, made once.
+
+    `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were.
+    """
 
     config: Config
     scenario: str
@@ -4403,6 +4454,7 @@ class Job:
     now: Callable[[], float] = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
+    progress: Callable[[int, int], None] = lambda read, waiting: None
     warned: set[str] = dataclasses.field(default_factory=set)
 
     def warn_once(self, message: str) -> None:
@@ -4480,20 +4532,30 @@ class WindowFeed:
     """Batches of groups. A window is sent once, when a time past its end and `allowed_lateness` was read.
 
     The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
-    rows of open windows begin, and `read_to`, the highest rowid that was looked at. Nothing else is kept: a
-    cycle with new rows reads those of the open windows anew.
+    rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
+    that memory had no room for. Nothing else is kept: a cycle with new rows reads those of the open windows
+    anew. A time in the future closes no window, since the rows before it would all come too late.
     """
 
-    def __init__(self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool) -> None:
+    def __init__(
+        self,
+        cursor: RowidCursor,
+        plan: Callable[[], Plan],
+        aggregate: Aggregate,
+        flush: bool,
+        now: Callable[[], float],
+    ) -> None:
         self.cursor = cursor
         self.plan = plan
         self.aggregate = aggregate
         self.flush = flush
+        self.now = now
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
         first, last = self.cursor.bounds(position["rowid"])
-        if first is None or (last == position.get("read_to") and not (self.flush and position.get("open_rows"))):
+        is_looked_at = last == position.get("read_to") and not position.get("more")
+        if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
             return None
         windows = self._read(position, first, last)
         start, end, is_all = self._complete(position, windows)
@@ -4552,7 +4614,7 @@ class WindowFeed:
         is_all = self.aggregate.window_length is None or (self.flush and windows.partials.horizon is None)
         if is_all or windows.latest is None:
             return start, None, is_all
-        newest = EPOCH_END if self.flush else moment_of(windows.latest)
+        newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
         return start, self.aggregate.closed(windows.partials, newest), False
 
     def _after(
@@ -4568,7 +4630,8 @@ class WindowFeed:
         return {
             **position,
             "rowid": min(still_open) - 1 if still_open and not is_all else last,
-            "read_to": position.get("read_to") if horizon and end and end >= horizon else last,
+            "read_to": last,
+            "more": bool(horizon and end and end >= horizon),
             "closed": closed,
             "open_rows": 0 if is_all else windows.rows,
         }
@@ -4595,7 +4658,9 @@ def first_keys(starts: Any, keys: Sequence[Any], chosen: Any) -> Iterator[tuple[
 
 
 class Feed(Protocol):
-    """Makes batches of what the scenario sends."""
+    """Makes batches of what the scenario sends; `plan` is made when it is first asked for."""
+
+    plan: Callable[[], Plan]
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next batch after `position`; None where nothing is new."""
@@ -4651,7 +4716,7 @@ def feed_for(job: Job, reader: Reader, cursor: Cursor) -> Feed:
         if not isinstance(cursor, RowidCursor):
             raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
         plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
-        return WindowFeed(cursor, plan, aggregate, job.flush)
+        return WindowFeed(cursor, plan, aggregate, job.flush, job.now)
     rules_of(columns)
     return RowFeed(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
 
@@ -4725,14 +4790,30 @@ def settled(job: Job, source: Source, state: State) -> State:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
         return dataclasses.replace(state, intent=None)
     log.info("commit %d had taken place", intent["sequence"])
+    job.quarantine.forget(intent.get("replayed", []))
     state = confirmed(state, intent, Tally(commits=1))
     job.states.save(state)
     return state
 
 
+def batch_again(job: Job, source: Source, state: State) -> Batch | None:
+    """The batch of an intent, out of the source, or out of the quarantine where it was a replay."""
+    intent = state.intent or {}
+    if "replayed" not in intent:
+        return source.feed.again(state.position, intent["position"])
+    files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
+    return replay_batch(source, state, files)
+
+
+def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
+    """Quarantined rows as a batch that moves no position."""
+    page = page_of_lines(source.table, [line for file in files for line in read_lines(file)])
+    return Batch(dict(state.position), [], lambda: map(source.feed.plan().prepare, [page]))
+
+
 def payload_again(job: Job, source: Source, state: State) -> Payload:
     """The rows of an intent, as far as the source still has them."""
-    batch = source.feed.again(state.position, (state.intent or {})["position"])
+    batch = batch_again(job, source, state)
     return job.target.prepare(lambda: (prepared.rows for prepared in (batch.pages() if batch else ())))
 
 
@@ -4761,12 +4842,15 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
     tally.reset()
     for prepared in batch.pages():
         bad += prepared.bad
-        tally.add(Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest))
+        tally.add(
+            Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest, prepared.rows.nbytes)
+        )
         if sum(each.bad for each in tallies) > job.config.max_bad_rows:
             raise TooManyBadRows(
                 f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}",
                 "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
             )
+        job.progress(prepared.read, batch.waiting)
         yield prepared.rows
     job.quarantine.put(intent["sequence"], source.table.name, bad)
 
@@ -4814,25 +4898,855 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+# === Actions ==========================================================================================
+#
+# What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
+
+
+def shown(value: Any) -> Any:
+    """A value as tables, CSV and JSON show it."""
+    if isinstance(value, (dt.datetime, dt.date)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+class Output:
+    """Rows for stdout as a table for people, JSON lines or CSV. Pages are written as they come."""
+
+    def __init__(self, form: str, stream: TextIO) -> None:
+        self.form = form
+        self.stream = stream
+
+    def title(self, text: str) -> None:
+        """A heading; programs don't want it."""
+        if self.form == "table":
+            self.stream.write(f"\n{text}\n")
+
+    def write(self, names: Sequence[str], pages: Iterable[Sequence[Sequence[Any]]]) -> None:
+        """All rows under their names. A table's widths follow its first page."""
+        widths: list[int] = []
+        for page in itertools.chain(pages, [[]] if self.form == "table" else []):
+            rows = [[shown(value) for value in row] for row in page]
+            if self.form == "table" and not widths:
+                widths = [min(60, max(len(self._text(v)) for v in column)) for column in zip(names, *rows, strict=True)]
+                self._lines([names, ["-" * width for width in widths]], widths)
+            self._rows(names, rows, widths)
+
+    def _rows(self, names: Sequence[str], rows: Sequence[Sequence[Any]], widths: Sequence[int]) -> None:
+        if self.form == "json":
+            self.stream.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        elif self.form == "csv":
+            import csv
+
+            csv.writer(self.stream, lineterminator="\n").writerows(rows)
+        else:
+            self._lines(rows, widths)
+
+    def _lines(self, rows: Iterable[Sequence[Any]], widths: Sequence[int]) -> None:
+        for row in rows:
+            cells = (self._text(value).ljust(width) for value, width in zip(row, widths, strict=True))
+            self.stream.write("  ".join(cells).rstrip() + "\n")
+
+    def header(self, names: Sequence[str]) -> None:
+        """CSV begins with its names."""
+        if self.form == "csv":
+            import csv
+
+            csv.writer(self.stream, lineterminator="\n").writerow(names)
+
+    @staticmethod
+    def _text(value: Any) -> str:
+        return "NULL" if value is None else str(value)
+
+
+class Catalog(Protocol):
+    """What `--run-query` asks of a target."""
+
+    def tables(self) -> list[str]:
+        """The names of the tables that can be queried."""
+
+    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
+        """The column names of a result, and its rows page by page."""
+
+
+class DeltaCatalog:
+    """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
+
+    def __init__(self, config: Config) -> None:
+        self.options = {key: str(value) for key, value in config.storage_options.items()} or None
+        if config.table_path:
+            uri = absolute_uri(config.table_path).rstrip("/")
+            self.uris = {uri.rpartition("/")[2]: uri}
+        else:
+            root = absolute_uri(config.lakehouse_path or "").rstrip("/")
+            names = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
+            self.uris = {name: f"{root}/{name}" for name in names}
+
+    def tables(self) -> list[str]:
+        from deltalake import DeltaTable
+
+        return [name for name, uri in self.uris.items() if DeltaTable.is_deltatable(uri, self.options)]
+
+    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
+        from deltalake import DeltaTable, QueryBuilder
+
+        builder = QueryBuilder()
+        for name in self.tables():
+            builder = builder.register(name, DeltaTable(self.uris[name], storage_options=self.options))
+        try:
+            found = builder.execute(sql)
+        except Exception as error:  # deltalake raises bare Exception for a query that is wrong
+            raise TargetError(
+                f"the query was refused: {error}", f"Tables: {', '.join(self.tables()) or 'none'}."
+            ) from None
+        names = list(found.schema.names)
+        return names, (list(zip(*(c.to_pylist() for c in batch.columns), strict=True)) for batch in found)
+
+    def columns(self, name: str) -> Columns:
+        """The columns of a table and their types."""
+        return DeltaTarget(self.uris[name], self.options or {}).columns() or {}
+
+
+class WarehouseCatalog:
+    """The tables of the target's schema, queried through the warehouse."""
+
+    def __init__(self, config: Config, session: Session) -> None:
+        self.config = config
+        self.session = session
+
+    def tables(self) -> list[str]:
+        schema = table_name(self.config.databricks_database or "", "").rpartition(".")[0]
+        return [str(row[1]) for row in self.session.rows(f"SHOW TABLES IN {schema}")]
+
+    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
+        return WarehouseTarget(self.session, "", Path()).query(sql)
+
+    def columns(self, name: str) -> Columns:
+        """The columns of a table and their types."""
+        return WarehouseTarget(self.session, name, Path()).columns()
+
+    def named(self, name: str) -> str:
+        """A table's name in SQL."""
+        return table_name(self.config.databricks_database or "", name)
+
+
+def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Output) -> int:
+    """Print the result of a statement, or what there is, for INFO."""
+    check_target(config)
+    if not config.databricks_http_path:
+        return print_query(config, DeltaCatalog(config), sql, output)
+    with contextlib.closing(Session(config, environ)) as session:
+        return print_query(config, WarehouseCatalog(config, session), sql, output)
+
+
+def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, output: Output) -> int:
+    """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
+    if sql.strip().upper() != "INFO":
+        names, pages = catalog.query(sql)
+        output.header(names)
+        output.write(names, pages)
+        return 0
+    tables = catalog.tables()
+    output.title("Tables")
+    output.write(["table"], [[[name] for name in tables]])
+    routed = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
+    for name in [name for name in tables if name in routed or config.table_path]:
+        output.title(f"Description of {name}")
+        output.write(["column", "type"], [list(catalog.columns(name).items())])
+        quoted_name = catalog.named(name) if isinstance(catalog, WarehouseCatalog) else quoted(name)
+        _, pages = catalog.query(f"SELECT count(*) AS n FROM {quoted_name}")
+        output.title(f"Rows in {name}")
+        output.write(["rows"], pages)
+    return 0
+
+
+# --- Watching: one summary a cycle, progress, metrics ---
+
+
+class Metrics(Protocol):
+    """Counts what cycles do."""
+
+    def sent(self, tally: Tally, seconds: float, now: float) -> None:
+        """A cycle ended well."""
+
+    def failed(self, error: UploaderError, seconds: float) -> None:
+        """A cycle failed."""
+
+
+class NoMetrics:
+    """For runs that nobody scrapes."""
+
+    def sent(self, tally: Tally, seconds: float, now: float) -> None:
+        """Count nothing."""
+
+    def failed(self, error: UploaderError, seconds: float) -> None:
+        """Count nothing."""
+
+
+class PrometheusMetrics:
+    """Metrics by prometheus-client, in a registry of their own."""
+
+    def __init__(self, registry: Any) -> None:
+        from prometheus_client import Counter, Gauge, Summary
+
+        self.rows = Counter("uploader_rows_sent", "Rows delivered", registry=registry)
+        self.commits = Counter("uploader_commits", "Commits made", registry=registry)
+        self.bytes = Counter("uploader_bytes_sent", "Bytes of rows in memory, before encoding", registry=registry)
+        self.bad = Counter("uploader_rows_quarantined", "Rows set aside", registry=registry)
+        self.errors = Counter("uploader_errors", "Failed cycles", ["kind"], registry=registry)
+        self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", registry=registry)
+        self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
+        self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
+
+    def sent(self, tally: Tally, seconds: float, now: float) -> None:
+        """A cycle ended well."""
+        self.rows.inc(tally.sent)
+        self.commits.inc(tally.commits)
+        self.bytes.inc(tally.nbytes)
+        self.bad.inc(tally.bad)
+        self.seconds.observe(seconds)
+        self.ended.set(now)
+        if tally.latest is not None:
+            self.lag.set(now - tally.latest / 10**6)
+
+    def failed(self, error: UploaderError, seconds: float) -> None:
+        """A cycle failed."""
+        self.errors.labels(type(error).__name__).inc()
+        self.seconds.observe(seconds)
+
+
+@contextlib.contextmanager
+def metrics_of(config: Config) -> Iterator[Metrics]:
+    """Metrics on `metrics_address`, served as long as the block lasts."""
+    if config.metrics_address is None:
+        yield NoMetrics()
+        return
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    host, _, port = config.metrics_address.rpartition(":")
+    registry = CollectorRegistry()
+    try:
+        server, thread = start_http_server(int(port), host or "127.0.0.1", registry)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics_address {config.metrics_address}: {error.strerror}", "Choose a free port."
+        ) from None
+    yield PrometheusMetrics(registry)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Watch:
+    """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
+
+    def __init__(self, job: Job, heartbeat: Heartbeat, metrics: Metrics) -> None:
+        self.job = job
+        self.heartbeat = heartbeat
+        self.metrics = metrics
+
+    def cycle(self) -> Tally:
+        """One cycle; its error, if it has one, is counted and goes on."""
+        began = time.monotonic()
+        try:
+            with self._progress() as progress:
+                total = run_cycle(dataclasses.replace(self.job, progress=progress))
+        except UploaderError as error:
+            self.metrics.failed(error, time.monotonic() - began)
+            self._beat(str(error))
+            raise
+        seconds = time.monotonic() - began
+        self.metrics.sent(total, seconds, self.job.now())
+        self._beat(None)
+        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
+        if total.read or log.isEnabledFor(logging.DEBUG):
+            message = "%d rows sent in %d commits, %.1f s; %d to quarantine"
+            log.info(message, total.sent, total.commits, seconds, total.bad, extra={"fields": fields})
+        else:
+            log.info("nothing new", extra={"fields": fields})
+        return total
+
+    def _beat(self, error: str | None) -> None:
+        self.heartbeat.beat(self.job.config.interval, error, self.job.now())
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[Callable[[int, int], None]]:
+        """Called with the rows read and the rows there are: a bar on a terminal, a log line a commit elsewhere."""
+        if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
+            yield lambda read, of: self._beat(None)
+            return
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        with tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1) as bar, logging_redirect_tqdm():
+
+            def advance(read: int, of: int) -> None:
+                bar.total = max(of, bar.n + read)
+                bar.update(read)
+                self._beat(None)
+
+            yield advance
+
+
+# --- Looking: status, health, DDL, a dry run ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Heartbeat:
+    """`cycle.json` beside the state: when the last cycle ended, and how. Not durable; nothing depends on it."""
+
+    file: Path
+
+    def beat(self, interval: float, error: str | None, now: float) -> None:
+        """Say that a cycle, or one commit of a long one, ended now."""
+        ended = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
+        temporary = self.file.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps({"ended": ended, "interval": interval, "error": error}) + "\n")
+            os.replace(temporary, self.file)
+
+    def last(self) -> dict[str, Any] | None:
+        """What was said last; None where nothing was."""
+        try:
+            said: dict[str, Any] = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return None
+        return said
+
+
+# A cycle that is late by more than this many intervals, and a minute, is taken for dead.
+LATE_INTERVALS = 3
+
+
+def healthcheck(config: Config, now: float) -> int:
+    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1."""
+    said = Heartbeat(state_directory(config) / "cycle.json").last()
+    if said is None:
+        print("no cycle has ended yet")
+        return 1
+    age = now - dt.datetime.fromisoformat(said["ended"]).timestamp()
+    healthy = age <= LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout
+    print(f"the last cycle ended {age:.0f} seconds ago" + (f": {said['error']}" if said["error"] else ""))
+    return 0 if healthy else 1
+
+
+def print_status(config: Config, now: float, output: Output) -> int:
+    """What was delivered and what waits; reads local files only."""
+    directory = state_directory(config)
+    state = StateFile(directory).load() or State()
+    said = Heartbeat(directory / "cycle.json").last() or {}
+    newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
+    facts: dict[str, Any] = {
+        "target": state.target,
+        "source": f"{config.sqlite} {state.table or ''}".strip(),
+        "source_id": state.source_id or None,
+        "last_upload": state.last_upload,
+        "position": state.position.get("rowid", state.position.get("highest")),
+        "commits": state.sequence,
+        "unconfirmed": state.intent["sequence"] if state.intent else None,
+        "rows_waiting": rows_waiting(config, state),
+        "lag_seconds": round(now - newest) if newest else None,
+        "quarantined": Quarantine(directory / "quarantine").count(),
+        "last_cycle": said.get("ended"),
+        "last_error": said.get("error"),
+    }
+    if output.form == "table":
+        output.write(["fact", "value"], [list(facts.items())])
+    else:
+        output.header(list(facts))
+        output.write(list(facts), [[list(facts.values())]])
+    return 0
+
+
+def rows_waiting(config: Config, state: State) -> int | None:
+    """How many rows come after the position, as far as a look at the source tells; None where it doesn't."""
+    if config.sqlite is None or ("rowid" not in state.position and state.position):
+        return None
+    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        if not table.rowid:
+            return None
+        low = read_to(state.position) if state.position else None
+        after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
+        return int(database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
+
+
+def print_ddl(config: Config, which: str, stream: TextIO) -> int:
+    """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
+    scenarios = list(PREFIXES) if which == "all" else [scenario_of(config)]
+    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
+        reads = read_types(reader.table, reader, {})
+        if config.databricks_database:
+            schema = table_name(config.databricks_database, "").rpartition(".")[0]
+            stream.write(f"CREATE SCHEMA IF NOT EXISTS {schema};\n")
+        for scenario in scenarios:
+            if scenario == "aggregate" and which == "all" and not config.aggregate_config:
+                stream.write("-- aggregated: set aggregate_config to see its table\n")
+                continue
+            stream.write(
+                ddl(config, scenario, scenario_columns(config, scenario, reads, reader.table.time), reader.table.time)
+            )
+    return 0
+
+
+def scenario_columns(config: Config, scenario: str, reads: Columns, time_column: str) -> Columns:
+    """The columns that a scenario sends."""
+    rules_of = rules_for(config, scenario)
+    if rules_of is None:
+        return parse_aggregate(config.aggregate_config, reads, time_column).columns()
+    if not getattr(config, f"{scenario}_config", None):
+        return reads
+    rules = rules_of(reads)
+    return rules.columns() if rules else reads
+
+
+def ddl(config: Config, scenario: str, columns: Columns, time_column: str) -> str:
+    """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
+    name = routed_table(config.databricks_table or "readings", scenario)
+    table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
+    lines = [f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items()]
+    times = [column for column, kind in columns.items() if kind == "timestamp"]
+    by = time_column if time_column in times else next(iter(times), None)
+    cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
+    mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
+    properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
+    body = ",\n".join(lines)
+    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};\n"
+
+
+@contextlib.contextmanager
+def opened_reader(config: Config, scratch: Path) -> Iterator[Reader]:
+    """The source table, opened for a look."""
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with Database(config.sqlite, scratch) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        yield Reader(database, table)
+
+
+class DryTarget:
+    """Takes rows and forgets them, save the first few."""
+
+    def __init__(self, target: Target, ask: bool) -> None:
+        self.name = target.name
+        self.target = target if ask else None
+        self.first: list[tuple[Any, ...]] = []
+        self.names: list[str] = []
+
+    def columns(self) -> Columns | None:
+        return self.target.columns() if self.target else None
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        return 1_000_000
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        return None
+
+    def prepare(self, pages: Pages) -> Payload:
+        return pages
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        return intent
+
+    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+        return False
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        for page in payload():
+            self.names = page.column_names
+            missing = min(5 - len(self.first), page.num_rows)
+            if missing > 0:
+                head = page.slice(0, missing)
+                self.first += zip(*(column.to_pylist() for column in head.columns), strict=True)
+
+    def close(self) -> None:
+        pass
+
+
+def dry_run(config: Config, environ: Mapping[str, str], flush: bool, output: Output) -> int:
+    """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
+    scenario, directory = scenario_of(config), state_directory(config)
+    check_target(config)
+    target = target_of(config, scenario, environ, directory, time.sleep)
+    dry = DryTarget(target, ask=isinstance(target, DeltaTarget))
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = StateFile(Path(scratch))
+        saved = StateFile(directory).load() if directory.exists() else None
+        if saved:
+            kept.save(dataclasses.replace(saved, intent=None))
+        total = run_cycle(Job(config, scenario, dry, kept, Quarantine(Path(scratch) / "quarantine"), flush=flush))
+    if saved and saved.intent:
+        log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
+    output.title(f"Would go to {dry.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine")
+    if dry.names:
+        output.header(dry.names)
+        output.write(dry.names, [dry.first])
+    return 0
+
+
+# --- Checking: every part of the way, one after the other ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of `--check`: what was looked at, whether it is right (None: only said), and what to do if not."""
+
+    part: str
+    ok: bool | None
+    text: str
+    hint: str = ""
+
+
+def check(config: Config, environ: Mapping[str, str], as_json: bool, stream: TextIO) -> int:
+    """Print a finding for each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
+    parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("configuration", lambda: check_configuration(config)),
+        ("database", lambda: check_database(config)),
+        ("state", lambda: check_state(config)),
+        ("target", lambda: check_warehouse(config, environ) if config.databricks_http_path else check_delta(config)),
+    ]
+    failed = False
+    for part, findings in parts:
+        for finding in guarded(part, findings):
+            failed = failed or finding.ok is False
+            stream.write(finding_line(finding, as_json) + "\n")
+            stream.flush()
+    return 1 if failed else 0
+
+
+def guarded(part: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a part; an error is the last one."""
+    try:
+        yield from findings()
+    except UploaderError as error:
+        yield Finding(part, False, str(error), error.hint)
+
+
+def finding_line(finding: Finding, as_json: bool) -> str:
+    """A finding for people or for programs."""
+    if as_json:
+        return json.dumps(dataclasses.asdict(finding))
+    mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
+    return f"{mark} {finding.part}: {finding.text}" + (f"\n       {finding.hint}" if finding.hint else "")
+
+
+def check_configuration(config: Config) -> Iterator[Finding]:
+    """The scenario and the target that are in force."""
+    scenario = scenario_of(config)
+    check_target(config)
+    where = config.databricks_http_path or config.table_path or config.lakehouse_path
+    table = config.table_path or routed_table(config.databricks_table or "", scenario)
+    yield Finding("configuration", True, f"{scenario} rows go to {table} ({where})")
+
+
+def check_database(config: Config) -> Iterator[Finding]:
+    """How the file can be opened, what is in it, and how new rows are found."""
+    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
+        table = reader.table
+        yield from check_file(reader.database.file)
+        yield Finding("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
+        if table.rowid and config.cursor != "timestamp":
+            said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
+            yield Finding("database", True, f"new rows are found by rowid ({said})")
+        else:
+            indexed = has_time_index(reader)
+            hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
+            yield Finding(
+                "database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint
+            )
+        newest = reader.database.rows(f"SELECT CAST(max(q.{quoted(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
+        yield Finding("database", None, f"the highest time is {newest[0][0]}")
+
+
+def check_file(file: Path) -> Iterator[Finding]:
+    """The journal mode, and file systems that don't carry a WAL."""
+    mode = "WAL" if is_wal(file) else "rollback journal"
+    side_by_side = all(side.exists() for side in side_files(file)[:2])
+    alive = f", {'in use by a producer' if side_by_side else 'no producer has it open'}" if mode == "WAL" else ""
+    yield Finding("database", True, f"{file} can be opened ({mode}{alive})")
+    system = file_system_of(file)
+    if system in SHARED_FILE_SYSTEMS and mode == "WAL":
+        hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
+        yield Finding("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+
+
+# File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
+SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
+
+
+def file_system_of(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that holds a file; empty where it can't be told."""
+    try:
+        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return ""
+    points = {fields[4]: fields[fields.index("-") + 1] for fields in lines if "-" in fields}
+    folders = [str(file.resolve()), *map(str, file.resolve().parents)]
+    return next((points[folder] for folder in folders if folder in points), "")
+
+
+def has_time_index(reader: Reader) -> bool:
+    """Whether an index begins with the time column."""
+    name, time = text_literal(reader.table.name), text_literal(reader.table.time.lower())
+    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_info(l.name) i
+              WHERE i.seqno = 0 AND lower(i.name) = {time}"""
+    return bool(reader.database.rows(sql)[0][0])
+
+
+def check_state(config: Config) -> Iterator[Finding]:
+    """Whether the state can be read, and the directory written."""
+    with StateFile(state_directory(config)) as states:
+        state = states.load()
+        probe = states.directory / ".probe"
+        try:
+            probe.unlink(missing_ok=True)
+            write_durably(probe, b"")
+            probe.unlink()
+        except OSError as error:
+            raise StateError(f"{states.directory} can't be written: {error.strerror}", "Mend its rights.") from None
+        said = f"uploaded up to {state.last_upload}, {state.sequence} commits" if state else "nothing uploaded yet"
+        yield Finding("state", True, f"{states.directory} can be written; {said}")
+        waiting = Quarantine(states.directory / "quarantine").count()
+        if waiting:
+            yield Finding("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
+
+
+def check_delta(config: Config) -> Iterator[Finding]:
+    """Whether the store answers, and whether the table's columns fit."""
+    target = target_of(config, scenario_of(config), {}, Path(), time.sleep)
+    columns = target.columns()
+    if columns is None:
+        yield Finding("target", True, f"{target.name} can be reached; the first write makes the table")
+        local = "://" not in target.name
+        parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
+        if local and not os.access(parent, os.W_OK):
+            raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
+    else:
+        yield Finding("target", True, f"{target.name} can be reached, {len(columns)} columns")
+    yield from check_columns(config, target)
+
+
+def check_warehouse(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
+    hostname, _, port = (config.databricks_host or "").partition(":")
+    check_host(config, hostname)
+    yield Finding("target", None, "what follows opens a session, which starts a stopped warehouse")
+    check_reachable(hostname, int(port or 443))
+    yield Finding("target", True, f"{hostname} has an address and answers")
+    check_certificate(config, hostname, int(port or 443))
+    yield Finding("target", True, "its certificate is right")
+    with contextlib.closing(Session(config, environ)) as session:
+        [(user,)] = session.rows("SELECT current_user()")
+        yield Finding("target", True, f"signed in as {user}")
+        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), Path())
+        columns = target.columns()
+        yield Finding("target", True, f"table {target.table}, {len(columns)} columns")
+        session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
+        yield Finding("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
+        yield from check_columns(config, target)
+        if config.databricks_volume:
+            session.rows(f"LIST {literal(config.databricks_volume)}")
+            yield Finding("target", True, f"{config.databricks_volume} can be listed")
+
+
+def check_certificate(config: Config, hostname: str, port: int) -> None:
+    """A TLS handshake; behind a proxy it is left to the driver."""
+    if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
+        return
+    try:
+        with socket.create_connection((hostname, port), 10) as plain:
+            tls_context(config.databricks_ca_file).wrap_socket(plain, server_hostname=hostname).close()
+    except OSError as error:
+        hint = "Check databricks_host; for a private CA set databricks_ca_file."
+        raise TargetError(f"TLS with {hostname} fails: {error}", hint) from None
+
+
+def check_columns(config: Config, target: Target) -> Iterator[Finding]:
+    """Column by column: what is sent where, as which type."""
+    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
+        scenario = scenario_of(config)
+        job = Job(config, scenario, target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
+        rules_of = rules_for(config, scenario)
+        if rules_of is None:
+            reads = read_types(reader.table, reader, {})
+            plan = aggregate_plan(job, reader, parse_aggregate(config.aggregate_config, reads, reader.table.time))
+        else:
+            plan = row_plan(job, reader, rules_of)
+        for name, kind in plan.writes.items():
+            source = plan.sources[name]
+            declared = reader.table.columns.get(source, "result")
+            yield Finding("columns", True, f"{source} ({declared or 'no type'}) -> {name} {kind}")
+        for source in plan.reads if rules_of else []:
+            if source not in plan.sources.values():
+                yield Finding("columns", None, f"{source} is left out: the target has no such column")
+
+
+# --- Repairing: rows from quarantine, a lost state, a point to start from ---
+
+
+def replay_quarantine(job: Job) -> int:
+    """Send the rows in quarantine that can be delivered now, in one commit; the others stay there."""
+    files = job.quarantine.files()
+    if not files:
+        log.info("the quarantine is empty")
+        return 0
+    if job.scenario == "aggregate":
+        raise ConfigError(
+            "groups can't be replayed: their windows were sent", "Correct the rows in the source instead."
+        )
+    with contextlib.closing(job.target), opened(job) as source:
+        state = settled(job, source, checked(job, source, job.states.load()))
+        files = job.quarantine.files()
+        batch, tally = replay_batch(source, state, files), Tally()
+        intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
+        payload = job.target.prepare(functools.partial(prepared_pages, job, source, batch, intent, [tally]))
+        intent = dict(job.target.ready(intent, payload))
+        job.states.save(dataclasses.replace(state, intent=intent))
+        job.target.send(intent, payload)
+        tally.commits = int(tally.sent > 0)
+        job.quarantine.forget(intent["replayed"])
+        job.states.save(confirmed(state, intent, tally))
+    log.info("%d rows sent from quarantine, %d stay", tally.sent, tally.bad)
+    return QUARANTINED if tally.bad else 0
+
+
+def recover(job: Job) -> int:
+    """Make a lost or damaged state anew from what the target knows of `source_id`."""
+    if not job.config.source_id:
+        raise ConfigError("--recover needs source_id", "It is in the old state, the log of a first run, or a batch id.")
+    try:
+        if job.states.load():
+            raise ConfigError(f"{job.states.file} is there and sound", "Move it away if it must be made anew.")
+    except StateError as error:
+        log.warning("%s", error)
+    with contextlib.closing(job.target), opened(job) as source:
+        state = completed(job, source, State())
+        known = job.target.recover(state)
+        if known is None:
+            raise StateError(f"{job.target.name} does not know source {state.source_id}", "Check source_id.")
+        state = dataclasses.replace(state, **state_fields(known))
+        log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
+        job.states.save(state)
+    return 0
+
+
+def start_since(job: Job, moment: str) -> None:
+    """Move the position so that rows from `moment` on count as new, also those that were sent before."""
+    since = to_moment(moment, job.config.source_timezone)
+    with contextlib.closing(job.target), opened(job) as source:
+        state = job.states.load()
+        state = (
+            settled(job, source, checked(job, source, state))
+            if state and state.table
+            else completed(job, source, State())
+        )
+        position = source.cursor.start(since - 1)
+        log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
+        job.states.save(dataclasses.replace(state, position=position, anchors=[], epoch=state.epoch + 1))
+
+
+def to_moment(text: str, zone: str) -> int:
+    """A time on the command line, in microseconds since 1970."""
+    try:
+        return to_timestamp(text, ZoneInfo(zone))
+    except ValueError:
+        raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
+
+
 # === Command line =====================================================================================
+
+EXIT_STATUS = """exit status:
+  0  done; also nothing new, windows still open, or a clean stop by a signal
+  1  a cycle failed; its rows wait in the source, and the next run sends them
+  2  wrong configuration or usage
+  3  done, but some rows went to quarantine
+  75 another process uses the state directory
+"""
+
+EXAMPLES = """examples:
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
+  uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments; what is not given is absent from the result, so that layers can tell."""
     parser = argparse.ArgumentParser(
-        description="Append new SQLite rows to Databricks or Delta tables.",
+        usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
+        description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
+        epilog=f"{EXAMPLES}\n{EXIT_STATUS}\nEach setting is also a YAML key and a variable: docs/configuration.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--flush", action="store_true", help="Send open windows too, once (aggregate).")
-    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print versions and exit")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
+    add_actions(parser)
+    add_output(parser)
+    settings = parser.add_argument_group("settings")
     for name, field in SETTINGS.items():
-        if not flags_of(name):
-            continue
-        switch = {"nargs": "?", "const": "true"} if field.default in (True, False) else {}
-        parser.add_argument(*flags_of(name), dest=name, help=field.metadata["help"], **switch)
+        if flags_of(name):
+            meta = field.metadata
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default in (True, False) else {}
+            text = f"{meta['help'].rstrip('.')} [{meta['env'][0]}]".replace("%", "%%")
+            settings.add_argument(*flags_of(name), dest=name, metavar=metavar_of(name), help=text, **switch)
     return parser
+
+
+def versions() -> str:
+    """This program's version and those of what matters around it, without importing any of it."""
+    from importlib import metadata
+
+    packages = ("databricks-sql-connector", "deltalake", "adbc-driver-sqlite")
+    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    others = "".join(f", {name} {found[name]}" for name in packages if name in found)
+    return f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]}{others})"
+
+
+class Version(argparse.Action):
+    """Looks the versions up only when they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        print(versions())
+        parser.exit()
+
+
+def metavar_of(name: str) -> str:
+    """What a flag's value is called in the help."""
+    return name.rpartition("_")[2].upper()
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """What can be done instead of uploading; one at a time."""
+    actions = parser.add_argument_group("actions").add_mutually_exclusive_group()
+    actions.add_argument("--check", action="store_true", help="test every part of the way, with remedies")
+    actions.add_argument(
+        "--dry-run", action="store_true", help="read and process, show what would be sent, send nothing"
+    )
+    actions.add_argument("--status", action="store_true", help="what was delivered and what waits; works offline")
+    actions.add_argument("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
+    actions.add_argument("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
+    actions.add_argument(
+        "--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements"
+    )
+    actions.add_argument("--replay-quarantine", action="store_true", help="send quarantined rows whose cause is mended")
+    actions.add_argument(
+        "--recover", action="store_true", help="make a lost state anew from the target (needs source_id)"
+    )
+    actions.add_argument("--since", metavar="TIMESTAMP", help="upload, counting rows from this time on as new")
+    actions.add_argument("--flush", action="store_true", help="upload, and send open windows too, once (aggregate)")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How much is said, and in which form."""
+    output = parser.add_argument_group("output")
+    output.add_argument("-v", "--verbose", action="count", help="say more; twice: the libraries too")
+    output.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
+    output.add_argument("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
+    output.add_argument("--format", choices=["table", "json", "csv"], help="results on stdout")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
@@ -4852,18 +5766,99 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     )
 
 
-def upload(config: Config, environ: Mapping[str, str], stop: threading.Event, flush: bool) -> int:
-    """Run cycles as the settings say; returns the exit status."""
+class JsonLines(logging.Formatter):
+    """One JSON object a log line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
+        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps({**line, **getattr(record, "fields", {})})
+
+
+class TextLines(logging.Formatter):
+    """Time, level and message; levels in colour on a terminal."""
+
+    COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
+
+    def __init__(self, coloured: bool) -> None:
+        super().__init__()
+        self.coloured = coloured
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        colour = self.COLOURS.get(record.levelname, "") if self.coloured else ""
+        return f"{moment} {colour}{record.levelname}{colour and chr(27) + '[0m'} {record.getMessage()}"
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """The handler that writes to stderr; set up again once the secrets are known."""
+
+
+def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
+    """One handler on stderr, without secrets, whoever logs them."""
+    handler = Console(sys.stderr)
+    coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    handler.setFormatter(JsonLines() if arguments.get("log_format") == "json" else TextLines(coloured))
+    handler.addFilter(Redacted(secrets))
+    verbose = arguments.get("verbose") or 0
+    root = logging.getLogger()
+    root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, Console)), handler]
+    root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
+    log.setLevel(logging.DEBUG if verbose else logging.WARNING if arguments.get("quiet") else logging.INFO)
+
+
+def secrets_of(config: Config) -> list[str | None]:
+    """The values that no log line may hold."""
+    options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
+    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options]
+
+
+def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks for; returns the exit status."""
+    config = load_config(arguments, environ)
+    set_up_logging(arguments, secrets_of(config), environ)
+    output = Output(arguments.get("format", "table"), sys.stdout)
+    if "check" in arguments:
+        return check(config, environ, arguments.get("log_format") == "json", sys.stdout)
+    if "run_query" in arguments:
+        return run_query(config, environ, arguments["run_query"], output)
+    if "status" in arguments:
+        return print_status(config, time.time(), output)
+    if "healthcheck" in arguments:
+        return healthcheck(config, time.time())
+    if "print_ddl" in arguments:
+        return print_ddl(config, arguments["print_ddl"], sys.stdout)
+    if "dry_run" in arguments:
+        return dry_run(config, environ, "flush" in arguments, output)
+    return upload(config, environ, arguments, stop_event())
+
+
+def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any], stop: threading.Event) -> int:
+    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
     scenario = scenario_of(config)
     check_target(config)
     with StateFile(state_directory(config)) as states:
         target = target_of(config, scenario, environ, states.directory, stop.wait)
         log.info("%s rows go to %s", scenario, target.name)
         quarantine = Quarantine(states.directory / "quarantine")
-        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush=flush)
-        if config.once:
-            return QUARANTINED if cycle(job).bad else 0
-        run_for_ever(lambda: cycle(job), config.interval, stop)
+        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
+        if "replay_quarantine" in arguments:
+            return replay_quarantine(job)
+        if "recover" in arguments:
+            return recover(job)
+        if "since" in arguments:
+            start_since(job, arguments["since"])
+        return run_cycles(job)
+
+
+def run_cycles(job: Job) -> int:
+    """One cycle, or cycles until a signal comes; returns the exit status."""
+    with metrics_of(job.config) as metrics:
+        watch = Watch(job, Heartbeat(job.states.directory / "cycle.json"), metrics)
+        if job.config.once:
+            return QUARANTINED if watch.cycle().bad else 0
+        job.stopping.wait(random.uniform(0, job.config.jitter))
+        run_for_ever(watch.cycle, job.config.interval, job.stopping)
     return 0
 
 
@@ -4894,19 +5889,12 @@ def state_directory(config: Config) -> Path:
     return default
 
 
-def cycle(job: Job) -> Tally:
-    """One cycle with its summary in the log."""
-    total = run_cycle(job)
-    log.info("%d rows sent in %d commits, %d to quarantine", total.sent, total.commits, total.bad)
-    return total
-
-
 def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threading.Event) -> None:
-    """Cycle until `stop` is set, which also ends the waiting. A failed cycle is reported and tried again."""
+    """Cycle until `stop` is set, which also ends the waiting. What may pass by itself is tried again."""
     while not stop.is_set():
         try:
             one_cycle()
-        except ConfigError:
+        except (ConfigError, StateError, DoubtError, TooManyBadRows):
             raise
         except UploaderError as error:
             log.error("%s; trying again in %g s. %s", error, interval, error.hint)
@@ -4928,13 +5916,19 @@ def stop_event() -> threading.Event:
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the program; returns its exit status. The only place where errors end."""
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    arguments = parse_arguments(argv)
+    set_up_logging(arguments, [], environ)
     try:
-        arguments = parse_arguments(argv)
-        return upload(load_config(arguments, environ), environ, stop_event(), arguments.get("flush", False))
+        return act(arguments, environ)
     except UploaderError as error:
         log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
         return error.status
+    except ModuleNotFoundError as error:
+        log.error("the package %s is missing: start the script by `uv run %s`", error.name, Path(__file__).name)
+        return ConfigError.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

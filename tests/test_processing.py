@@ -595,7 +595,7 @@ def test_the_deviation_of_large_values_close_to_each_other_is_kept(rows: int, pa
     """Sums of squares would have no digit left."""
     aggregate = up.parse_aggregate({"group_by": "status", "aggregations": {"temperature": "stddev"}}, SEED, "timestamp")
     readings = 1e9 + np.random.default_rng(3).standard_normal(rows)
-    parts = [readings[start : start + page] for start in range(0, rows, page)]
+    parts = [readings[start : start + page].tolist() for start in range(0, rows, page)]
     pages = [frame(SEED, temperature=part, status=["a"] * len(part)) for part in parts]
     expected = float(np.std(readings - 1e9, ddof=1))
     assert aggregated(aggregate, pages)["stddev_temperature"] == [pytest.approx(expected, rel=relative)]

@@ -1,0 +1,371 @@
+"""Chapter Actions: looking, checking, trying, repairing; and what is said while cycles run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sensor_table
+import sqlite_to_databricks_uploader as up
+from boxes import SCRIPT, Box
+from prometheus_client.parser import text_string_to_metric_families
+from warehouse import Warehouse
+
+TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL, note TEXT)"
+INSERT = "INSERT INTO s (timestamp, value, note) VALUES (?, ?, ?)"
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as running:
+        yield running
+
+
+@pytest.fixture
+def schema(warehouse: Warehouse, request: pytest.FixtureRequest) -> str:
+    """A schema of its own for each test."""
+    name = "s" + re.sub(r"\W", "_", request.node.name)[-40:].lower()
+    warehouse.heal()
+    warehouse.sql(f"CREATE SCHEMA {name}")
+    return name
+
+
+def to_warehouse(box: Box, warehouse: Warehouse, schema: str) -> dict[str, str]:
+    """Point a box at the warehouse; a higher layer must not name another target."""
+    del box.environ["LAKEHOUSE_PATH"]
+    box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": schema}
+    return box.environ
+
+
+def created(box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Make the tables that --print-ddl prints."""
+    capsys.readouterr()
+    assert box.run("--print-ddl") == 0
+    for statement in capsys.readouterr().out.split(";\n"):
+        if statement.strip():
+            warehouse.sql(statement)
+
+
+def some_rows(box: Box, count: int = 3) -> None:
+    box.execute(TABLE, INSERT, rows=[(f"2026-01-01T00:00:{i:02}Z", i / 2, f"n{i}") for i in range(count)])
+
+
+# --- Queries ---
+
+
+def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    assert box.run("--enable-filter", "--filter-config", '{"value": {">": 0}}', "--state-dir", str(box.folder / "f")) == 0
+    capsys.readouterr()
+    environ = {name: value for name, value in box.environ.items() if name != "SQLITE_PATH"}
+    assert up.main(["--run-query", "INFO"], environ) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"Rows in raw_readings\nrows\n----\n3\n", out)
+    assert re.search(r"Rows in filtered_readings\nrows\n----\n2\n", out)
+    assert re.search(r"value\s+double", out)
+
+
+def test_info_and_queries_work_on_a_warehouse(
+    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some_rows(box)
+    to_warehouse(box, warehouse, schema)
+    created(box, warehouse, schema, capsys)
+    assert box.run() == 0
+    assert box.run("--run-query", "info") == 0
+    out = capsys.readouterr().out
+    assert "raw_readings" in out
+    assert re.search(r"Rows in raw_readings\nrows\n----\n3\n", out)
+    assert box.run("--run-query", f"SELECT id, note FROM {schema}.raw_readings ORDER BY id", "--format", "json") == 0
+    assert [json.loads(line)["note"] for line in capsys.readouterr().out.splitlines()] == ["n0", "n1", "n2"]
+
+
+def test_a_result_comes_as_csv_with_its_quotes(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.execute(TABLE, INSERT, rows=[("2026-01-01", None, 'a "quoted", text\nof two lines')])
+    assert box.run() == 0
+    capsys.readouterr()
+    assert box.run("--run-query", "SELECT note, value FROM raw_readings", "--format", "csv") == 0
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [
+        ["note", "value"],
+        ['a "quoted", text\nof two lines', ""],
+    ]
+
+
+def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    assert box.run("--run-query", "SELECT nonsense") == 1
+    assert "raw_readings" in caplog.text
+
+
+# --- Status and health ---
+
+
+def test_status_tells_what_was_delivered_and_what_waits(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "late")] * 2)
+    capsys.readouterr()
+    assert box.run("--status", "--format", "json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["rows_waiting"], facts["commits"], facts["position"], facts["quarantined"]) == (2, 1, 3, 0)
+    assert facts["last_upload"] == "2026-01-01T00:00:02+00:00"
+    assert facts["last_error"] is None
+
+
+def test_the_healthcheck_follows_the_age_of_the_last_cycle_even_a_failed_one(box: Box) -> None:
+    some_rows(box)
+    assert box.run("--healthcheck") == 1
+    assert box.run() == 0
+    assert box.run("--healthcheck") == 0
+    box.database.unlink()
+    assert box.run() == 1
+    assert box.run("--healthcheck") == 0
+    beat = box.state_file.with_name("cycle.json")
+    beat.write_text(beat.read_text().replace("2026", "2020").replace("2027", "2020"))
+    assert box.run("--healthcheck") == 1
+
+
+# --- DDL and dry run ---
+
+
+def test_the_printed_ddl_runs_as_it_is_and_takes_the_rows(
+    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.sample()
+    to_warehouse(box, warehouse, schema)
+    created(box, warehouse, schema, capsys)
+    assert box.run() == 0
+    [(count, ids, batches)] = warehouse.sql(
+        f"SELECT count(*), count(DISTINCT id), count(databricks_batch_id) FROM {schema}.raw_readings"
+    )
+    assert (count, ids, batches) == (3000, 3000, 3000)
+
+
+def test_all_four_tables_can_be_printed(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    rules = {"group_by": ["hour"], "aggregations": {"value": "avg", "rows": "count"}}
+    flags = ["--aggregate-config", json.dumps(rules), "--sanitize-config", '{"drop": ["note"]}']
+    assert box.run("--print-ddl", "all", *flags) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"EXISTS `(\w+)` \(", out) == [f"{p}readings" for p in ("raw_", "filtered_", "secure_", "aggregated_")]
+    assert "`avg_value` DOUBLE" in out
+    assert out.count("`note`") == 2
+
+
+def test_a_dry_run_shows_rows_and_counts_and_touches_nothing(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    assert box.run("--dry-run", "--enable-filter", "--filter-config", '{"value": {">": 0}}') == 0
+    out = capsys.readouterr().out
+    assert "filtered_readings: 2 rows of 3 read" in out
+    assert "n1" in out
+    assert not (box.folder / "lake").exists()
+    assert not box.state_file.parent.exists()
+
+
+def test_a_dry_run_goes_on_from_the_state(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    before = box.state_file.read_bytes()
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "new")])
+    assert box.run("--dry-run") == 0
+    assert "1 rows of 1 read" in capsys.readouterr().out
+    assert box.state_file.read_bytes() == before
+
+
+# --- Check ---
+
+
+def findings(box: Box, capsys: pytest.CaptureFixture[str], *flags: str, **environ: str) -> tuple[int, list[dict[str, Any]]]:
+    capsys.readouterr()
+    status = box.run("--check", "--log-format", "json", *flags, **environ)
+    return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_check_finds_everything_right_on_a_lakehouse(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.sample()
+    status, found = findings(box, capsys)
+    assert (status, [f for f in found if f["ok"] is False]) == (0, [])
+    assert {f["part"] for f in found} == {"configuration", "database", "state", "target", "columns"}
+
+
+def test_check_goes_the_whole_way_to_a_warehouse(
+    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some_rows(box)
+    to_warehouse(box, warehouse, schema)
+    created(box, warehouse, schema, capsys)
+    status, found = findings(box, capsys)
+    assert (status, [f for f in found if f["ok"] is False]) == (0, [])
+    texts = " ".join(f["text"] for f in found)
+    for part in ("starts a stopped warehouse", "certificate", "signed in as", "raw_readings", "note (TEXT) -> note string"):
+        assert part in texts
+
+
+def test_check_names_what_is_wrong_and_the_remedy(
+    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some_rows(box)
+    to_warehouse(box, warehouse, schema)
+    wrong = {
+        "table": ({}, "print-ddl"),
+        "token": ({"DATABRICKS_TOKEN": "dapi-wrong"}, "token"),
+        "path": ({"DATABRICKS_HTTP_PATH": "/sql/1.0/warehouses/nowhere"}, "http_path"),
+        "host": ({"DATABRICKS_HOST": "no-such-host.invalid"}, "typo"),
+        "certificate": ({"DATABRICKS_CA_FILE": str(wrong_ca(box.folder))}, "databricks_ca_file"),
+        "database": ({"SQLITE_PATH": str(box.folder / "none.db")}, "directory"),
+    }
+    for name, (environ, remedy) in wrong.items():
+        status, found = findings(box, capsys, **environ)
+        failed = [f for f in found if f["ok"] is False]
+        assert status == 1, name
+        assert any(remedy in f["hint"] + f["text"] for f in failed), (name, failed)
+
+
+def wrong_ca(folder: Path) -> Path:
+    """A CA that signed nothing of the warehouse's."""
+    file = folder / "wrong-ca.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", os.devnull, "-out", file, "-subj", "/CN=wrong", "-days", "2"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return file
+
+
+# --- Repairing ---
+
+
+def poisoned(box: Box) -> None:
+    box.execute(TABLE, INSERT, rows=[("2026-01-01T00:00:00Z", 1.0, "a"), ("2026-01-01T00:00:01Z", "warm", "b")])
+    box.execute("INSERT INTO s (timestamp, value, note) VALUES ('2026-01-01T00:00:02Z', 9e999, CAST(x'ff' AS TEXT))")
+
+
+def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
+    poisoned(box)
+    assert box.run() == up.QUARANTINED
+    table = box.table()
+    assert box.run("--replay-quarantine") == up.QUARANTINED
+    assert len(box.quarantined()) == 2
+    files = list(box.state_file.parent.glob("quarantine/*.jsonl"))
+    for file in files:
+        file.write_text(file.read_text().replace('"warm"', "21.5"))
+    assert box.run("--replay-quarantine") == up.QUARANTINED
+    assert box.arrived("id, value") == [(1, 1.0), (2, 21.5)]
+    assert [line["key"] for line in box.quarantined()] == [3]
+    assert box.run() == 0
+    assert table.version() < box.table().version()
+
+
+@pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])
+def test_a_replay_that_is_killed_sends_nothing_twice(
+    box: Box, monkeypatch: pytest.MonkeyPatch, name: str, when: str, call: int
+) -> None:
+    from boxes import interrupted_at
+
+    poisoned(box)
+    assert box.run() == up.QUARANTINED
+    for file in box.state_file.parent.glob("quarantine/*.jsonl"):
+        file.write_text(file.read_text().replace('"warm"', "21.5"))
+    interrupted_at(up.StateFile if name == "save" else up.DeltaTarget, name, when, call, monkeypatch.setattr)
+    with pytest.raises(KeyboardInterrupt):
+        box.run("--replay-quarantine")
+    monkeypatch.undo()
+    assert box.run("--replay-quarantine") == up.QUARANTINED
+    assert box.run() == 0
+    assert box.arrived("id") == [(1,), (2,)]
+
+
+def test_since_sends_rows_from_a_time_on_again(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box, 5)
+    assert box.run() == 0
+    assert box.run("--since", "2026-01-01T00:00:03Z") == 0
+    assert "also those that were sent before" in caplog.text
+    assert sorted(box.arrived("id")) == [(1,), (2,), (3,), (4,), (4,), (5,), (5,)]
+    assert box.run() == 0
+    assert len(box.arrived("id")) == 7
+    assert box.run("--since", "yesterday") == 2
+
+
+def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box: Box) -> None:
+    some_rows(box, 5)
+    assert box.run("--source-id", "box") == 0
+    assert box.run("--recover", "--source-id", "box") == 2
+    box.state_file.write_text("damaged")
+    assert box.run("--source-id", "box") == 1
+    assert box.run("--recover") == 2
+    assert box.run("--recover", "--source-id", "box") == 0
+    assert box.run("--source-id", "box") == 0
+    assert len(box.arrived("id")) == 5
+
+
+# --- While cycles run ---
+
+
+def test_metrics_can_be_scraped(box: Box) -> None:
+    some_rows(box)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environ = {**box.environ, "ONCE": "0", "UPLOAD_METRICS_ADDRESS": f"127.0.0.1:{port}"}
+    process = subprocess.Popen([sys.executable, SCRIPT, "--interval", "0.2"], env=environ, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    while "rows sent" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    process.terminate()
+    assert process.wait(20) == 0
+    process.stderr.close()
+    samples = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+    assert samples["uploader_rows_sent_total"] == 3
+    assert samples["uploader_commits_total"] == 1
+    assert samples["uploader_cycle_seconds_count"] >= 1
+    assert samples["uploader_lag_seconds"] > 0
+
+
+def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
+    """What a person sees: stderr on a pseudo-terminal."""
+    main, side = pty.openpty()
+    process = subprocess.Popen([sys.executable, SCRIPT, *flags], env={**box.environ, "TERM": "xterm", **environ}, stderr=side)
+    os.close(side)
+    seen = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                seen.extend(os.read(main, 65536))
+            except OSError:
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert process.wait(60) in (0, 1)
+    reader.join(10)
+    os.close(main)
+    return seen.decode(errors="replace")
+
+
+def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: Box) -> None:
+    sensor_table.create(box.database, 600_000, index=False)
+    seen = on_a_terminal(box, "--batch-rows", "20000")
+    assert re.search(r"\d+%\|.*rows/s\]", seen)
+    assert "600000 rows sent in 30 commits" in seen
+
+
+def test_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set(box: Box) -> None:
+    assert "\033[31mERROR\033[0m" in on_a_terminal(box)
+    assert "\033" not in on_a_terminal(box, NO_COLOR="1")

@@ -16,19 +16,31 @@
 # [tool.uv]
 # exclude-newer = "2026-11-20T00:00:00Z"
 # ///
-"""Append the new rows of a SQLite table to a Delta table or a Databricks SQL warehouse, exactly once.
+"""Append the new rows of a SQLite table to Delta tables or through a Databricks SQL warehouse, each exactly once.
 
-Written so far:
+    SQLite file -> new rows -> typed rows -> rules -> intent saved -> one commit -> confirmation saved
+                   (cursor)    (plan)                 (state)         (target)      (state)
 
-    Errors           what passes by itself and what does not, with hint and exit status
-    Configuration    every setting declared once; YAML, environment and command line in layers
-    Source           opening the SQLite file harmlessly, finding its table and its time column
-    State            last_upload.json: durable, validated, locked
-    Targets          Delta tables by path, exactly once by transaction identifiers
-    Cycle            intent, commit, confirmation
-    Command line     arguments and the one place where errors are caught
+The promise: what the source holds when a cycle reads it, and was not delivered before, is delivered once. A
+commit carries its own mark, a Delta transaction, a file name or a batch id; the intent is durable before it
+is sent, so after a crash at any step the target itself tells whether it took place. A row that can't be
+delivered goes to quarantine. docs/delivery.md says what that rests on.
 
-Not written yet: the SQL warehouse, processing, timestamp cursors; each is refused.
+The chapters, each using only what stands before it:
+
+    Errors                   what passes by itself and what does not, with hint and exit status
+    Configuration            every setting declared once; YAML, environment and command line in layers
+    Rows                     values of any class become values of a column's type, exactly
+    Source                   opening the SQLite file harmlessly and reading pages of a table
+    Processing               sanitize, filter, aggregate
+    State                    last_upload.json and the quarantine: durable, checked, locked
+    Cursor                   which rows are new
+    Plan                     which column goes where as which type
+    Targets: Delta           tables by path
+    Targets: SQL warehouse   INSERT, or files and COPY INTO
+    Cycle                    read, intend, commit, confirm
+    Actions                  looking, checking, trying, repairing
+    Command line             arguments, logs, and the one place where errors end
 """
 
 from __future__ import annotations
@@ -5921,7 +5933,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     try:
         return act(arguments, environ)
     except UploaderError as error:
-        log.error("%s%s", error, f"\n  {error.hint}" if error.hint else "")
+        hint = f"\n  {error.hint}" if error.hint else ""
+        log.error("%s%s\n  docs/troubleshooting.md#%s", error, hint, type(error).__name__.lower())
         return error.status
     except ModuleNotFoundError as error:
         log.error("the package %s is missing: start the script by `uv run %s`", error.name, Path(__file__).name)

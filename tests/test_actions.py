@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 import pty
 import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import urllib.request
@@ -340,6 +343,7 @@ def test_metrics_can_be_scraped(box: Box) -> None:
 def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
     """What a person sees: stderr on a pseudo-terminal."""
     main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     process = subprocess.Popen([sys.executable, SCRIPT, *flags], env={**box.environ, "TERM": "xterm", **environ}, stderr=side)
     os.close(side)
     seen = bytearray()

@@ -1,0 +1,74 @@
+"""Keeps the documents in step: `uv run python tests/docs.py` writes their generated parts, the tests compare them.
+
+A fenced block after `<!-- run: ARGUMENTS -->` is what the uploader prints for these arguments on the sample, in
+the order in which the blocks stand. Times, identifiers and paths that differ from run to run are written as …
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import sqlite_to_databricks_uploader as up
+from boxes import ROOT, SAMPLE, SCRIPT
+
+GENERATED = ("README.md", "docs/configuration.md", "docs/operation.md")
+EXAMPLE = SCRIPT.with_name("databricks-uploader-config.yaml.example")
+BLOCK = re.compile(r"(<!-- run: (?P<arguments>.*?) -->\n(?:.*?\n)??```\w*\n)(?P<shown>.*?)(```)", re.DOTALL)
+TABLE = re.compile(r"(<!-- settings -->\n)(.*?)(<!-- end of settings -->)", re.DOTALL)
+VOLATILE = (
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (?=INFO|WARNING|ERROR)"), ""),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "…"),
+    (re.compile(r"(ended) \d+ (seconds)"), r"\1 … \2"),
+    (re.compile(r"(lag_seconds +)\d+"), r"\1…"),
+    (re.compile(r"(last_cycle +)\S+"), r"\1…"),
+    (re.compile(r"\d+\.\d s;"), "… s;"),
+    (re.compile(r"\(Python [^)]*\)"), "(Python …)"),
+)
+
+
+def document(text: str, folder: Path) -> str:
+    """A document with its generated parts made anew."""
+    text = TABLE.sub(lambda found: found[1] + up.configuration_table() + found[3], text)
+    return BLOCK.sub(lambda found: found[1] + output(found["arguments"], folder) + found[4], text)
+
+
+def output(arguments: str, folder: Path) -> str:
+    """What a run on the sample prints, stderr first, with a lakehouse in `folder`."""
+    environ = {
+        "SQLITE_PATH": str(SAMPLE),
+        "LAKEHOUSE_PATH": str(folder / "lake"),
+        "DATABRICKS_TABLE": "sensor_readings",
+        "STATE_DIR": str(folder / "state"),
+    }
+    program = f"{sys.executable} {SCRIPT}"
+    command = f"{program} {arguments.replace('$0', program)}"
+    done = subprocess.run(["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder)
+    printed = (done.stderr + done.stdout).replace(str(folder), "").replace(str(SAMPLE.parent), "/data")
+    for pattern, stand_in in VOLATILE:
+        printed = pattern.sub(stand_in, printed)
+    return printed.lstrip("\n")
+
+
+def stale() -> dict[Path, str]:
+    """The files whose generated parts are out of step, with what they should be."""
+    found = {}
+    for name in GENERATED:
+        file = ROOT / name
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = document(file.read_text(), Path(folder))
+        if fresh != file.read_text():
+            found[file] = fresh
+    if EXAMPLE.read_text() != up.example_config():
+        found[EXAMPLE] = up.example_config()
+    return found
+
+
+if __name__ == "__main__":
+    for file, fresh in stale().items():
+        file.write_text(fresh)
+        print(f"wrote {file.relative_to(ROOT)}")

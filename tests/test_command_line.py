@@ -1,0 +1,230 @@
+"""Chapter Command line: quick help, one clear message for each fault, no secret in any output."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sensor_table
+import sqlite_to_databricks_uploader as up
+from boxes import SCRIPT, Box, same_rows
+from warehouse import Warehouse
+
+READINGS = ", ".join(name for name in sensor_table.COLUMNS if name != "timestamp")
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as running:
+        running.sql("CREATE SCHEMA sensors")
+        yield running
+
+
+def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The script as a process of its own."""
+    return subprocess.run(
+        [sys.executable, SCRIPT, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(flag: str) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["uploader", {flag!r}]
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+except SystemExit as ended:
+    assert not ended.code
+heavy = {{"pandas", "numpy", "deltalake", "arro3", "databricks", "yaml", "adbc_driver_manager", "tqdm"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "uploader" in done.stdout
+
+
+def test_the_help_tells_the_exit_statuses_and_each_setting_with_its_variable() -> None:
+    text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True).stdout
+    assert "3  done, but some rows went to quarantine" in " ".join(text.split("\n"))
+    for name, field in up.SETTINGS.items():
+        if up.flags_of(name):
+            assert up.flag_of(name) in text
+            assert field.metadata["env"][0] in text
+
+
+def test_without_its_packages_the_script_says_to_use_uv_run(box: Box) -> None:
+    box.sample()
+    done = subprocess.run([sys.executable, "-S", "-I", SCRIPT], env=box.environ, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "uv run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def broken(box: Box, fault: str) -> dict[str, str]:
+    """Break one thing; returns settings that go with it."""
+    if fault == "missing database":
+        box.database.unlink()
+    if fault == "no database":
+        box.database.write_text("nothing of the kind " * 100)
+    if fault == "empty database":
+        box.database.write_bytes(b"")
+    if fault == "unwritable state":
+        box.state_file.parent.write_text("a file where the directory should be")
+    return {
+        "wrong table": {"SQLITE_TABLE_NAME": "sensor_reading"},
+        "wrong column": {"TIMESTAMP_COL": "timestmp"},
+        "no target": {"LAKEHOUSE_PATH": ""},
+        "no table name": {"DATABRICKS_TABLE": ""},
+        "two scenarios": {"ENABLE_FILTER": "1", "ENABLE_SANITIZE": "1"},
+    }.get(fault, {})
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("missing database", 1, "does not exist"),
+        ("no database", 1, "is not a SQLite database"),
+        ("empty database", 1, "no table yet"),
+        ("unwritable state", 1, "can't be written"),
+        ("wrong table", 2, "'sensor_readings'"),
+        ("wrong column", 2, "'timestamp'"),
+        ("no target", 2, "lakehouse_path"),
+        ("no table name", 2, "DATABRICKS_TABLE"),
+        ("two scenarios", 2, "both true"),
+    ],
+)
+def test_each_fault_ends_with_one_clear_message_and_its_status(box: Box, fault: str, status: int, said: str) -> None:
+    box.sample()
+    done = run(box, **broken(box, fault))
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+    assert not (box.folder / "lake").exists()
+
+
+def test_a_locked_database_is_reported_after_a_short_wait(box: Box) -> None:
+    box.sample()
+    with sqlite3.connect(box.database, isolation_level=None) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        done = run(box)
+    holder.close()
+    assert done.returncode == 1
+    assert "locked by another process" in done.stderr
+    assert run(box).returncode == 0
+
+
+CANARY = "dapi-canary-4711"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"DATABRICKS_HOST": "no-such-host.invalid", "DATABRICKS_CA_FILE": ""}, "no Databricks host"),
+        ({"DATABRICKS_HOST": "no-such-host.cloud.databricks.com", "DATABRICKS_CA_FILE": ""}, "can't be resolved"),
+        ({"DATABRICKS_HOST": "127.0.0.1:9"}, "can't be reached"),
+        ({}, "token"),
+    ],
+    ids=["foreign host", "unknown host", "unreachable host", "wrong token"],
+)
+def test_a_warehouse_that_cannot_be_used_is_reported_without_the_token(
+    box: Box, warehouse: Warehouse, environ: dict[str, str], said: str
+) -> None:
+    box.sample()
+    settings = {**warehouse.environment(), "LAKEHOUSE_PATH": "", "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TOKEN": CANARY}
+    done = run(box, "-vv", **{**settings, **environ})
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    for form in (CANARY, base64.b64encode(CANARY.encode()).decode()):
+        assert form not in done.stderr + done.stdout
+    assert "Traceback (most recent call last)" not in done.stderr
+
+
+def to_warehouse(box: Box, warehouse: Warehouse, table: str) -> None:
+    """Point a box at a table of the warehouse with the sample's columns and a batch id."""
+    columns = ", ".join(f"{name} {up.declared_type(d)}" for name, d in sensor_table.COLUMNS.items() if name != "timestamp")
+    warehouse.sql(f"CREATE TABLE sensors.raw_{table} ({columns}, timestamp TIMESTAMP, databricks_batch_id STRING)")
+    del box.environ["LAKEHOUSE_PATH"]
+    box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TABLE": table}
+
+
+def test_the_sample_reaches_the_warehouse_in_few_statements_and_nothing_new_sends_no_request(
+    box: Box, warehouse: Warehouse
+) -> None:
+    box.sample()
+    to_warehouse(box, warehouse, "sample")
+    assert box.run() == 0
+    assert same_rows(warehouse.sql(f"SELECT {READINGS} FROM sensors.raw_sample"), box.source(READINGS))
+    assert len(warehouse.statements("insert into")) <= 3
+    before = warehouse.log()
+    assert box.run() == 0
+    after = warehouse.log()
+    assert (after["requests"], after["sessions_opened"]) == (before["requests"], before["sessions_opened"])
+    box.execute(
+        """INSERT INTO sensor_readings (timestamp, sensor_id)
+           SELECT '2020-01-01T00:00:00.000+00:00', 'late' FROM sensor_readings LIMIT 1000"""
+    )
+    assert box.run("--batch-rows", "300") == 0
+    assert same_rows(warehouse.sql(f"SELECT {READINGS} FROM sensors.raw_sample"), box.source(READINGS))
+
+
+def test_the_token_is_in_no_log_line_of_any_library_at_debug(box: Box, warehouse: Warehouse) -> None:
+    box.sample()
+    to_warehouse(box, warehouse, "quiet")
+    done = run(box, "-vv")
+    assert done.returncode == 0, done.stderr
+    assert "DEBUG" in done.stderr
+    everything = done.stderr + done.stdout + "".join(
+        file.read_text(errors="replace") for file in box.state_file.parent.rglob("*") if file.is_file()
+    )
+    for form in (warehouse.token, base64.b64encode(warehouse.token.encode()).decode()):
+        assert form not in everything
+
+
+def test_json_logs_are_one_object_a_line(box: Box) -> None:
+    box.sample()
+    lines = [json.loads(line) for line in run(box, "--log-format", "json").stderr.splitlines()]
+    assert lines[-1]["rows"] == 3000
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+def test_quiet_says_nothing_where_all_went_well(box: Box) -> None:
+    box.sample()
+    done = run(box, "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_quick_starts_of_the_seeds_are_accepted_as_they_stand(box: Box, tmp_path: Path) -> None:
+    box.sample()
+    earlier = tmp_path / "uploader-config.yaml"
+    earlier.write_text(
+        f'sqlite: "{box.database}"\ntable_path: "{tmp_path}/delta/sensor_readings"\n'
+        f'state_dir: "{tmp_path}/earlier"\ninterval: 300\n'
+    )
+    path = os.environ["PATH"]
+    assert up.main(["--config", str(earlier), "--once"], {"PATH": path}) == 0
+    assert (tmp_path / "delta" / "sensor_readings" / "_delta_log").exists()
+    today = tmp_path / "databricks-uploader-config.yaml"
+    today.write_text(f"""
+sqlite: "{box.database}"
+sqlite_table_name: "sensor_readings"  # Optional - auto-detected if not specified
+timestamp_col: "timestamp"        # Optional - auto-detected if not specified
+databricks_host: "your-workspace.cloud.databricks.com"
+databricks_http_path: "/sql/1.0/warehouses/your_warehouse_id"
+databricks_token: "dapi..."  # Better to use DATABRICKS_TOKEN env var
+databricks_database: "your_database"
+databricks_table: "sensor_readings"
+enable_sanitize: false
+enable_filter: false
+enable_aggregate: false
+state_dir: "{tmp_path}/state"
+interval: 300
+""")
+    config = up.load_config(up.parse_arguments(["--config", str(today)]), {})
+    up.check_target(config)
+    assert up.routed_table(config.databricks_table or "", up.scenario_of(config)) == "raw_sensor_readings"

@@ -1,0 +1,49 @@
+"""The documents are in step with the program: generated parts, links, chapters, one heading for each kind of error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import docs
+import pytest
+import sqlite_to_databricks_uploader as up
+from boxes import ROOT, SCRIPT
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+
+
+def test_what_is_generated_is_in_step() -> None:
+    found = [str(file) for file in docs.stale()]
+    assert found == [], "run `uv run python tests/docs.py`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: object) -> None:
+    from pathlib import Path
+
+    assert isinstance(page, Path)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
+
+
+def kinds_of(error: type[up.UploaderError]) -> Iterator[type[up.UploaderError]]:
+    yield error
+    for kind in error.__subclasses__():
+        yield from kinds_of(kind)
+
+
+def test_each_kind_of_error_has_its_heading_in_troubleshooting() -> None:
+    headings = set(re.findall(r"^## (\w+)", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE))
+    assert {kind.__name__ for kind in kinds_of(up.UploaderError)} - headings <= {"UploaderError"}
+
+
+def test_the_scripts_docstring_lists_its_chapters_in_order() -> None:
+    banners = re.findall(r"^# === (.+?) =+$", SCRIPT.read_text(), re.MULTILINE)
+    listed = re.findall(r"^    ([A-Z][\w: ]+?)  +\S", up.__doc__ or "", re.MULTILINE)
+    assert listed == banners

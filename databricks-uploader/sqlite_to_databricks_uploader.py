@@ -76,7 +76,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TextIO, TypeVar
 from urllib.parse import quote
@@ -290,10 +290,16 @@ def setting(
     `shown` documents a default that is not a plain value; `example` stands in the example file.
     """
     meta = {
-        "env": tuple(env.split()), "parse": parse, "help": help, "aliases": tuple(aliases),
-        "flags": tuple(flags), "flag": flag and not secret, "secret": secret, "shown": shown,
+        "env": tuple(env.split()),
+        "parse": parse,
+        "help": help,
+        "aliases": tuple(aliases),
+        "flags": tuple(flags),
+        "flag": flag and not secret,
+        "secret": secret,
+        "shown": shown,
         "example": example,
-    }  # fmt: skip
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=meta)
     return dataclasses.field(default=default, repr=not secret, metadata=meta)
@@ -304,108 +310,153 @@ class Config:
     """Everything that a run needs to know, checked and typed. Times are in seconds."""
 
     sqlite: Path | None = setting(
-        None, "SQLITE_PATH", path, "The SQLite database file to read.",
-        aliases=["sqlite_path"], example="/data/sensor_data.db")  # fmt: skip
+        None,
+        "SQLITE_PATH",
+        path,
+        "The SQLite database file to read.",
+        aliases=["sqlite_path"],
+        example="/data/sensor_data.db",
+    )
     sqlite_table_name: str | None = setting(
-        None, "SQLITE_TABLE_NAME", text, "Source table or view.",
-        aliases=["sqlite_table"], flags=["--table"], shown="detected")  # fmt: skip
-    timestamp_col: str | None = setting(
-        None, "TIMESTAMP_COL", text, "The time column.", shown="detected")  # fmt: skip
+        None,
+        "SQLITE_TABLE_NAME",
+        text,
+        "Source table or view.",
+        aliases=["sqlite_table"],
+        flags=["--table"],
+        shown="detected",
+    )
+    timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
     cursor: str = setting(
-        "auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
-        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")  # fmt: skip
+        "auto",
+        "UPLOAD_CURSOR",
+        one_of("auto", "rowid", "timestamp"),
+        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).",
+    )
     lookback: float = setting(
-        300.0, "UPLOAD_LOOKBACK", number(0),
-        "Seconds that a timestamp cursor looks back for late rows.")  # fmt: skip
-    source_timezone: str = setting(
-        "UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")  # fmt: skip
+        300.0, "UPLOAD_LOOKBACK", number(0), "Seconds that a timestamp cursor looks back for late rows."
+    )
+    source_timezone: str = setting("UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")
     source_id: str | None = setting(
-        None, "UPLOAD_SOURCE_ID", text,
+        None,
+        "UPLOAD_SOURCE_ID",
+        text,
         "Names this source in Delta transactions and batch ids.",
-        shown="random, kept in the state")  # fmt: skip
+        shown="random, kept in the state",
+    )
     databricks_host: str | None = setting(
-        None, "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME", host,
+        None,
+        "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME",
+        host,
         "Workspace host; https://, a path and ?o= are accepted, so is a port.",
-        example="your-workspace.cloud.databricks.com")  # fmt: skip
+        example="your-workspace.cloud.databricks.com",
+    )
     databricks_http_path: str | None = setting(
-        None, "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID", http_path,
-        "Path of the SQL warehouse or cluster.", shown="from `DATABRICKS_WAREHOUSE_ID`",
-        example="/sql/1.0/warehouses/your_warehouse_id")  # fmt: skip
+        None,
+        "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID",
+        http_path,
+        "Path of the SQL warehouse or cluster.",
+        shown="from `DATABRICKS_WAREHOUSE_ID`",
+        example="/sql/1.0/warehouses/your_warehouse_id",
+    )
     databricks_token: str | None = setting(
-        None, "DATABRICKS_TOKEN", text,
+        None,
+        "DATABRICKS_TOKEN",
+        text,
         "Personal access token. Better from the environment than from YAML.",
-        secret=True)  # fmt: skip
+        secret=True,
+    )
     databricks_database: str | None = setting(
-        None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.",
-        example="your_database")  # fmt: skip
+        None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.", example="your_database"
+    )
     databricks_table: str | None = setting(
-        None, "DATABRICKS_TABLE", text, "Base table name; the scenario's prefix is added.",
-        example="sensor_readings")  # fmt: skip
+        None, "DATABRICKS_TABLE", text, "Base table name; the scenario's prefix is added.", example="sensor_readings"
+    )
     databricks_volume: str | None = setting(
-        None, "DATABRICKS_VOLUME", volume,
-        "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")  # fmt: skip
+        None, "DATABRICKS_VOLUME", volume, "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO."
+    )
     databricks_ca_file: Path | None = setting(
-        None, "DATABRICKS_CA_FILE", path,
-        "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")  # fmt: skip
+        None,
+        "DATABRICKS_CA_FILE",
+        path,
+        "CA bundle (PEM) that is trusted for the workspace host.",
+        shown="system roots",
+    )
     databricks_statement_timeout: int = setting(
-        120, "DATABRICKS_STATEMENT_TIMEOUT", whole_number(1),
-        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.")  # fmt: skip
+        120,
+        "DATABRICKS_STATEMENT_TIMEOUT",
+        whole_number(1),
+        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.",
+    )
     table_path: str | None = setting(
-        None, "TABLE_PATH", text,
-        "One Delta table's path or URI (local, s3://, abfss://), used as given.")  # fmt: skip
+        None, "TABLE_PATH", text, "One Delta table's path or URI (local, s3://, abfss://), used as given."
+    )
     lakehouse_path: str | None = setting(
-        None, "LAKEHOUSE_PATH", text,
-        "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")  # fmt: skip
+        None, "LAKEHOUSE_PATH", text, "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>."
+    )
     storage_options: dict[str, Any] = setting(
-        {}, "STORAGE_OPTIONS", mapping,
+        {},
+        "STORAGE_OPTIONS",
+        mapping,
         "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).",
-        flag=False)  # fmt: skip
-    enable_sanitize: bool = setting(
-        False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")  # fmt: skip
-    enable_filter: bool = setting(
-        False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")  # fmt: skip
+        flag=False,
+    )
+    enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
+    enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
     enable_aggregate: bool = setting(
-        False, "ENABLE_AGGREGATE", boolean, "Send groups only; they go to aggregated_<table>.")  # fmt: skip
+        False, "ENABLE_AGGREGATE", boolean, "Send groups only; they go to aggregated_<table>."
+    )
     sanitize_config: dict[str, Any] = setting(
-        {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML).")  # fmt: skip
-    filter_config: dict[str, Any] = setting(
-        {}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")  # fmt: skip
+        {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML)."
+    )
+    filter_config: dict[str, Any] = setting({}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")
     sanitize_secret: str | None = setting(
-        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.",
-        secret=True)  # fmt: skip
+        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.", secret=True
+    )
     aggregate_config: dict[str, Any] = setting(
-        {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML).")  # fmt: skip
+        {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML)."
+    )
     state_dir: Path | None = setting(
-        None, "STATE_DIR", path,
+        None,
+        "STATE_DIR",
+        path,
         "Where last_upload.json lives: one directory per source table and scenario.",
-        shown="`/state`, or `./state` where `/state` does not exist", example="./state")  # fmt: skip
-    interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")  # fmt: skip
+        shown="`/state`, or `./state` where `/state` does not exist",
+        example="./state",
+    )
+    interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")
     jitter: float = setting(
-        0.0, "UPLOAD_JITTER", number(0),
-        "The first cycle waits a random part of this many seconds.")  # fmt: skip
-    once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")  # fmt: skip
+        0.0, "UPLOAD_JITTER", number(0), "The first cycle waits a random part of this many seconds."
+    )
+    once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
     batch_rows: int | None = setting(
-        None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.",
-        shown="chosen by the tool")  # fmt: skip
+        None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.", shown="chosen by the tool"
+    )
     schema: str = setting(
-        "match", "UPLOAD_SCHEMA", one_of("match", "evolve"),
-        "New source columns: match warns, evolve adds them (Delta targets).")  # fmt: skip
+        "match",
+        "UPLOAD_SCHEMA",
+        one_of("match", "evolve"),
+        "New source columns: match warns, evolve adds them (Delta targets).",
+    )
     max_bad_rows: int = setting(
-        1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0),
-        "Rows quarantined in one cycle before the run stops.")  # fmt: skip
+        1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0), "Rows quarantined in one cycle before the run stops."
+    )
     on_doubt: str = setting(
-        "stop", "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
-        "When it can't be found out whether an INSERT committed: stop or resend.")  # fmt: skip
+        "stop",
+        "UPLOAD_ON_DOUBT",
+        one_of("stop", "resend"),
+        "When it can't be found out whether an INSERT committed: stop or resend.",
+    )
     databricks_client_id: str | None = setting(
-        None, "DATABRICKS_CLIENT_ID", text, "Service principal for OAuth machine-to-machine.",
-        flag=False)  # fmt: skip
-    databricks_client_secret: str | None = setting(
-        None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)  # fmt: skip
+        None, "DATABRICKS_CLIENT_ID", text, "Service principal for OAuth machine-to-machine.", flag=False
+    )
+    databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
     databricks_config_profile: str | None = setting(
-        None, "DATABRICKS_CONFIG_PROFILE", text, "Profile of ~/.databrickscfg.")  # fmt: skip
+        None, "DATABRICKS_CONFIG_PROFILE", text, "Profile of ~/.databrickscfg."
+    )
     metrics_address: str | None = setting(
-        None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
-        shown="off")  # fmt: skip
+        None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.", shown="off"
+    )
 
 
 SETTINGS = {field.name: field for field in dataclasses.fields(Config)}
@@ -546,8 +597,7 @@ def check_target(config: Config) -> None:
     """Exactly one target, with all that it needs, or a `ConfigError` that says what to set."""
     if not any(getattr(config, name) for name in TARGET_SETTINGS):
         raise ConfigError(
-            "no target is set",
-            "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path.",
+            "no target is set", "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path."
         )
     needed: list[str] = []
     if config.lakehouse_path:
@@ -946,8 +996,29 @@ def mounted_alone(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bo
 
 def fingerprint(file: Path) -> tuple[int, ...]:
     """What changes when a producer writes: the file's identity, size and time, and its WAL's size and time."""
-    seen = [file.stat()] + [wal.stat() for wal in side_files(file)[:1] if wal.exists()]
+    with source_files(file):
+        seen = [file.stat()] + [wal.stat() for wal in side_files(file)[:1] if wal.exists()]
     return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def wal_bytes(file: Path) -> int:
+    """The size of a database's WAL; 0 where it has none."""
+    wal = side_files(file)[0]
+    with source_files(file):
+        return wal.stat().st_size if wal.exists() else 0
+
+
+@contextlib.contextmanager
+def source_files(file: Path) -> Iterator[None]:
+    """Errors of a file that its producer takes away, as one does at each start; of a full disk too."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise TransientError(f"{file} was taken away meanwhile", "The next cycle reads the new one.") from None
+    except OSError as error:
+        raise SourceError(
+            f"{file} can't be read: {error.strerror}", "Check its rights, and the disk's space."
+        ) from None
 
 
 def uri_of(file: Path, options: str) -> str:
@@ -959,8 +1030,9 @@ def private_copy(file: Path, directory: Path) -> Path:
     """A copy of a database and its WAL, taken while neither changed; rows in the WAL are in it."""
     before = fingerprint(file)
     copy = directory / "copy.db"
-    for source, goal in ((file, copy), (side_files(file)[0], side_files(copy)[0])):
-        shutil.copyfile(source, goal)
+    with source_files(file):
+        shutil.copyfile(file, copy)
+        shutil.copyfile(side_files(file)[0], side_files(copy)[0])
     if fingerprint(file) != before:
         raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
     return copy
@@ -981,7 +1053,7 @@ def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
         )
     if not wal_mode or (wal.exists() and shm.exists()):
         return uri_of(file, "mode=ro"), False
-    if wal.exists() and wal.stat().st_size:
+    if wal_bytes(file):
         return uri_of(private_copy(file, private()), "mode=rw"), False
     return uri_of(file, "mode=ro&immutable=1"), True
 
@@ -1001,6 +1073,8 @@ class Database:
         import adbc_driver_manager
         import adbc_driver_sqlite
 
+        # SQLite sorts into temporary files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
+        os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         uri, unchanging = opening(self.file, self._private_directory)
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
@@ -1016,7 +1090,8 @@ class Database:
         self._stack.close()
 
     def _private_directory(self) -> Path:
-        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
+        with source_files(self.file):
+            return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -1034,7 +1109,7 @@ class Database:
                 table = Table.from_arrow(statement.execute_query()[0])
         except (adbc_driver_manager.Error, OSError, ValueError) as error:
             raise source_error(str(error)) from None
-        if self._unchanging not in (None, fingerprint(self.file)):
+        if self._unchanging and self._unchanging != fingerprint(self.file):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
         return table
 
@@ -1071,7 +1146,8 @@ def detect_table(database: Database, wanted: str | None) -> str:
     if wanted is not None:
         matches = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
         if not matches:
-            raise ConfigError(f"the database has no table {wanted!r}", nearest(wanted, names))
+            hint = nearest(wanted, names) if names else "Start the producer, or check sqlite."
+            raise SourceError(f"the database has no table {wanted!r}", hint)
         return str(matches[0])
     candidates = [name for name, kind in found if kind != "view"] or names
     if not candidates:
@@ -1190,7 +1266,8 @@ class Reader:
         rowid, name = f"q.{quoted(self.table.rowid)}", quoted(self.table.name)
         found = self.database.rows(f"SELECT min({rowid}) FROM {name} q UNION ALL SELECT max({rowid}) FROM {name} q")
         first, last = (bound[0] or 0 for bound in found)
-        return self.database.file.stat().st_size / max(1, last - first + 1)
+        with source_files(self.database.file):
+            return self.database.file.stat().st_size / max(1, last - first + 1)
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -1210,61 +1287,80 @@ class Reader:
         A column whose values are not all of its affinity's class is read again, value by value.
         """
         mixed = {name for name, declared in self.table.columns.items() if plain_kind(declared)[0] == "mixed"}
-        while True:
-            arrays = self._read(where, order, limit, key, mixed)
-            surprising = self._surprising(arrays, mixed)
-            if not surprising:
-                return self._page(arrays, mixed)
-            mixed = mixed | surprising
+        pages = [self._part(where, order, limit, key, names, mixed) for names in self._parts(mixed)]
+        if any(page.keys != pages[0].keys for page in pages):
+            raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
+        columns = {name: column for page in pages for name, column in page.columns.items()}
+        return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _read(self, where: str, order: str, limit: int, key: str, mixed: set[str]) -> list[Any]:
+    def _parts(self, mixed: set[str]) -> list[list[str]]:
+        """The columns, divided where one SELECT could not have them all (sqlite.org/limits.html: 2,000 columns)."""
+        names = list(self.table.columns)
+        most = 450 if mixed else 1900
+        return [names[start : start + most] for start in range(0, len(names), most)]
+
+    def _part(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> RawPage:
+        """Some of a page's columns; the surprising ones among them are read once more."""
+        arrays = self._read(where, order, limit, key, names, mixed)
+        surprising = self._surprising(arrays, names, mixed)
+        if not surprising:
+            return self._page(arrays, names, mixed)
+        parts = [names[start : start + 450] for start in range(0, len(names), 450)]
+        if len(parts) == 1:
+            return self._part(where, order, limit, key, names, mixed | surprising)
+        pages = [self._part(where, order, limit, key, part, mixed | surprising) for part in parts]
+        columns = {name: column for page in pages for name, column in page.columns.items()}
+        return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
+
+    def _read(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> list[Any]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, then one or four columns a column."""
-        texts = [c for c, d in self.table.columns.items() if plain_kind(d)[0] == "text" and c not in mixed]
-        guard = " OR ".join(f"q.{quoted(column)} >= x''" for column in texts) or "0"
-        seeds, chosen = ["0" if self.table.rowid else "''", "0"], [key, f"({guard})"]
-        for name, declared in self.table.columns.items():
-            column = f"q.{quoted(name)}"
-            if name in mixed:
-                seeds += ["''", "0", "0.5", "x''"]
-                chosen += [
-                    f"typeof({column})",
-                    f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
-                    f"CASE typeof({column}) WHEN 'real' THEN {column} END",
-                    f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
-                ]
-            else:
-                seeds.append(plain_kind(declared)[1])
-                chosen.append(column)
+        kinds = {name: plain_kind(self.table.columns[name]) for name in names}
+        texts = [
+            f"q.{quoted(name)} >= x''" for name, (kind, _) in kinds.items() if kind == "text" and name not in mixed
+        ]
+        guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
+        seeds, chosen = ["0" if self.table.rowid else "''", "0"], [key, f"({' OR '.join(guards) or '0'})"]
+        for name, (_, seed) in kinds.items():
+            seeds += ["''", "0", "0.5", "x''"] if name in mixed else [seed]
+            chosen += by_class(f"q.{quoted(name)}") if name in mixed else [f"q.{quoted(name)}"]
         inner = f"SELECT {', '.join(chosen)} FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
         sql = f"SELECT {', '.join(seeds)} UNION ALL SELECT * FROM ({inner})"
         return [column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns]
 
-    def _surprising(self, arrays: Sequence[Any], mixed: set[str]) -> set[str]:
+    def _surprising(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> set[str]:
         """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
-        kinds = {n: plain_kind(d)[0] for n, d in self.table.columns.items() if n not in mixed}
-        places = self._places(mixed)
+        kinds = {name: plain_kind(self.table.columns[name])[0] for name in names if name not in mixed}
+        places = places_of(names, mixed)
         found = {n for n, kind in kinds.items() if arrays[places[n]].type != arrow_type(PLAIN_TYPES[kind])}
         texts = {name for name, kind in kinds.items() if kind == "text"}
         if any(arrays[1].to_pylist()):
             return found | texts
         return found | {name for name in texts - found if not is_utf8(arrays[places[name]])}
 
-    def _places(self, mixed: set[str]) -> dict[str, int]:
-        """The first Arrow column of each column."""
-        places, place = {}, 2
-        for name in self.table.columns:
-            places[name] = place
-            place += 4 if name in mixed else 1
-        return places
-
-    def _page(self, arrays: Sequence[Any], mixed: set[str]) -> RawPage:
+    def _page(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> RawPage:
         columns = {}
-        for name, place in self._places(mixed).items():
+        for name, place in places_of(names, mixed).items():
             if name in mixed:
-                columns[name] = raw_column(*arrays[place : place + 4], encoding=self.table.encoding)
+                columns[name] = raw_column(arrays[place : place + 4], self.table.encoding)
             else:
                 columns[name] = RawColumn(plain_kind(self.table.columns[name])[0], arrays[place])
         return RawPage(arrays[0].to_pylist(), columns, sum(array.nbytes for array in arrays))
+
+
+def by_class(column: str) -> list[str]:
+    """What a column's values are, and the values of each class; text as its bytes."""
+    return [
+        f"typeof({column})",
+        f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
+        f"CASE typeof({column}) WHEN 'real' THEN {column} END",
+        f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
+    ]
+
+
+def places_of(names: Iterable[str], mixed: set[str]) -> dict[str, int]:
+    """The first Arrow array of each column, after the key and the guard."""
+    widths = [4 if name in mixed else 1 for name in names]
+    return dict(zip(names, itertools.accumulate(widths, initial=2), strict=False))
 
 
 def is_utf8(column: Any) -> bool:
@@ -1274,8 +1370,9 @@ def is_utf8(column: Any) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
-def raw_column(kinds: Any, integers: Any, reals: Any, blobs: Any, encoding: str) -> RawColumn:
+def raw_column(parts: Sequence[Any], encoding: str) -> RawColumn:
     """One column out of its four parts: `typeof`, and the values of each class where they are of it."""
+    kinds, integers, reals, blobs = parts
     classes = set(kinds.to_pylist()) - {"null"}
     if classes <= {"integer"}:
         return RawColumn("integer", integers)
@@ -1284,7 +1381,7 @@ def raw_column(kinds: Any, integers: Any, reals: Any, blobs: Any, encoding: str)
     if classes == {"blob"}:
         return RawColumn("blob", blobs)
     values: list[Any] = []
-    for kind, integer, real, blob in zip(*(part.to_pylist() for part in (kinds, integers, reals, blobs)), strict=True):
+    for kind, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
         values.append(
             decoded(blob, encoding)
             if kind == "text"
@@ -2754,10 +2851,10 @@ class RowidCursor:
 
     def _judged(self, state: State, present: Mapping[int, Anchor]) -> State:
         """The position by what became of the anchors, where the newest one is not as it was."""
-        same = [a.rowid for a in state.anchors if a.rowid in present and is_same_row(a, present[a.rowid])]
+        same = rows_still_there(state.anchors, present)
         replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
         position, highest = read_to(state.position), self._highest()
-        if not replaced and (highest >= position or position in same):
+        if not replaced and (position is None or highest >= position or position in same):
             return state
         if not same and (replaced or highest == 0):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
@@ -2814,9 +2911,17 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def is_same_row(before: Anchor, now: Anchor) -> bool:
-    """Whether a rowid still holds the row that was delivered; one that was edited in place keeps its time."""
-    return now.digest == before.digest or (now.time == before.time != "NULL")
+def rows_still_there(before: Sequence[Anchor], now: Mapping[int, Anchor]) -> list[int]:
+    """The rowids that still hold the row that was delivered; one that was edited in place keeps its time.
+
+    Where no row is as it was, equal times tell nothing unless they differ from row to row: a recreated file whose
+    times are whole days has the same ones.
+    """
+    found = [(anchor, now[anchor.rowid]) for anchor in before if anchor.rowid in now]
+    unchanged = [old.rowid for old, new in found if old.digest == new.digest]
+    if not unchanged and len({old.time for old, _ in found}) <= len(found) // 2:
+        return []
+    return [old.rowid for old, new in found if old.rowid in unchanged or (old.time == new.time != "NULL")]
 
 
 def follows(rows: Sequence[str], run: Sequence[str]) -> bool:
@@ -2904,7 +3009,8 @@ class TimestampCursor:
         before = time_position(position)
         for where in self._places(before):
             limit = min(most_rows, PAGE_ROWS) + sum(count for count, _ in before.seen.values())
-            while page := self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns)):
+            while True:
+                page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
                 batch = self._batch(before, page)
                 if batch or len(page.keys) < limit:
                     break
@@ -2974,8 +3080,8 @@ class TimestampCursor:
             [raw for raw in [before.highest, *(raw for _, raw in known)] if type(raw) is kind], default=before.highest
         )
         seen = dict(before.seen)
-        for digest, _, time in rows:
-            seen[digest] = (seen.get(digest, (0, None))[0] + 1, time)
+        for digest, _, moment in rows:
+            seen[digest] = (seen.get(digest, (0, None))[0] + 1, moment)
         oldest = latest - self.lookback // dt.timedelta(microseconds=1)
         return TimePosition(
             latest, highest, {d: (n, time) for d, (n, time) in seen.items() if time is None or time >= oldest}
@@ -3681,10 +3787,15 @@ DEFINITE = frozenset("07 0A 21 22 23 28 2B 2D 39 40 42 44 54 P0".split())
 
 # SQLSTATEs of conditions that some servers name without them.
 STATES = {
-    "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
-    "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
-    "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
-}  # fmt: skip
+    "TABLE_OR_VIEW_NOT_FOUND": "42P01",
+    "SCHEMA_NOT_FOUND": "42704",
+    "UNRESOLVED_COLUMN": "42703",
+    "PARSE_SYNTAX_ERROR": "42601",
+    "CAST_INVALID_INPUT": "22018",
+    "USER_RAISED_EXCEPTION": "P0001",
+    "PERMISSION_DENIED": "42501",
+    "INSUFFICIENT_PERMISSIONS": "42501",
+}
 
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT and MODIFY on the table; with databricks_volume also READ VOLUME, WRITE VOLUME.",
@@ -3789,9 +3900,13 @@ def first_line(message: str) -> str:
 
 # Hosts that a token is sent to without being asked twice. Others are for those who name their CA.
 DATABRICKS_HOSTS = (
-    ".databricks.com", ".azuredatabricks.net", ".databricks.azure.cn", ".databricks.azure.us", ".cloud.databricks.us",
+    ".databricks.com",
+    ".azuredatabricks.net",
+    ".databricks.azure.cn",
+    ".databricks.azure.us",
+    ".cloud.databricks.us",
     ".cloud.databricks.mil",
-)  # fmt: skip
+)
 
 # How long a stopped warehouse is waited for: classic ones take some four minutes to start.
 START_SECONDS = 600
@@ -4550,12 +4665,7 @@ class WindowFeed:
     """
 
     def __init__(
-        self,
-        cursor: RowidCursor,
-        plan: Callable[[], Plan],
-        aggregate: Aggregate,
-        flush: bool,
-        now: Callable[[], float],
+        self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool, now: Callable[[], float]
     ) -> None:
         self.cursor = cursor
         self.plan = plan
@@ -4715,7 +4825,19 @@ def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
     if table.rowid and config.cursor != "timestamp":
         return RowidCursor(reader, up_to)
+    warn_of_missing_times(job, reader)
     return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), job.now)
+
+
+def warn_of_missing_times(job: Job, reader: Reader) -> None:
+    """Say once that a timestamp cursor finds no rows whose time is NULL."""
+    time, name = f"q.{quoted(reader.table.time)}", quoted(reader.table.name)
+    looked = f"looked for NULL in {name}"
+    if looked not in job.warned:
+        job.warned.add(looked)
+        [(count,)] = reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
+        if count:
+            job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
 def feed_for(job: Job, reader: Reader, cursor: Cursor) -> Feed:
@@ -4901,7 +5023,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
 END: Any = object()
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T]:
     """The same items, each made in another thread while the one before is used."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(next, items, END)
@@ -5192,7 +5314,10 @@ class Watch:
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        with tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1) as bar, logging_redirect_tqdm():
+        with (
+            tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1) as bar,
+            logging_redirect_tqdm(),
+        ):
 
             def advance(read: int, of: int) -> None:
                 bar.total = max(of, bar.n + read)
@@ -5850,6 +5975,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
     scenario = scenario_of(config)
     check_target(config)
     with StateFile(state_directory(config)) as states:
+        sweep(states.directory)
         target = target_of(config, scenario, environ, states.directory, stop.wait)
         log.info("%s rows go to %s", scenario, target.name)
         quarantine = Quarantine(states.directory / "quarantine")
@@ -5861,6 +5987,12 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
         if "since" in arguments:
             start_since(job, arguments["since"])
         return run_cycles(job)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed run left: private copies, and files on their way into a volume."""
+    for left in [*directory.glob("copy-*"), directory / "staging"]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def run_cycles(job: Job) -> int:

@@ -2631,7 +2631,6 @@ class Quarantine:
         if not rows:
             file.unlink(missing_ok=True)
             return
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [
             json.dumps({"table": table, "key": r.key, "reason": r.reason, "row": plain_values(r.row)}) for r in rows
         ]
@@ -2640,7 +2639,11 @@ class Quarantine:
             raise StateError(
                 f"{self.directory} is full", "Mend the cause, --replay-quarantine, or move its files away."
             )
-        replace_durably(file, content)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace_durably(file, content)
+        except OSError as error:
+            raise StateError(f"{self.directory} can't be written: {error.strerror}", "Free the disk.") from None
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove files whose rows were delivered after all, or are in a newer file."""
@@ -3430,11 +3433,8 @@ class DeltaTarget:
         version = table.transaction_version(application) if table else None
         if not version:
             return None
-        for depth in (100, 10_000, None):
-            for commit in table.history(depth):
-                saved = json.loads(commit.get("uploader", "{}"))
-                if saved.get("application") == application:
-                    return {**saved, "committed": saved["sequence"]}
+        for saved in self._told(table, application):
+            return {**saved, "committed": saved["sequence"]}
         raise StateError(
             f"{self.name} knows {application}, but its history no longer tells up to which row",
             "Use --since TIMESTAMP, or restore the state from a copy.",
@@ -3447,21 +3447,48 @@ class DeltaTarget:
         pass
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        table = self._table()
-        return table is not None and (table.transaction_version(intent["application"]) or 0) >= intent["sequence"]
+        return self._has(self._table(), intent)
+
+    def _has(self, table: Any, intent: Intent) -> bool:
+        """Whether the table has the commit; a `StateError` where it has another one of that number.
+
+        A clone of this box, or an older state that was put back, counts the same numbers with other rows.
+        """
+        delivered = (table.transaction_version(intent["application"]) or 0) if table else 0
+        if delivered < intent["committed"]:
+            raise TargetError(
+                f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}",
+                "Was it dropped or restored? An empty state_dir sends all rows again.",
+            )
+        if delivered < intent["sequence"]:
+            return False
+        told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
+        saved = next(told, intent)
+        if any(saved[name] != intent[name] for name in ("position", "anchors")):
+            raise StateError(
+                f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows",
+                "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir.",
+            )
+        return True
+
+    @staticmethod
+    def _told(table: Any, application: str) -> Iterator[dict[str, Any]]:
+        """What the commits of `application` tell of their source, newest first, as far as the history goes."""
+        seen = 0
+        for depth in (100, 10_000, None):
+            commits = list(table.history(depth))
+            for commit in commits[seen:]:
+                saved = json.loads(commit.get("uploader", "{}"))
+                if saved.get("application") == application:
+                    yield saved
+            seen = len(commits)
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
         for attempt in range(5):
             table = self._table()
-            delivered = (table.transaction_version(intent["application"]) or 0) if table else 0
-            if delivered >= intent["sequence"]:
+            if self._has(table, intent):
                 return
-            if delivered < intent["committed"]:
-                raise TargetError(
-                    f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}",
-                    "Was it dropped or restored? An empty state_dir sends all rows again.",
-                )
             try:
                 return self._append(table, intent, payload())
             except Conflict as conflict:
@@ -4925,7 +4952,9 @@ def settled(job: Job, source: Source, state: State) -> State:
         return dataclasses.replace(state, intent=None)
     log.info("commit %d had taken place", intent["sequence"])
     job.quarantine.forget(intent.get("replayed", []))
-    state = confirmed(state, intent, Tally(commits=1))
+    batch = batch_again(job, source, state)
+    latest = max((p.latest for p in batch.pages() if p.latest is not None), default=None) if batch else None
+    state = confirmed(state, intent, Tally(commits=1, latest=latest))
     job.states.save(state)
     return state
 

@@ -5,6 +5,7 @@
 #     "cryptography>=44,<51",
 #     "databricks-sql-connector>=4.9,<4.10",
 #     "pyarrow>=18,<27",
+#     "pyjwt>=2.10,<3",
 #     "pysail>=0.7.2,<0.8",
 #     "pyspark-client>=4.1,<4.3",
 #     "thrift>=0.22,<0.26",
@@ -21,36 +22,40 @@ It prints one line of JSON when it is ready: host, port, http_path, ca_file, tok
 uploader at it with DATABRICKS_HOST=localhost:PORT, DATABRICKS_HTTP_PATH, DATABRICKS_TOKEN_FILE and DATABRICKS_CA_FILE.
 
 What is real
-  * The protocol: Thrift over HTTPS as the unmodified databricks-sql-connector speaks it, with its service classes;
-    sessions, direct results, polling, cancelling, volumes by presigned addresses, native parameters.
-  * TLS: an authority of its own and a certificate for localhost and 127.0.0.1. Bearer tokens are checked, OAuth tokens
-    for service principals are issued and expire.
-  * SQL: Sail, a Spark SQL engine, parses and runs the statements, in ANSI mode.
-  * Tables: Delta tables under DIRECTORY/tables/CATALOG/SCHEMA/TABLE, readable by any Delta reader. NOT NULL is enforced.
-  * COPY INTO remembers the files of each table for good, and runs one at a time per table.
+  * The protocol: Thrift over HTTPS as the unmodified databricks-sql-connector speaks it, with its own service classes:
+    sessions, direct results, polling, cancelling, parameters, files moved to volumes at presigned addresses.
+  * TLS, with an authority of its own and a certificate for localhost and 127.0.0.1. Bearer tokens are checked; service
+    principals get tokens that expire.
+  * SQL: Sail, a Spark SQL engine, parses and runs the statements in ANSI mode, each session with its own time zone.
+  * Tables: Delta tables in DIRECTORY/tables/CATALOG/SCHEMA/TABLE, for any Delta reader. NOT NULL is enforced. A
+    statement that was stopped by its STATEMENT_TIMEOUT, or cancelled, doesn't commit later.
+  * COPY INTO remembers the files of each table for good, and runs once at a time per table.
 
 What is not
-  * There is no Unity Catalog: no grants, no information_schema, and the catalogs are those named by --catalogs. Any valid
-    token may do everything. Table names are found in any case after FROM, JOIN and INTO only.
-  * Statements that change one table run one after another; Databricks lets blind INSERTs run side by side.
-  * Clauses without meaning here are taken off before the engine sees a statement: CLUSTER BY, PRIMARY KEY and FOREIGN
-    KEY, table properties other than delta.columnMapping.mode. DEFAULT is kept here, not in the table. VARCHAR(n) is
-    STRING. ALTER TABLE, OPTIMIZE, VACUUM, identity and generated columns are refused; views last as long as a session.
+  * No Unity Catalog: no rights, no information_schema; the catalogs are those of --catalogs, all of them empty at first
+    but for the schema `default`. Names of tables are found in any case after FROM, JOIN and INTO only.
+  * Statements that change the same table run one after another; Databricks lets blind INSERTs run side by side.
+  * CREATE TABLE: always Delta. CLUSTER BY, COMMENT, PRIMARY and FOREIGN KEY and table properties (but for
+    delta.columnMapping.mode) are taken off before the engine sees the statement. VARCHAR(n) becomes STRING. DEFAULT,
+    identity and generated columns, ALTER TABLE, DROP SCHEMA, DESCRIBE DETAIL and HISTORY are refused. Views end with
+    their session.
   * from_json(..., map('mode', 'FAILFAST')): the engine reads what doesn't fit as NULL, so literal documents are checked
-    here first, and refused as Spark refuses them. Non-finite numbers are refused there; CAST('NaN' AS DOUBLE) works.
-  * The engine stores an INT into a TIMESTAMP column as microseconds, where Databricks refuses the statement.
-  * COPY INTO reads Parquet only, and its columns are cast to the target's types.
-  * Results come as Thrift columns, never as Arrow or cloud files. Times, prices and speed prove nothing about Databricks.
+    before it sees them, and refused as Spark refuses them. Non-finite numbers are refused too; Spark takes "NaN".
+  * Sail 0.7's own faults: an INT is stored into a TIMESTAMP column as microseconds, where Databricks refuses it; NaN is
+    stored well, but read as another number where all others in its file are equal, and max() passes over it.
+  * COPY INTO reads Parquet only and casts to the target's types. LIST and REMOVE know single files and directories.
+  * Results come as Thrift columns, never as Arrow or cloud files. Speed and cost say nothing about Databricks.
 
-Told to fail (--fail RULE, or POST /admin/fail): RULE is a JSON object
+Told to fail (--fail RULE, or POST /admin/fail with the token): RULE is a JSON object with
   match    a regular expression, searched in the Thrift call's name and in the first 4000 characters of the statement
-  when     "before" (default) or "after" the call was carried out
-  action   "status" (with status, retry_after), "drop" (closed without an answer), "reset" (TCP reset), "delay" (the answer
-           is held back for seconds), "slow" (the statement takes seconds longer; the client polls), "zombie" (dropped at
-           once, carried out seconds later), "error" (with message, sqlstate)
-  times    how often (1; -1: for ever), skip: how many matches to let pass first (0)
-Other requests, all with the bearer token: GET /admin/log, DELETE /admin/fail, POST /admin/starting {"seconds", "how":
-"refuse" or "operations"}, POST /admin/close_sessions, POST /admin/expire_tokens.
+           (files to and from volumes: StagedPUT, StagedDELETE and the path)
+  when     "before" (the default) or "after" the call was carried out
+  action   "status" (with status, retry_after), "drop" (closed without an answer), "reset" (a TCP reset), "delay" (the
+           answer is held back for seconds), "slow" (the statement takes seconds longer, the client polls), "zombie"
+           (dropped at once, carried out seconds later), "error" (with message, sqlstate)
+  times    how often (1; -1: for ever); skip: how many matches to let pass before (0)
+Others: GET /admin/log; DELETE /admin/fail; POST /admin/close_sessions, /admin/expire_tokens, and /admin/starting with
+{"seconds": n, "how": "refuse" | "operations"}: a stopped warehouse that refuses everything, or all but OpenSession.
 """
 
 from __future__ import annotations
@@ -59,9 +64,10 @@ import argparse
 import base64
 import contextlib
 import datetime
-import functools
+import fnmatch
 import hmac
 import http.server
+import ipaddress
 import json
 import os
 import re
@@ -88,8 +94,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 HTTP_PATH = "/sql/1.0/warehouses/local"
 STATEMENT_LIMIT = 16 * 1024 * 1024  # bytes of statement text that Databricks takes
 PARAMETER_LIMIT = 255  # parameters of one statement that Databricks takes
-DIRECT_RESULTS_WAIT = 5.0  # seconds until a client is told to poll
-SETTINGS = {  # what a SQL warehouse lets a session set, with its default
+PATIENCE = 5.0  # seconds that a call waits for its statement before the client is told to poll
+SETTINGS = {  # what a SQL warehouse lets a session set, with the defaults
     "ANSI_MODE": "true",
     "ENABLE_PHOTON": "true",
     "LEGACY_TIME_PARSER_POLICY": "EXCEPTION",
@@ -102,44 +108,52 @@ SETTINGS = {  # what a SQL warehouse lets a session set, with its default
 }
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-# Errors
+# Errors of statements
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class SqlError(Exception):
-    """A statement failed; its text reads as Databricks writes it: [CONDITION] what happened. SQLSTATE: 42P01."""
+    """A statement failed; the text reads as Databricks writes it: [CONDITION] what happened. SQLSTATE: 42P01."""
 
-    def __init__(self, condition: str, sqlstate: str, text: str) -> None:
-        super().__init__(f"[{condition}] {text.rstrip('. ')}. SQLSTATE: {sqlstate}")
+    def __init__(self, text: str, sqlstate: str) -> None:
+        super().__init__(text)
         self.sqlstate = sqlstate
 
 
-ENGINE_ERRORS = (  # what the engine's messages mean in Databricks' words
+class HandleError(SqlError):
+    """A session or statement that isn't there, or not any more."""
+
+
+def failure(condition: str, sqlstate: str, text: str) -> SqlError:
+    """A statement's error in Databricks' form."""
+    return SqlError(f"[{condition}] {text.rstrip('. ')}. SQLSTATE: {sqlstate}", sqlstate)
+
+
+ENGINE_ERRORS = (  # what the engine's messages are called on Databricks
     (r"TABLE_OR_VIEW_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "42P01"),
     (r"Database not found", "SCHEMA_NOT_FOUND", "42704"),
     (r"DELTA_NOT_NULL", "DELTA_NOT_NULL_CONSTRAINT_VIOLATED", "23502"),
-    (r"found .* expected", "PARSE_SYNTAX_ERROR", "42601"),
+    (r"found .* expected|expected one statement", "PARSE_SYNTAX_ERROR", "42601"),
     (r"does not match number of columns|fields, but table schema", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
     (r"too large to store in a Decimal", "NUMERIC_VALUE_OUT_OF_RANGE", "22003"),
     (r"(?i)can('t|not) cast|CAST_INVALID_INPUT|invalid timestamp", "CAST_INVALID_INPUT", "22018"),
-    (r"missing from the schema|cannot resolve|not found for INSERT", "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION", "42703"),
+    (r"missing from the schema|cannot resolve", "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION", "42703"),
     (r"unknown function", "UNRESOLVED_ROUTINE", "42883"),
     (r"divide by zero", "DIVIDE_BY_ZERO", "22012"),
+    (r"(?i)unsupported", "UNSUPPORTED_FEATURE", "0A000"),
 )
 
 
-def engine_error(error: Exception) -> SqlError:
-    """The engine's exception as an error of a statement."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = re.sub(r"^(invalid argument: |Table not found: )?(\[[A-Z_]+\] )?", "", text)
-    for pattern, condition, sqlstate in ENGINE_ERRORS:
-        if re.search(pattern, str(error), re.DOTALL):
-            return SqlError(condition, sqlstate, text)
-    return SqlError("UNSUPPORTED_FEATURE" if "Unsupported" in type(error).__name__ else "ENGINE_ERROR", "0A000", text)
+def engine_failure(error: Exception) -> SqlError:
+    """The engine's exception as a statement's error."""
+    told = f"{type(error).__name__}: {error}"
+    text = re.sub(r"^(invalid argument: |Table not found: )?(\[[A-Z_]+\] )?", "", str(error).partition("\n")[0])
+    names = [(condition, state) for pattern, condition, state in ENGINE_ERRORS if re.search(pattern, told, re.DOTALL)]
+    return failure(*(names or [("FAILED_EXECUTE", "39000")])[0], text)
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-# SQL text: just enough of a reader to find names, column lists and clauses; the engine parses everything else
+# SQL text: just enough of a reader to find names, lists and clauses; the engine parses everything else
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 LEXEMES = re.compile(
@@ -193,34 +207,38 @@ class Words:
     def accept(self, *words: str) -> bool:
         """Pass these words or marks if they come next."""
         coming = [self.peek(i) for i in range(len(words))]
-        if any(t.text.upper() != word or t.kind not in ("word", "mark") for t, word in zip(coming, words, strict=True)):
+        if tuple(t.text.upper() if t.kind in ("word", "mark") else "" for t in coming) != words:
             return False
         self._next += len(words)
         return True
+
+    def accept_any(self, *words: str) -> bool:
+        """Pass one of these words if it comes next."""
+        return any(self.accept(word) for word in words)
 
     def expect(self, *words: str) -> None:
         """Pass these words, or refuse the statement."""
         if not self.accept(*words):
             raise self.wrong(" ".join(words))
 
+    def at_end(self) -> bool:
+        """Whether nothing comes any more."""
+        return self.peek().kind == "end" or self.peek().text == ";"
+
     def wrong(self, expected: str) -> SqlError:
         """The syntax error at this position."""
-        found = self.peek()
-        what = repr(found.text[:40]) if found.kind != "end" else "end of input"
-        return SqlError("PARSE_SYNTAX_ERROR", "42601", f"Syntax error at or near {what}: expected {expected}")
+        found = "end of input" if self.at_end() else repr(self.peek().text[:40])
+        return failure("PARSE_SYNTAX_ERROR", "42601", f"Syntax error at or near {found}: expected {expected}")
 
     def identifier(self) -> str:
         """A plain or backquoted identifier, as written."""
-        token = self.take()
-        if token.kind == "quoted":
-            return token.text[1:-1].replace("``", "`")
-        if token.kind != "word":
-            self._next -= 1
+        if self.peek().kind not in ("word", "quoted"):
             raise self.wrong("an identifier")
-        return token.text
+        token = self.take()
+        return token.text if token.kind == "word" else token.text[1:-1].replace("``", "`")
 
     def name(self) -> tuple[str, ...]:
-        """A name of one to three parts, in lower case, as catalogs keep them."""
+        """A name of several parts, in lower case, as catalogs keep them."""
         parts = [self.identifier().lower()]
         while self.accept("."):
             parts.append(self.identifier().lower())
@@ -230,7 +248,7 @@ class Words:
         """The value of a string literal; literals side by side are one."""
         if self.peek().kind != "string":
             raise self.wrong("a string")
-        value = unescaped(self.take().text)
+        value = ""
         while self.peek().kind == "string":
             value += unescaped(self.take().text)
         return value
@@ -238,18 +256,17 @@ class Words:
     def group(self) -> str:
         """The text between a parenthesis that comes next and its partner."""
         self.expect("(")
-        inside = self.until(closing=True)
+        inside = self.until(")")
         self.expect(")")
         return inside
 
-    def until(self, *stops: str, closing: bool = False) -> str:
-        """The text up to one of these words outside of brackets, up to the bracket that closes this one, or to the end."""
+    def until(self, *stops: str, brackets: str = "()") -> str:
+        """The text up to one of these words or marks outside of brackets, or up to the end."""
         start, depth = self.peek().start, 0
-        while (token := self.peek()).kind != "end":
-            if depth == 0 and (token.text.upper() in stops or (closing and token.text == ")")):
-                break
-            depth += (token.text in ("(", "<")) - (token.text in (")", ">"))
-            self.take()
+        while self.peek().kind != "end" and not (depth == 0 and self.peek().text.upper() in stops):
+            token = self.take()
+            if token.kind == "mark" and token.text in brackets:
+                depth += 1 if token.text in "(<" else -1
         return self.sql[start : self.peek().start].strip()
 
     def rest(self) -> str:
@@ -262,9 +279,9 @@ def unescaped(literal: str) -> str:
     if literal[0] in "rR":
         return literal[2:-1]
     inside = literal[1:-1]
-    plain = inside.replace("\\\\", "\x00") if "\x00" not in inside else "\\"
-    if "\\" not in plain:
-        return plain.replace("\x00", "\\")
+    without_pairs = inside.replace("\\\\", "\x00")
+    if "\\" not in without_pairs and "\x00" not in inside:
+        return without_pairs.replace("\x00", "\\")
     controls = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "0": "\0", "Z": "\x1a", "%": "\\%", "_": "\\_"}
 
     def value(match: re.Match[str]) -> str:
@@ -288,9 +305,83 @@ def items(text: str) -> list[str]:
     """A list's members, split at the commas outside of brackets."""
     words, found = Words(text), []
     while words.peek().kind != "end":
-        found.append(words.until(","))
+        found.append(words.until(",", brackets="()<>"))
         words.accept(",")
     return found
+
+
+def bound(text: str, parameters: list[Any]) -> str:
+    """A statement with the connector's native parameters put in as literals."""
+    if len(parameters) > PARAMETER_LIMIT:
+        found = f"{len(parameters)} parameters were given but the limit is {PARAMETER_LIMIT}"
+        raise failure("INVALID_PARAMETER_VALUE", "22023", found)
+    named = {p.name: parameter_literal(p) for p in parameters if p.name}
+    unnamed = iter([parameter_literal(p) for p in parameters if not p.name])
+    words, parts, done = Words(text), [], 0
+    while (token := words.take()).kind != "end":
+        name = words.peek().text if token.text == ":" and words.peek().start == token.end else ""
+        if (value := next(unnamed, None) if token.text == "?" else named.get(name)) is not None:
+            parts += [text[done : token.start], value]
+            done = token.end + len(name)
+    return "".join([*parts, text[done:]])
+
+
+def parameter_literal(parameter: Any) -> str:
+    """One native parameter as SQL."""
+    kind = (parameter.type or "STRING").upper()
+    if kind == "VOID" or parameter.value is None:
+        return "NULL"
+    text = text_literal(parameter.value.stringValue)
+    return text if kind == "STRING" else f"CAST({text} AS {kind})"
+
+
+# ── Documents that the engine would read too leniently ────────────────────────────────────────────────────────────────
+
+INTEGERS = {"tinyint": 8, "byte": 8, "smallint": 16, "short": 16, "int": 32, "integer": 32, "bigint": 64, "long": 64}
+
+
+def check_documents(sql: str) -> None:
+    """Refuse from_json('…', 'ARRAY<STRUCT<…>>', map('mode', 'FAILFAST')) with values that don't fit."""
+    for match in re.finditer(r"\bfrom_json\s*\(\s*(?=['\"])", sql[:100_000], re.IGNORECASE):
+        words = Words(sql[match.end() :])
+        document = words.string()
+        if words.accept(",") and words.peek().kind == "string":
+            schema = re.fullmatch(r"(?is)\s*array\s*<\s*struct\s*<(.*)>\s*>\s*", words.string())
+            if schema and "FAILFAST" in words.until(")").upper():
+                check_document(document, schema.group(1))
+
+
+def check_document(document: str, fields: str) -> None:
+    """Refuse a JSON array of objects that doesn't fit these fields."""
+    try:
+        records = json.loads(document)
+    except ValueError as error:
+        raise malformed(str(error)) from error
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise malformed("the document is no array of objects")
+    for item in items(fields):
+        words = Words(item)
+        name, kind = words.identifier(), words.rest().lstrip(": ").lower()
+        for record in records:
+            if not fits(record.get(name), kind):
+                raise malformed(f"{name} is no {kind} in {json.dumps(record)[:200]}")
+
+
+def malformed(text: str) -> SqlError:
+    """Spark's error for a record that it can't read."""
+    detected = f"Malformed records are detected in record parsing: {text}"
+    return failure("MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION", "22023", detected)
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a JSON value can be read as this type."""
+    if value is None or kind == "string":
+        return True
+    if bits := INTEGERS.get(kind):
+        return type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1
+    if kind in ("double", "float"):
+        return type(value) in (int, float) and abs(value) != float("inf") and value == value
+    return type(value) is bool if kind == "boolean" else not isinstance(value, bool)
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,6 +389,7 @@ def items(text: str) -> list[str]:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TableName = tuple[str, str, str]  # catalog, schema, table, in lower case
+Presign = Callable[[str, str, Path], str]  # from a verb, the server's address and a file: the address for the client
 
 
 def folder(name: str) -> str:
@@ -311,53 +403,55 @@ def unfolder(name: str) -> str:
 
 
 class Store:
-    """Which schemas and tables there are: DIRECTORY/tables/CATALOG/SCHEMA/TABLE. Safe for threads.
-
-    Every change moves `version` on, and each table has the version at which it was made, so that engine sessions notice.
-    """
+    """Which schemas and tables there are. Every change moves `version` on, so that engine sessions notice it."""
 
     def __init__(self, directory: Path, catalogs: tuple[str, ...]) -> None:
         self.directory = directory
         self.catalogs = catalogs
         self.version = 1
-        self.tables: dict[TableName, int] = {}
-        self.schemas: set[tuple[str, str]] = {(catalog, "default") for catalog in catalogs}
-        self._lock = threading.RLock()
-        self._table_locks: dict[TableName, threading.RLock] = {}
+        self.schemas = {(catalog, "default") for catalog in catalogs}
+        self.tables: dict[TableName, int] = {}  # with the version at which each was made
+        self._lock = threading.Lock()
+        self._table_locks: dict[TableName, threading.Lock] = {}
 
     def load(self) -> None:
         """Find what an earlier run left."""
-        for schema in self.directory.glob("tables/*/*"):
-            catalog = unfolder(schema.parent.name)
+        for path in self.directory.glob("tables/*/*"):
+            catalog, schema = unfolder(path.parent.name), unfolder(path.name)
             if catalog in self.catalogs:
-                self.schemas.add((catalog, unfolder(schema.name)))
-                for log in schema.glob("*/_delta_log"):
-                    table = (catalog, unfolder(schema.name), unfolder(log.parent.name))
-                    self.tables[table] = 1
-                    self.settle_copy(table)
+                self.schemas.add((catalog, schema))
+                for log in path.glob("*/_delta_log"):
+                    self.tables[(catalog, schema, unfolder(log.parent.name))] = 1
+        for table in self.tables:
+            self.settle_copy(table)
 
-    def location(self, table: tuple[str, ...]) -> Path:
+    def location(self, name: tuple[str, ...]) -> Path:
         """The directory of a table, or of a schema."""
-        return self.directory.joinpath("tables", *(folder(part) for part in table))
+        return self.directory.joinpath("tables", *map(folder, name))
 
-    def lock(self, table: TableName) -> threading.RLock:
+    def lock(self, table: TableName) -> threading.Lock:
         """The lock that a statement holds while it changes a table."""
         with self._lock:
-            return self._table_locks.setdefault(table, threading.RLock())
+            return self._table_locks.setdefault(table, threading.Lock())
 
     def snapshot(self) -> tuple[int, set[tuple[str, str]], dict[TableName, int]]:
         """The version with its schemas and tables."""
         with self._lock:
             return self.version, set(self.schemas), dict(self.tables)
 
-    def add_table(self, table: TableName, columns: list[Column]) -> int:
-        """Enter a table that was made, with its columns' defaults and comments; returns the version."""
-        notes = {c.name: {"default": c.default, "comment": c.comment} for c in columns if c.default or c.comment}
-        (self.location(table) / "_warehouse.json").write_text(json.dumps(notes))
+    def add_table(self, table: TableName) -> int:
+        """Enter a table that was made; returns its version."""
         with self._lock:
             self.version += 1
             self.tables[table] = self.version
             return self.version
+
+    def drop_table(self, table: TableName) -> None:
+        """Remove a table and its files."""
+        with self._lock:
+            self.version += 1
+            del self.tables[table]
+        shutil.rmtree(self.location(table))
 
     def add_schema(self, schema: tuple[str, str]) -> None:
         """Enter a schema."""
@@ -366,55 +460,50 @@ class Store:
             self.version += 1
             self.schemas.add(schema)
 
-    def drop(self, name: tuple[str, ...]) -> None:
-        """Remove a table, or a schema with its tables, and the directory."""
-        with self._lock:
-            self.version += 1
-            self.schemas = {schema for schema in self.schemas if schema != name}
-            self.tables = {t: v for t, v in self.tables.items() if t[: len(name)] != name}
-        shutil.rmtree(self.location(name), ignore_errors=True)
+    def last_commit(self, table: TableName) -> Path:
+        """The newest commit file of a table."""
+        return max((self.location(table) / "_delta_log").glob("[0-9]*.json"))
 
-    def notes(self, table: TableName) -> dict[str, dict[str, str | None]]:
-        """By column: its default and its comment, where it has one."""
-        path = self.location(table) / "_warehouse.json"
-        found: dict[str, dict[str, str | None]] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+    def volume(self, name: tuple[str, ...]) -> Path:
+        """The directory of a volume."""
+        return self.directory.joinpath("volumes", *map(folder, name))
 
-    def commits(self, table: TableName) -> list[Path]:
-        """The commit files of a table, the newest last."""
-        return sorted((self.location(table) / "_delta_log").glob("[0-9]*.json"))
+    def volume_path(self, path: str) -> Path:
+        """The file of a path /Volumes/CATALOG/SCHEMA/VOLUME/..., whose volume has to exist."""
+        top, *parts = [part for part in path.split("/") if part] or [""]
+        if top != "Volumes" or len(parts) < 3 or {"..", "."} & set(parts):
+            raise failure("INVALID_PARAMETER_VALUE", "22023", f"{path!r} is no path in a volume")
+        volume = self.volume(tuple(part.lower() for part in parts[:3]))
+        if not volume.is_dir():
+            raise failure("VOLUME_DOES_NOT_EXIST", "42704", f"Volume {'.'.join(parts[:3])} does not exist")
+        return volume.joinpath(*parts[3:])
+
+    # ── What COPY INTO has loaded: a file beside the table, one line before and one after each load ───────────────────
 
     def copied(self, table: TableName) -> set[str]:
-        """The volume paths that COPY INTO has loaded into a table."""
+        """The volume paths that were loaded into a table."""
         return {path for entry in self._copies(table) if entry.get("done") for path in entry["files"]}
 
-    def note_copy(self, table: TableName, entry: dict[str, Any]) -> None:
-        """Write a line about COPY INTO beside the table, durably: what is about to be loaded, or how that ended."""
-        with (self.location(table) / "_copy_into.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def begin_copy(self, table: TableName, files: list[str]) -> None:
+        """Write down, durably, what is about to be loaded."""
+        self._note_copy(table, {"before": self.last_commit(table).name, "files": files})
 
     def settle_copy(self, table: TableName) -> None:
         """Write down whether the last load was committed: nothing else has changed the table since it began."""
         entries = self._copies(table)
         if entries and "before" in entries[-1]:
-            done = self.commits(table)[-1].name != entries[-1]["before"]
-            self.note_copy(table, {"done": done, "files": entries[-1]["files"]})
+            done = self.last_commit(table).name != entries[-1]["before"]
+            self._note_copy(table, {"done": done, "files": entries[-1]["files"]})
+
+    def _note_copy(self, table: TableName, entry: dict[str, Any]) -> None:
+        with (self.location(table) / "_copy_into.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _copies(self, table: TableName) -> list[dict[str, Any]]:
         path = self.location(table) / "_copy_into.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def volume_path(self, path: str) -> Path:
-        """The file of a path /Volumes/CATALOG/SCHEMA/VOLUME/..., whose volume has to exist."""
-        parts = [part for part in path.split("/") if part]
-        if len(parts) < 4 or parts[0] != "Volumes" or ".." in parts or "." in parts:
-            raise SqlError("INVALID_PARAMETER_VALUE", "22023", f"{path!r} is no path in a volume")
-        volume = self.directory.joinpath("volumes", *(folder(part.lower()) for part in parts[1:4]))
-        if not volume.is_dir():
-            raise SqlError("VOLUME_DOES_NOT_EXIST", "42704", f"Volume {'.'.join(parts[1:4])} does not exist")
-        return volume.joinpath(*parts[4:])
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -422,54 +511,56 @@ class Store:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Column(NamedTuple):
+    """A column of a table: its name, its type in SQL, and whether NULL is allowed."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
 class EngineSession:
-    """One session of the engine with the tables that it knows. Its catalogs are in memory and its own."""
+    """One session of the engine, whose catalogs are in memory and its own, with what it was told of the store."""
 
     def __init__(self, spark: Any) -> None:
         self.spark = spark
-        self.version = 0
-        self.schemas: set[tuple[str, str]] = set()
-        self.tables: dict[TableName, int] = {}
         self.reusable = True
+        self._version = 0
+        self._schemas: set[tuple[str, str]] = set()
+        self._tables: dict[TableName, int] = {}
+        self._lock = threading.Lock()
 
     def run(self, sql: str) -> Any:
         """Run one statement; returns a pyarrow.Table. Raises SqlError."""
+        return self._asked(lambda: self.spark.sql(sql).toArrow())
+
+    def columns(self, query: str) -> list[Column]:
+        """The columns of a query. Raises SqlError."""
+        fields = self._asked(lambda: self.spark.sql(query).schema.fields)
+        return [Column(f.name, f.dataType.simpleString(), f.nullable) for f in fields]
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
         from pyspark.errors import PySparkException
 
         try:
-            return self.spark.sql(sql).toArrow()
+            return question()
         except PySparkException as error:
-            raise engine_error(error) from error
-
-    def columns(self, table: TableName, notes: dict[str, dict[str, str | None]]) -> list[Column]:
-        """A table's columns as its Delta log has them."""
-        from pyspark.errors import PySparkException
-
-        try:
-            schema = self.spark.table(quoted(*table)).schema
-        except PySparkException as error:
-            raise engine_error(error) from error
-        noted = [(f, notes.get(f.name, {})) for f in schema.fields]
-        return [
-            Column(f.name, f.dataType.simpleString(), f.nullable, note.get("comment"), note.get("default"))
-            for f, note in noted
-        ]
+            raise engine_failure(error) from error
 
     def follow(self, store: Store) -> None:
         """Make the session's catalogs equal to the store."""
-        if self.version == store.version:
-            return
-        version, schemas, tables = store.snapshot()
-        for table in [t for t, made in self.tables.items() if tables.get(t) != made]:
-            self.run(f"DROP TABLE IF EXISTS {quoted(*table)}")
-        for schema in schemas - self.schemas:
-            self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(*schema)}")
-        for table in [t for t, made in tables.items() if self.tables.get(t) != made]:
-            where = text_literal(str(store.location(table)))
-            self.run(f"CREATE TABLE IF NOT EXISTS {quoted(*table)} USING delta LOCATION {where}")
-        for schema in self.schemas - schemas:
-            self.run(f"DROP SCHEMA IF EXISTS {quoted(*schema)} CASCADE")
-        self.version, self.schemas, self.tables = version, schemas, tables
+        with self._lock:
+            if self._version == store.version:
+                return
+            version, schemas, tables = store.snapshot()
+            for table in [t for t, made in self._tables.items() if tables.get(t) != made]:
+                self.run(f"DROP TABLE IF EXISTS {quoted(*table)}")
+            for schema in schemas - self._schemas:
+                self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(*schema)}")
+            for table in [t for t, made in tables.items() if self._tables.get(t) != made]:
+                place = text_literal(str(store.location(table)))
+                self.run(f"CREATE TABLE IF NOT EXISTS {quoted(*table)} USING delta LOCATION {place}")
+            self._version, self._schemas, self._tables = version, schemas, tables
 
 
 class Engine:
@@ -481,7 +572,7 @@ class Engine:
         self._idle: list[EngineSession] = []
 
     def start(self) -> None:
-        """Start Sail inside this process. Settings for real workspaces are kept away from it: it would connect."""
+        """Start Sail in this process. Settings meant for real workspaces are kept from it: it would connect to them."""
         for name in [n for n in os.environ if n.startswith(("DATABRICKS_", "UNITY_", "UC_", "SAIL_", "SPARK_"))]:
             del os.environ[name]
         entries = [f'{{name="{name}", type="memory", initial_database=["default"]}}' for name in self._catalogs]
@@ -492,10 +583,10 @@ class Engine:
 
         self._server = SparkConnectServer()
         self._server.start(background=True)
-        self.put(self.take("UTC"))
+        self.give_back(self.take())
 
-    def take(self, zone: str) -> EngineSession:
-        """A session of the engine in this time zone."""
+    def take(self) -> EngineSession:
+        """A session of the engine, in UTC."""
         from pyspark.sql.connect.session import SparkSession
 
         try:
@@ -503,13 +594,11 @@ class Engine:
         except IndexError:
             host, port = self._server.listening_address
             session = EngineSession(SparkSession(f"sc://{host}:{port}"))
-        session.spark.conf.set("spark.sql.session.timeZone", zone)
-        session.run(f"USE CATALOG {quoted(self._catalogs[0])}")
-        session.run("USE SCHEMA default")
+        session.spark.conf.set("spark.sql.session.timeZone", "UTC")
         return session
 
-    def put(self, session: EngineSession) -> None:
-        """Give a session back; one that made views is given up."""
+    def give_back(self, session: EngineSession) -> None:
+        """Keep a session for the next client, unless it made views."""
         if session.reusable:
             self._idle.append(session)
         else:
@@ -521,19 +610,7 @@ class Engine:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: its name, its type in SQL, whether NULL is allowed, its comment, and its default in SQL."""
-
-    name: str
-    type: str
-    nullable: bool = True
-    comment: str | None = None
-    default: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """A statement's answer: a pyarrow.Table, the number of rows changed, and whether the client has to move a file."""
 
     table: Any
@@ -543,7 +620,7 @@ class Result:
 
 @dataclass
 class Session:
-    """A client's session."""
+    """A client's session; `address` is where the client reached this server."""
 
     guid: bytes
     engine: EngineSession
@@ -555,15 +632,15 @@ class Session:
     def qualified(self, name: tuple[str, ...]) -> TableName:
         """A table's full name, from one to three parts."""
         if len(name) > 3:
-            raise SqlError("IDENTIFIER_TOO_MANY_NAME_PARTS", "42601", f"{'.'.join(name)} has more than three parts")
-        catalog, schema, table = ((self.catalog, self.schema)[: 3 - len(name)] + name)[:3]
+            raise failure("IDENTIFIER_TOO_MANY_NAME_PARTS", "42601", f"{'.'.join(name)} has more than three parts")
+        catalog, schema, table = (self.catalog, self.schema)[: 3 - len(name)] + name
         return (catalog, schema, table)
 
 
 class Operation:
-    """One statement on its way: asked for, running, done or cancelled."""
+    """One statement on its way: its text, and in the end its result or its error."""
 
-    def __init__(self, number: int, session: Session, text: str, delay: float) -> None:
+    def __init__(self, number: int, session: Session, text: str, delay: float = 0.0) -> None:
         self.guid = uuid.uuid4().bytes
         self.number = number
         self.session = session
@@ -578,10 +655,13 @@ class Operation:
         self.offset = 0
 
     def cancel(self, reason: SqlError) -> None:
-        """Stop the statement; what it already committed stays."""
+        """Stop the statement, and don't let go before it has ended; what it has committed stays."""
         self.reason = self.reason or reason
         self.stopped.set()
-        if not self.done.is_set():
+        threading.Thread(target=self._interrupt, daemon=True).start()
+
+    def _interrupt(self) -> None:
+        while not self.done.wait(0.1):
             self.session.engine.spark.interruptAll()
 
     def check(self) -> None:
@@ -598,221 +678,208 @@ class Run:
     session: Session
     operation: Operation
     words: Words
-    presign: Callable[[str, str, Path], str]
+    presign: Presign
 
     @property
     def engine(self) -> EngineSession:
         """The engine's session, which knows all tables."""
         return self.session.engine
 
-    def table(self, name: tuple[str, ...]) -> TableName:
+    def table(self) -> TableName:
+        """The full name of a table that comes next and exists."""
+        return self.known_table(self.words.name())
+
+    def known_table(self, name: tuple[str, ...]) -> TableName:
         """The full name of a table that exists."""
         table = self.session.qualified(name)
         if table not in self.store.tables:
             text = f"The table or view {quoted(*name)} cannot be found. Verify the spelling and correctness of the name"
-            raise SqlError("TABLE_OR_VIEW_NOT_FOUND", "42P01", text)
+            raise failure("TABLE_OR_VIEW_NOT_FOUND", "42P01", text)
         return table
 
+    def schema(self) -> tuple[str, str]:
+        """The full name of a schema that comes next."""
+        catalog, schema, _ = self.session.qualified((*self.words.name(), ""))
+        return catalog, schema
+
     def columns(self, table: TableName) -> list[Column]:
-        """A table's columns."""
-        return self.engine.columns(table, self.store.notes(table))
+        """A table's columns, as its Delta log has them."""
+        return self.engine.columns(f"SELECT * FROM {quoted(*table)}")
+
+    @contextlib.contextmanager
+    def alone(self, table: TableName) -> Iterator[None]:
+        """Hold a table's lock; a statement that is stopped meanwhile waits no longer."""
+        lock = self.store.lock(table)
+        while not lock.acquire(timeout=0.1):
+            self.operation.check()
+        try:
+            self.operation.check()
+            yield
+        finally:
+            lock.release()
 
 
-def rows(**columns: list[Any]) -> Result:
-    """A small answer; columns of None are text."""
+def rows(**columns: list[Any]) -> Any:
+    """A small pyarrow.Table; columns without values are text."""
     import pyarrow
 
-    def kind(values: list[Any]) -> Any:
-        samples = {type(value) for value in values} - {type(None)}
-        return pyarrow.array(values, pyarrow.string() if samples <= {str} else None)
-
-    return Result(pyarrow.table({name: kind(values) for name, values in columns.items()}))
+    kinds = {name: None if any(v is not None for v in values) else pyarrow.string() for name, values in columns.items()}
+    return pyarrow.table({name: pyarrow.array(values, kinds[name]) for name, values in columns.items()})
 
 
 def query(run: Run) -> Result:
-    """Anything that only reads, and whatever the engine makes of the rest."""
+    """Whatever only reads, and what is left to the engine to refuse."""
     check_documents(run.operation.text)
-    return Result(run.engine.run(found_in_any_case(run)))
+    return Result(run.engine.run(in_lower_case(run)))
 
 
-def found_in_any_case(run: Run) -> str:
-    """The statement with capital letters taken from the names of tables: the engine's catalogs tell cases apart."""
-    if len(run.operation.text) > 1_000_000:
-        return run.operation.text
-    words, parts, done = Words(run.operation.text), [], 0
+def in_lower_case(run: Run) -> str:
+    """The statement with its tables named as they are kept: the engine's catalogs tell capital letters apart."""
+    text = run.operation.text
+    words, parts, done = Words(text if len(text) < 1_000_000 else ""), [], 0
     while words.peek().kind != "end":
-        if not (words.take().text.upper() in ("FROM", "JOIN") and words.peek().kind in ("word", "quoted")):
-            continue
-        start = words.peek().start
-        table = run.session.qualified(words.name())
-        written = words.sql[start : words.peek().start].rstrip()
-        if table in run.store.tables and written != written.lower():
-            parts += [words.sql[done:start], quoted(*table), " "]
-            done = words.peek().start
-    return "".join([*parts, words.sql[done:]])
+        if words.take().text.upper() in ("FROM", "JOIN") and words.peek().kind in ("word", "quoted"):
+            start = words.peek().start
+            table = run.session.qualified(words.name())
+            if table in run.store.tables:
+                parts += [text[done:start], quoted(*table), " "]
+                done = words.peek().start
+    return "".join([*parts, text[done:]])
 
 
-INTEGERS = {"tinyint": 8, "byte": 8, "smallint": 16, "short": 16, "int": 32, "integer": 32, "bigint": 64, "long": 64}
-
-
-def check_documents(sql: str) -> None:
-    """Refuse from_json('…', 'ARRAY<STRUCT<…>>', map('mode', 'FAILFAST')) with values that don't fit."""
-    for match in re.finditer(r"\bfrom_json\s*\(\s*(?=['\"])", sql[:100_000], re.IGNORECASE):
-        words = Words(sql[match.end() :])
-        document = words.string()
-        if words.accept(",") and words.peek().kind == "string":
-            schema = re.fullmatch(r"(?is)\s*array\s*<\s*struct\s*<(.*)>\s*>\s*", words.string())
-            if schema and "FAILFAST" in words.until(closing=True).upper():
-                check_document(document, schema.group(1))
-
-
-def check_document(document: str, fields: str) -> None:
-    """Refuse a JSON array of objects that doesn't fit these fields, as Spark's FAILFAST mode does."""
-    malformed = functools.partial(SqlError, "MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION", "22023")
-    try:
-        records = json.loads(document, parse_constant=str)
-    except ValueError as error:
-        raise malformed(f"Malformed records are detected in record parsing: {error}") from error
-    for item in items(fields):
-        words = Words(item)
-        name, _, kind = words.identifier(), words.accept(":"), words.rest().lower()
-        for record in records if isinstance(records, list) else [None]:
-            if not isinstance(record, dict) or not fits(record.get(name), kind):
-                raise malformed(f"Malformed records are detected in record parsing: {kind} {name}: {record!r:.200}")
-
-
-def fits(value: Any, kind: str) -> bool:
-    """Whether a JSON value can be read as this type."""
-    if value is None or kind == "string":
-        return True
-    if bits := INTEGERS.get(kind):
-        return type(value) is int and -(1 << bits - 1) <= value < 1 << bits - 1
-    if kind in ("double", "float"):
-        return type(value) in (int, float)
-    return type(value) is bool if kind == "boolean" else not isinstance(value, bool)
-
-
-# ── Session statements ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def use(run: Run) -> Result:
     """USE [CATALOG | SCHEMA | DATABASE] name."""
-    catalog_only = run.words.accept("CATALOG")
-    if not catalog_only:
-        run.words.accept("SCHEMA") or run.words.accept("DATABASE")
-    name = run.words.name()
-    enter(run.store, run.session, *((name[0], "default") if catalog_only else (run.session.catalog, *name)[-2:]))
-    return rows()
+    if run.words.accept("CATALOG"):
+        enter(run.store, run.session, run.words.identifier().lower(), "default")
+    else:
+        run.words.accept_any("SCHEMA", "DATABASE")
+        enter(run.store, run.session, *run.schema())
+    return Result(rows())
 
 
 def enter(store: Store, session: Session, catalog: str, schema: str) -> None:
     """Make a schema the session's own."""
-    if catalog not in store.catalogs:
-        raise SqlError("NO_SUCH_CATALOG_EXCEPTION", "42704", f"Catalog '{catalog}' was not found")
-    if (catalog, schema) not in store.schemas:
-        raise SqlError("SCHEMA_NOT_FOUND", "42704", f"The schema {quoted(catalog, schema)} cannot be found")
+    require_schema(store, (catalog, schema))
     session.engine.follow(store)
     session.engine.run(f"USE CATALOG {quoted(catalog)}")
     session.engine.run(f"USE SCHEMA {quoted(schema)}")
     session.catalog, session.schema = catalog, schema
 
 
+def require_schema(store: Store, schema: tuple[str, str]) -> None:
+    """Refuse a schema that isn't there."""
+    if schema[0] not in store.catalogs:
+        raise failure("NO_SUCH_CATALOG_EXCEPTION", "42704", f"Catalog '{schema[0]}' was not found")
+    if schema not in store.schemas:
+        raise failure("SCHEMA_NOT_FOUND", "42704", f"The schema {quoted(*schema)} cannot be found")
+
+
 def set_(run: Run) -> Result:
     """SET name [= value], SET TIME ZONE 'zone'."""
-    if run.words.accept("TIME", "ZONE"):
-        configure(run.session, "TIMEZONE", run.words.string())
-        return rows(key=["TIMEZONE"], value=[run.session.settings["TIMEZONE"]])
-    name = run.words.until("=")
-    if run.words.accept("="):
+    zone = run.words.accept("TIME", "ZONE")
+    name = "TIMEZONE" if zone else run.words.until("=")
+    if zone or run.words.accept("="):
         configure(run.session, name, run.words.rest().strip().strip("'\""))
-    if name.upper() not in run.session.settings:
-        raise unavailable(name)
-    return rows(key=[name], value=[run.session.settings[name.upper()]])
+    return Result(rows(key=[name], value=[run.session.settings[known(name)]]))
 
 
 def configure(session: Session, name: str, value: str) -> None:
     """Set one of the settings that a SQL warehouse has."""
-    if name.upper() not in SETTINGS:
-        raise unavailable(name)
-    if name.upper() == "TIMEZONE":
+    if known(name) == "STATEMENT_TIMEOUT" and not value.isdigit():
+        raise failure("INVALID_CONF_VALUE.TYPE_MISMATCH", "22022", f"{name} {value!r} is no number of seconds")
+    if known(name) == "TIMEZONE":
         try:
             ZoneInfo(value)
         except (ValueError, ZoneInfoNotFoundError) as error:
-            raise SqlError("INVALID_CONF_VALUE.TIME_ZONE", "22022", f"Cannot resolve the time zone {value!r}") from error
+            raise failure("INVALID_CONF_VALUE.TIME_ZONE", "22022", f"Cannot resolve the time zone {value!r}") from error
         session.engine.spark.conf.set("spark.sql.session.timeZone", value)
-    if name.upper() == "STATEMENT_TIMEOUT" and not value.isdigit():
-        raise SqlError("INVALID_CONF_VALUE.TYPE_MISMATCH", "22022", f"STATEMENT_TIMEOUT {value!r} is no number of seconds")
-    session.settings[name.upper()] = value
+    session.settings[known(name)] = value
 
 
-def unavailable(name: str) -> SqlError:
-    """The error for a setting that a SQL warehouse doesn't have."""
-    return SqlError("CONFIG_NOT_AVAILABLE", "42K0I", f"Configuration {name} is not available")
+def known(name: str) -> str:
+    """A setting's name in capital letters, if a SQL warehouse has it."""
+    if name.upper() not in SETTINGS:
+        raise failure("CONFIG_NOT_AVAILABLE", "42K0I", f"Configuration {name} is not available")
+    return name.upper()
 
 
-# ── Making and removing ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── Making, removing and describing ───────────────────────────────────────────────────────────────────────────────────
 
 
 def create(run: Run) -> Result:
     """CREATE SCHEMA | DATABASE | VOLUME | TABLE; views are the engine's, and the session's alone."""
     replace = run.words.accept("OR", "REPLACE")
-    if run.words.accept("SCHEMA") or run.words.accept("DATABASE"):
-        return create_schema(run)
-    if run.words.accept("VOLUME"):
-        lenient = run.words.accept("IF", "NOT", "EXISTS")
-        volume = run.store.directory.joinpath("volumes", *map(folder, run.session.qualified(run.words.name())))
-        return make_directory(volume, lenient)
-    if run.words.accept("TABLE"):
-        return create_table(run, replace)
-    run.engine.reusable = False
-    return query(run)
-
-
-def create_schema(run: Run) -> Result:
-    """CREATE SCHEMA [IF NOT EXISTS] name."""
+    kind = run.words.take().text.upper()
+    if kind not in ("SCHEMA", "DATABASE", "VOLUME", "TABLE"):
+        run.engine.reusable = False
+        return query(run)
     lenient = run.words.accept("IF", "NOT", "EXISTS")
-    schema = schema_name(run, run.words.name())
-    if schema in run.store.schemas and not lenient:
-        raise SqlError("SCHEMA_ALREADY_EXISTS", "42P06", f"Cannot create schema {quoted(*schema)}: it already exists")
-    if schema[0] not in run.store.catalogs:
-        raise SqlError("NO_SUCH_CATALOG_EXCEPTION", "42704", f"Catalog '{schema[0]}' was not found")
+    if kind == "TABLE":
+        create_table(run, replace, lenient)
+    elif kind == "VOLUME":
+        run.store.volume(run.session.qualified(run.words.name())).mkdir(parents=True, exist_ok=True)
+    else:
+        create_schema(run, run.schema(), lenient)
+    return Result(rows())
+
+
+def create_schema(run: Run, schema: tuple[str, str], lenient: bool) -> None:
+    """CREATE SCHEMA [IF NOT EXISTS] name."""
+    require_schema(run.store, (schema[0], "default"))
     if schema not in run.store.schemas:
         run.store.add_schema(schema)
-    return rows()
+    elif not lenient:
+        raise failure("SCHEMA_ALREADY_EXISTS", "42P06", f"Cannot create schema {quoted(*schema)}: it already exists")
 
 
-def schema_name(run: Run, name: tuple[str, ...]) -> tuple[str, str]:
-    """A schema's full name, from one or two parts."""
-    return run.session.qualified((*name, "x"))[:2]
-
-
-def make_directory(path: Path, lenient: bool) -> Result:
-    """Make a volume's directory."""
-    if path.exists() and not lenient:
-        raise SqlError("VOLUME_ALREADY_EXISTS", "42723", "Cannot create the volume: it already exists")
-    path.mkdir(parents=True, exist_ok=True)
-    return rows()
-
-
-def create_table(run: Run, replace: bool) -> Result:
+def create_table(run: Run, replace: bool, lenient: bool) -> None:
     """CREATE [OR REPLACE] TABLE [IF NOT EXISTS] name [(columns)] [clauses] [AS query], as a Delta table."""
-    lenient = run.words.accept("IF", "NOT", "EXISTS")
     table = run.session.qualified(run.words.name())
-    with run.store.lock(table):
+    require_schema(run.store, table[:2])
+    with run.alone(table):
         if table in run.store.tables and not replace:
             if lenient:
-                return rows()
-            raise SqlError("TABLE_OR_VIEW_ALREADY_EXISTS", "42P07", f"Cannot create table {quoted(*table)}: it exists")
-        if table[:2] not in run.store.schemas:
-            raise SqlError("SCHEMA_NOT_FOUND", "42704", f"The schema {quoted(*table[:2])} cannot be found")
-        columns = columns_of(run.words.group()) if run.words.peek().text == "(" else []
-        statement = table_statement(run, table, columns)
+                return
+            raise failure("TABLE_OR_VIEW_ALREADY_EXISTS", "42P07", f"Cannot create table {quoted(*table)}: it exists")
+        statement = table_statement(run, table)
         if table in run.store.tables:
-            run.store.drop(table)
+            run.store.drop_table(table)
             run.engine.follow(run.store)
-        run.engine.run(statement)
-        run.engine.tables[table] = run.store.add_table(table, columns)
-    return rows()
+        try:
+            run.engine.run(statement)
+        except SqlError:
+            shutil.rmtree(run.store.location(table), ignore_errors=True)
+            raise
+        run.store.add_table(table)
+
+
+def table_statement(run: Run, table: TableName) -> str:
+    """The engine's statement for a new table, in its own directory and without the clauses that mean nothing here."""
+    words = run.words
+    columns = columns_of(words.group()) if words.peek().text == "(" else []
+    kept, mapped = ["USING delta", f"LOCATION {text_literal(str(run.store.location(table)))}"], False
+    while not words.at_end() and not words.accept("AS"):
+        if words.accept("PARTITIONED", "BY"):
+            kept.append(f"PARTITIONED BY ({words.group()})")
+        elif words.accept("TBLPROPERTIES"):
+            mapped = re.search(r"columnMapping\.mode['\"]?\s*=\s*['\"]?name", words.group()) is not None
+        elif not (words.accept("USING", "DELTA") or passed_over(words)):
+            raise words.wrong("a clause of CREATE TABLE that is available here")
+    check_names(columns, mapped)
+    kept += ["TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"] if mapped else []
+    kept += [] if words.at_end() else ["AS", words.rest()]
+    listed = ", ".join(f"{quoted(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in columns)
+    return f"CREATE TABLE {quoted(*table)} {f'({listed})' if columns else ''} {' '.join(kept)}"
+
+
+def passed_over(words: Words) -> bool:
+    """Pass a clause that means nothing here."""
+    if words.accept("COMMENT"):
+        return bool(words.string())
+    return words.accept("CLUSTER", "BY") and bool(words.accept_any("AUTO", "NONE") or words.group())
 
 
 def columns_of(text: str) -> list[Column]:
@@ -822,46 +889,18 @@ def columns_of(text: str) -> list[Column]:
 
 
 def column_of(words: Words) -> Column:
-    """One column: name, type, NOT NULL, COMMENT, DEFAULT; PRIMARY KEY is passed over."""
-    ends = ("NOT", "COMMENT", "DEFAULT", "PRIMARY", "CONSTRAINT", "GENERATED", "COLLATE", "MASK")
-    name, kind, nullable, comment, default = words.identifier(), words.until(*ends), True, None, None
-    while words.peek().kind != "end":
+    """One column: name, type, NOT NULL, COMMENT and PRIMARY KEY, of which the last two are passed over."""
+    name = words.identifier()
+    ends = ("NOT", "COMMENT", "DEFAULT", "PRIMARY", "GENERATED", "COLLATE", "MASK")
+    kind, nullable = words.until(*ends, brackets="()<>"), True
+    while not words.at_end():
         if words.accept("NOT", "NULL"):
             nullable = False
         elif words.accept("COMMENT"):
-            comment = words.string()
-        elif words.accept("DEFAULT"):
-            default = words.until(*ends)
+            words.string()
         elif not words.accept("PRIMARY", "KEY"):
-            raise SqlError("UNSUPPORTED_FEATURE", "0A000", f"{words.peek().text} in a column is not available here")
-    return Column(name, kind, nullable, comment, default)
-
-
-def table_statement(run: Run, table: TableName, columns: list[Column]) -> str:
-    """The engine's statement for a table: a Delta table in its own directory, without clauses of no meaning here."""
-    kept = ["USING delta", f"LOCATION {text_literal(str(run.store.location(table)))}"]
-    mapped = False
-    while run.words.peek().kind != "end" and not run.words.accept("AS") and run.words.peek().text not in ("(", ";"):
-        if run.words.accept("USING"):
-            run.words.expect("DELTA")
-        elif run.words.accept("PARTITIONED", "BY"):
-            kept.append(f"PARTITIONED BY ({run.words.group()})")
-        elif run.words.accept("CLUSTER", "BY"):
-            run.words.accept("AUTO") or run.words.accept("NONE") or run.words.group()
-        elif run.words.accept("COMMENT"):
-            run.words.string()
-        elif run.words.accept("TBLPROPERTIES"):
-            mapped = re.search(r"columnMapping\.mode['\"]?\s*=\s*['\"]?name", run.words.group()) is not None
-        elif run.words.peek().text.upper() in ("SELECT", "WITH", "VALUES"):
-            break
-        else:
-            raise run.words.wrong("a clause of CREATE TABLE that is available here")
-    if mapped:
-        kept.append("TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
-    check_names(columns, mapped)
-    listed = ", ".join(f"{quoted(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in columns)
-    head = f"CREATE TABLE {quoted(*table)} {f'({listed})' if columns else ''} {' '.join(kept)}"
-    return f"{head} AS {run.words.rest()}" if run.words.rest().strip() else head
+            raise failure("UNSUPPORTED_FEATURE", "0A000", f"{words.peek().text} in a column is not available here")
+    return Column(name, kind, nullable)
 
 
 def check_names(columns: list[Column], mapped: bool) -> None:
@@ -869,102 +908,59 @@ def check_names(columns: list[Column], mapped: bool) -> None:
     wrong = [c.name for c in columns if re.search(r"[ ,;{}()\n\t=]", c.name)]
     if wrong and not mapped:
         text = f"Found invalid character(s) among ' ,;{{}}()\\n\\t=' in the column names {wrong}; use column mapping"
-        raise SqlError("DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES", "42K05", text)
+        raise failure("DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES", "42K05", text)
 
 
 def drop(run: Run) -> Result:
-    """DROP TABLE | SCHEMA | DATABASE | VOLUME [IF EXISTS] name [CASCADE]; their files go too."""
-    kind = run.words.take().text.upper()
+    """DROP TABLE [IF EXISTS] name: the files go too. Views are the session's."""
+    if run.words.peek().text.upper() == "VIEW":
+        return query(run)
+    if not run.words.accept("TABLE"):
+        raise failure("UNSUPPORTED_FEATURE", "0A000", f"DROP {run.words.peek().text} is not available here")
     lenient = run.words.accept("IF", "EXISTS")
     name = run.words.name()
-    if kind in ("SCHEMA", "DATABASE"):
-        return drop_schema(run, schema_name(run, name), lenient)
-    if kind == "VOLUME":
-        volume = run.store.directory.joinpath("volumes", *map(folder, run.session.qualified(name)))
-        shutil.rmtree(volume, ignore_errors=lenient)
-        return rows()
-    if kind != "TABLE":
-        return query(run)
-    if not (lenient and run.session.qualified(name) not in run.store.tables):
-        table = run.table(name)
-        with run.store.lock(table):
-            run.store.drop(table)
-    return rows()
-
-
-def drop_schema(run: Run, schema: tuple[str, str], lenient: bool) -> Result:
-    """Remove a schema, with its tables if told so."""
-    if schema not in run.store.schemas:
-        if lenient:
-            return rows()
-        raise SqlError("SCHEMA_NOT_FOUND", "42704", f"The schema {quoted(*schema)} cannot be found")
-    if any(table[:2] == schema for table in run.store.tables) and not run.words.accept("CASCADE"):
-        raise SqlError("SCHEMA_NOT_EMPTY", "2BP01", f"Cannot drop the schema {quoted(*schema)}: it has tables")
-    run.store.drop(schema)
-    return rows()
-
-
-# ── Showing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+    if run.session.qualified(name) in run.store.tables or not lenient:
+        table = run.known_table(name)
+        with run.alone(table):
+            run.store.drop_table(table)
+    return Result(rows())
 
 
 def show(run: Run) -> Result:
-    """SHOW CATALOGS | SCHEMAS | DATABASES | TABLES | VIEWS | COLUMNS | CREATE TABLE; the rest is the engine's."""
+    """SHOW CATALOGS | SCHEMAS | DATABASES | TABLES; the rest is the engine's."""
+    inside = ("IN", "FROM")
     if run.words.accept("CATALOGS"):
-        return rows(catalog=list(run.store.catalogs))
-    if run.words.accept("SCHEMAS") or run.words.accept("DATABASES"):
-        catalog = run.words.name()[0] if run.words.accept("IN") or run.words.accept("FROM") else run.session.catalog
-        return rows(databaseName=sorted(schema for c, schema in run.store.schemas if c == catalog))
-    if run.words.accept("TABLES"):
-        return show_tables(run)
-    if run.words.accept("CREATE", "TABLE"):
-        return show_create(run)
-    if run.words.accept("COLUMNS"):
-        run.words.accept("IN") or run.words.expect("FROM")
-        return rows(col_name=[c.name for c in run.columns(run.table(run.words.name()))])
-    return query(run)
-
-
-def show_tables(run: Run) -> Result:
-    """SHOW TABLES [IN schema] [[LIKE] 'pattern']."""
-    inside = run.words.accept("IN") or run.words.accept("FROM")
-    schema = schema_name(run, run.words.name()) if inside else (run.session.catalog, run.session.schema)
-    if schema not in run.store.schemas:
-        raise SqlError("SCHEMA_NOT_FOUND", "42704", f"The schema {quoted(*schema)} cannot be found")
-    run.words.accept("LIKE")
-    wanted = run.words.string().lower() if run.words.peek().kind == "string" else "*"
-    pattern = "|".join(re.escape(part).replace(r"\*", ".*") for part in wanted.split("|"))
-    names = sorted(t[2] for t in run.store.tables if t[:2] == schema and re.fullmatch(pattern, t[2]))
-    return rows(database=[schema[1]] * len(names), tableName=names, isTemporary=[False] * len(names))
-
-
-def show_create(run: Run) -> Result:
-    """SHOW CREATE TABLE name."""
-    table = run.table(run.words.name())
-    lines = [f"  {quoted(c.name)} {c.type.upper()}{'' if c.nullable else ' NOT NULL'}" for c in run.columns(table)]
-    return rows(createtab_stmt=[f"CREATE TABLE {quoted(*table)} (\n" + ",\n".join(lines) + ")\nUSING delta\n"])
+        return Result(rows(catalog=list(run.store.catalogs)))
+    if run.words.accept_any("SCHEMAS", "DATABASES"):
+        catalog = run.words.identifier().lower() if run.words.accept_any(*inside) else run.session.catalog
+        return Result(rows(databaseName=sorted(schema for c, schema in run.store.schemas if c == catalog)))
+    if not run.words.accept("TABLES"):
+        return query(run)
+    schema = run.schema() if run.words.accept_any(*inside) else (run.session.catalog, run.session.schema)
+    require_schema(run.store, schema)
+    pattern = run.words.string().lower() if run.words.accept("LIKE") or not run.words.at_end() else "*"
+    names = sorted(t[2] for t in run.store.tables if t[:2] == schema and fnmatch.fnmatchcase(t[2], pattern))
+    return Result(rows(database=[schema[1]] * len(names), tableName=names, isTemporary=[False] * len(names)))
 
 
 def describe(run: Run) -> Result:
-    """DESCRIBE [TABLE] [EXTENDED] name [AS JSON] | DETAIL name | HISTORY name; the rest is the engine's."""
-    if run.words.accept("DETAIL"):
-        return describe_detail(run)
-    if run.words.accept("HISTORY"):
-        return describe_history(run)
-    if run.words.peek().text.upper() in ("CATALOG", "SCHEMA", "DATABASE", "QUERY", "FUNCTION"):
+    """DESCRIBE [TABLE] [EXTENDED] name [AS JSON]; the rest is the engine's, which refuses DETAIL and HISTORY."""
+    if run.words.peek().text.upper() in ("DETAIL", "HISTORY", "CATALOG", "SCHEMA", "DATABASE", "QUERY", "FUNCTION"):
         return query(run)
     run.words.accept("TABLE")
     extended = run.words.accept("EXTENDED")
-    table = run.table(run.words.name())
+    table = run.table()
     columns = run.columns(table)
     if run.words.accept("AS", "JSON"):
-        return rows(json_metadata=[table_json(table, columns)])
-    listed = [(c.name, c.type, c.comment) for c in columns]
+        return Result(rows(json_metadata=[table_json(table, columns)]))
+    listed: list[tuple[str, str, str | None]] = [(c.name, c.type, None) for c in columns]
     if extended:
         place = str(run.store.location(table))
-        listed += [("", "", ""), ("# Detailed Table Information", "", ""), ("Catalog", table[0], "")]
-        listed += [("Database", table[1], ""), ("Table", table[2], ""), ("Type", "MANAGED", ""), ("Location", place, "")]
-        listed += [("Provider", "delta", "")]
-    return rows(**{key: [r[i] for r in listed] for i, key in enumerate(("col_name", "data_type", "comment"))})
+        listed += [("", "", ""), ("# Detailed Table Information", "", "")]
+        listed += [("Catalog", table[0], ""), ("Database", table[1], ""), ("Table", table[2], "")]
+        listed += [("Type", "MANAGED", ""), ("Location", place, ""), ("Provider", "delta", "")]
+    names, kinds, comments = (list(values) for values in zip(*listed, strict=True))
+    return Result(rows(col_name=names, data_type=kinds, comment=comments))
 
 
 def table_json(table: TableName, columns: list[Column]) -> str:
@@ -973,99 +969,74 @@ def table_json(table: TableName, columns: list[Column]) -> str:
     return json.dumps({"table_name": table[2], "catalog_name": table[0], "schema_name": table[1], "columns": described})
 
 
-def describe_detail(run: Run) -> Result:
-    """DESCRIBE DETAIL name: the columns of it that are known here."""
-    table = run.table(run.words.name())
-    metadata = next(e["metaData"] for path in reversed(run.store.commits(table)) for e in entries(path) if "metaData" in e)
-    place = str(run.store.location(table))
-    return rows(format=["delta"], id=[metadata["id"]], name=[".".join(table)], location=[place])
-
-
-def describe_history(run: Run) -> Result:
-    """DESCRIBE HISTORY name [LIMIT n]: the commits, the newest first."""
-    table = run.table(run.words.name())
-    newest = run.store.commits(table)[::-1][: int(run.words.take().text) if run.words.accept("LIMIT") else None]
-    infos = [next((e["commitInfo"] for e in entries(path) if "commitInfo" in e), {}) for path in newest]
-    return rows(
-        version=[int(path.stem) for path in newest],
-        timestamp=[datetime.datetime.fromtimestamp(i.get("timestamp", 0) / 1000, datetime.UTC) for i in infos],
-        operation=[str(i.get("operation")) for i in infos],
-        operationMetrics=[json.dumps(i.get("operationMetrics", {})) for i in infos],
-    )
-
-
-def entries(commit: Path) -> list[dict[str, Any]]:
-    """The actions of a Delta commit."""
-    return [json.loads(line) for line in commit.read_text().splitlines()]
-
-
 # ── Changing rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def insert(run: Run) -> Result:
-    """INSERT INTO | OVERWRITE [TABLE] name [(columns) | BY NAME] query. Columns left out get their default or NULL."""
+    """INSERT INTO | OVERWRITE [TABLE] name [(columns) | BY NAME] query. Columns that are left out become NULL."""
     check_documents(run.operation.text)
     verb = "INSERT OVERWRITE" if run.words.accept("OVERWRITE") else "INSERT INTO"
     run.words.accept("INTO")
     run.words.accept("TABLE")
-    table = run.table(run.words.name())
+    table = run.table()
     columns = run.columns(table)
     given = given_columns(run, columns)
-    text = f"{verb} {quoted(*table)} {arranged(columns, given, run.words.rest())}"
-    count = changed(run, table, text)
-    return Result(rows(num_affected_rows=[count], num_inserted_rows=[count]).table, count)
+    with run.alone(table):
+        text = f"{verb} {quoted(*table)} {arranged(columns, given, run.words.rest())}"
+        count = changed(run, table, text, "numOutputRows")
+    return Result(rows(num_affected_rows=[count], num_inserted_rows=[count]), count)
 
 
 def given_columns(run: Run, columns: list[Column]) -> list[str]:
-    """The columns that an INSERT names, in its order: by a list, by its query, or all."""
+    """The columns that an INSERT names, in its order: by its query, by a list, or all."""
     if run.words.accept("BY", "NAME"):
-        return list(run.engine.spark.sql(run.words.rest()).schema.names)
+        return [c.name for c in run.engine.columns(run.words.rest())]
     if run.words.peek().text != "(" or run.words.peek(1).text.upper() in ("SELECT", "WITH", "VALUES", "("):
         return [c.name for c in columns]
     return [Words(item).identifier() for item in items(run.words.group())]
 
 
 def arranged(columns: list[Column], given: list[str], source: str) -> str:
-    """A query with the table's columns in their order: the engine takes neither a part of them nor equal names."""
+    """A query with all of the table's columns in their order: the engine takes neither a part nor equal names."""
     position = {name.lower(): i for i, name in enumerate(given)}
-    unknown = [name for name in given if name.lower() not in {c.name.lower() for c in columns}]
+    unknown = position.keys() - {c.name.lower() for c in columns}
     if unknown:
-        text = f"A column with name {quoted(unknown[0])} cannot be resolved"
-        raise SqlError("UNRESOLVED_COLUMN.WITH_SUGGESTION", "42703", text)
+        text = f"A column with name {quoted(*unknown)} cannot be resolved"
+        raise failure("UNRESOLVED_COLUMN.WITH_SUGGESTION", "42703", text)
     if len(position) < len(given):
-        raise SqlError("COLUMN_ALREADY_EXISTS", "42711", f"A column is named twice in {given}")
-    cells = [
-        f"q.`{position[c.name.lower()]}`" if c.name.lower() in position else f"CAST({c.default or 'NULL'} AS {c.type})"
-        for c in columns
-    ]
+        raise failure("COLUMN_ALREADY_EXISTS", "42711", f"A column is named twice in {given}")
+    places = [(c, position.get(c.name.lower())) for c in columns]
+    cells = [f"CAST(NULL AS {c.type})" if place is None else f"q.`{place}`" for c, place in places]
     named = ", ".join(f"{cell} AS {quoted(c.name)}" for cell, c in zip(cells, columns, strict=True))
     return f"SELECT {named} FROM ({source}\n) AS q({', '.join(f'`{i}`' for i in range(len(given)))})"
 
 
-def changed(run: Run, table: TableName, text: str) -> int:
-    """Change a table, alone; returns the number of rows. A statement that was stopped says so only if it left nothing."""
-    with run.store.lock(table):
-        run.operation.check()
-        before = run.store.commits(table)[-1].name
-        try:
-            return int(run.engine.run(text).column(0)[0].as_py())
-        except SqlError:
-            latest = run.store.commits(table)[-1]
-            if not run.operation.reason or latest.name == before:
-                raise
-            info = next(entry["commitInfo"] for entry in entries(latest) if "commitInfo" in entry)
-            return int(info["operationMetrics"].get("numOutputRows", 0))
+def changed(run: Run, table: TableName, text: str, *metrics: str) -> int:
+    """Change a table; returns the sum of these of the commit's figures, since the engine's answer counts copied rows.
+
+    A statement that was stopped fails only if it left nothing.
+    """
+    before = run.store.last_commit(table)
+    try:
+        run.engine.run(text)
+    except SqlError:
+        if not run.operation.reason or run.store.last_commit(table) == before:
+            raise
+    last = run.store.last_commit(table)
+    actions = [] if last == before else [json.loads(line) for line in last.read_text().splitlines()]
+    figures = [action["commitInfo"]["operationMetrics"] for action in actions if "commitInfo" in action]
+    return sum(int(given.get(name, 0)) for given in figures for name in metrics)
 
 
 def change(run: Run) -> Result:
     """DELETE FROM, UPDATE, MERGE INTO, TRUNCATE TABLE name."""
-    run.words.accept("FROM") or run.words.accept("INTO")
-    truncate = run.words.accept("TABLE")
-    start = run.words.peek().start
-    table = run.table(run.words.name())
-    head = "DELETE FROM " if truncate else run.words.sql[:start]
-    count = changed(run, table, f"{head}{quoted(*table)} {run.words.rest()}")
-    return Result(rows(num_affected_rows=[count]).table, count)
+    run.words.accept_any("FROM", "INTO")
+    head = "DELETE FROM " if run.words.accept("TABLE") else run.words.sql[: run.words.peek().start]
+    table = run.table()
+    kinds = ("UpdatedRows", "DeletedRows", "TargetRowsUpdated", "TargetRowsDeleted", "TargetRowsInserted")
+    with run.alone(table):
+        count = changed(run, table, f"{head}{quoted(*table)} {run.words.rest()}", *(f"num{kind}" for kind in kinds))
+    return Result(rows(num_affected_rows=[count]), count)
 
 
 # ── Volumes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1073,52 +1044,36 @@ def change(run: Run) -> Result:
 
 def put(run: Run) -> Result:
     """PUT 'local file' INTO 'volume path' [OVERWRITE]: the client sends the file to an address that it is given."""
-    local, _ = run.words.string(), run.words.expect("INTO")
+    local = run.words.string()
+    run.words.expect("INTO")
     path = run.words.string()
     if run.store.volume_path(path).exists() and not run.words.accept("OVERWRITE"):
-        raise SqlError("FILE_ALREADY_EXISTS", "42K04", f"{path} exists; use OVERWRITE to replace it")
-    return staged(run, "PUT", path, localFile=[local])
-
-
-def get(run: Run) -> Result:
-    """GET 'volume path' TO 'local file'."""
-    path, _ = run.words.string(), run.words.expect("TO")
-    existing(run, path)
-    return staged(run, "GET", path, localFile=[run.words.string()])
+        raise failure("FILE_ALREADY_EXISTS", "42K04", f"{path} exists; use OVERWRITE to replace it")
+    url = run.presign("PUT", run.session.address, run.store.volume_path(path))
+    return Result(rows(operation=["PUT"], presignedUrl=[url], headers=["{}"], localFile=[local]), staging=True)
 
 
 def remove(run: Run) -> Result:
-    """REMOVE 'volume path'."""
-    path = run.words.string()
-    existing(run, path)
-    return staged(run, "REMOVE", path)
+    """REMOVE 'volume path': the client asks for it at an address that it is given."""
+    url = run.presign("DELETE", run.session.address, existing(run.store, run.words.string()))
+    return Result(rows(operation=["REMOVE"], presignedUrl=[url], headers=["{}"]), staging=True)
 
 
-def staged(run: Run, operation: str, path: str, **more: list[Any]) -> Result:
-    """The answer that makes the connector move a file, at an address that needs no token."""
-    verb = {"REMOVE": "DELETE"}.get(operation, operation)
-    url = run.presign(verb, run.session.address, run.store.volume_path(path))
-    return Result(rows(operation=[operation], presignedUrl=[url], headers=["{}"], **more).table, staging=True)
-
-
-def existing(run: Run, path: str) -> Path:
+def existing(store: Store, path: str) -> Path:
     """The file or directory of a volume path."""
-    found = run.store.volume_path(path)
+    found = store.volume_path(path)
     if not found.exists():
-        raise SqlError("PATH_NOT_FOUND", "42K03", f"Path does not exist: {path}")
+        raise failure("PATH_NOT_FOUND", "42K03", f"Path does not exist: {path}")
     return found
 
 
 def list_(run: Run) -> Result:
     """LIST 'volume path'."""
     path = run.words.string().rstrip("/")
-    found = sorted(p for p in existing(run, path).iterdir() if not p.name.endswith(".part"))
-    return rows(
-        path=[f"{path}/{p.name}{'/' if p.is_dir() else ''}" for p in found],
-        name=[p.name for p in found],
-        size=[p.stat().st_size for p in found],
-        modification_time=[int(p.stat().st_mtime * 1000) for p in found],
-    )
+    found = sorted(p for p in existing(run.store, path).iterdir() if not p.name.endswith(".part"))
+    places = [f"{path}/{p.name}{'/' if p.is_dir() else ''}" for p in found]
+    sizes, times = [p.stat().st_size for p in found], [int(p.stat().st_mtime * 1000) for p in found]
+    return Result(rows(path=places, name=[p.name for p in found], size=sizes, modification_time=times))
 
 
 @dataclass
@@ -1126,7 +1081,7 @@ class Copy:
     """A COPY INTO as it was written."""
 
     table: TableName
-    path: str
+    path: str = ""
     columns: list[str] | None = None
     expressions: str = "*"
     files: list[str] | None = None
@@ -1135,20 +1090,19 @@ class Copy:
 
 
 def copy_into(run: Run) -> Result:
-    """COPY INTO name [(columns)] FROM 'path' | (SELECT ... FROM 'path') FILEFORMAT = PARQUET ..., each file once only."""
-    copy = parsed_copy(run)
-    with run.store.lock(copy.table):
-        known = set() if copy.force else run.store.copied(copy.table)
-        fresh = [path for path in wanted_files(run, copy) if path not in known]
+    """COPY INTO name [(columns)] FROM 'path' | (SELECT ... FROM 'path') FILEFORMAT = PARQUET ..., each file once."""
+    run.words.expect("INTO")
+    copy = Copy(run.table())
+    read_copy(run.words, copy)
+    with run.alone(copy.table):
+        known_files = set() if copy.force else run.store.copied(copy.table)
+        fresh = [path for path in wanted_files(run.store, copy) if path not in known_files]
         count = copy_files(run, copy, fresh) if fresh else 0
-    return Result(rows(num_affected_rows=[count], num_inserted_rows=[count], num_skipped_corrupt_files=[0]).table, count)
+    return Result(rows(num_affected_rows=[count], num_inserted_rows=[count], num_skipped_corrupt_files=[0]), count)
 
 
-def parsed_copy(run: Run) -> Copy:
-    """Read the statement."""
-    words = run.words
-    words.expect("INTO")
-    copy = Copy(run.table(words.name()), "")
+def read_copy(words: Words, copy: Copy) -> None:
+    """Read the statement from after the table's name."""
     if words.peek().text == "(":
         copy.columns = [Words(item).identifier() for item in items(words.group())]
     words.accept("BY", "POSITION")
@@ -1158,14 +1112,13 @@ def parsed_copy(run: Run) -> Copy:
         source.expect("SELECT")
         copy.expressions = source.until("FROM")
         source.expect("FROM")
-    copy.path = source.string()
-    while words.peek().kind != "end" and words.peek().text != ";":
-        copy_clause(words, copy)
-    return copy
+    copy.path = source.string().rstrip("/")
+    while not words.at_end():
+        read_copy_clause(words, copy)
 
 
-def copy_clause(words: Words, copy: Copy) -> None:
-    """One of the clauses after the source."""
+def read_copy_clause(words: Words, copy: Copy) -> None:
+    """Read one of the clauses after the source."""
     if words.accept("FILEFORMAT", "="):
         words.expect("PARQUET")
     elif words.accept("FILES", "="):
@@ -1180,77 +1133,67 @@ def copy_clause(words: Words, copy: Copy) -> None:
         raise words.wrong("a clause of COPY INTO that is available here")
 
 
-def wanted_files(run: Run, copy: Copy) -> list[str]:
-    """The volume paths of the files to load."""
-    place = existing(run, copy.path)
-    base = copy.path.rstrip("/")
+def wanted_files(store: Store, copy: Copy) -> list[str]:
+    """The volume paths of the files to load, all of which exist."""
+    place = existing(store, copy.path)
     if copy.files is not None:
-        names = [f"{base}/{name}" for name in copy.files]
+        paths = [f"{copy.path}/{name}" for name in copy.files]
     elif place.is_file():
-        names = [base]
+        paths = [copy.path]
     else:
-        names = [f"{base}/{p.relative_to(place)}" for p in sorted(place.rglob(copy.pattern)) if p.is_file()]
-    return [name for name in names if existing(run, name)]
+        paths = [f"{copy.path}/{p.relative_to(place)}" for p in sorted(place.rglob(copy.pattern)) if p.is_file()]
+    for path in paths:
+        existing(store, path)
+    return paths
 
 
 def copy_files(run: Run, copy: Copy, fresh: list[str]) -> int:
-    """Load files in one commit and write down that they are loaded, so that a crash in between is seen later."""
-    paths = [str(run.store.volume_path(path)) for path in fresh]
-    union = " UNION ALL ".join(f"SELECT * FROM parquet.{quoted(path)}" for path in paths)
-    source = f"SELECT {copy.expressions} FROM ({union})"
-    given = copy.columns or list(run.engine.spark.sql(source).schema.names)
+    """Load files in one commit, and write down that they are loaded so that a crash in between is seen later."""
+    parts = [f"SELECT * FROM parquet.{quoted(str(run.store.volume_path(path)))}" for path in fresh]
+    source = f"SELECT {copy.expressions} FROM ({' UNION ALL '.join(parts)})"
+    given = copy.columns or [c.name for c in run.engine.columns(source)]
     text = f"INSERT INTO {quoted(*copy.table)} {arranged(run.columns(copy.table), given, source)}"
-    run.store.note_copy(copy.table, {"before": run.store.commits(copy.table)[-1].name, "files": fresh})
+    run.store.begin_copy(copy.table, fresh)
     try:
-        return changed(run, copy.table, text)
+        return changed(run, copy.table, text, "numOutputRows")
     finally:
         run.store.settle_copy(copy.table)
 
 
 VERBS: dict[str, Callable[[Run], Result]] = {
-    "USE": use,
-    "SET": set_,
-    "CREATE": create,
-    "DROP": drop,
-    "SHOW": show,
-    "DESCRIBE": describe,
-    "DESC": describe,
-    "INSERT": insert,
-    "DELETE": change,
-    "UPDATE": change,
-    "MERGE": change,
-    "TRUNCATE": change,
     "COPY": copy_into,
-    "PUT": put,
-    "GET": get,
-    "REMOVE": remove,
+    "CREATE": create,
+    "DELETE": change,
+    "DESC": describe,
+    "DESCRIBE": describe,
+    "DROP": drop,
+    "INSERT": insert,
     "LIST": list_,
+    "MERGE": change,
+    "PUT": put,
+    "REMOVE": remove,
+    "SET": set_,
+    "SHOW": show,
+    "TRUNCATE": change,
+    "UPDATE": change,
+    "USE": use,
 }
 
 
-def bound(text: str, parameters: list[Any]) -> str:
-    """A statement with its parameters' values in their places."""
-    if len(parameters) > PARAMETER_LIMIT:
-        text = f"{len(parameters)} parameters were given but the limit is {PARAMETER_LIMIT + 1}"
-        raise SqlError("INVALID_PARAMETER_VALUE", "22023", text)
-    named = {p.name: parameter_literal(p) for p in parameters if p.name}
-    unnamed = iter([parameter_literal(p) for p in parameters if not p.name])
-    parts, done, stream = [], 0, list(tokens(text))
-    for token, following in zip(stream, [*stream[1:], None], strict=True):
-        name = following.text if token.text == ":" and following and following.start == token.end else None
-        if (value := next(unnamed, None) if token.text == "?" else named.get(name or "")) is not None:
-            parts += [text[done : token.start], value]
-            done = following.end if name and following else token.end
-    return "".join([*parts, text[done:]])
-
-
-def parameter_literal(parameter: Any) -> str:
-    """One native parameter of the connector as SQL."""
-    kind = (parameter.type or "STRING").upper()
-    if kind == "VOID" or parameter.value is None:
-        return "NULL"
-    text = text_literal(parameter.value.stringValue)
-    return text if kind == "STRING" else f"CAST({text} AS {kind})"
+def execute(store: Store, operation: Operation, parameters: list[Any], presign: Presign) -> Result:
+    """Carry out a statement. Raises SqlError."""
+    if len(operation.text.encode()) > STATEMENT_LIMIT:
+        raise failure("STATEMENT_TOO_LARGE", "54000", f"The statement is larger than {STATEMENT_LIMIT} bytes")
+    if parameters:
+        operation.text = bound(operation.text, parameters)
+    operation.session.engine.follow(store)
+    words = Words(operation.text)
+    verb = VERBS.get(words.peek().text.upper())
+    run = Run(store, operation.session, operation, words, presign)
+    if verb is None:
+        return query(run)
+    words.take()
+    return verb(run)
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1282,13 +1225,13 @@ class Fault:
 
 
 class Faults:
-    """The rules in force. Safe for threads."""
+    """The rules in force, and whether the warehouse is still starting."""
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
         self._lock = threading.Lock()
-        self.starting_until = 0.0
-        self.starting_how = "refuse"
+        self._starting_until = 0.0
+        self._starting_how = "refuse"
 
     def add(self, rule: dict[str, Any]) -> None:
         """Add a rule; raises TypeError, ValueError or re.error for one that makes no sense."""
@@ -1300,15 +1243,15 @@ class Faults:
         with self._lock:
             self._rules.clear()
 
-    def start_over(self, seconds: float, how: str) -> None:
+    def start_over(self, seconds: float, how: str = "refuse") -> None:
         """Behave like a stopped warehouse that needs this long to start."""
-        self.starting_how = how
-        self.starting_until = time.monotonic() + seconds
+        self._starting_how = how
+        self._starting_until = time.monotonic() + seconds
 
-    def starting(self, call: str) -> bool:
-        """Whether this call is too early."""
-        early = time.monotonic() < self.starting_until
-        return early and (self.starting_how == "refuse" or call not in ("OpenSession", "CloseSession"))
+    def too_early(self, call: str) -> bool:
+        """Whether the warehouse has not started far enough for this call."""
+        early = time.monotonic() < self._starting_until
+        return early and (self._starting_how == "refuse" or call not in ("OpenSession", "CloseSession"))
 
     def take(self, call: str, text: str, when: str) -> Fault | None:
         """The first rule that fits, which is used up by one."""
@@ -1317,91 +1260,94 @@ class Faults:
                 hit = re.search(rule.match, call) or re.search(rule.match, text[:4000], re.IGNORECASE)
                 if rule.when != when or rule.times == 0 or not hit:
                     continue
-                if rule.skip > 0:
-                    rule.skip -= 1
-                    continue
-                rule.times -= 1
-                return rule
+                if rule.skip == 0:
+                    rule.times -= 1
+                    return rule
+                rule.skip -= 1
         return None
 
 
 class Log:
-    """One JSON line per statement in DIRECTORY/statements.jsonl and a short one on stderr; counts of calls."""
+    """One JSON line per statement in a file, a short one on stderr, and counts of requests and calls."""
 
     def __init__(self, path: Path, quiet: bool) -> None:
         self.path = path
-        self.quiet = quiet
-        self.statements: list[dict[str, Any]] = []
-        self.calls: Counter[str] = Counter()
-        self.requests = 0
-        self._number = 0
+        self._quiet = quiet
+        self._statements: list[dict[str, Any]] = []
+        self._calls: Counter[str] = Counter()
+        self._numbers = 0
         self._lock = threading.Lock()
 
     def number(self) -> int:
-        """A statement's number."""
+        """The next statement's number."""
         with self._lock:
-            self._number += 1
-            return self._number
+            self._numbers += 1
+            return self._numbers
 
-    def request(self) -> None:
-        """Count a request, other than those to /admin."""
+    def count(self, name: str) -> None:
+        """Count a call, or a request."""
         with self._lock:
-            self.requests += 1
+            self._calls[name] += 1
 
-    def call(self, name: str) -> None:
-        """Count a Thrift call."""
-        with self._lock:
-            self.calls[name] += 1
-
-    def statement(self, number: int, text: str, seconds: float, outcome: str, modified: int | None, detail: str) -> None:
+    def write(self, number: int, text: str, seconds: float, outcome: str, changed: int | None, detail: str) -> None:
         """Write down how a statement ended: "ok", "error" or "not executed"."""
         entry = {"number": number, "at": time.time(), "seconds": round(seconds, 4), "outcome": outcome}
-        entry |= {"rows": modified, "bytes": len(text.encode()), "statement": text[:1000], "detail": detail}
+        entry |= {"rows": changed, "bytes": len(text.encode()), "statement": text[:1000], "detail": detail}
         with self._lock:
-            self.statements.append(entry)
+            self._statements.append(entry)
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-        if not self.quiet:
+        if not self._quiet:
             line = " ".join(text[:100].split())
-            print(f"#{number} {outcome} {seconds:.3f}s {modified or ''} {line} {detail}".rstrip(), file=sys.stderr)
+            print(f"#{number} {outcome} {seconds:.3f}s {line} {detail}".rstrip(), file=sys.stderr)
 
     def answer(self) -> dict[str, Any]:
         """What GET /admin/log answers."""
         with self._lock:
-            opened = self.calls["OpenSession"]
-            counts = {"requests": self.requests, "sessions_opened": opened, "calls": dict(self.calls)}
-            return counts | {"statements": list(self.statements)}
+            calls = dict(self._calls)
+            counts = {"requests": calls.pop("requests", 0), "sessions_opened": calls.get("OpenSession", 0)}
+            return counts | {"calls": calls, "statements": list(self._statements)}
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 # The Thrift service
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+THRIFT_TYPES = {  # Arrow's types in Thrift's words, with the kind of column that carries them and its stand-in for NULL
+    "bool": ("BOOLEAN", "Bool", False),
+    "int8": ("TINYINT", "Byte", 0),
+    "int16": ("SMALLINT", "I16", 0),
+    "int32": ("INT", "I32", 0),
+    "int64": ("BIGINT", "I64", 0),
+    "float": ("FLOAT", "Double", 0.0),
+    "double": ("DOUBLE", "Double", 0.0),
+    "binary": ("BINARY", "Binary", b""),
+    "large_binary": ("BINARY", "Binary", b""),
+    "date32[day]": ("DATE", "String", ""),
+    "null": ("NULL", "String", ""),
+}
 
-def arrow_type_name(kind: Any) -> str:
-    """A pyarrow type as Thrift's word for it, without _TYPE."""
-    import pyarrow.types as is_
 
-    names = {"bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INT", "int64": "BIGINT"}
-    names |= {"float": "FLOAT", "double": "DOUBLE", "string": "STRING", "large_string": "STRING", "null": "NULL"}
-    names |= {"binary": "BINARY", "large_binary": "BINARY", "date32[day]": "DATE", "string_view": "STRING"}
-    tests = (is_.is_timestamp, "TIMESTAMP"), (is_.is_decimal, "DECIMAL"), (is_.is_map, "MAP"), (is_.is_struct, "STRUCT")
-    found = [name for test, name in (*tests, (is_.is_list, "ARRAY")) if test(kind)]
-    return found[0] if found else names.get(str(kind), "STRING")
+def thrift_type(kind: Any) -> tuple[str, str, Any]:
+    """A pyarrow type as Thrift's: its name, the kind of its column, and what stands for NULL there."""
+    nested = {"timestamp": "TIMESTAMP", "decimal128": "DECIMAL", "list": "ARRAY", "map": "MAP", "struct": "STRUCT"}
+    return THRIFT_TYPES.get(str(kind), (nested.get(re.split(r"[<(\[]", str(kind))[0], "STRING"), "String", ""))
 
 
 def cell_text(value: Any, zone: ZoneInfo) -> str:
-    """A value without a column type of its own in Thrift, as text; times are in the session's zone."""
+    """A value that Thrift carries as text; times are in the session's zone."""
     if isinstance(value, datetime.datetime):
         local = value.astimezone(zone) if value.tzinfo else value
         return local.replace(tzinfo=None).isoformat(" ")
-    return json.dumps(value, default=str) if isinstance(value, (list, dict, tuple)) else str(value)
+    if isinstance(value, list) and value and isinstance(value[0], tuple):
+        value = dict(value)
+    return json.dumps(value, default=str) if isinstance(value, (list, dict)) else str(value)
 
 
 class Service:
-    """Answers Thrift calls. Every method takes and returns the connector's own request and response classes."""
+    """Answers Thrift calls. Requests and responses are the connector's own classes."""
 
-    def __init__(self, store: Store, engine: Engine, log: Log, presign: Callable[[str, str, Path], str]) -> None:
+    def __init__(self, store: Store, engine: Engine, log: Log, presign: Presign) -> None:
         from databricks.sql.thrift_api.TCLIService import TCLIService, ttypes
 
         self._calls, self._t = TCLIService, ttypes
@@ -1409,6 +1355,24 @@ class Service:
         self._sessions: dict[bytes, Session] = {}
         self._operations: dict[bytes, Operation] = {}
         self._ok = ttypes.TStatus(statusCode=ttypes.TStatusCode.SUCCESS_STATUS)
+
+    def call(self, name: str, request: Any, address: str) -> Any:
+        """Carry out any call but ExecuteStatement. Raises SqlError."""
+        known_calls: dict[str, Callable[[Any], Any]] = {
+            "OpenSession": lambda given: self._open_session(given, address),
+            "CloseSession": self._close_session,
+            "GetOperationStatus": self._get_operation_status,
+            "CancelOperation": self._cancel_operation,
+            "CloseOperation": self._close_operation,
+            "GetResultSetMetadata": lambda given: self._metadata(self._finished(given)),
+            "FetchResults": self._fetch_results,
+            "GetSchemas": self._list_schemas,
+            "GetTables": self._list_tables,
+            "GetColumns": self._list_columns,
+        }
+        if name not in known_calls:
+            raise failure("UNSUPPORTED_FEATURE", "0A000", f"The call {name} is not available here")
+        return known_calls[name](request)
 
     # ── Reading calls and writing answers ─────────────────────────────────────────────────────────────────────────────
 
@@ -1440,18 +1404,20 @@ class Service:
 
         return TBinaryProtocol(transport, string_length_limit=None, container_length_limit=None)
 
-    def refused(self, name: str, error: SqlError) -> Any:
-        """The answer of a call that failed."""
+    def refused(self, name: str, request: Any, error: SqlError) -> Any:
+        """The answer of a call that failed: a failed statement has a handle, as on Databricks."""
+        if name == "ExecuteStatement" and not isinstance(error, HandleError):
+            operation = Operation(0, self._session(request), "")
+            operation.error = error
+            return self._answered(operation, request)
         code = self._t.TStatusCode.ERROR_STATUS
         status = self._t.TStatus(statusCode=code, sqlState=error.sqlstate, errorMessage=str(error))
         return getattr(self._t, f"T{name}Resp")(status=status)
 
     # ── Sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open_session(self, request: Any, address: str) -> Any:
-        """OpenSession: with a namespace and settings."""
-        engine = self._engine.take("UTC")
-        session = Session(uuid.uuid4().bytes, engine, self._store.catalogs[0], "default", address)
+    def _open_session(self, request: Any, address: str) -> Any:
+        session = Session(uuid.uuid4().bytes, self._engine.take(), self._store.catalogs[0], "default", address)
         wanted = request.initialNamespace or self._t.TNamespace()
         catalog, schema = (wanted.catalogName or session.catalog).lower(), (wanted.schemaName or "default").lower()
         enter(self._store, session, catalog, schema)
@@ -1463,31 +1429,30 @@ class Service:
             status=self._ok,
             serverProtocolVersion=self._t.TProtocolVersion.SPARK_CLI_SERVICE_PROTOCOL_V8,
             sessionHandle=self._t.TSessionHandle(self._handle(session.guid)),
-            initialNamespace=self._t.TNamespace(session.catalog, session.schema),
+            initialNamespace=self._t.TNamespace(catalog, schema),
             canUseMultipleCatalogs=True,
             configuration={},
         )
 
-    def close_session(self, request: Any) -> Any:
-        """CloseSession: the engine's session is kept for the next client."""
+    def _close_session(self, request: Any) -> Any:
         session = self._session(request)
         del self._sessions[session.guid]
-        left = [o for o in list(self._operations.values()) if o.session is session]
-        if all(o.done.is_set() for o in left):
-            self._engine.put(session.engine)
+        left = [operation for operation in list(self._operations.values()) if operation.session is session]
         for operation in left:
             self._operations.pop(operation.guid, None)
+        if all(operation.done.is_set() for operation in left):
+            self._engine.give_back(session.engine)
         return self._t.TCloseSessionResp(status=self._ok)
 
-    def close_all(self) -> None:
+    def close_sessions(self) -> None:
         """Forget every session, as a warehouse does when it stops."""
         self._sessions.clear()
 
     def _session(self, request: Any) -> Session:
         guid = request.sessionHandle.sessionId.guid
         if guid not in self._sessions:
-            handle = uuid.UUID(bytes=guid)
-            raise SqlError("INVALID_HANDLE.SESSION_NOT_FOUND", "HY000", f"Invalid SessionHandle: SessionHandle [{handle}]")
+            text = f"Invalid SessionHandle: SessionHandle [{uuid.UUID(bytes=guid)}]"
+            raise HandleError(text, "HY000")
         return self._sessions[guid]
 
     def _handle(self, guid: bytes) -> Any:
@@ -1497,8 +1462,7 @@ class Service:
 
     def begin(self, request: Any, delay: float = 0.0) -> Operation:
         """Start a statement in a thread of its own, so many seconds later."""
-        session = self._session(request)
-        operation = Operation(self._log.number(), session, request.statement, delay)
+        operation = Operation(self._log.number(), self._session(request), request.statement, delay)
         self._operations[operation.guid] = operation
         threading.Thread(target=self._carry_out, args=(operation, request.parameters or []), daemon=True).start()
         return operation
@@ -1506,104 +1470,88 @@ class Service:
     def _carry_out(self, operation: Operation, parameters: list[Any]) -> None:
         """Run a statement within its time, and log how it ended."""
         seconds = int(operation.session.settings["STATEMENT_TIMEOUT"])
-        late = SqlError("STATEMENT_TIMEOUT", "57014", f"The statement ran longer than its STATEMENT_TIMEOUT of {seconds} s")
+        late = failure("STATEMENT_TIMEOUT", "57014", f"The statement took longer than STATEMENT_TIMEOUT, {seconds} s")
         timer = threading.Timer(seconds, operation.cancel, [late])
         timer.daemon = True
         timer.start()
         try:
             operation.stopped.wait(operation.delay)
             operation.check()
-            operation.result = self._execute(operation, parameters)
+            operation.result = execute(self._store, operation, parameters, self._presign)
         except SqlError as error:
             operation.error = operation.reason or error
         except Exception as error:  # a fault of this program: the client gets an error, the console the traceback
             traceback.print_exc()
-            operation.error = SqlError("INTERNAL_ERROR", "XX000", repr(error))
+            operation.error = failure("INTERNAL_ERROR", "XX000", repr(error))
         finally:
             timer.cancel()
             modified = operation.result.modified if operation.result else None
-            outcome = "error" if operation.error else "ok"
+            outcome, detail = ("error", str(operation.error)) if operation.error else ("ok", "")
             taken = time.monotonic() - operation.started
-            self._log.statement(operation.number, operation.text, taken, outcome, modified, str(operation.error or ""))
+            self._log.write(operation.number, operation.text, taken, outcome, modified, detail)
             operation.done.set()
 
-    def _execute(self, operation: Operation, parameters: list[Any]) -> Result:
-        if len(operation.text.encode()) > STATEMENT_LIMIT:
-            raise SqlError("STATEMENT_TOO_LARGE", "54000", f"The statement is larger than {STATEMENT_LIMIT} bytes")
-        if parameters:
-            operation.text = bound(operation.text, parameters)
-        operation.session.engine.follow(self._store)
-        words = Words(operation.text)
-        verb = VERBS.get(words.peek().text.upper(), query)
-        run = Run(self._store, operation.session, operation, words, self._presign)
-        if verb is not query:
-            words.take()
-        return verb(run)
-
-    def answer(self, operation: Operation, request: Any, wait: float | None) -> Any:
+    def answer(self, operation: Operation, request: Any, patience: float | None) -> Any:
         """ExecuteStatement's answer: the result if it is there in time, else a handle to poll with."""
-        operation.done.wait(wait)
-        handle = self._t.TOperationHandle(
-            self._handle(operation.guid), self._t.TOperationType.EXECUTE_STATEMENT, hasResultSet=True
-        )
-        direct = None
         if request.getDirectResults:
-            direct = self._t.TSparkDirectResults(operationStatus=self._state(operation))
-            if operation.result:
-                direct.resultSetMetadata = self._metadata(operation)
-                direct.resultSet = self._fetch(operation, request.getDirectResults.maxRows)
-            if operation.error or (operation.result and not direct.resultSet.hasMoreRows):
-                direct.closeOperation = self._t.TCloseOperationResp(status=self._ok)
-                self._operations.pop(operation.guid, None)
-        return self._t.TExecuteStatementResp(status=self._ok, operationHandle=handle, directResults=direct)
+            operation.done.wait(patience)
+        return self._answered(operation, request)
+
+    def _answered(self, operation: Operation, request: Any) -> Any:
+        kind = self._t.TOperationType.EXECUTE_STATEMENT
+        response = self._t.TExecuteStatementResp(status=self._ok)
+        response.operationHandle = self._t.TOperationHandle(self._handle(operation.guid), kind, hasResultSet=True)
+        if request.getDirectResults:
+            response.directResults = self._direct(operation, request.getDirectResults.maxRows)
+        return response
+
+    def _direct(self, operation: Operation, most: int) -> Any:
+        """What there is of a statement; it is closed when that is all."""
+        direct = self._t.TSparkDirectResults(operationStatus=self._state(operation))
+        if operation.result:
+            direct.resultSetMetadata = self._metadata(operation)
+            direct.resultSet = self._fetch(operation, most)
+        if operation.error or (operation.result and not direct.resultSet.hasMoreRows):
+            direct.closeOperation = self._t.TCloseOperationResp(status=self._ok)
+            self._operations.pop(operation.guid, None)
+        return direct
 
     def _state(self, operation: Operation) -> Any:
         states, response = self._t.TOperationState, self._t.TGetOperationStatusResp(status=self._ok, hasResultSet=True)
-        if not operation.done.is_set():
-            response.operationState = states.RUNNING_STATE
-        elif operation.error:
-            response.operationState = states.ERROR_STATE
-            response.sqlState = operation.error.sqlstate
+        if operation.error:
+            response.operationState, response.sqlState = states.ERROR_STATE, operation.error.sqlstate
             response.errorMessage = response.displayMessage = str(operation.error)
+        elif operation.result:
+            response.operationState, response.numModifiedRows = states.FINISHED_STATE, operation.result.modified
         else:
-            response.operationState = states.FINISHED_STATE
-            response.numModifiedRows = operation.result.modified if operation.result else None
+            response.operationState = states.RUNNING_STATE
         return response
 
     def _operation(self, request: Any) -> Operation:
         guid = request.operationHandle.operationId.guid
         if guid not in self._operations:
-            handle = uuid.UUID(bytes=guid)
-            raise SqlError("RESOURCE_DOES_NOT_EXIST", "HY000", f"Command {handle} does not exist")
+            raise HandleError(f"RESOURCE_DOES_NOT_EXIST: Command {uuid.UUID(bytes=guid)} does not exist.", "HY000")
         return self._operations[guid]
 
-    def get_operation_status(self, request: Any) -> Any:
-        """GetOperationStatus: waits a while for the end, as Databricks does."""
+    def _get_operation_status(self, request: Any) -> Any:
+        """Waits a while for the end: clients ask again at once."""
         operation = self._operation(request)
-        operation.done.wait(DIRECT_RESULTS_WAIT)
+        operation.done.wait(PATIENCE)
         return self._state(operation)
 
-    def cancel_operation(self, request: Any) -> Any:
-        """CancelOperation."""
-        operation = self._operation(request)
-        operation.cancel(SqlError("OPERATION_CANCELED", "HY008", "The statement was canceled"))
+    def _cancel_operation(self, request: Any) -> Any:
+        self._operation(request).cancel(failure("OPERATION_CANCELED", "HY008", "The statement was canceled"))
         return self._t.TCancelOperationResp(status=self._ok)
 
-    def close_operation(self, request: Any) -> Any:
-        """CloseOperation: a statement that still runs is cancelled."""
+    def _close_operation(self, request: Any) -> Any:
         operation = self._operations.pop(request.operationHandle.operationId.guid, None)
         if operation and not operation.done.is_set():
-            operation.cancel(SqlError("OPERATION_CANCELED", "HY008", "The statement was closed"))
+            operation.cancel(failure("OPERATION_CANCELED", "HY008", "The statement was closed"))
         return self._t.TCloseOperationResp(status=self._ok)
 
     # ── Results ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def get_result_set_metadata(self, request: Any) -> Any:
-        """GetResultSetMetadata."""
-        return self._metadata(self._finished(request))
-
-    def fetch_results(self, request: Any) -> Any:
-        """FetchResults: the next rows."""
+    def _fetch_results(self, request: Any) -> Any:
         operation = self._finished(request)
         response = self._fetch(operation, request.maxRows)
         response.resultSetMetadata = self._metadata(operation)
@@ -1629,7 +1577,7 @@ class Service:
         )
 
     def _type(self, kind: Any) -> Any:
-        name, qualifiers = arrow_type_name(kind), None
+        name, qualifiers = thrift_type(kind)[0], None
         if name == "DECIMAL":
             value = self._t.TTypeQualifierValue
             given = {"precision": value(i32Value=kind.precision), "scale": value(i32Value=kind.scale)}
@@ -1638,6 +1586,7 @@ class Service:
         return self._t.TTypeDesc([self._t.TTypeEntry(primitiveEntry=entry)])
 
     def _fetch(self, operation: Operation, most: int) -> Any:
+        """The next rows of a result, at most 100,000."""
         assert operation.result is not None
         table, offset = operation.result.table, operation.offset
         page = table.slice(offset, max(1, min(most or 100_000, 100_000)))
@@ -1645,15 +1594,11 @@ class Service:
         zone = ZoneInfo(operation.session.settings["TIMEZONE"])
         columns = [self._column(page.column(i), zone) for i in range(page.num_columns)]
         results = self._t.TRowSet(startRowOffset=offset, rows=[], columns=columns)
-        more = operation.offset < table.num_rows
-        return self._t.TFetchResultsResp(status=self._ok, hasMoreRows=more, results=results)
+        return self._t.TFetchResultsResp(status=self._ok, hasMoreRows=operation.offset < len(table), results=results)
 
     def _column(self, column: Any, zone: ZoneInfo) -> Any:
         """A pyarrow column as a Thrift column: values with stand-ins for NULL, and a bit for each NULL."""
-        kinds = {"BOOLEAN": ("Bool", "bool", False), "TINYINT": ("Byte", "byte", 0), "SMALLINT": ("I16", "i16", 0)}
-        kinds |= {"INT": ("I32", "i32", 0), "BIGINT": ("I64", "i64", 0), "BINARY": ("Binary", "binary", b"")}
-        kinds |= {"FLOAT": ("Double", "double", 0.0), "DOUBLE": ("Double", "double", 0.0)}
-        word, attribute, stand_in = kinds.get(arrow_type_name(column.type), ("String", "string", ""))
+        _, word, stand_in = thrift_type(column.type)
         values, nulls = column.to_pylist(), bytearray(len(column) // 8 + 1)
         for i, value in enumerate(values):
             if value is None:
@@ -1662,82 +1607,50 @@ class Service:
             elif word == "String" and not isinstance(value, str):
                 values[i] = cell_text(value, zone)
         filled = getattr(self._t, f"T{word}Column")(values=values, nulls=bytes(nulls))
-        return self._t.TColumn(**{f"{attribute}Val": filled})
+        return self._t.TColumn(**{f"{word[0].lower()}{word[1:]}Val": filled})
 
-    # ── Metadata calls ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Metadata ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def metadata(self, name: str, request: Any) -> Any:
-        """GetCatalogs, GetSchemas, GetTables and GetColumns, all in direct results."""
-        session = self._session(request)
-        operation = Operation(self._log.number(), session, name, 0.0)
-        session.engine.follow(self._store)
-        operation.result = {"GetCatalogs": self._catalogs, "GetSchemas": self._schemas}.get(
-            name, self._tables if name == "GetTables" else self._columns
-        )(request, session)
-        operation.done.set()
-        direct = self._t.TSparkDirectResults(self._state(operation), self._metadata(operation))
-        direct.resultSet = self._fetch(operation, 100_000)
-        direct.closeOperation = self._t.TCloseOperationResp(status=self._ok)
-        handle = self._t.TOperationHandle(self._handle(operation.guid), self._t.TOperationType.UNKNOWN, hasResultSet=True)
-        return getattr(self._t, f"T{name}Resp")(status=self._ok, operationHandle=handle, directResults=direct)
-
-    def _catalogs(self, request: Any, session: Session) -> Result:
-        return rows(TABLE_CAT=list(self._store.catalogs))
-
-    def _schemas(self, request: Any, session: Session) -> Result:
-        found = [s for s in sorted(self._store.schemas) if like(request.catalogName, s[0]) and like(request.schemaName, s[1])]
-        return rows(TABLE_SCHEM=[s[1] for s in found], TABLE_CATALOG=[s[0] for s in found])
+    def _listed(self, name: str, request: Any, columns: str, found: list[tuple[Any, ...]]) -> Any:
+        """A metadata call's answer with these columns and rows, all in direct results."""
+        operation = Operation(self._log.number(), self._session(request), name)
+        operation.result = Result(rows(**{c: [row[i] for row in found] for i, c in enumerate(columns.split())}))
+        kind = self._t.TOperationType.UNKNOWN
+        response = getattr(self._t, f"T{name}Resp")(status=self._ok)
+        response.operationHandle = self._t.TOperationHandle(self._handle(operation.guid), kind, hasResultSet=True)
+        response.directResults = self._direct(operation, 100_000)
+        return response
 
     def _matching(self, request: Any) -> list[TableName]:
         wanted = (request.catalogName, request.schemaName, request.tableName)
-        return [t for t in sorted(self._store.tables) if all(map(like, wanted, t))]
+        return [table for table in sorted(self._store.tables) if all(map(like, wanted, table))]
 
-    def _tables(self, request: Any, session: Session) -> Result:
-        found = self._matching(request)
-        return rows(
-            TABLE_CAT=[t[0] for t in found],
-            TABLE_SCHEM=[t[1] for t in found],
-            TABLE_NAME=[t[2] for t in found],
-            TABLE_TYPE=["TABLE"] * len(found),
-            REMARKS=[""] * len(found),
-        )
+    def _list_schemas(self, request: Any) -> Any:
+        wanted = (request.catalogName, request.schemaName)
+        found = [schema[::-1] for schema in sorted(self._store.schemas) if all(map(like, wanted, schema))]
+        return self._listed("GetSchemas", request, "TABLE_SCHEM TABLE_CATALOG", found)
 
-    def _columns(self, request: Any, session: Session) -> Result:
-        tables = self._matching(request)
-        columns = [(t, i, c) for t in tables for i, c in enumerate(session.engine.columns(t, self._store.notes(t)))]
-        found = [(t, i, c) for t, i, c in columns if like(request.columnName, c.name)]
-        return rows(
-            TABLE_CAT=[t[0] for t, _, _ in found],
-            TABLE_SCHEM=[t[1] for t, _, _ in found],
-            TABLE_NAME=[t[2] for t, _, _ in found],
-            COLUMN_NAME=[c.name for _, _, c in found],
-            TYPE_NAME=[c.type.upper() for _, _, c in found],
-            NULLABLE=[int(c.nullable) for _, _, c in found],
-            REMARKS=[c.comment or "" for _, _, c in found],
-            COLUMN_DEF=[c.default for _, _, c in found],
-            ORDINAL_POSITION=[i for _, i, _ in found],
-            IS_NULLABLE=["YES" if c.nullable else "NO" for _, _, c in found],
-        )
+    def _list_tables(self, request: Any) -> Any:
+        found = [(*table, "TABLE", "") for table in self._matching(request)]
+        return self._listed("GetTables", request, "TABLE_CAT TABLE_SCHEM TABLE_NAME TABLE_TYPE REMARKS", found)
+
+    def _list_columns(self, request: Any) -> Any:
+        """The place besides DESCRIBE ... AS JSON that tells which columns are NOT NULL."""
+        engine, found = self._session(request).engine, []
+        engine.follow(self._store)
+        for table in self._matching(request):
+            for position, column in enumerate(engine.columns(f"SELECT * FROM {quoted(*table)}")):
+                null = "YES" if column.nullable else "NO"
+                found.append((*table, column.name, column.type.upper(), int(column.nullable), position, null))
+        names = "TABLE_CAT TABLE_SCHEM TABLE_NAME COLUMN_NAME TYPE_NAME NULLABLE ORDINAL_POSITION IS_NULLABLE"
+        return self._listed("GetColumns", request, names, [f for f in found if like(request.columnName, f[3])])
 
 
 def like(pattern: str | None, name: str) -> bool:
-    """Whether a name fits a JDBC pattern: % for any text, _ for any character."""
-    if not pattern:
-        return True
-    parts = re.split(r"(\\.|%|_)", pattern)
-    known = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(known.get(p) or re.escape(p.removeprefix("\\")) for p in parts), name, re.I) is not None
-
-
-METADATA_CALLS = ("GetCatalogs", "GetSchemas", "GetTables", "GetColumns")
-CALLS: dict[str, Callable[[Service, Any], Any]] = {
-    "CloseSession": Service.close_session,
-    "GetOperationStatus": Service.get_operation_status,
-    "CancelOperation": Service.cancel_operation,
-    "CloseOperation": Service.close_operation,
-    "GetResultSetMetadata": Service.get_result_set_metadata,
-    "FetchResults": Service.fetch_results,
-}
+    """Whether a name fits a JDBC pattern: % for any text, _ for any character, a backslash before a plain one."""
+    parts = re.findall(r"\\.|.", pattern or "%", re.DOTALL)
+    wanted = "".join({"%": ".*", "_": "."}.get(part) or re.escape(part[-1]) for part in parts)
+    return re.fullmatch(wanted, name, re.IGNORECASE | re.DOTALL) is not None
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1746,10 +1659,9 @@ CALLS: dict[str, Callable[[Service, Any], Any]] = {
 
 
 def certificates(directory: Path) -> tuple[Path, Path]:
-    """The authority's certificate and the server's certificate with its key; made anew when they are missing or old."""
+    """The authority's certificate and the server's with its key; made anew when they are missing or 300 days old."""
     authority, server = directory / "ca.pem", directory / "server.pem"
-    age = time.time() - server.stat().st_mtime if server.exists() and authority.exists() else None
-    if age is None or age > 300 * 86400:
+    if not (server.exists() and authority.exists() and time.time() - server.stat().st_mtime < 300 * 86400):
         make_certificates(authority, server)
     return authority, server
 
@@ -1760,17 +1672,14 @@ def make_certificates(authority: Path, server: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = signed("Local SQL warehouse authority", authority_key, None)
-    leaf = signed("localhost", key, authority_key)
     pem, pkcs8, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    private(server, key.private_bytes(pem, pkcs8, plain) + leaf.public_bytes(pem))
-    authority.write_bytes(root.public_bytes(pem))
+    leaf = signed("localhost", key, authority_key, authority=False).public_bytes(pem)
+    private(server, key.private_bytes(pem, pkcs8, plain) + leaf)
+    authority.write_bytes(signed("Local SQL warehouse", authority_key, authority_key, authority=True).public_bytes(pem))
 
 
-def signed(name: str, key: Any, authority_key: Any | None) -> Any:
+def signed(name: str, key: Any, signer: Any, authority: bool) -> Any:
     """A certificate for a year: the authority's own, or one for localhost and 127.0.0.1."""
-    import ipaddress
-
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import NameOID
@@ -1778,21 +1687,20 @@ def signed(name: str, key: Any, authority_key: Any | None) -> Any:
     def title(text: str) -> Any:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    now, issuer_key = datetime.datetime.now(datetime.UTC), authority_key or key
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = x509.CertificateBuilder().subject_name(title(name)).public_key(key.public_key())
-    builder = builder.issuer_name(title("Local SQL warehouse authority")).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=365))
-    builder = builder.add_extension(x509.BasicConstraints(ca=authority_key is None, path_length=None), critical=True)
+    usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
+    builder = x509.CertificateBuilder(title("Local SQL warehouse"), title(name), key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - day).not_valid_after(now + 365 * day)
+    builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    builder = builder.add_extension(usage, critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(issuer, critical=False)
-    if authority_key:
+    if not authority:
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-    else:
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        builder = builder.add_extension(usage, critical=True)
-    return builder.sign(issuer_key, hashes.SHA256())
+    return builder.sign(signer, hashes.SHA256())
 
 
 def private(path: Path, content: bytes) -> None:
@@ -1803,32 +1711,42 @@ def private(path: Path, content: bytes) -> None:
 
 
 class Tokens:
-    """The bearer tokens that are good now."""
+    """The bearer tokens: one that is always good, and those of the service principal `client` ("id:secret")."""
 
-    def __init__(self, token: str) -> None:
-        self.token = token
+    def __init__(self, token: str, client: str, lifetime: int) -> None:
+        self.lifetime = lifetime
+        self._token = token
+        self._client = client
+        self._key = secrets.token_bytes(32)
         self._issued: dict[str, float] = {}
 
-    def issue(self, seconds: int) -> str:
-        """A token for a service principal that is good for so long."""
-        token = secrets.token_urlsafe(32)
-        self._issued[token] = time.monotonic() + seconds
+    def issue(self, client: str, issuer: str) -> str | None:
+        """A token for the service principal, in the form of a JWT as Databricks issues them; none for a stranger."""
+        import jwt
+
+        if not self._client or not hmac.compare_digest(client.encode(), self._client.encode()):
+            return None
+        end = time.time() + self.lifetime
+        claims = {"iss": issuer, "sub": client.partition(":")[0], "exp": int(end), "jti": secrets.token_hex(8)}
+        token: str = jwt.encode(claims, self._key, algorithm="HS256")
+        self._issued[token] = end
         return token
 
     def expire(self) -> None:
         """Let all issued tokens end now."""
         self._issued = dict.fromkeys(self._issued, 0.0)
 
-    def refusal(self, header: str | None) -> tuple[int, str] | None:
-        """Nothing for a good Authorization header, else the status and the words of the refusal."""
+    def check(self, header: str | None) -> None:
+        """Raise for an Authorization header that isn't good now."""
         kind, _, given = (header or "").partition(" ")
         if kind != "Bearer" or not given:
-            return 401, "Credential was not sent or was of an unsupported type for this API."
-        if hmac.compare_digest(given.encode(), self.token.encode()):
-            return None
+            raise Refused(401, "Credential was not sent or was of an unsupported type for this API.")
+        if hmac.compare_digest(given.encode(), self._token.encode()):
+            return
         if given not in self._issued:
-            return 403, "Invalid access token."
-        return None if time.monotonic() < self._issued[given] else (401, "The access token has expired.")
+            raise Refused(403, "Invalid access token.")
+        if time.time() > self._issued[given]:
+            raise Refused(401, "The access token has expired.")
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1836,8 +1754,17 @@ class Tokens:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Refused(Exception):
+    """The request is answered with this status."""
+
+    def __init__(self, status: int, text: str, retry_after: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after = retry_after
+
+
 class Dropped(Exception):
-    """The connection is to be closed without an answer; `abruptly` with a TCP reset."""
+    """The connection is closed without an answer; `abruptly`: with a TCP reset."""
 
     def __init__(self, abruptly: bool) -> None:
         super().__init__()
@@ -1868,36 +1795,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are counted, not printed."""
 
-    def do_POST(self) -> None:
-        """A Thrift call, a rule for failing, or a request for a token."""
-        self._guarded({HTTP_PATH: self._thrift, "/oidc/v1/token": self._token}, self._other_post)
-
-    def do_GET(self) -> None:
-        """The log, where tokens are to be had, or a volume's file."""
-        known = {"/admin/log": self._admin_log, "/.well-known/databricks-config": self._discovery}
-        known["/oidc/.well-known/oauth-authorization-server"] = self._discovery
-        self._guarded(known, self._staged)
-
-    def do_DELETE(self) -> None:
-        """Forget the rules for failing, or remove a volume's file."""
-        self._guarded({"/admin/fail": self._admin_clear}, self._staged)
-
-    def do_PUT(self) -> None:
-        """A volume's file."""
-        self._guarded({}, self._staged)
-
-    def _guarded(self, known: dict[str, Callable[[bytes], None]], other: Callable[[bytes], None]) -> None:
+    def _handle(self) -> None:
         """Read the body and answer, unless the client has gone or is to be dropped."""
         try:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            path = urllib.parse.urlsplit(self.path).path
-            if not path.startswith("/admin/"):
-                self.server.log.request()
-            known.get(path, other)(body)
+            if not self.path.startswith("/admin/"):
+                self.server.log.count("requests")
+            self._route(body)
+        except Refused as refused:
+            self._refuse(refused)
         except Dropped as dropped:
             self._drop(dropped.abruptly)
         except (ConnectionError, ssl.SSLError, TimeoutError):
             self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_DELETE = _handle
+
+    def _route(self, body: bytes) -> None:
+        """Tokens, and files at presigned addresses, are had without a token."""
+        path = urllib.parse.urlsplit(self.path).path
+        if path in ("/.well-known/databricks-config", "/oidc/.well-known/oauth-authorization-server"):
+            self._discovery()
+        elif path == "/oidc/v1/token":
+            self._token(body)
+        elif path.startswith("/staging/"):
+            self._file(body)
+        else:
+            self.server.tokens.check(self.headers.get("Authorization"))
+            if path == HTTP_PATH and self.command == "POST":
+                self._thrift(body)
+            else:
+                self._admin(f"{self.command} {path}", body)
 
     def _drop(self, abruptly: bool) -> None:
         self.close_connection = True
@@ -1908,7 +1836,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self.request.shutdown(socket.SHUT_RDWR)
 
-    def _send(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    def _refuse(self, refused: Refused) -> None:
+        """An error on the level of HTTP, with the headers in which the connector looks for its words."""
+        headers = {"X-Thriftserver-Error-Message": str(refused)}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(refused.retry_after)
+        self._json({"error_code": refused.status, "message": str(refused)}, refused.status, headers)
+
+    def _json(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self._send(json.dumps(content).encode(), "application/json", status, headers)
+
+    def _send(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -1916,168 +1854,121 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
 
-    def _json(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps(content).encode(), "application/json", headers)
-
-    def _refuse(self, status: int, text: str, retry_after: int | None = None) -> None:
-        """An error on the level of HTTP, in the headers that the connector reads."""
-        headers = {"X-Thriftserver-Error-Message": text, "X-Databricks-Reason-Phrase": text}
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
-        self._json(status, {"error_code": status, "message": text}, headers)
-
-    def _allowed(self) -> bool:
-        refusal = self.server.tokens.refusal(self.headers.get("Authorization"))
-        if refusal:
-            self._refuse(*refusal)
-        return refusal is None
-
     # ── Thrift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _thrift(self, body: bytes) -> None:
-        """Carry out one Thrift call, with the failures that were asked for."""
-        if not self._allowed():
-            return
-        service, faults = self.server.service, self.server.faults
-        name, sequence, request = service.read(body)
-        self.server.log.call(name)
-        if faults.starting(name):
-            return self._refuse(503, "TEMPORARILY_UNAVAILABLE: The warehouse is starting.", retry_after=1)
-        text = getattr(request, "statement", "") or ""
-        fault = faults.take(name, text, "before")
-        if fault and self._fail_before(fault, name, sequence, request):
-            return
-        after = faults.take(name, text, "after")
-        delay = fault.seconds if fault and fault.action == "slow" else 0.0
-        response = self._respond(name, request, delay, wait=None if after else DIRECT_RESULTS_WAIT)
-        if not (after and self._fail(after, name, sequence)):
-            self._send(200, service.write(name, sequence, response), "application/x-thrift")
-
-    def _respond(self, name: str, request: Any, delay: float, wait: float | None) -> Any:
         service = self.server.service
+        name, sequence, request = service.read(body)
+        self.server.log.count(name)
+        if self.server.faults.too_early(name):
+            raise Refused(503, "TEMPORARILY_UNAVAILABLE: The warehouse is starting.", retry_after=1)
         try:
-            if name == "OpenSession":
-                return service.open_session(request, f"https://{self.headers['Host']}")
-            if name == "ExecuteStatement":
-                return service.answer(service.begin(request, delay), request, wait)
-            if name in METADATA_CALLS:
-                return service.metadata(name, request)
-            if name in CALLS:
-                return CALLS[name](service, request)
-            raise SqlError("UNSUPPORTED_FEATURE", "0A000", f"The call {name} is not available here")
+            response = self._carried_out(name, request)
         except SqlError as error:
-            return service.refused(name, error)
+            response = service.refused(name, request, error)
+        self._send(service.write(name, sequence, response), "application/x-thrift")
 
-    def _fail_before(self, fault: Fault, name: str, sequence: int, request: Any) -> bool:
-        """Fail before carrying out; says whether the call is answered now."""
-        if fault.action == "slow":
-            return False
-        if name == "ExecuteStatement" and fault.action == "zombie":
+    def _carried_out(self, name: str, request: Any) -> Any:
+        """A call's response, with the failures that were asked for."""
+        service, faults, text = self.server.service, self.server.faults, getattr(request, "statement", "") or ""
+        before, after = faults.take(name, text, "before"), faults.take(name, text, "after")
+        if before and name == "ExecuteStatement":
+            self._fail_statement(before, request)
+        elif before:
+            self._fail(before, name)
+        if name == "ExecuteStatement":
+            delay = before.seconds if before and before.action == "slow" else 0.0
+            response = service.answer(service.begin(request, delay), request, None if after else PATIENCE)
+        else:
+            response = service.call(name, request, f"https://{self.headers['Host']}")
+        if after:
+            self._fail(after, name)
+        return response
+
+    def _fail_statement(self, fault: Fault, request: Any) -> None:
+        """Fail before a statement: it may run later all the same, else the log says that it didn't run."""
+        if fault.action == "zombie":
             self.server.service.begin(request, fault.seconds)
-        elif name == "ExecuteStatement" and fault.action != "delay":
+        elif fault.action not in ("delay", "slow"):
             log = self.server.log
-            log.statement(log.number(), request.statement, 0.0, "not executed", None, fault.action)
-        return self._fail(fault, name, sequence)
+            log.write(log.number(), request.statement, 0.0, "not executed", None, fault.action)
+        if fault.action != "slow":
+            self._fail(fault, "ExecuteStatement")
 
-    def _fail(self, fault: Fault, name: str, sequence: int) -> bool:
-        """Do what the rule says; says whether the call is answered now."""
+    def _fail(self, fault: Fault, name: str) -> None:
+        """Do what the rule says."""
         if fault.action in ("drop", "reset", "zombie"):
             raise Dropped(fault.action == "reset")
         if fault.action == "status":
-            self._refuse(fault.status, f"The call {name} was told to fail.", fault.retry_after)
-            return True
+            raise Refused(fault.status, f"The call {name} was told to fail.", fault.retry_after)
         if fault.action == "error":
-            error = SqlError("", fault.sqlstate, "")
-            error.args = (fault.message,)
-            self._send(200, self.server.service.write(name, sequence, self.server.service.refused(name, error)), "")
-            return True
+            raise SqlError(fault.message, fault.sqlstate)
         time.sleep(fault.seconds)
-        return False
 
     # ── Other requests ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _discovery(self, body: bytes) -> None:
+    def _discovery(self) -> None:
         """Where tokens are to be had, in the two forms that clients ask for."""
         base = f"https://{self.headers['Host']}/oidc"
         endpoints = {"authorization_endpoint": f"{base}/v1/authorize", "token_endpoint": f"{base}/v1/token"}
-        self._json(200, {"oidc_endpoint": base, "issuer": base, **endpoints})
+        self._json({"oidc_endpoint": base, "issuer": base, **endpoints})
 
     def _token(self, body: bytes) -> None:
         """A token for a service principal, by client id and secret in the header or in the form."""
-        form = {name: values[0] for name, values in urllib.parse.parse_qs(body.decode()).items()}
+        form = dict(urllib.parse.parse_qsl(body.decode()))
         kind, _, packed = (self.headers.get("Authorization") or "").partition(" ")
-        given = f"{form.get('client_id')}:{form.get('client_secret')}"
+        client = f"{form.get('client_id')}:{form.get('client_secret')}"
         if kind == "Basic":
-            given = urllib.parse.unquote(base64.b64decode(packed).decode())
-        if not (self.server.client and hmac.compare_digest(given.encode(), self.server.client.encode())):
-            return self._json(401, {"error": "invalid_client", "error_description": "Client authentication failed"})
+            client = base64.b64decode(packed).decode()
+        token = self.server.tokens.issue(client, f"https://{self.headers['Host']}/oidc")
         if form.get("grant_type") != "client_credentials":
-            return self._json(400, {"error": "unsupported_grant_type"})
-        seconds = self.server.token_lifetime
-        token = self.server.tokens.issue(seconds)
-        self._json(200, {"access_token": token, "token_type": "Bearer", "expires_in": seconds, "scope": "all-apis"})
+            return self._json({"error": "unsupported_grant_type"}, 400)
+        if token is None:
+            return self._json({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
+        lifetime = self.server.tokens.lifetime
+        self._json({"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": "all-apis"})
 
-    def _staged(self, body: bytes) -> None:
-        """Move one file of a volume at the address that PUT, GET or REMOVE gave."""
-        verb, path = self.server.presigned(self.path)
-        if verb != self.command or path is None:
-            return self._not_found(body)
-        self.server.log.call(f"Staged{verb}")
-        fault = self.server.faults.take(f"Staged{verb}", str(path), "before")
-        if fault and self._fail(fault, f"Staged{verb}", 0):
-            return
-        try:
-            content = move(verb, path, body)
-        except FileNotFoundError:
-            return self._json(404, {"message": f"{path.name} does not exist"})
-        after = self.server.faults.take(f"Staged{verb}", str(path), "after")
-        if not (after and self._fail(after, f"Staged{verb}", 0)):
-            self._send(200, content, "application/octet-stream")
+    def _file(self, body: bytes) -> None:
+        """Move one file of a volume at the address that PUT or REMOVE gave."""
+        path = self.server.presigned.get((self.command, self.path))
+        if path is None:
+            raise Refused(404, "There is no such address.")
+        name = f"Staged{self.command}"
+        self.server.log.count(name)
+        for when in ("before", "after"):
+            if fault := self.server.faults.take(name, str(path), when):
+                self._fail(fault, name)
+            if when == "before":
+                move(path, body if self.command == "PUT" else None)
+        self._send(b"", "text/plain")
 
-    def _not_found(self, body: bytes) -> None:
-        if self._allowed():
-            self._refuse(404, f"RESOURCE_DOES_NOT_EXIST: there is nothing at {self.path}")
-
-    def _admin_log(self, body: bytes) -> None:
-        if self._allowed():
-            self._json(200, self.server.log.answer())
-
-    def _admin_clear(self, body: bytes) -> None:
-        if self._allowed():
-            self.server.faults.clear()
-            self._json(200, {})
-
-    def _other_post(self, body: bytes) -> None:
-        if not self._allowed():
-            return
-        faults, content = self.server.faults, body or b"{}"
-        actions: dict[str, Callable[[dict[str, Any]], None]] = {
-            "/admin/fail": faults.add,
-            "/admin/starting": lambda given: faults.start_over(given["seconds"], given.get("how", "refuse")),
-            "/admin/close_sessions": lambda given: self.server.service.close_all(),
-            "/admin/expire_tokens": lambda given: self.server.tokens.expire(),
+    def _admin(self, request: str, body: bytes) -> None:
+        """Requests of those who test."""
+        actions: dict[str, Callable[[], Any]] = {
+            "GET /admin/log": self.server.log.answer,
+            "POST /admin/fail": lambda: self.server.faults.add(json.loads(body)),
+            "DELETE /admin/fail": self.server.faults.clear,
+            "POST /admin/starting": lambda: self.server.faults.start_over(**json.loads(body)),
+            "POST /admin/close_sessions": self.server.service.close_sessions,
+            "POST /admin/expire_tokens": self.server.tokens.expire,
         }
-        if self.path not in actions:
-            return self._not_found(body)
+        if request not in actions:
+            raise Refused(404, f"RESOURCE_DOES_NOT_EXIST: there is nothing at {self.path}")
         try:
-            actions[self.path](json.loads(content))
-        except (TypeError, ValueError, KeyError, re.error) as error:
-            return self._refuse(400, f"INVALID_PARAMETER_VALUE: {error}")
-        self._json(200, {})
+            self._json(actions[request]() or {})
+        except (TypeError, ValueError, re.error) as error:
+            raise Refused(400, f"INVALID_PARAMETER_VALUE: {error}") from error
 
 
-def move(verb: str, path: Path, content: bytes) -> bytes:
-    """Write, read or remove a volume's file; a file is there whole or not at all."""
-    if verb == "GET":
-        return path.read_bytes()
-    if verb == "DELETE":
-        path.unlink()
-        return b""
+def move(path: Path, content: bytes | None) -> None:
+    """Write a volume's file, so that it is there whole or not at all; or remove it."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     part.write_bytes(content)
     part.replace(path)
-    return b""
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -2093,20 +1984,14 @@ class Server(http.server.ThreadingHTTPServer):
         self.tokens = tokens
         self.faults = faults
         self.log = log
-        self.client = ""
-        self.token_lifetime = 3600
         self.service: Service
-        self._presigned: dict[str, tuple[str, Path]] = {}
+        self.presigned: dict[tuple[str, str], Path] = {}
 
     def presign(self, verb: str, address: str, path: Path) -> str:
         """An address at which a client may move one file without a token."""
-        key = secrets.token_urlsafe(24)
-        self._presigned[f"/staging/{key}"] = (verb, path)
-        return f"{address}/staging/{key}"
-
-    def presigned(self, address: str) -> tuple[str, Path | None]:
-        """What presign() allowed at an address."""
-        return self._presigned.get(address, ("", None))
+        place = f"/staging/{secrets.token_urlsafe(24)}"
+        self.presigned[(verb, place)] = path
+        return address + place
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that break or never become TLS are everyday matters; anything else is a fault of this program."""
@@ -2122,14 +2007,14 @@ class Server(http.server.ThreadingHTTPServer):
 def options(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, default=Path("warehouse"), help="where everything is kept (./warehouse)")
+    parser.add_argument("--directory", type=Path, default=Path("warehouse"), help="where all is kept (./warehouse)")
     parser.add_argument("--host", default="localhost", help="address to listen at (localhost)")
     parser.add_argument("--port", type=int, default=0, help="port to listen at (a free one)")
     parser.add_argument("--token", help="the bearer token (the one in DIRECTORY/token, else a random one)")
+    parser.add_argument("--client", default="", metavar="ID:SECRET", help="a service principal that may ask for tokens")
+    parser.add_argument("--token-lifetime", type=int, default=3600, help="seconds that such a token is good (3600)")
     parser.add_argument("--catalogs", default="main,hive_metastore,workspace", help="names of the catalogs")
     parser.add_argument("--fail", action="append", default=[], metavar="RULE", help="fail by this rule, in JSON")
-    parser.add_argument("--client", default="", metavar="ID:SECRET", help="a service principal that may ask for tokens")
-    parser.add_argument("--token-lifetime", type=int, default=3600, help="seconds for which such a token is good (3600)")
     parser.add_argument("--starting", type=float, default=0.0, help="seconds for which the warehouse is still starting")
     parser.add_argument("--quiet", action="store_true", help="no line on stderr for each statement")
     return parser.parse_args(arguments)
@@ -2143,43 +2028,44 @@ def token_file(directory: Path, token: str | None) -> Path:
     return path
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM or SIGINT."""
     given = options(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)
     directory = given.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    store, faults = Store(directory, tuple(given.catalogs.lower().split(","))), Faults()
-    store.load()
+    authority, certificate = certificates(directory)
+    secret, faults, log = token_file(directory, given.token), Faults(), Log(directory / "statements.jsonl", given.quiet)
     for rule in given.fail:
         faults.add(json.loads(rule))
-    authority, certificate = certificates(directory)
-    secret = token_file(directory, given.token)
-    log = Log(directory / "statements.jsonl", given.quiet)
-    server = Server((given.host, given.port), certificate, Tokens(secret.read_text()), faults, log)
-    server.client, server.token_lifetime = given.client, given.token_lifetime
-    engine = Engine(store.catalogs)
+    tokens = Tokens(secret.read_text(), given.client, given.token_lifetime)
+    server = Server((given.host, given.port), certificate, tokens, faults, log)
+    server.service = started_service(directory, tuple(given.catalogs.lower().split(",")), server)
+    faults.start_over(given.starting)
+    files = {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory}
+    serve(server, {"host": given.host, "port": server.server_address[1], "http_path": HTTP_PATH}, files)
+
+
+def started_service(directory: Path, catalogs: tuple[str, ...], server: Server) -> Service:
+    """The service with its engine running and its tables found."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # pyspark's about pandas, which is not used here
+    store, engine = Store(directory, catalogs), Engine(catalogs)
+    store.load()
     engine.start()
-    server.service = Service(store, engine, log, server.presign)
-    faults.start_over(given.starting, "refuse")
-    serve(server, given.host, {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory})
-    return 0
+    return Service(store, engine, server.log, server.presign)
 
 
-def serve(server: Server, host: str, files: dict[str, Path]) -> None:
+def serve(server: Server, ready: dict[str, Any], files: dict[str, Path]) -> None:
     """Print the line that says where everything is, and serve until a signal comes."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    ready = {"host": host, "port": server.server_address[1], "http_path": HTTP_PATH}
     print(json.dumps(ready | {name: str(path) for name, path in files.items()}), flush=True)
     stop.wait()
     server.shutdown()
     server.server_close()
-    sys.stdout.flush()
     os._exit(0)  # statements that still run are given up: a Delta commit is made whole or not at all
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

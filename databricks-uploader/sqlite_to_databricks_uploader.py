@@ -3530,11 +3530,13 @@ class DeltaTarget:
     def _table(self) -> Any:
         """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
         from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
 
         with delta_errors(self.name):
-            if not DeltaTable.is_deltatable(self.name, self.options):
+            try:
+                return DeltaTable(self.name, storage_options=self.options)
+            except TableNotFoundError:
                 return None
-            return DeltaTable(self.name, storage_options=self.options)
 
 
 # What a commit tells of its source, so that a lost state can be made anew from the table's history.

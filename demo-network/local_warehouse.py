@@ -94,7 +94,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 HTTP_PATH = "/sql/1.0/warehouses/local"
 STATEMENT_LIMIT = 16 * 1024 * 1024  # bytes of statement text that Databricks takes
 PARAMETER_LIMIT = 255  # parameters of one statement that Databricks takes
-PATIENCE = 5.0  # seconds that a call waits for its statement before the client is told to poll
 SETTINGS = {  # what a SQL warehouse lets a session set, with the defaults
     "ANSI_MODE": "true",
     "ENABLE_PHOTON": "true",
@@ -1023,7 +1022,7 @@ def changed(run: Run, table: TableName, text: str, *metrics: str) -> int:
         if not run.operation.reason or run.store.last_commit(table) == before:
             raise
     last = run.store.last_commit(table)
-    actions = [] if last == before else [json.loads(line) for line in last.read_text().splitlines()]
+    actions = [] if last == before else [json.loads(line) for line in last.read_text().split("\n") if line]
     figures = [action["commitInfo"]["operationMetrics"] for action in actions if "commitInfo" in action]
     return sum(int(given.get(name, 0)) for given in figures for name in metrics)
 
@@ -1347,11 +1346,12 @@ def cell_text(value: Any, zone: ZoneInfo) -> str:
 class Service:
     """Answers Thrift calls. Requests and responses are the connector's own classes."""
 
-    def __init__(self, store: Store, engine: Engine, log: Log, presign: Presign) -> None:
+    def __init__(self, store: Store, engine: Engine, log: Log, presign: Presign, patience: float) -> None:
         from databricks.sql.thrift_api.TCLIService import TCLIService, ttypes
 
         self._calls, self._t = TCLIService, ttypes
         self._store, self._engine, self._log, self._presign = store, engine, log, presign
+        self._patience = patience
         self._sessions: dict[bytes, Session] = {}
         self._operations: dict[bytes, Operation] = {}
         self._ok = ttypes.TStatus(statusCode=ttypes.TStatusCode.SUCCESS_STATUS)
@@ -1491,10 +1491,10 @@ class Service:
             self._log.write(operation.number, operation.text, taken, outcome, modified, detail)
             operation.done.set()
 
-    def answer(self, operation: Operation, request: Any, patience: float | None) -> Any:
+    def answer(self, operation: Operation, request: Any, to_the_end: bool) -> Any:
         """ExecuteStatement's answer: the result if it is there in time, else a handle to poll with."""
-        if request.getDirectResults:
-            operation.done.wait(patience)
+        if request.getDirectResults or to_the_end:
+            operation.done.wait(None if to_the_end else self._patience)
         return self._answered(operation, request)
 
     def _answered(self, operation: Operation, request: Any) -> Any:
@@ -1536,7 +1536,7 @@ class Service:
     def _get_operation_status(self, request: Any) -> Any:
         """Waits a while for the end: clients ask again at once."""
         operation = self._operation(request)
-        operation.done.wait(PATIENCE)
+        operation.done.wait(self._patience)
         return self._state(operation)
 
     def _cancel_operation(self, request: Any) -> Any:
@@ -1878,7 +1878,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._fail(before, name)
         if name == "ExecuteStatement":
             delay = before.seconds if before and before.action == "slow" else 0.0
-            response = service.answer(service.begin(request, delay), request, None if after else PATIENCE)
+            response = service.answer(service.begin(request, delay), request, to_the_end=after is not None)
         else:
             response = service.call(name, request, f"https://{self.headers['Host']}")
         if after:
@@ -2014,6 +2014,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--client", default="", metavar="ID:SECRET", help="a service principal that may ask for tokens")
     parser.add_argument("--token-lifetime", type=int, default=3600, help="seconds that such a token is good (3600)")
     parser.add_argument("--catalogs", default="main,hive_metastore,workspace", help="names of the catalogs")
+    parser.add_argument("--patience", type=float, default=5.0, help="seconds until a client is told to poll (5)")
     parser.add_argument("--fail", action="append", default=[], metavar="RULE", help="fail by this rule, in JSON")
     parser.add_argument("--starting", type=float, default=0.0, help="seconds for which the warehouse is still starting")
     parser.add_argument("--quiet", action="store_true", help="no line on stderr for each statement")
@@ -2039,19 +2040,20 @@ def main(arguments: list[str]) -> None:
         faults.add(json.loads(rule))
     tokens = Tokens(secret.read_text(), given.client, given.token_lifetime)
     server = Server((given.host, given.port), certificate, tokens, faults, log)
-    server.service = started_service(directory, tuple(given.catalogs.lower().split(",")), server)
+    store = Store(directory, tuple(given.catalogs.lower().split(",")))
+    server.service = Service(store, started_engine(store), log, server.presign, given.patience)
     faults.start_over(given.starting)
     files = {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory}
     serve(server, {"host": given.host, "port": server.server_address[1], "http_path": HTTP_PATH}, files)
 
 
-def started_service(directory: Path, catalogs: tuple[str, ...], server: Server) -> Service:
-    """The service with its engine running and its tables found."""
+def started_engine(store: Store) -> Engine:
+    """The engine, running, once the store has found its tables."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # pyspark's about pandas, which is not used here
-    store, engine = Store(directory, catalogs), Engine(catalogs)
     store.load()
+    engine = Engine(store.catalogs)
     engine.start()
-    return Service(store, engine, server.log, server.presign)
+    return engine
 
 
 def serve(server: Server, ready: dict[str, Any], files: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlite_to_databricks_uploader as up
 from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
@@ -57,8 +58,11 @@ class Box:
         return DeltaTable(str(self.folder / "lake" / f"{prefix}readings"))
 
     def arrived(self, columns: str = "*", prefix: str = "raw_") -> list[tuple[Any, ...]]:
-        """The rows of the Delta table, sorted by their text."""
-        return rows_of(self.table(prefix), columns)
+        """The rows of the Delta table, sorted by their text; none while there is no table."""
+        try:
+            return rows_of(self.table(prefix), columns)
+        except TableNotFoundError:
+            return []
 
     def source(self, columns: str = "*", table: str = "sensor_readings") -> list[tuple[Any, ...]]:
         """The rows of the source, sorted by their text."""

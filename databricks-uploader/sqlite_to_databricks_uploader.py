@@ -6076,13 +6076,19 @@ def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threadi
         stop.wait(interval)
 
 
-def stop_event() -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stop = threading.Event()
+def stop_event(now: Callable[[], float] = time.monotonic) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
+
+    `uv run` passes on what its whole group was sent, so the same request can come twice.
+    """
+    stop, requested = threading.Event(), list[float]()
 
     def request_stop(number: int, _frame: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
+        requested.append(now())
+        if requested[-1] - requested[0] >= 1.0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request_stop)

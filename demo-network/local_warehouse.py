@@ -41,8 +41,9 @@ What is not
     their session.
   * from_json(..., map('mode', 'FAILFAST')): the engine reads what doesn't fit as NULL, so literal documents are checked
     before it sees them, and refused as Spark refuses them. Non-finite numbers are refused too; Spark takes "NaN".
-  * Sail 0.7's own faults: an INT is stored into a TIMESTAMP column as microseconds, where Databricks refuses it; NaN is
-    stored well, but read as another number where all others in its file are equal, and max() passes over it.
+  * Sail 0.7's own faults: from_json reads some reals with an error in the last digit (a cast of text is exact); an INT
+    is stored into a TIMESTAMP column as microseconds, where Databricks refuses it; NaN is stored well, but read as
+    another number where all others in its file are equal, and max() passes over it.
   * COPY INTO reads Parquet only and casts to the target's types. LIST and REMOVE know single files and directories.
   * Results come as Thrift columns, never as Arrow or cloud files. Speed and cost say nothing about Databricks.
 
@@ -107,7 +108,7 @@ SETTINGS = {  # what a SQL warehouse lets a session set, with the defaults
 }
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-# Errors of statements
+# Errors
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -126,6 +127,23 @@ class HandleError(SqlError):
 def failure(condition: str, sqlstate: str, text: str) -> SqlError:
     """A statement's error in Databricks' form."""
     return SqlError(f"[{condition}] {text.rstrip('. ')}. SQLSTATE: {sqlstate}", sqlstate)
+
+
+class Refused(Exception):
+    """The request is answered with this status."""
+
+    def __init__(self, status: int, text: str, retry_after: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Dropped(Exception):
+    """The connection is closed without an answer; `abruptly`: with a TCP reset."""
+
+    def __init__(self, abruptly: bool) -> None:
+        super().__init__()
+        self.abruptly = abruptly
 
 
 ENGINE_ERRORS = (  # what the engine's messages are called on Databricks
@@ -1754,23 +1772,6 @@ class Tokens:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Refused(Exception):
-    """The request is answered with this status."""
-
-    def __init__(self, status: int, text: str, retry_after: int | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.retry_after = retry_after
-
-
-class Dropped(Exception):
-    """The connection is closed without an answer; `abruptly`: with a TCP reset."""
-
-    def __init__(self, abruptly: bool) -> None:
-        super().__init__()
-        self.abruptly = abruptly
-
-
 class Handler(http.server.BaseHTTPRequestHandler):
     """One connection of a client."""
 
@@ -2017,6 +2018,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=5.0, help="seconds until a client is told to poll (5)")
     parser.add_argument("--fail", action="append", default=[], metavar="RULE", help="fail by this rule, in JSON")
     parser.add_argument("--starting", type=float, default=0.0, help="seconds for which the warehouse is still starting")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when whoever started this has gone")
     parser.add_argument("--quiet", action="store_true", help="no line on stderr for each statement")
     return parser.parse_args(arguments)
 
@@ -2043,8 +2045,11 @@ def main(arguments: list[str]) -> None:
     store = Store(directory, tuple(given.catalogs.lower().split(",")))
     server.service = Service(store, started_engine(store), log, server.presign, given.patience)
     faults.start_over(given.starting)
+    stop = stopped_by_signal()
+    if given.until_stdin_closes:
+        threading.Thread(target=wait_for_stdin, args=(stop,), daemon=True).start()
     files = {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory}
-    serve(server, {"host": given.host, "port": server.server_address[1], "http_path": HTTP_PATH}, files)
+    serve(server, {"host": given.host, "port": server.server_address[1], "http_path": HTTP_PATH}, files, stop)
 
 
 def started_engine(store: Store) -> Engine:
@@ -2056,11 +2061,22 @@ def started_engine(store: Store) -> Engine:
     return engine
 
 
-def serve(server: Server, ready: dict[str, Any], files: dict[str, Path]) -> None:
-    """Print the line that says where everything is, and serve until a signal comes."""
+def stopped_by_signal() -> threading.Event:
+    """The event that a signal to end sets."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def wait_for_stdin(stop: threading.Event) -> None:
+    """Set the event when standard input ends: whoever started this has gone."""
+    sys.stdin.read()
+    stop.set()
+
+
+def serve(server: Server, ready: dict[str, Any], files: dict[str, Path], stop: threading.Event) -> None:
+    """Print the line that says where everything is, and serve until it is time to stop."""
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     print(json.dumps(ready | {name: str(path) for name, path in files.items()}), flush=True)
     stop.wait()

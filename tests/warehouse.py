@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,15 +33,12 @@ class Warehouse:
     def start(self) -> Warehouse:
         """Start the process and wait for its line; the first start on a machine installs its environment."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), "--directory", str(self.directory), "--quiet"]
+        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), "--directory", str(self.directory)]
+        command += ["--quiet", "--until-stdin-closes", "--port", str(self.port), *self._options]
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         self._console = (self.directory / "console.txt").open("ab")
         self._process = subprocess.Popen(
-            [*command, "--port", str(self.port), *self._options],
-            stdout=subprocess.PIPE,
-            stderr=self._console,
-            text=True,
-            env=inherited,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._console, text=True, env=inherited
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -60,7 +56,7 @@ class Warehouse:
             return 0
         self._process.terminate()
         status = self._process.wait(timeout=30)
-        for stream in (self._process.stdout, self._console):
+        for stream in (self._process.stdin, self._process.stdout, self._console):
             if stream:
                 stream.close()
         self._process = None
@@ -142,10 +138,3 @@ class Warehouse:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return json.loads(answer.read())
-
-
-def prepared(warehouse: Warehouse, *statements: str) -> Callable[[str], list[tuple[Any, ...]]]:
-    """Run statements, such as those that make tables; returns the function that runs more."""
-    for statement in statements:
-        warehouse.sql(statement)
-    return warehouse.sql

@@ -122,6 +122,12 @@ class SourceError(UploaderError):
     """The database or its table is not what the settings or the state say."""
 
 
+class MissingTableError(SourceError):
+    """The table that was set is not there: most likely a wrong name, though a producer may be making it anew."""
+
+    status = 2
+
+
 class StateError(UploaderError):
     """The state can't be trusted or written; nothing is sent without it."""
 
@@ -1146,8 +1152,9 @@ def detect_table(database: Database, wanted: str | None) -> str:
     if wanted is not None:
         matches = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
         if not matches:
-            hint = nearest(wanted, names) if names else "Start the producer, or check sqlite."
-            raise SourceError(f"the database has no table {wanted!r}", hint)
+            if not names:
+                raise SourceError(f"the database has no table {wanted!r} yet", "Start the producer, or check sqlite.")
+            raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted, names))
         return str(matches[0])
     candidates = [name for name, kind in found if kind != "view"] or names
     if not candidates:
@@ -3624,20 +3631,31 @@ def delta_type(kind: Any) -> str:
 # answer is settled later: the table is asked, and asked again once the statement can no longer run.
 
 
-class Rejected(TargetError):
-    """The warehouse's definite answer: the statement did not run. `state` is its SQLSTATE, where it gave one."""
+class DidNotRun(UploaderError):
+    """What was asked of the warehouse did not happen, for certain: there is nothing to settle."""
+
+
+class Rejected(DidNotRun, TargetError):
+    """A definite refusal that needs a person. `state` is its SQLSTATE, where there is one."""
 
     def __init__(self, message: str, hint: str = "", state: str = "") -> None:
         super().__init__(message, hint)
         self.state = state
 
 
-class NotReady(TransientError):
-    """The warehouse is starting or overloaded; what was asked of it did not run."""
+class Postponed(DidNotRun, TransientError):
+    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
+
+
+class NotReady(Postponed):
+    """The warehouse is starting or overloaded."""
 
 
 class LostAnswer(TransientError):
     """A statement may have run, or may still be running: its answer was lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "The next cycle asks the table whether its rows are there.")
 
 
 # --- SQL as text ---
@@ -3649,7 +3667,7 @@ def quoted_sql(name: str) -> str:
 
 
 def table_name(database: str, table: str) -> str:
-    """The quoted name of a table; `database` is a schema or catalog.schema, its parts in backquotes where they need them."""
+    """The quoted name of a table; `database` is a schema or catalog.schema, in backquotes where a part needs them."""
     parts = re.fullmatch(r"(?:(`(?:[^`]|``)+`|[^`.]+)\.)?(`(?:[^`]|``)+`|[^`.]+)", database)
     if not parts:
         raise ConfigError(f"databricks_database is {database!r}", "Expected schema or catalog.schema.")
@@ -3667,12 +3685,16 @@ def timestamp_literal(seconds: float) -> str:
     return f"TIMESTAMP'{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
 
 
+TOO_LATE = "the statement began too late"
+
+
 def not_after(deadline: float) -> str:
     """A condition that fails a statement which begins to run after `deadline`, by the server's clock.
 
     STATEMENT_TIMEOUT counts from the beginning of the execution, so it does not bound the time in a queue.
     """
-    return f"if(current_timestamp() < {timestamp_literal(deadline)}, true, raise_error('begun too late'))"
+    latest = timestamp_literal(deadline)
+    return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
 
 
 class Quoted(dict[Any, str]):
@@ -3689,7 +3711,7 @@ class Quoted(dict[Any, str]):
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A column on its way: `texts` are its values in JSON, of type `kind` for from_json; `value` makes the column of the field."""
+    """A column on its way: values in JSON, the type that from_json reads them as, and what makes the column of that."""
 
     kind: str
     value: str
@@ -3711,10 +3733,8 @@ def encoded(column: Any, kind: str) -> Encoded:
             kind.upper(), "{}", map(json.dumps, column.to_pylist()) if base == "boolean" else numbers(column)
         )
     if base in ("double", "float"):
-        texts = numbers(column)
-        if NOT_FINITE.keys().isdisjoint(texts):
-            return Encoded(kind.upper(), "{}", texts)
-        as_text = [text if text == "null" else NOT_FINITE.get(text, f'"{text}"') for text in texts]
+        # As text: from_json of some engines loses the last digit of a number, a cast never does.
+        as_text = [text if text == "null" else NOT_FINITE.get(text, f'"{text}"') for text in numbers(column)]
         return Encoded("STRING", f"CAST({{}} AS {kind.upper()})", as_text)
     if base in ("string", "varchar", "char"):
         return Encoded("STRING", "{}", map(Quoted().__getitem__, column.to_pylist()))
@@ -3791,7 +3811,7 @@ def within_ranges(rows: Any, kinds: Columns) -> str:
 
 
 def span_of(column: Any, name: str, kind: str) -> str | None:
-    """`column BETWEEN least AND greatest`, for whole numbers, dates and timestamps without NULLs in years of four digits."""
+    """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs in years of four digits."""
     if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
         return None
     number = {"date": "int", "timestamp": "bigint"}.get(kind, kind)
@@ -3812,7 +3832,7 @@ def span_of(column: Any, name: str, kind: str) -> str | None:
 # SQLSTATE classes that say for certain that a statement failed and left nothing behind: syntax, types, values,
 # constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
 # (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open.
-DEFINITE = frozenset("07 0A 21 22 23 28 2B 2D 39 40 42 44 54 P0".split())
+DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "39", "40", "42", "44", "54", "P0"])
 
 # SQLSTATEs of conditions that some servers name without them.
 STATES = {
@@ -3827,7 +3847,7 @@ STATES = {
 }
 
 REMEDIES = {
-    "42501": "Grant USE CATALOG, USE SCHEMA, SELECT and MODIFY on the table; with databricks_volume also READ VOLUME, WRITE VOLUME.",
+    "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
     "42P01": "Create the table (--print-ddl prints how), or check databricks_database and databricks_table.",
     "42704": "Check databricks_database: that schema or catalog is not there.",
     "42703": "The table's columns changed; the next cycle reads them again.",
@@ -3840,13 +3860,13 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def driver_errors(writes: bool = False) -> Iterator[None]:
-    """The driver's errors as ours. It raises its own, urllib3's, and plain OSError and ValueError."""
+    """The driver's errors as ours. It raises its own, urllib3's, and plain OSError, ValueError and ImportError."""
     import urllib3
     from databricks.sql import exc
 
     try:
         yield
-    except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+    except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError, ImportError) as error:
         raise translated(error, writes) from None
 
 
@@ -3863,6 +3883,8 @@ def translated(error: Exception, writes: bool) -> UploaderError:
         return network_error(cause, writes)
     if isinstance(error, exc.RequestError):
         return http_error(error.context, writes)
+    if isinstance(error, ImportError):
+        return Rejected("a real-time warehouse speaks another protocol than this driver", "Use another SQL warehouse.")
     return server_error(str(error), writes)
 
 
@@ -3875,11 +3897,9 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
     tls = next((e for e in (reason, *reason.args) if isinstance(e, ssl.SSLCertVerificationError)), None)
     if tls:
         hint = "Check the clock. For a private CA or an inspecting proxy set databricks_ca_file to its PEM file."
-        return TargetError(f"the host's certificate is not trusted: {tls.verify_message}", hint)
+        return Rejected(f"the host's certificate is not trusted: {tls.verify_message}", hint)
     if isinstance(reason, (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)):
-        return TransientError(
-            f"the workspace can't be reached: {reason}", "Check network, databricks_host and HTTPS_PROXY."
-        )
+        return Postponed(f"the workspace can't be reached: {reason}", "Check network, databricks_host and HTTPS_PROXY.")
     if isinstance(reason, http.ResponseError) and not writes:
         return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
     if writes:
@@ -3914,7 +3934,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     if state[:2] in ("2D", "40"):
-        return TransientError(shown, hint)
+        return Postponed(shown, hint)
     if writes and state[:2] not in DEFINITE:
         return LostAnswer(shown)
     return Rejected(shown, hint, state)
@@ -3940,8 +3960,11 @@ DATABRICKS_HOSTS = (
 # How long a stopped warehouse is waited for: classic ones take some four minutes to start.
 START_SECONDS = 600
 
+# The server may hold an answer back for as long as the statement runs; so much later it is taken for lost.
+ANSWER_SECONDS = 30
+
 NO_CREDENTIALS = (
-    "Set DATABRICKS_TOKEN (or DATABRICKS_TOKEN_FILE), or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or a profile with"
+    "Set DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or"
     " DATABRICKS_CONFIG_PROFILE."
 )
 
@@ -4023,9 +4046,8 @@ class Session:
     def _open(self) -> Any:
         """A session that has run its first statements, so the next ones don't wait for the warehouse to start."""
         self._connection = connect(self.config, self.environ)
-        before = self.clock()
         (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
-        self._ahead = micros / 1e6 - before
+        self._ahead = micros / 1e6 - self.clock()
         if self.is_bounded:
             self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
         return self._connection
@@ -4072,8 +4094,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
             _tls_trusted_ca_file=str(config.databricks_ca_file) if config.databricks_ca_file else None,
             _enable_v3_retries=False,
             _retry_stop_after_attempts_count=1,
-            # The server may hold an answer back for as long as a statement runs.
-            _socket_timeout=config.databricks_statement_timeout + 30,
+            _socket_timeout=config.databricks_statement_timeout + ANSWER_SECONDS,
             **signed_in,
         )
 
@@ -4089,7 +4110,7 @@ def check_host(config: Config, hostname: str) -> None:
     """A token goes to Databricks alone, unless `databricks_ca_file` vouches for another host."""
     tls_context(config.databricks_ca_file)
     if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
-        hint = "Check databricks_host. For a host of your own set databricks_ca_file to the CA that signed its certificate."
+        hint = "Check databricks_host. For a host of your own set databricks_ca_file to its CA's certificate."
         raise ConfigError(f"{hostname} is no Databricks host, so the token is not sent there", hint)
 
 
@@ -4109,10 +4130,10 @@ def check_reachable(hostname: str, port: int, seconds: float = 10.0) -> None:
         socket.create_connection((hostname, port), seconds).close()
     except socket.gaierror:
         hint = "Is the machine offline? If not, check databricks_host for a typo."
-        raise TransientError(f"the name {hostname} can't be resolved", hint) from None
+        raise Postponed(f"the name {hostname} can't be resolved", hint) from None
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
-        raise TransientError(f"{hostname}:{port} can't be reached: {error}", hint) from None
+        raise Postponed(f"{hostname}:{port} can't be reached: {error}", hint) from None
 
 
 def quieten_drivers() -> None:
@@ -4136,12 +4157,12 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
         return {"access_token": token}
     if principal and method in ("", "oauth-m2m"):
         return {"credentials_provider": lambda: functools.partial(principal_headers, config)}
-    headers = sdk_headers(config)
+    headers = sdk_headers(config, method)
     return {"credentials_provider": lambda: headers}
 
 
 def principal_headers(config: Config) -> dict[str, str]:
-    """A service principal's token for an hour (docs.databricks.com, "OAuth machine-to-machine"). The driver asks again in time.
+    """A service principal's token (docs.databricks.com, "OAuth machine-to-machine"); the driver asks again in time.
 
     databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
     """
@@ -4174,15 +4195,10 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         """Never go on."""
 
 
-def sdk_headers(config: Config) -> Callable[[], dict[str, str]]:
+def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
     """What signs requests in by databricks-sdk: profiles, Azure, workload identity, the CLI's login."""
-    try:
-        from databricks.sdk.core import Config as Unified
-        from databricks.sdk.credentials_provider import DefaultCredentials
-    except ImportError:
-        raise ConfigError(
-            "no credentials for the warehouse; other methods need databricks-sdk", NO_CREDENTIALS
-        ) from None
+    from databricks.sdk.core import Config as Unified
+    from databricks.sdk.credentials_provider import DefaultCredentials
 
     class WithoutBrowser(DefaultCredentials):  # type: ignore[misc, unused-ignore]
         def __call__(self, cfg: Any) -> Any:
@@ -4194,8 +4210,9 @@ def sdk_headers(config: Config) -> Callable[[], dict[str, str]]:
         lambda: Unified(
             host=f"https://{config.databricks_host}",
             profile=config.databricks_config_profile,
-            retry_timeout_seconds=20,
-            http_timeout_seconds=10,
+            auth_type=method or None,
+            retry_timeout_seconds=5,
+            http_timeout_seconds=5,
             credentials_strategy=WithoutBrowser(),
         )
     )
@@ -4264,8 +4281,8 @@ class WarehouseTarget:
     COPY_ROWS = 20_000
     FILE_ROWS = 1_000_000
 
-    # Clocks of one warehouse's machines differ by less.
-    SLACK_SECONDS = 5
+    # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
+    SLACK_SECONDS = 15
 
     def __init__(self, session: Session, table: str, directory: Path) -> None:
         config = session.config
@@ -4277,7 +4294,7 @@ class WarehouseTarget:
         self.timeout = config.databricks_statement_timeout
         self.resend = config.on_doubt == "resend"
         self._columns: Columns | None = None
-        self._loaded: list[str] = []
+        self._left_over: set[str] = set()
 
     def columns(self) -> Columns:
         """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
@@ -4317,25 +4334,23 @@ class WarehouseTarget:
             "rows": payload.count,
             "route": "copy" if isinstance(payload, Staged) else "insert",
             "marked": "databricks_batch_id" in map(str.lower, self.columns()),
-            "started": dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat(),
+            "started": self._now(),
         }
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
         if not payload.count:
             return
-        began = dt.datetime.fromisoformat(intent["started"]).timestamp()
-        condition = not_after(began + self.timeout)
         try:
             if isinstance(payload, Staged):
-                self._copy(intent, payload, condition)
+                self._copy(intent, payload, intent["started"])
             else:
-                self._insert(intent, payload, condition)
+                self._insert(intent, payload)
         except Rejected as refused:
             self._columns = None
-            if refused.state == "P0001":
+            if TOO_LATE in str(refused):
                 hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
-                raise TransientError("the statement reached the warehouse too late and did not run", hint) from None
+                raise Postponed("the statement reached the warehouse too late and did not run", hint) from None
             raise
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
@@ -4344,21 +4359,14 @@ class WarehouseTarget:
         Rows that are there are there; rows that are not may still come, until the statement can't run any more.
         """
         rows = payload()
-        if intent["route"] == "copy" and isinstance(rows, Insert):
-            rows = self._to_file(iter([rows.rows]))
-        for is_final in (False, True):
-            held = self._held(intent, rows)
-            if held is not False or is_final:
-                break
-            if not self._wait_out(intent):
-                held = None
-        if held is None:
-            return self._doubt(intent)
-        if not held and isinstance(rows, Staged):
-            self._stage(intent, rows)
-            self._copy(intent, rows, "true")
-            held = True
-        return held
+        if intent["route"] == "copy" and not intent["marked"]:
+            return self._copied_again(intent, rows)
+        held = self._held(intent, rows)
+        if held is False:
+            held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
+        if intent["route"] == "copy" and held is not None:
+            self._left_over.add(self._staged_path(intent))
+        return self._doubt(intent) if held is None else held
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
@@ -4377,7 +4385,7 @@ class WarehouseTarget:
         return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
 
     def last_batch(self, source_id: str) -> str | None:
-        """The greatest batch id that the table has from a source, by epoch and sequence; None for none, or without the column."""
+        """The newest batch id that the table has from a source; None for none, or where no column holds them."""
         if "databricks_batch_id" not in map(str.lower, self.columns()):
             return None
         prefix = literal(f"{source_id}/")
@@ -4395,12 +4403,12 @@ class WarehouseTarget:
     def close(self) -> None:
         """End the session; files that were loaded, as the state says by now, are removed from the volume."""
         try:
-            while self._loaded:
-                self.session.run(f"REMOVE {literal(self._loaded[-1])}")
-                self._loaded.pop()
+            while self._left_over:
+                self.session.run(f"REMOVE {literal(self._left_over.pop())}")
         except UploaderError as error:
-            log.warning("%s was loaded, but stays in the volume: %s", self._loaded[-1], error)
+            log.warning("a file that was loaded stays in %s: %s", self.volume, error)
         self.session.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _required(self) -> set[str]:
         """The columns that are NOT NULL and have no default, where the server tells."""
@@ -4435,33 +4443,41 @@ class WarehouseTarget:
 
     def _to_file(self, pages: Iterator[Any]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away."""
-        from arro3.core import RecordBatchReader, Table
-        from deltalake import WriterProperties, write_deltalake
+        from arro3.core import RecordBatchReader
+        from deltalake import DeltaTable, WriterProperties, write_deltalake
 
         first = next(pages)
         kinds = self._types_of(first)
-        counted = [0]
-
-        def batches() -> Iterator[Any]:
-            for page in itertools.chain([first], pages):
-                counted[0] += page.num_rows
-                yield from renamed(page).to_batches()
-
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self.directory))
-        reader = RecordBatchReader.from_batches(renamed(first).schema, batches())
-        properties = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
-        write_deltalake(str(folder), reader, writer_properties=properties, target_file_size=1 << 40)
-        (file,) = folder.glob("*.parquet")
+        folder = tempfile.mkdtemp(dir=self.directory)
+        stream = Stream(map(renamed, itertools.chain([first], pages)), {})
+        with delta_errors(folder, stream):
+            write_deltalake(
+                folder,
+                RecordBatchReader.from_batches(renamed(first).schema, stream),
+                writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
+                target_file_size=1 << 40,
+            )
+            table = DeltaTable(folder)
         values = {name: f"CAST(c{i} AS {kind.upper()})" for i, (name, kind) in enumerate(kinds.items())}
-        return Staged(counted[0], values, file)
+        (file,) = table.file_uris()
+        return Staged(table.count(), values, Path(file))
 
     def _own_values(self, intent: Intent) -> dict[str, str]:
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
         return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
 
-    def _insert(self, intent: Intent, payload: Insert, condition: str) -> None:
+    def _now(self) -> str:
+        """The server's time in ISO-8601."""
+        return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
+
+    def _in_time(self, since: str) -> str:
+        """The condition that a statement begins soon after it was sent."""
+        return not_after(seconds_of(since) + self.timeout)
+
+    def _insert(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self._own_values(intent)
+        condition = self._in_time(intent["started"])
         cursor = self.session.run(insert_statement(self.table, values, payload.source, condition), writes=True)
         if cursor.rowcount not in (-1, payload.count):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
@@ -4473,18 +4489,28 @@ class WarehouseTarget:
                 f"PUT '__input_stream__' INTO {literal(self._staged_path(intent))} OVERWRITE", stream=stream
             )
 
-    def _copy(self, intent: Intent, payload: Staged, condition: str) -> None:
+    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
         folder, _, file = self._staged_path(intent).rpartition("/")
         (first, value), *others = payload.values.items()
-        guarded = {first: f"if({condition}, {value}, NULL)", **dict(others)}
+        guarded = {first: f"if({self._in_time(since)}, {value}, NULL)", **dict(others)}
         statement = copy_statement(self.table, guarded | self._own_values(intent), folder, file)
         self.session.run(statement, writes=True)
-        self._loaded.append(self._staged_path(intent))
-        shutil.rmtree(payload.file.parent, ignore_errors=True)
+        self._left_over.add(self._staged_path(intent))
+        payload.file.unlink(missing_ok=True)
 
     def _staged_path(self, intent: Intent) -> str:
         """The same file for the same batch: COPY INTO takes up a name once."""
         return f"{self.volume}/uploader-{hashlib.sha256(intent['batch_id'].encode()).hexdigest()[:32]}.parquet"
+
+    def _copied_again(self, intent: Intent, rows: Payload) -> bool:
+        """Let COPY INTO find out, which takes up a file once: the same file again, once nothing else does that."""
+        if isinstance(rows, Insert) and rows.count and self.volume:
+            rows = self._to_file(iter([rows.rows]))
+        if not isinstance(rows, Staged) or not self._wait_out(intent, self._now()):
+            return self._doubt(intent)
+        self._stage(intent, rows)
+        self._copy(intent, rows, self._now())
+        return True
 
     def _held(self, intent: Intent, rows: Payload) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said."""
@@ -4492,16 +4518,13 @@ class WarehouseTarget:
             return True
         if intent["marked"]:
             return self._held_by_id(intent, rows)
-        if isinstance(rows, Staged):
-            return False
-        return self._held_by_content(rows)
+        return self._held_by_content(rows) if isinstance(rows, Insert) else None
 
     def _held_by_id(self, intent: Intent, rows: Payload) -> bool | None:
         complete = isinstance(rows, Insert) and rows.count == intent["rows"]
         condition = within_ranges(rows.rows, rows.kinds) if complete else "true"
-        found = self.session.rows(
-            f"SELECT count(*) FROM {self.table} WHERE databricks_batch_id = {literal(intent['batch_id'])} AND {condition}"
-        )[0][0]
+        marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
+        found = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked} AND {condition}")[0][0]
         return {0: False, intent["rows"]: True}.get(found)
 
     def _held_by_content(self, rows: Insert) -> bool | None:
@@ -4517,11 +4540,14 @@ class WarehouseTarget:
             return False
         return True if not too_few and not too_many else None
 
-    def _wait_out(self, intent: Intent) -> bool:
-        """Wait until the statement can't run any more: begun in time, it has ended in time. False where nothing bounds it."""
+    def _wait_out(self, intent: Intent, since: str) -> bool:
+        """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
+
+        False where nothing bounds it.
+        """
         if not self.session.is_bounded:
             return False
-        end = dt.datetime.fromisoformat(intent["started"]).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
+        end = seconds_of(since) + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0:
             log.info("the answer to commit %d was lost; it may still run for %d seconds", intent["sequence"], left)
             if self.session.wait(min(left, 30.0)):
@@ -4540,8 +4566,13 @@ class WarehouseTarget:
         )
 
 
+def seconds_of(moment: str) -> float:
+    """ISO-8601 as seconds since 1970."""
+    return dt.datetime.fromisoformat(moment).timestamp()
+
+
 def is_column(described: Sequence[Any]) -> bool:
-    """Whether a row of DESCRIBE is a column's: what follows the columns begins with a heading such as `# Partitioning`."""
+    """Whether a row of DESCRIBE is a column's; what follows begins with a heading such as `# Partitioning`."""
     name, kind = described[:2]
     return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
 
@@ -4552,7 +4583,7 @@ def renamed(rows: Any) -> Any:
 
 
 class Redacted(logging.Filter):
-    """Blots secrets out of log records, whoever wrote them, and the queries of addresses, which may be signed."""
+    """Blots secrets out of log records, whoever wrote them, and signed parts of addresses."""
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
         super().__init__()

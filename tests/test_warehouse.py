@@ -1,0 +1,1054 @@
+"""Chapter SQL warehouse: the real connector against the local warehouse; its errors, its lost answers, its types."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import logging
+import math
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlite_to_databricks_uploader as up
+from databricks.sql.backend.types import CommandState
+from deltalake import DeltaTable, QueryBuilder
+from warehouse import Warehouse
+
+PRINCIPAL = "robot:s3cret/&?"
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """A local warehouse with the schema `s` and the volume `s.v`."""
+    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", PRINCIPAL) as running:
+        running.sql("CREATE SCHEMA s")
+        running.sql("CREATE VOLUME s.v")
+        yield running
+
+
+@pytest.fixture
+def bench(warehouse: Warehouse, tmp_path: Path) -> Iterator[Bench]:
+    """A table of its own in the warehouse, and targets for it."""
+    made = Bench(warehouse, tmp_path)
+    yield made
+    warehouse.heal()
+    for target in made.targets:
+        target.close()
+
+
+ROWS = {"id": "bigint", "name": "string", "ts": "timestamp"}
+
+
+class Bench:
+    """`table` is new for each test; `target()` is the uploader's view of it, with settings as one likes."""
+
+    number = 0
+
+    def __init__(self, warehouse: Warehouse, folder: Path) -> None:
+        Bench.number += 1
+        self.warehouse = warehouse
+        self.folder = folder
+        self.table = f"raw_{Bench.number}"
+        self.targets: list[up.WarehouseTarget] = []
+        self.waited: list[float] = []
+        self.skipped = 0.0
+        self.sequence = 0
+
+    def create(self, columns: str = "id BIGINT, name STRING, ts TIMESTAMP", properties: str = "") -> None:
+        """Make the table."""
+        self.warehouse.sql(f"CREATE TABLE s.{self.table} ({columns}){properties}")
+
+    def config(self, **settings: Any) -> up.Config:
+        """The settings of a target; the token is the warehouse's."""
+        usual: dict[str, Any] = {
+            "databricks_host": self.warehouse.address,
+            "databricks_http_path": self.warehouse.http_path,
+            "databricks_token": self.warehouse.token,
+            "databricks_ca_file": self.warehouse.ca_file,
+            "databricks_database": "s",
+            "databricks_statement_timeout": 10,
+        }
+        return up.Config(**{**usual, **settings})
+
+    def target(self, environ: Mapping[str, str] | None = None, /, **settings: Any) -> up.WarehouseTarget:
+        """A target, whose waits are noted instead of slept: its clock jumps by them."""
+        session = up.Session(self.config(**settings), environ or {}, self.jump, lambda: time.monotonic() + self.skipped)
+        self.targets.append(up.WarehouseTarget(session, self.table, self.folder / "staging"))
+        return self.targets[-1]
+
+    def jump(self, seconds: float) -> None:
+        """Wait without waiting."""
+        self.waited.append(seconds)
+        self.skipped += seconds
+
+    def intent(self) -> dict[str, Any]:
+        """What the cycle says of its next commit."""
+        self.sequence += 1
+        return {"sequence": self.sequence, "batch_id": f"box-{self.table}/0/{self.sequence:012d}/{self.sequence}"}
+
+    def send(self, target: up.WarehouseTarget, rows: Any) -> tuple[up.Intent, up.Payload]:
+        """Send rows as the cycle does."""
+        payload = target.prepare(lambda: iter([rows]))
+        intent = target.ready(self.intent(), payload)
+        target.send(intent, payload)
+        return intent, payload
+
+    def lose(self, target: up.WarehouseTarget, rows: Any) -> tuple[up.Intent, up.Payload]:
+        """Send rows whose answer is lost."""
+        payload = target.prepare(lambda: iter([rows]))
+        intent = target.ready(self.intent(), payload)
+        with pytest.raises(up.LostAnswer):
+            target.send(intent, payload)
+        return intent, payload
+
+    def arrived(self, columns: str = "id") -> list[Any]:
+        """What the Delta table holds, sorted."""
+        table = DeltaTable(str(self.warehouse.table_path(f"s.{self.table}")))
+        found = QueryBuilder().register("t", table).execute(f"SELECT {columns} FROM t").read_all()
+        rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+        return sorted((row[0] if len(row) == 1 else row for row in rows), key=repr)
+
+    def executed(self, outcome: str = "ok") -> int:
+        """How many INSERTs and COPY INTOs ended so."""
+        return sum(
+            len(self.warehouse.statements(f"{verb} INTO `s`.`{self.table}`", outcome)) for verb in ("INSERT", "COPY")
+        )
+
+
+def rows_of(*ids: int, name: str | None = "a", start: int = 1_767_225_600_000_000) -> Any:
+    """Rows with these ids, a microsecond apart."""
+    return typed_rows(ROWS, {"id": list(ids), "name": [name] * len(ids), "ts": [start + i for i in ids]})
+
+
+def typed_rows(kinds: dict[str, str], values: dict[str, list[Any]]) -> Any:
+    """An Arrow table of columns of these types."""
+    return up.arrow_table({name: up.chunked(array(values[name], kind)) for name, kind in kinds.items()})
+
+
+def array(values: list[Any], kind: str) -> Any:
+    """An Arrow array; times are given in microseconds, dates in days, decimals as text."""
+    return up.array_of(values, up.STORAGE.get(kind.partition("(")[0], kind)).cast(up.arrow_type(kind))
+
+
+# --- Types ---
+
+HOSTILE = [
+    'it\'s \\ "quoted" `so`',
+    "😀 Zürich 서울 \u2028 \ufeff",
+    "a\x00b\n\r\t\x1f\x7f",
+    "{{x}} :name ? %s ${env:HOME} ${spark.app.name} $x",
+    "'; DROP TABLE s.t; -- /* */",
+    "\\u0027 \\n \\' '' \\\\",
+    "",
+    None,
+]
+
+EDGES: dict[str, list[Any]] = {
+    "bigint": [2**63 - 1, -(2**63), 2**53 + 1, None],
+    "int": [2**31 - 1, -(2**31), 0, None],
+    "smallint": [2**15 - 1, -(2**15), None],
+    "tinyint": [127, -128, None],
+    "double": [1.7976931348623157e308, 5e-324, -0.0, 0.1, 1 / 3, None],
+    "float": [3.4028234663852886e38, 0.10000000149011612, -0.0, None],
+    "boolean": [True, False, None],
+    "string": HOSTILE,
+    "binary": [b"", bytes(range(256)), b"'", None],
+    "date": [-719162, 2932896, -1, 0, None],
+    "timestamp": [-62135596800000000, 253402300799999999, -1, 1, None],
+    "timestamp_ntz": [-1, 1, 1767225600123456, None],
+    "decimal(38,10)": ["-9999999999999999999999999999.9999999999", "0.0000000001", "1.5", None],
+    "decimal(5,2)": ["-999.99", "999.99", "0", None],
+}
+
+
+@pytest.mark.parametrize("kind", EDGES)
+def test_every_type_arrives_as_it_was(bench: Bench, kind: str) -> None:
+    """Least, greatest and awkward values, read back from the Delta table itself."""
+    bench.create(f"n INT, v {kind.upper()}")
+    values = EDGES[kind]
+    sent = typed_rows({"n": "int", "v": kind}, {"n": list(range(len(values))), "v": values})
+    bench.send(bench.target(), sent)
+    expected = array(values, kind).to_pylist()
+    assert [repr(v) for _, v in bench.arrived("n, v")] == [repr(v) for v in expected]
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_numbers_that_are_none_arrive_as_such(bench: Bench, kind: str) -> None:
+    """NaN stays apart from NULL, and finite numbers beside it keep their digits."""
+    bench.create(f"n INT, v {kind.upper()}")
+    values = [math.nan, math.inf, -math.inf, None, 0.5]
+    bench.send(bench.target(), typed_rows({"n": "int", "v": kind}, {"n": list(range(5)), "v": values}))
+    assert [repr(v) for _, v in bench.arrived("n, v")] == ["nan", "inf", "-inf", "None", "0.5"]
+
+
+NAMES = ["with space", "back`quote", "üñï", "select", "a.b", "quo'te", 'dou"ble', "semi;colon", "${env:HOME}", "c0"]
+
+
+def test_columns_have_any_name(bench: Bench) -> None:
+    """Names never enter the text that from_json reads."""
+    kept = [name for name in NAMES if name != "${env:HOME}"]
+    columns = ", ".join(f"{up.quoted_sql(name)} BIGINT" for name in kept)
+    bench.create(columns, " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    target = bench.target()
+    assert list(target.columns()) == kept
+    bench.send(target, typed_rows(dict.fromkeys(kept, "bigint"), {name: [i] for i, name in enumerate(kept)}))
+    names, pages = target.query(f"SELECT * FROM s.{bench.table}")
+    assert (names, list(pages)) == (kept, [[tuple(range(len(kept)))]])
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text is not None])
+def test_a_literal_means_its_text(bench: Bench, text: str) -> None:
+    """The server's own parser reads what was written."""
+    assert bench.target().session.rows(f"SELECT {up.literal(text)}") == [(text,)]
+
+
+def test_a_literal_has_nothing_that_spark_replaces() -> None:
+    """`${name}` is replaced before a statement is parsed, so it must not stand in its text."""
+    rows = typed_rows({"v": "string"}, {"v": ["${env:HOME}"]})
+    encoded = [up.encoded(rows.column("v"), "string")]
+    assert "${" not in up.rows_source(encoded, up.json_rows(encoded)) + up.literal("a${b}")
+
+
+def test_table_names_have_two_or_three_parts() -> None:
+    """Each part is quoted; backquotes may come from the user."""
+    assert up.table_name("s", "t") == "`s`.`t`"
+    assert up.table_name("main.s", "a`b") == "`main`.`s`.`a``b`"
+    assert up.table_name("`my.catalog`.s", "t") == "`my.catalog`.`s`.`t`"
+    for wrong in ("a.b.c", "", ".s", "a b`c"):
+        with pytest.raises(up.ConfigError):
+            up.table_name(wrong, "t")
+
+
+def test_the_uploaders_own_columns_are_filled(bench: Bench) -> None:
+    """In any case of their names; columns that the rows lack stay NULL."""
+    bench.create("id BIGINT, more STRING, Databricks_Inserted_At TIMESTAMP, DATABRICKS_BATCH_ID STRING")
+    intent, _ = bench.send(bench.target(), typed_rows({"id": "bigint"}, {"id": [1]}))
+    [(number, more, at, batch)] = bench.arrived('id, more, "Databricks_Inserted_At", "DATABRICKS_BATCH_ID"')
+    assert (number, more, batch) == (1, None, intent["batch_id"])
+    assert abs(at - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
+
+
+def test_columns_tell_types_and_what_is_required(bench: Bench) -> None:
+    """Types in lower case; what follows the columns is none."""
+    bench.create("id BIGINT NOT NULL, d DECIMAL(10, 2), v VARCHAR(5)", " PARTITIONED BY (v)")
+    columns = bench.target().columns()
+    assert columns["id"] == "bigint not null"
+    assert (columns["d"].replace(" ", ""), list(columns)) == ("decimal(10,2)", ["id", "d", "v"])
+    assert not up.is_column(("# Partition Information", "", "")) and not up.is_column(("", "", ""))
+    assert not up.is_column(("# col_name", "data_type", "comment")) and up.is_column(("# odd", "bigint", None))
+
+
+# --- Sizes and round trips ---
+
+
+def test_a_thousand_rows_cost_one_insert_in_one_session(bench: Bench) -> None:
+    """And the columns are asked for once, however many cycles there are."""
+    bench.create()
+    target = bench.target()
+    before = bench.warehouse.log()["sessions_opened"]
+    bench.send(target, rows_of(*range(1000)))
+    bench.send(target, rows_of(*range(1000, 1003)))
+    assert bench.warehouse.log()["sessions_opened"] == before + 1
+    target.close()
+    bench.send(target, rows_of(2000))
+    assert (bench.executed(), len(bench.arrived())) == (3, 1004)
+    assert len(bench.warehouse.statements(f"DESCRIBE TABLE `s`.`{bench.table}`")) == 1
+
+
+def test_making_a_target_and_closing_it_asks_nothing(bench: Bench) -> None:
+    """An idle cycle must not wake a warehouse."""
+    before = bench.warehouse.log()["requests"]
+    bench.target().close()
+    assert bench.warehouse.log()["requests"] == before
+
+
+def test_rows_that_exceed_a_statement_are_cut(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size counts in bytes of UTF-8 after all escaping; what is said to fit does."""
+    bench.create("v STRING")
+    target = bench.target()
+    monkeypatch.setattr(target, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(target, "USUAL_BYTES", 80_000)
+    rows = typed_rows({"v": "string"}, {"v": ["\\'😀" * 10] * 3000})
+    with pytest.raises(up.TooLarge) as raised:
+        target.prepare(lambda: iter([rows]))
+    cut = rows.slice(0, raised.value.rows)
+    payload = target.prepare(lambda: iter([cut]))
+    assert 40_000 < len(payload.source.encode()) <= 100_000
+    bench.send(target, cut)
+    assert bench.arrived("v") == cut.column("v").to_pylist()
+
+
+def test_a_row_larger_than_a_statement_is_said_to_be(bench: Bench) -> None:
+    """Sixteen MiB in one cell."""
+    bench.create("v STRING")
+    with pytest.raises(up.TargetError, match="too large"):
+        bench.target().prepare(lambda: iter([typed_rows({"v": "string"}, {"v": ["x" * (16 << 20)]})]))
+
+
+def test_pages_become_one_statement(bench: Bench) -> None:
+    """NaN in one page only changes how the whole column travels."""
+    bench.create("v DOUBLE")
+    target = bench.target()
+    pages = [typed_rows({"v": "double"}, {"v": values}) for values in ([1.5], [math.nan], [])]
+    payload = target.prepare(lambda: iter(pages))
+    target.send(target.ready(bench.intent(), payload), payload)
+    assert (bench.executed(), [repr(v) for v in bench.arrived("v")]) == (1, ["1.5", "nan"])
+
+
+def test_no_rows_are_sent_as_nothing(bench: Bench) -> None:
+    """A batch whose rows were all filtered out."""
+    bench.create()
+    target = bench.target()
+    for pages in (list[Any](), [rows_of()]):
+        payload = target.prepare(functools.partial(iter, pages))
+        intent = target.ready(bench.intent(), payload)
+        target.send(intent, payload)
+        assert target.settle(intent, lambda: target.prepare(lambda: iter([])))
+    assert bench.executed() == 0
+
+
+# --- Lost answers ---
+
+LOSSES: list[tuple[str, dict[str, Any]]] = [
+    ("reset", {"when": "after"}),
+    ("drop", {"when": "after"}),
+    ("status", {"status": 503, "when": "after"}),
+    ("status", {"status": 503, "when": "after", "retry_after": 1}),
+    ("status", {"status": 502, "when": "after"}),
+    ("status", {"status": 500, "when": "after"}),
+    ("status", {"status": 504, "when": "after"}),
+]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize(("action", "rule"), LOSSES, ids=[f"{a}-{r.get('status', '')}" for a, r in LOSSES])
+def test_an_insert_whose_answer_is_lost_runs_once(
+    bench: Bench, action: str, rule: dict[str, Any], marked: bool
+) -> None:
+    """The driver sends nothing again; the table tells that the rows are there, without any waiting."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP" + (", databricks_batch_id STRING" if marked else ""))
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", action, **rule)
+    intent, payload = bench.lose(target, rows_of(1, 2, 2))
+    assert (bench.executed(), bench.arrived()) == (1, [1, 2, 2])
+    assert target.settle(intent, lambda: payload) is True
+    assert bench.waited == []
+
+
+def test_an_insert_that_outlasts_the_client_is_a_lost_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read timeout: the statement ran once."""
+    bench.create()
+    target = bench.target(databricks_statement_timeout=1)
+    monkeypatch.setattr(up, "ANSWER_SECONDS", 1)
+    bench.warehouse.fail("INSERT INTO", "delay", seconds=4, when="after")
+    intent, payload = bench.lose(target, rows_of(1))
+    assert target.settle(intent, lambda: payload) is True
+    assert bench.executed() == 1
+
+
+@pytest.mark.parametrize("action", ["reset", "drop", "status"])
+def test_an_insert_that_never_ran_is_found_out(bench: Bench, action: str) -> None:
+    """Its rows are not there, and after the time in which it could still run they are not either."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", action, when="before", status=503)
+    intent, payload = bench.lose(target, rows_of(1))
+    assert target.settle(intent, lambda: payload) is False
+    assert 20 < sum(bench.waited) <= 2 * 10 + target.SLACK_SECONDS
+    bench.send(target, rows_of(1))
+    assert bench.arrived() == [1]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_an_insert_that_commits_later_is_waited_for(bench: Bench, marked: bool) -> None:
+    """A zombie: at first its rows are not there."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP" + (", databricks_batch_id STRING" if marked else ""))
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "zombie", seconds=1.5)
+    intent, payload = bench.lose(target, rows_of(1))
+    monotonic = time.monotonic()
+
+    def really(seconds: float) -> None:
+        if bench.executed() == 0 and time.monotonic() - monotonic < 60:
+            time.sleep(0.2)
+        else:
+            bench.jump(seconds)
+
+    target.session.wait = really
+    assert target.settle(intent, lambda: payload) is True
+    assert bench.executed() == 1
+
+
+def test_a_statement_that_begins_too_late_does_nothing(bench: Bench) -> None:
+    """STATEMENT_TIMEOUT does not count the time in a queue; the statement itself does."""
+    bench.create()
+    target = bench.target(databricks_statement_timeout=1)
+    payload = target.prepare(lambda: iter([rows_of(1)]))
+    intent = dict(target.ready(bench.intent(), payload))
+    intent["started"] = (dt.datetime.fromisoformat(intent["started"]) - dt.timedelta(seconds=2)).isoformat()
+    with pytest.raises(up.DidNotRun, match="too late"):
+        target.send(intent, payload)
+    assert bench.arrived() == []
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(bench: Bench) -> None:
+    """STATEMENT_TIMEOUT is in force. That it was ended proves nothing, so the table is asked."""
+    bench.create()
+    target = bench.target(databricks_statement_timeout=1)
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "slow", seconds=6)
+    intent, payload = bench.lose(target, rows_of(1))
+    assert target.settle(intent, lambda: payload) is False
+    assert bench.arrived() == []
+
+
+def test_a_lost_poll_is_a_lost_answer(bench: Bench) -> None:
+    """Statements that take longer are asked after; the asking may get lost, too."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "slow", seconds=5.5)
+    bench.warehouse.fail("GetOperationStatus", "reset")
+    intent, payload = bench.lose(target, rows_of(1))
+    while bench.executed() == 0:
+        time.sleep(0.2)
+    assert target.settle(intent, lambda: payload) is True
+
+
+def test_a_cancelled_statement_is_a_lost_answer(bench: Bench) -> None:
+    """The driver returns from it as if it had succeeded."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    connection = target.session._connection
+    for state in (CommandState.CANCELLED, CommandState.FAILED, CommandState.CLOSED):
+        target.session._connection = Ended(state)
+        with pytest.raises(up.LostAnswer, match=state.name):
+            target.session.run("INSERT", writes=True)
+    target.session._connection = connection
+
+
+class Ended:
+    """A connection whose statements end in some state, which the local warehouse can't be made to say."""
+
+    def __init__(self, state: CommandState) -> None:
+        self.session = self.active_result_set = self
+        self.status = state
+        self.is_open = True
+
+    def cursor(self, **_: Any) -> Ended:
+        return self
+
+    def execute(self, *_: Any, **__: Any) -> None:
+        """Done."""
+
+
+def test_a_batch_id_counts_rows_that_no_source_has_any_more(bench: Bench) -> None:
+    """The source was emptied meanwhile; what was sent is known by its number."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    assert target.settle(intent, lambda: target.prepare(lambda: iter([]))) is True
+
+
+def test_rows_like_earlier_ones_make_a_doubt(bench: Bench) -> None:
+    """Without batch ids nobody can tell which of them are which."""
+    bench.create()
+    target = bench.target()
+    bench.send(target, rows_of(1, 2))
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, payload = bench.lose(target, rows_of(2, 3))
+    with pytest.raises(up.DoubtError) as raised:
+        target.settle(intent, lambda: payload)
+    assert "databricks_batch_id" in raised.value.hint
+    resending = bench.target(on_doubt="resend")
+    assert resending.settle(intent, lambda: payload) is False
+
+
+def test_rows_like_earlier_ones_are_told_apart_by_batch_ids(bench: Bench) -> None:
+    """The very same rows, sent twice on purpose, once in vain."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
+    target = bench.target()
+    bench.send(target, rows_of(1, 2))
+    bench.warehouse.fail("INSERT INTO", "drop", when="before")
+    intent, payload = bench.lose(target, rows_of(1, 2))
+    assert target.settle(intent, lambda: payload) is False
+
+
+def test_comparing_takes_null_and_nan_as_equal(bench: Bench) -> None:
+    """Every type takes part in the comparison, with its awkward values."""
+    kinds = {f"c_{i}": kind for i, kind in enumerate(EDGES)}
+    bench.create(", ".join(f"{name} {kind.upper()}" for name, kind in kinds.items()))
+    most = max(map(len, EDGES.values()))
+    values = {n: (EDGES[k] + [None] * most)[:most] for n, k in kinds.items()}
+    values["c_4"][1] = math.nan
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, payload = bench.lose(target, typed_rows(kinds, values))
+    assert target.settle(intent, lambda: payload) is True
+
+
+def test_a_cluster_leaves_a_doubt(bench: Bench) -> None:
+    """Without STATEMENT_TIMEOUT nothing says when an absent row can't come any more."""
+    bench.create()
+    target = bench.target()
+    payload = target.prepare(lambda: iter([rows_of(1)]))
+    intent = target.ready(bench.intent(), payload)
+    cluster = bench.config(databricks_http_path="/sql/protocolv1/o/1/0101-123456-abc")
+    assert not up.Session(cluster, {}).is_bounded
+    target.session.config = cluster
+    with pytest.raises(up.DoubtError):
+        target.settle(intent, lambda: payload)
+
+
+def test_stopping_ends_the_waiting(bench: Bench) -> None:
+    """The doubt stays for the next run."""
+    bench.create()
+    target = bench.target()
+    payload = target.prepare(lambda: iter([rows_of(1)]))
+    intent = target.ready(bench.intent(), payload)
+    target.session.wait = lambda seconds: True
+    with pytest.raises(up.TransientError, match="stopped"):
+        target.settle(intent, lambda: payload)
+
+
+def test_a_warehouse_that_counts_otherwise_is_not_believed(bench: Bench) -> None:
+    """The number of rows that it says it inserted is compared with what was sent."""
+    bench.create()
+    target = bench.target()
+    payload = target.prepare(lambda: iter([rows_of(1, 2)]))
+    odd = up.Insert(rows_of(1, 2, 3), payload.kinds, payload.values, payload.source)
+    with pytest.raises(up.LostAnswer, match="2 rows"):
+        target.send(target.ready(bench.intent(), payload), odd)
+
+
+# --- Bulk ---
+
+
+def bulk(bench: Bench, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> up.WarehouseTarget:
+    """A target that takes the way through the volume for two rows or more."""
+    target = bench.target(databricks_volume="/Volumes/main/s/v", **settings)
+    monkeypatch.setattr(target, "COPY_ROWS", 1)
+    return target
+
+
+def staged(bench: Bench) -> list[Any]:
+    """The files in the volume."""
+    return bench.warehouse.sql("LIST '/Volumes/main/s/v'")
+
+
+def test_many_rows_go_as_a_file_and_leave_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the volume nor on the box. Few rows still go as text."""
+    kinds = {f"col {i}": kind for i, kind in enumerate(EDGES)}
+    columns = ", ".join(f"{up.quoted_sql(name)} {kind.upper()}" for name, kind in kinds.items())
+    bench.create(f"{columns}, databricks_batch_id STRING", " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    target = bulk(bench, monkeypatch)
+    values = {n: (EDGES[k] + [None] * 8)[:8] for n, k in kinds.items()}
+    intent, _ = bench.send(target, typed_rows(kinds, values))
+    assert (intent["route"], bench.executed(), len(staged(bench))) == ("copy", 1, 1)
+    target.close()
+    assert staged(bench) == [] and not (bench.folder / "staging").exists()
+    expected = sorted(zip(*(array(v, kinds[n]).to_pylist() for n, v in values.items()), strict=True), key=repr)
+    _, pages = target.query(f"SELECT * FROM s.{bench.table}")
+    arrived = sorted((row[:-1] for page in pages for row in page), key=repr)
+    assert [comparable(row) for row in arrived] == [comparable(row) for row in expected]
+    small, _ = bench.send(target, typed_rows(kinds, {n: v[:1] for n, v in values.items()}))
+    assert small["route"] == "insert"
+
+
+def comparable(row: tuple[Any, ...]) -> list[str]:
+    """A row's values as text; the connector gives times without a zone."""
+    return [repr(v.replace(tzinfo=None) if isinstance(v, dt.datetime) else v) for v in row]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_copy_whose_answer_is_lost_happens_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str, marked: bool
+) -> None:
+    """Batch ids tell; without them the same file is offered again, and COPY INTO knows it."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP" + (", databricks_batch_id STRING" if marked else ""))
+    target = bulk(bench, monkeypatch)
+    target.columns()
+    bench.warehouse.fail("COPY INTO", "drop", when=when)
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    again = target.settle(intent, lambda: target.prepare(lambda: iter([rows_of(1, 2)])))
+    assert again is (when == "after" or not marked)
+    if not again:
+        bench.send(target, rows_of(1, 2))
+    target.close()
+    assert (bench.arrived(), staged(bench)) == ([1, 2], [])
+
+
+def test_an_upload_that_fails_commits_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PUT comes before anything is promised, so it may fail and be tried again."""
+    bench.create()
+    target = bulk(bench, monkeypatch)
+    payload = target.prepare(lambda: iter([rows_of(1, 2)]))
+    intent = bench.intent()
+    bench.warehouse.fail("StagedPUT", "status", status=500, times=5)
+    with pytest.raises(up.UploaderError):
+        target.ready(intent, payload)
+    bench.warehouse.heal()
+    target.send(target.ready(intent, payload), payload)
+    assert bench.arrived() == [1, 2]
+
+
+def test_a_volume_that_was_set_meanwhile_leaves_a_doubt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of an INSERT can't be compared in a file, and must not be copied on top."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    other = bulk(bench, monkeypatch)
+    with pytest.raises(up.DoubtError):
+        other.settle(intent, lambda: other.prepare(lambda: iter([rows_of(1, 2)])))
+
+
+def test_the_server_can_name_no_file_to_read(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A PUT that the server answers with a path of its own is refused by the driver."""
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    with pytest.raises(up.TargetError, match="staging_allowed_local_path"):
+        bench.target().session.run(f"PUT '{secret}' INTO '/Volumes/main/s/v/x' OVERWRITE")
+    assert staged(bench) == []
+
+
+# --- Errors ---
+
+
+def raised(work: Callable[[], object]) -> up.UploaderError:
+    """The error of `work`; it has a hint, and comes within seconds."""
+    started = time.monotonic()
+    with pytest.raises(up.UploaderError) as caught:
+        work()
+    assert caught.value.hint and time.monotonic() - started < 15
+    return caught.value
+
+
+def test_a_wrong_token_is_refused_with_a_remedy(bench: Bench) -> None:
+    """Renewing it is a person's job."""
+    error = raised(bench.target(databricks_token="dapi-wrong").columns)
+    assert isinstance(error, up.Rejected) and "Invalid access token" in str(error) and "token" in error.hint
+
+
+def test_an_unknown_warehouse_is_said_at_once(bench: Bench) -> None:
+    """The driver alone would try for a quarter of an hour."""
+    error = raised(bench.target(databricks_http_path="/sql/1.0/warehouses/other").columns)
+    assert isinstance(error, up.Rejected) and "DATABRICKS_WAREHOUSE_ID" in error.hint
+
+
+def test_an_unreachable_host_passes_by_itself(bench: Bench) -> None:
+    """Refused connections, and names that nobody knows."""
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    refused = raised(bench.target(databricks_host=f"localhost:{port}").columns)
+    unknown = raised(bench.target(databricks_host="no-such-host.invalid").columns)
+    assert isinstance(refused, up.Postponed) and isinstance(unknown, up.Postponed)
+    assert "typo" in unknown.hint
+
+
+def test_a_missing_table_is_named(bench: Bench) -> None:
+    """With what to do about it."""
+    error = raised(bench.target().columns)
+    assert isinstance(error, up.Rejected) and bench.table in str(error) and "--print-ddl" in error.hint
+    schema = raised(bench.target(databricks_database="nowhere").columns)
+    assert isinstance(schema, up.Rejected)
+
+
+def test_a_missing_right_is_explained(bench: Bench) -> None:
+    """The grants are named."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    message = "[INSUFFICIENT_PERMISSIONS] User does not have MODIFY on Table 't'. SQLSTATE: 42501"
+    bench.warehouse.fail("INSERT INTO", "error", message=message, sqlstate="42501")
+    error = raised(lambda: bench.send(target, rows_of(1)))
+    assert isinstance(error, up.Rejected) and "MODIFY" in error.hint
+    bench.send(target, rows_of(1))
+    assert len(bench.warehouse.statements(f"DESCRIBE TABLE `s`.`{bench.table}`")) == 2
+
+
+def test_a_refused_value_did_not_run(bench: Bench) -> None:
+    """NOT NULL is enforced by the table; nothing of the batch is there."""
+    bench.create("id BIGINT, name STRING NOT NULL, ts TIMESTAMP")
+    target = bench.target()
+    error = raised(lambda: bench.send(target, rows_of(1, name=None)))
+    assert isinstance(error, up.Rejected) and error.state == "23502"
+    assert bench.arrived() == []
+
+
+def test_a_forgotten_session_is_replaced(bench: Bench) -> None:
+    """Warehouses forget idle sessions; the rows then wait for the next cycle."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.close_sessions()
+    with pytest.raises(up.UploaderError):
+        bench.send(target, rows_of(1))
+    target.close()
+    bench.send(target, rows_of(1))
+    assert bench.arrived() == [1]
+
+
+@pytest.mark.parametrize("how", ["refuse", "operations"])
+def test_a_stopped_warehouse_is_waited_for(bench: Bench, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With a line in the log for each try."""
+    bench.create()
+    target = bench.target()
+    bench.warehouse.starting(1.0, how)
+    target.session.wait = lambda seconds: time.sleep(0.3)
+    with caplog.at_level(logging.WARNING, "uploader"):
+        bench.send(target, rows_of(1))
+    assert "waiting" in caplog.text and bench.arrived() == [1]
+
+
+def test_a_warehouse_that_does_not_start_is_given_up(bench: Bench) -> None:
+    """After ten minutes, none of which is slept here; and a stop ends the waiting at once."""
+    bench.warehouse.fail("OpenSession", "status", status=503, times=-1)
+    error = raised(bench.target().columns)
+    assert isinstance(error, up.NotReady) and 300 < sum(bench.waited) <= up.START_SECONDS
+    stopped = bench.target()
+    stopped.session.wait = lambda seconds: True
+    with pytest.raises(up.TransientError, match="stopped"):
+        stopped.columns()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("42601", up.Rejected),
+        ("22018", up.Rejected),
+        ("23502", up.Rejected),
+        ("54000", up.Rejected),
+        ("2D521", up.Postponed),
+        ("40000", up.Postponed),
+        ("57014", up.LostAnswer),
+        ("08KD1", up.LostAnswer),
+        ("58030", up.LostAnswer),
+        ("XX000", up.LostAnswer),
+        ("HY008", up.LostAnswer),
+        ("KD000", up.LostAnswer),
+    ],
+)
+def test_an_sqlstate_says_whether_a_statement_ran(state: str, kind: type[Exception]) -> None:
+    """What does not say so for certain counts as lost, so the table is asked."""
+    assert type(up.server_error(f"[SOME_CONDITION] What happened. SQLSTATE: {state}", writes=True)) is kind
+    assert not isinstance(up.server_error(f"[X_Y] What. SQLSTATE: {state}", writes=False), up.LostAnswer)
+
+
+def test_a_message_without_an_sqlstate_is_known_by_its_condition() -> None:
+    """Older servers; a message that says nothing leaves the question open."""
+    denied = up.server_error("PERMISSION_DENIED: User does not have USE SCHEMA on Schema 's'.", writes=True)
+    assert isinstance(denied, up.Rejected) and "USE SCHEMA" in denied.hint
+    assert isinstance(up.server_error("Invalid SessionHandle: SessionHandle [x]", writes=True), up.LostAnswer)
+    assert str(up.server_error("", writes=False))
+
+
+# --- Signing in ---
+
+
+def test_a_token_goes_to_databricks_alone(bench: Bench) -> None:
+    """Another host needs a CA file that vouches for it."""
+    for host in ("localhost:1", "evil.example", "databricks.com.evil.example", "xdatabricks.com"):
+        error = raised(bench.target(databricks_host=host, databricks_ca_file=None).columns)
+        assert isinstance(error, up.ConfigError) and "databricks_ca_file" in error.hint
+    for host in ("a.cloud.databricks.com", "adb-1.2.azuredatabricks.net", "1.1.gcp.databricks.com"):
+        up.check_host(bench.config(databricks_ca_file=None), host)
+
+
+def certificate(folder: Path, name: str, days: int) -> Path:
+    """A PEM file with a key and a certificate for `name` that signs itself and is good for so many days from now."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    title = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder(title, title, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=30))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / f"{name}.pem"
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@contextlib.contextmanager
+def host_with(certificate: Path) -> Iterator[str]:
+    """The address of a host that shakes hands with this certificate, and does nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("localhost", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"localhost:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "trusted", "why"),
+    [
+        ("localhost", 1, False, "self-signed|unable to get"),
+        ("localhost", -1, True, "expired"),
+        ("other.example", 1, True, "mismatch|not valid for"),
+    ],
+)
+def test_a_wrong_certificate_is_refused(
+    bench: Bench, tmp_path: Path, name: str, days: int, trusted: bool, why: str
+) -> None:
+    """Verification can't be switched off, only directed: strangers, expired ones, and those for other names."""
+    pem = certificate(tmp_path, name, days)
+    with host_with(pem) as address:
+        ca_file = pem if trusted else bench.warehouse.ca_file
+        error = raised(bench.target(databricks_host=address, databricks_ca_file=ca_file).columns)
+    assert isinstance(error, up.Rejected) and re.search(why, str(error)) and "databricks_ca_file" in error.hint
+
+
+def test_a_ca_file_that_is_none_is_named(bench: Bench, tmp_path: Path) -> None:
+    """Missing, or without a certificate."""
+    file = tmp_path / "ca.pem"
+    for content in (None, "no certificate"):
+        if content:
+            file.write_text(content)
+        with pytest.raises(up.ConfigError, match="databricks_ca_file"):
+            bench.target(databricks_ca_file=file).columns()
+
+
+def test_a_service_principal_signs_in(bench: Bench) -> None:
+    """By client id and secret, through the same CA file; a wrong secret is told apart from a wrong host."""
+    name, _, secret = PRINCIPAL.partition(":")
+    bench.create()
+    settings: dict[str, Any] = {"databricks_token": None, "databricks_client_id": name}
+    bench.send(bench.target(databricks_client_secret=secret, **settings), rows_of(1))
+    assert bench.arrived() == [1]
+    error = raised(bench.target(databricks_client_secret="wrong", **settings).columns)
+    assert isinstance(error, up.Rejected) and "DATABRICKS_CLIENT_SECRET" in error.hint
+    nowhere = bench.config(databricks_client_secret=secret, databricks_host="localhost:1", **settings)
+    with pytest.raises(up.TransientError):
+        up.principal_headers(nowhere)
+
+
+def test_an_expired_token_says_so(bench: Bench) -> None:
+    """Tokens of service principals live an hour; the next session gets a new one."""
+    name, _, secret = PRINCIPAL.partition(":")
+    bench.create()
+    target = bench.target(databricks_token=None, databricks_client_id=name, databricks_client_secret=secret)
+    target.columns()
+    bench.warehouse.request("POST", "/admin/expire_tokens")
+    error = raised(lambda: bench.send(target, rows_of(1)))
+    assert "expired" in str(error)
+    target.close()
+    bench.send(target, rows_of(1))
+    assert bench.arrived() == [1]
+
+
+@contextlib.contextmanager
+def proxy() -> Iterator[tuple[str, list[str]]]:
+    """The address of an HTTP proxy, and the places that it was asked to connect to."""
+    asked: list[str] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        place = client.recv(65536).split()[1].decode()
+        asked.append(place)
+        name, _, port = place.rpartition(":")
+        far = socket.create_connection((name, int(port)))
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        for pair in ((client, far), (far, client)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_is_used_on_the_whole_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tokens, statements and files; and a proxy that is down is said to be."""
+    name, _, secret = PRINCIPAL.partition(":")
+    bench.create()
+    with proxy() as (address, asked):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        settings = {"databricks_client_id": name, "databricks_client_secret": secret}
+        target = bulk(bench, monkeypatch, databricks_token=None, **settings)
+        bench.send(target, rows_of(1, 2))
+        target.close()
+        assert set(asked) == {bench.warehouse.address} and len(asked) >= 3
+    assert bench.arrived() == [1, 2]
+    error = raised(bench.target().columns)
+    assert isinstance(error, up.Postponed) and "HTTPS_PROXY" in error.hint
+
+
+def test_no_credentials_are_told_and_no_browser_opened(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by default nor when asked for."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.warehouse.ca_file))
+    for environ in ({}, {"DATABRICKS_AUTH_TYPE": "external-browser"}):
+        error = raised(bench.target(environ, databricks_token=None).columns)
+        assert isinstance(error, up.ConfigError) and "DATABRICKS_CLIENT_ID" in error.hint
+    assert "browser" in str(error)
+
+
+def test_a_profile_signs_in(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By databricks-sdk, which reads its file and, for a CA of one's own, REQUESTS_CA_BUNDLE."""
+    file = tmp_path / "databrickscfg"
+    file.write_text(f"[box]\nhost = https://ignored.example\ntoken = {bench.warehouse.token}\n")
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(file))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.warehouse.ca_file))
+    bench.create()
+    target = bench.target(databricks_token=None, databricks_config_profile="box")
+    assert list(target.columns()) == list(ROWS)
+    error = raised(bench.target(databricks_token=None, databricks_config_profile="none").columns)
+    assert isinstance(error, up.ConfigError) and "DATABRICKS_CONFIG_PROFILE" in error.hint
+    file.write_text("[box]\nhost = https://ignored.example\nauth_type = external-browser\n")
+    error = raised(bench.target(databricks_token=None, databricks_config_profile="box").columns)
+    assert isinstance(error, up.ConfigError) and "browser" in str(error)
+
+
+def test_two_ways_to_sign_in_need_a_decision(bench: Bench) -> None:
+    """As Databricks' own tools have it, DATABRICKS_AUTH_TYPE decides."""
+    both: dict[str, Any] = {"databricks_client_id": "robot", "databricks_client_secret": "x"}
+    error = raised(bench.target(**both).columns)
+    assert isinstance(error, up.ConfigError) and "DATABRICKS_AUTH_TYPE" in error.hint
+    assert "access_token" in up.credentials(bench.config(**both), {"DATABRICKS_AUTH_TYPE": "pat"})
+    assert "credentials_provider" in up.credentials(bench.config(**both), {"DATABRICKS_AUTH_TYPE": "oauth-m2m"})
+
+
+def test_a_damaged_token_is_not_shown(bench: Bench) -> None:
+    """The libraries would put it into their errors."""
+    for token in ("dapi\nsecret", "dapi…secret", "dapi secret"):
+        error = raised(bench.target(databricks_token=token).columns)
+        assert isinstance(error, up.ConfigError) and "secret" not in f"{error}{error.hint}"
+
+
+@contextlib.contextmanager
+def everything_logged() -> Iterator[list[str]]:
+    """The lines of all loggers at DEBUG, whatever their own levels."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.name} {record.getMessage()} {record.exc_info} {vars(record)}")
+
+    handler = Collector()
+    loggers = [logging.getLogger()] + [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    before = [(logger, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("databricks.sql.unsafe").addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger().removeHandler(handler)
+        logging.getLogger("databricks.sql.unsafe").removeHandler(handler)
+        for logger, level in before:
+            logger.setLevel(level)
+
+
+def test_no_log_record_has_the_token(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even at DEBUG, where drivers are talkative, and not when things fail."""
+    bench.create()
+    bulk(bench, monkeypatch).columns()
+    with everything_logged() as lines:
+        target = bulk(bench, monkeypatch)
+        bench.send(target, rows_of(1, 2))
+        bench.warehouse.fail("INSERT INTO", "drop")
+        with contextlib.suppress(up.UploaderError):
+            bench.send(target, rows_of(1))
+        target.close()
+        for name, value in (("token", "dapi-canary-2"), ("http_path", "/sql/1.0/warehouses/x")):
+            with contextlib.suppress(up.UploaderError):
+                bench.target(**{f"databricks_{name}": value}).columns()
+    logged = "\n".join(lines)
+    assert "urllib3" in logged and "databricks.sql" in logged
+    assert bench.warehouse.token not in logged and "dapi-canary-2" not in logged
+
+
+def test_the_filter_blots_out_secrets_and_signed_addresses() -> None:
+    """It works on any record, whoever made it."""
+    message = 'PUT %s key=%s "GET /v/x?X-Amz-Signature=abc&b=1 HTTP/1.1"'
+    record = logging.LogRecord("x", logging.DEBUG, "f", 1, message, (1, "dapi123"), None)
+    assert up.Redacted(["dapi123", None]).filter(record)
+    assert record.getMessage() == 'PUT 1 key=*** "GET /v/x?*** HTTP/1.1"'
+
+
+def test_drivers_are_silent_unless_asked(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    """No warning about old retries, or about packages that are missing on purpose, reaches the user."""
+    bench.create()
+    with contextlib.suppress(up.UploaderError):
+        bench.target(databricks_token="wrong").columns()
+    bench.target().columns()
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_silent_host_is_given_up_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes connections and says nothing, as firewalls do."""
+    monkeypatch.setattr(up, "ANSWER_SECONDS", 1)
+    with socket.create_server(("localhost", 0)) as server:
+        accepted: list[socket.socket] = []
+        threading.Thread(target=lambda: accepted.extend(server.accept()[0] for _ in range(2)), daemon=True).start()
+        config = bench.config(databricks_host=f"localhost:{server.getsockname()[1]}", databricks_statement_timeout=1)
+        with pytest.raises(up.TransientError):
+            up.connect(config, {})
+
+
+def test_pages_of_a_query_come_one_at_a_time(bench: Bench) -> None:
+    """Names first, then rows; an error in the SQL is the user's."""
+    target = bench.target()
+    names, pages = target.query("SELECT id AS n, CAST(id AS DECIMAL(9,2)) AS d FROM range(2500)")
+    assert names == ["n", "d"]
+    sizes = [len(page) for page in pages]
+    assert sizes == [1000, 1000, 500]
+    assert next(target.query("SELECT CAST(1.5 AS DECIMAL(5,2))")[1]) == [(Decimal("1.50"),)]
+    with pytest.raises(up.Rejected):
+        target.query("SELEC 1")
+
+
+def test_the_newest_batch_of_a_source_is_known(bench: Bench) -> None:
+    """For a box that lost its state; other sources' batches don't count, nor does the order of text."""
+    bench.create("id BIGINT, databricks_batch_id STRING")
+    batches = ["a/0/000000000009/90", "a/10/000000000001/5", "a/9/000000000002/7", "ab/99/000000000001/1"]
+    values = ", ".join(f"(1, '{batch}')" for batch in batches)
+    bench.warehouse.sql(f"INSERT INTO s.{bench.table} VALUES {values}")
+    assert bench.target().last_batch("a") == "a/10/000000000001/5"
+    assert bench.target().last_batch("none") is None

@@ -500,11 +500,17 @@ def layer_from_yaml(file: Path) -> Layer:
     return layer
 
 
+# Settings and rules take some kilobytes; a file of another kind should not be parsed for minutes.
+MOST_YAML_BYTES = 1 << 20
+
+
 def load_yaml(file: Path) -> dict[Any, Any]:
     """The mapping in a YAML file, read by the safe loader."""
     import yaml
 
     try:
+        if file.stat().st_size > MOST_YAML_BYTES:
+            raise ConfigError(f"{file} is too large to be settings", "Check --config.")
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
@@ -539,6 +545,8 @@ def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> L
         raise ConfigError(f"{variable} and {variable}_FILE are both set", "Unset one of them.")
     try:
         secret = Path(file).read_text(encoding="utf-8").strip()
+        if Path(file).stat().st_mode & 0o077:
+            log.warning("%s_FILE: %s can be read by others; chmod 600 it where that can be set", variable, file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}_FILE: {file} can't be read: {error.__class__.__name__}") from None
     return {name: parse_setting(name, secret, f"{variable}_FILE")}
@@ -1101,7 +1109,10 @@ class Database:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
-        return list(zip(*(column.to_pylist() for column in self.table(sql).columns), strict=True))
+        columns = self.table(sql).columns
+        if any(column.type == arrow_type("string") and not is_utf8(column) for column in columns):
+            raise CorruptError("a name in the database is no valid text", "Run `PRAGMA integrity_check` on it.")
+        return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
     def table(self, sql: str, batch_rows: int = 1024) -> Any:
         """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""

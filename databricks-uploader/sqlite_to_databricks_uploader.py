@@ -479,7 +479,7 @@ def parse_setting(name: str, value: Any, origin: str) -> Any:
     try:
         return meta["parse"](value)
     except ValueError as error:
-        shown = "" if meta["secret"] else f" (it is {value!r})"
+        shown = "" if meta["secret"] or name == "storage_options" else f" (it is {value!r})"
         raise ConfigError(f"{origin}: {error}{shown}", meta["help"]) from None
 
 
@@ -3428,11 +3428,14 @@ class DeltaTarget:
 
     def __init__(self, uri: str, options: Mapping[str, Any], wait: Wait = time.sleep) -> None:
         self.name = uri
-        self.options = {key: str(value) for key, value in options.items()} or None
+        self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
+        self.answered = False
+        self.planned_anew = False
 
     def columns(self) -> Columns | None:
-        table = self._table()
+        table = self.table()
+        self.planned_anew = table is None
         if table is None:
             return None
         fields = table.schema().fields
@@ -3447,9 +3450,8 @@ class DeltaTarget:
     def recover(self, state: State) -> dict[str, Any] | None:
         """What the newest commit of a source tells of it; None where the table does not know it."""
         application = application_of(state)
-        table = self._table()
-        version = table.transaction_version(application) if table else None
-        if not version:
+        table = self.table()
+        if not self._version(table, application):
             return None
         for saved in self._told(table, application):
             return {**saved, "committed": saved["sequence"]}
@@ -3459,20 +3461,27 @@ class DeltaTarget:
         )
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """The same intent, once the store has answered: a wrong address or key leaves no state behind."""
+        self._ask()
         return intent
 
     def close(self) -> None:
-        pass
+        self.answered = False
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        return self._has(self._table(), intent)
+        return self._has(self.table(), intent)
+
+    def _version(self, table: Any, application: str) -> int:
+        """The number of the newest commit of `application`; 0 where there is none."""
+        with delta_errors(self.name):
+            return (table.transaction_version(application) or 0) if table else 0
 
     def _has(self, table: Any, intent: Intent) -> bool:
         """Whether the table has the commit; a `StateError` where it has another one of that number.
 
         A clone of this box, or an older state that was put back, counts the same numbers with other rows.
         """
-        delivered = (table.transaction_version(intent["application"]) or 0) if table else 0
+        delivered = self._version(table, intent["application"])
         if delivered < intent["committed"]:
             raise TargetError(
                 f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}",
@@ -3489,12 +3498,12 @@ class DeltaTarget:
             )
         return True
 
-    @staticmethod
-    def _told(table: Any, application: str) -> Iterator[dict[str, Any]]:
+    def _told(self, table: Any, application: str) -> Iterator[dict[str, Any]]:
         """What the commits of `application` tell of their source, newest first, as far as the history goes."""
         seen = 0
         for depth in (100, 10_000, None):
-            commits = list(table.history(depth))
+            with delta_errors(self.name):
+                commits = list(table.history(depth))
             for commit in commits[seen:]:
                 saved = json.loads(commit.get("uploader", "{}"))
                 if saved.get("application") == application:
@@ -3504,7 +3513,7 @@ class DeltaTarget:
     def send(self, intent: Intent, payload: Payload) -> None:
         """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
         for attempt in range(5):
-            table = self._table()
+            table = self.table()
             if self._has(table, intent):
                 return
             try:
@@ -3523,9 +3532,13 @@ class DeltaTarget:
             return
         stream = Stream(itertools.chain([first], pages), self._own_columns(table, intent))
         reader = RecordBatchReader.from_batches(stream.with_own(first).schema, stream)
+        if table and self.planned_anew:
+            self._check_same(table, reader.schema)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: intent[name] for name in RECOVERED})},
-            max_commit_retries=self.COMMIT_RETRIES,
+            # delta-rs must not repeat the commit that makes a table: as version 1 it would put its columns in the place
+            # of a faster writer's, or name its file once more where only the answer was lost.
+            max_commit_retries=self.COMMIT_RETRIES if table else 0,
             app_transactions=[Transaction(intent["application"], intent["sequence"])],
         )
         with delta_errors(self.name, stream):
@@ -3534,9 +3547,20 @@ class DeltaTarget:
                 reader,
                 mode="append" if table else "error",
                 schema_mode="merge" if table else None,
-                storage_options=self.options,
+                storage_options={**PATIENT, **self.options},
                 commit_properties=commit,
                 writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
+            )
+
+    def _check_same(self, table: Any, schema: Any) -> None:
+        """Whether a table that another writer made meanwhile has the columns that were planned without it."""
+        from deltalake import Schema
+
+        made = {field.name: field.type for field in table.schema().fields}
+        if any(made.get(field.name) != field.type for field in Schema.from_arrow(schema).fields):
+            raise TransientError(
+                f"{self.name}: another writer made the table meanwhile, with other columns",
+                "The next cycle fits the rows to them.",
             )
 
     def _own_columns(self, table: Any, intent: Intent) -> dict[str, Any]:
@@ -3545,17 +3569,34 @@ class DeltaTarget:
         fields = [f.name for f in table.schema().fields] if table else []
         return {name: values[name.lower()] for name in fields if name.lower() in values}
 
-    def _table(self) -> Any:
+    def table(self) -> Any:
         """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
+        self._ask()
         with delta_errors(self.name):
             try:
-                return DeltaTable(self.name, storage_options=self.options)
+                return DeltaTable(self.name, storage_options={**PATIENT, **self.options})
             except TableNotFoundError:
                 return None
 
+    def _ask(self) -> None:
+        """Once a cycle: whether the store answers at all."""
+        from deltalake import DeltaTable
+
+        if not self.answered:
+            with delta_errors(self.name):
+                DeltaTable.is_deltatable(self.name, {**IMPATIENT, **self.options})
+            self.answered = True
+
+
+# By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
+# `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
+# Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
+# `storage_options` override both.
+IMPATIENT = {"connect_timeout": "5s", "timeout": "10s", "max_retries": "1", "retry_timeout": "10s"}
+PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 
 # What a commit tells of its source, so that a lost state can be made anew from the table's history.
 RECOVERED = ("application", "sequence", "epoch", "position", "anchors")
@@ -3602,22 +3643,97 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
             raise stream.error from None
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
-            raise Conflict(text) from None
+            raise Conflict(one_line(text)) from None
         if isinstance(error, SchemaMismatchError):
             raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
         if isinstance(error, (DeltaError, OSError, ValueError)) or type(error) is Exception:
-            raise TransientError(f"{name}: {text}", storage_hint(text)) from None
+            raise store_error(name, text) from None
         raise
 
 
-def storage_hint(text: str) -> str:
-    """What to do about an error of the object store."""
-    lower = text.lower()
-    if any(word in lower for word in ("403", "forbidden", "accessdenied", "signature", "expired", "401", "credential")):
-        return "Check the storage credentials: AWS_* or AZURE_* variables, or storage_options."
-    if any(word in lower for word in ("nosuchbucket", "404", "not found", "container")):
-        return "Check that the bucket or container exists."
-    return "The next cycle tries again."
+# What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
+# Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
+# learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
+STORE_ERRORS: tuple[tuple[str, type[UploaderError], str], ...] = (
+    (
+        "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
+        TargetError,
+        "The storage credentials have expired: renew them.",
+    ),
+    ("RequestTimeTooSkewed", TargetError, "Set this machine's clock: stores accept a difference of 15 minutes."),
+    (
+        "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|AuthorizationFailure"
+        "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
+        TargetError,
+        "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options.",
+    ),
+    (
+        "latest/api/token|security-credentials|metadata/identity|metadata.google",
+        TargetError,
+        "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+        " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options.",
+    ),
+    (
+        "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
+        TargetError,
+        "The bucket or container does not exist: check table_path or lakehouse_path.",
+    ),
+    (
+        "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|incorrectly configured region",
+        TargetError,
+        "The bucket is in another region: set AWS_REGION.",
+    ),
+    (
+        "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
+        "|necessary privileges",
+        TargetError,
+        "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed.",
+    ),
+    (
+        "URL scheme is not allowed",
+        TargetError,
+        "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true.",
+    ),
+    ("Account must be specified", TargetError, "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
+    (
+        "conditional put is disabled",
+        TargetError,
+        "Commits are conditional puts: take aws_conditional_put out of the options.",
+    ),
+    (
+        "timed out",
+        TransientError,
+        "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options.",
+    ),
+    (
+        "error sending request|dns error",
+        TransientError,
+        "The store can't be reached: check the network, and the endpoint and region in the variables.",
+    ),
+)
+
+
+def store_error(name: str, text: str) -> UploaderError:
+    """An error of an object store or of delta-rs, with what to do about it."""
+    line = one_line(text)
+    for pattern, kind, hint in STORE_ERRORS:
+        if re.search(pattern, line):
+            return kind(f"{name}: {line}", hint)
+    return TransientError(f"{name}: {line}", "The next cycle tries again.")
+
+
+def one_line(text: str) -> str:
+    """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words.
+
+    delta-rs prints a cause a line, behind a coloured arrow. S3 and ADLS answer `<Code>` and `<Message>`, to which ADLS
+    adds lines that name the request.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
+    said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
+    plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
+    causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
+    return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
 
 
 def chunked(array: Any) -> Any:
@@ -5182,7 +5298,7 @@ class DeltaCatalog:
     """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
 
     def __init__(self, config: Config) -> None:
-        self.options = {key: str(value) for key, value in config.storage_options.items()} or None
+        self.options = {key: str(value) for key, value in config.storage_options.items()}
         if config.table_path:
             uri = absolute_uri(config.table_path).rstrip("/")
             self.uris = {uri.rpartition("/")[2]: uri}
@@ -5192,28 +5308,31 @@ class DeltaCatalog:
             self.uris = {name: f"{root}/{name}" for name in names}
 
     def tables(self) -> list[str]:
-        from deltalake import DeltaTable
+        return list(self._opened())
 
-        return [name for name, uri in self.uris.items() if DeltaTable.is_deltatable(uri, self.options)]
+    def _opened(self) -> dict[str, Any]:
+        """The tables that exist, by name."""
+        found = {name: DeltaTarget(uri, self.options).table() for name, uri in self.uris.items()}
+        return {name: table for name, table in found.items() if table}
 
     def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        from deltalake import DeltaTable, QueryBuilder
+        from deltalake import QueryBuilder
 
-        builder = QueryBuilder()
-        for name in self.tables():
-            builder = builder.register(name, DeltaTable(self.uris[name], storage_options=self.options))
+        builder, tables = QueryBuilder(), self._opened()
+        for name, table in tables.items():
+            builder = builder.register(name, table)
         try:
             found = builder.execute(sql)
         except Exception as error:  # deltalake raises bare Exception for a query that is wrong
             raise TargetError(
-                f"the query was refused: {error}", f"Tables: {', '.join(self.tables()) or 'none'}."
+                f"the query was refused: {one_line(str(error))}", f"Tables: {', '.join(tables) or 'none'}."
             ) from None
         names = list(found.schema.names)
         return names, (list(zip(*(c.to_pylist() for c in batch.columns), strict=True)) for batch in found)
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return DeltaTarget(self.uris[name], self.options or {}).columns() or {}
+        return DeltaTarget(self.uris[name], self.options).columns() or {}
 
 
 class WarehouseCatalog:
@@ -6017,16 +6136,17 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if arguments.get("quiet") else logging.INFO)
 
 
-def secrets_of(config: Config) -> list[str | None]:
+def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
     options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
-    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options]
+    stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
+    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options, *stores]
 
 
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Do what the command line asks for; returns the exit status."""
     config = load_config(arguments, environ)
-    set_up_logging(arguments, secrets_of(config), environ)
+    set_up_logging(arguments, secrets_of(config, environ), environ)
     output = Output(arguments.get("format", "table"), sys.stdout)
     if "check" in arguments:
         return check(config, environ, arguments.get("log_format") == "json", sys.stdout)
@@ -6089,7 +6209,21 @@ def target_of(config: Config, scenario: str, environ: Mapping[str, str], states:
     if config.databricks_http_path:
         return WarehouseTarget(Session(config, environ, wait), table, states / "staging")
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
+    warn_of_old_options(config.storage_options, environ)
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+
+
+# They once made concurrent writers on S3 safe, or unsafe. delta-rs 1.6 commits with conditional puts whatever they
+# say (github.com/delta-io/delta-rs/discussions/4482).
+OLD_OPTIONS = ("AWS_S3_ALLOW_UNSAFE_RENAME", "AWS_S3_LOCKING_PROVIDER")
+
+
+def warn_of_old_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Name those that do nothing any more."""
+    given = {name.upper() for name in (*options, *environ)}
+    for name in OLD_OPTIONS:
+        if name in given:
+            log.warning("%s does nothing: commits are conditional puts, safe for many writers; remove it", name)
 
 
 def absolute_uri(uri: str) -> str:

@@ -136,6 +136,12 @@ class TargetError(UploaderError):
     """The target refuses: wrong token, missing table, unfitting columns."""
 
 
+class RefusedValuesError(TargetError):
+    """The target refuses values of a row, by a constraint, say; which row, it does not tell. `rows` were sent."""
+
+    rows = 0
+
+
 class DoubtError(UploaderError):
     """It can't be found out whether an earlier commit took place."""
 
@@ -2977,6 +2983,9 @@ def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
     return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
 
 
+# A batch of a timestamp cursor is one page; so many rows may have come in since it was read.
+MOST_ROWS_AGAIN = 20 * PAGE_ROWS
+
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00).
 ZONE_SPREAD = dt.timedelta(hours=26)
 
@@ -3022,14 +3031,31 @@ class TimestampCursor:
         return state
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The rows that are in the later position's `seen` and not in the earlier one's are too few; all that are new are read."""
-        return self.next_batch(position, PAGE_ROWS)
+        """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
+        batch = self.next_batch(position, MOST_ROWS_AGAIN)
+        if batch is None:
+            return None
+        before, goal = time_position(position), time_position(after)
+        left = {digest: count - before.seen.get(digest, (0, None))[0] for digest, (count, _) in goal.seen.items()}
+        page = next(batch.pages())
+        times = convert_each(page.columns[self.table.time].values(), "timestamp", self.zone)[0]
+        oldest = goal.latest - self.lookback // dt.timedelta(microseconds=1)
+        chosen = []
+        for index, moment in enumerate(times.cast(arrow_type("bigint")).to_pylist()):
+            digest = page.keys[index]
+            left[digest] = left.get(digest, 0) - 1
+            if left[digest] >= 0 or (moment is not None and moment < oldest):
+                chosen.append(index)
+        rows = page.only(chosen, [page.keys[index] for index in chosen])
+        return Batch(dict(after), [], lambda: iter([rows]))
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
         before = time_position(position)
         for where in self._places(before):
-            limit = min(most_rows, PAGE_ROWS) + sum(count for count, _ in before.seen.values())
+            limit = (most_rows if most_rows == MOST_ROWS_AGAIN else min(most_rows, PAGE_ROWS)) + sum(
+                count for count, _ in before.seen.values()
+            )
             while True:
                 page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
                 batch = self._batch(before, page)
@@ -3220,7 +3246,7 @@ class Plan:
         if len(wanted) < len(page.keys):
             rows = taken(rows, wanted)
         return Prepared(
-            rows, [page.keys[i] for i in wanted], len(page.keys), self._bad_rows(page, bad), latest_of(times)
+            rows, [page.keys[i] for i in wanted], len(page.keys), self.bad_rows(page, bad), latest_of(times)
         )
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
@@ -3262,7 +3288,7 @@ class Plan:
     def _was_delivered(self, key: Any, moment: int | None) -> bool:
         return moment is not None and moment <= (self.since or 0) and (self.until is None or key <= self.until)
 
-    def _bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
+    def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
         hidden = self.rules.touched_columns() if self.rules else set()
         values = {n: c.values() for n, c in page.columns.items() if n not in hidden} if bad else {}
@@ -3381,6 +3407,9 @@ class Target(Protocol):
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
 
+    def holds(self, payload: Payload) -> bool:
+        """Whether the table has these rows; asked where a recovered position has no anchors."""
+
     def prepare(self, pages: Pages) -> Payload:
         """What is sent, made from pages of rows. May be lazy; must not send. `TooLarge` where it does not fit."""
 
@@ -3443,6 +3472,9 @@ class DeltaTarget:
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
+
+    def holds(self, payload: Payload) -> bool:
+        return True
 
     def prepare(self, pages: Pages) -> Payload:
         return lambda: ahead(pages())
@@ -3656,13 +3688,28 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
 STORE_ERRORS: tuple[tuple[str, type[UploaderError], str], ...] = (
     (
+        "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat|check or invariant",
+        RefusedValuesError,
+        "A constraint of the table refuses a row.",
+    ),
+    (
         "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
         TargetError,
         "The storage credentials have expired: renew them.",
     ),
+    (
+        "InvalidToken",
+        TargetError,
+        "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too.",
+    ),
+    (
+        "Delta table with empty schema",
+        TargetError,
+        "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks.",
+    ),
     ("RequestTimeTooSkewed", TargetError, "Set this machine's clock: stores accept a difference of 15 minutes."),
     (
-        "InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|AuthenticationFailed|AuthorizationFailure"
+        "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
         "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
         TargetError,
         "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options.",
@@ -3772,6 +3819,10 @@ class Rejected(DidNotRun, TargetError):
 
 class Postponed(DidNotRun, TransientError):
     """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
+
+
+class RefusedValues(Rejected, RefusedValuesError):
+    """A value does not suit the table: a constraint, a cast, NULL where none may be (SQLSTATE classes 22 and 23)."""
 
 
 class NotReady(Postponed):
@@ -4064,7 +4115,8 @@ def server_error(message: str, writes: bool) -> UploaderError:
         return Postponed(shown, hint)
     if writes and state[:2] not in DEFINITE:
         return LostAnswer(shown)
-    return Rejected(shown, hint, state)
+    kind = RefusedValues if writes and state[:2] in ("22", "23") else Rejected
+    return kind(shown, hint, state)
 
 
 def first_line(message: str) -> str:
@@ -4173,10 +4225,15 @@ class Session:
     def _open(self) -> Any:
         """A session that has run its first statements, so the next ones don't wait for the warehouse to start."""
         self._connection = connect(self.config, self.environ)
-        (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
-        self._ahead = micros / 1e6 - self.clock()
-        if self.is_bounded:
-            self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
+        try:
+            (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
+            self._ahead = micros / 1e6 - self.clock()
+            if self.is_bounded:
+                self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
+        except UploaderError:
+            # Nothing may be sent in a session that is not as it should be.
+            self._abandon()
+            raise
         return self._connection
 
     def _abandon(self) -> None:
@@ -4422,6 +4479,7 @@ class WarehouseTarget:
         self.resend = config.on_doubt == "resend"
         self._columns: Columns | None = None
         self._left_over: set[str] = set()
+        self._swept = False
 
     def columns(self) -> Columns:
         """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
@@ -4439,6 +4497,10 @@ class WarehouseTarget:
             return self.FILE_ROWS
         return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
 
+    def holds(self, payload: Payload) -> bool:
+        """Whether the table has these rows, each as often."""
+        return isinstance(payload, Insert) and payload.count > 0 and self._held_by_content(payload) is True
+
     def prepare(self, pages: Pages) -> Payload:
         """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
         upcoming, taken, count = pages(), [], 0
@@ -4454,7 +4516,9 @@ class WarehouseTarget:
 
         `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
         """
+        intent = {**intent, "file": f"{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet"}
         if isinstance(payload, Staged):
+            self._sweep(intent)
             self._stage(intent, payload)
         return {
             **intent,
@@ -4539,6 +4603,7 @@ class WarehouseTarget:
 
     def _required(self) -> set[str]:
         """The columns that are NOT NULL and have no default, where the server tells."""
+        self.session.now()
         try:
             answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
         except (Rejected, ValueError, IndexError):
@@ -4616,18 +4681,35 @@ class WarehouseTarget:
                 f"PUT '__input_stream__' INTO {literal(self._staged_path(intent))} OVERWRITE", stream=stream
             )
 
-    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
+    def _copy(self, intent: Intent, payload: Staged, since: str) -> int:
+        """Let the warehouse take up the file; returns the number of rows, 0 where it had done so before."""
         folder, _, file = self._staged_path(intent).rpartition("/")
         (first, value), *others = payload.values.items()
         guarded = {first: f"if({self._in_time(since)}, {value}, NULL)", **dict(others)}
         statement = copy_statement(self.table, guarded | self._own_values(intent), folder, file)
-        self.session.run(statement, writes=True)
+        taken_up: int = self.session.run(statement, writes=True).rowcount
         self._left_over.add(self._staged_path(intent))
         payload.file.unlink(missing_ok=True)
+        return taken_up
 
     def _staged_path(self, intent: Intent) -> str:
-        """The same file for the same batch: COPY INTO takes up a name once."""
-        return f"{self.volume}/uploader-{hashlib.sha256(intent['batch_id'].encode()).hexdigest()[:32]}.parquet"
+        """COPY INTO takes up a name once, so the name is the batch's alone: drawn once, and saved with the intent."""
+        return f"{self.volume}/{intent['file']}"
+
+    @staticmethod
+    def _file_prefix(intent: Intent) -> str:
+        """What the names of a source's files begin with."""
+        return f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
+
+    def _sweep(self, intent: Intent) -> None:
+        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
+        if self._swept:
+            return
+        self._swept = True
+        prefix = self._file_prefix(intent)
+        for path, *_ in self.session.rows(f"LIST {literal(self.volume or '')}"):
+            if str(path).rpartition("/")[2].startswith(prefix):
+                self._left_over.add(f"{self.volume}/{str(path).rpartition('/')[2]}")
 
     def _copied_again(self, intent: Intent, rows: Payload) -> bool:
         """Let COPY INTO find out, which takes up a file once: the same file again, once nothing else does that."""
@@ -4740,15 +4822,16 @@ class Tally:
     commits: int = 0
     latest: int | None = None
     nbytes: int = 0
+    batches: int = 0
 
     def reset(self) -> None:
         """Begin anew: a batch may be read more than once."""
-        self.read = self.sent = self.bad = self.commits = self.nbytes = 0
+        self.read = self.sent = self.bad = self.commits = self.nbytes = self.batches = 0
         self.latest = None
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        for name in ("read", "sent", "bad", "commits", "nbytes"):
+        for name in ("read", "sent", "bad", "commits", "nbytes", "batches"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latest = max((t for t in (self.latest, other.latest) if t is not None), default=None)
 
@@ -4779,33 +4862,96 @@ class Job:
 
 
 def run_cycle(job: Job) -> Tally:
-    """Deliver all rows that are new; of a damaged file those before the damage, and then the error stands."""
+    """Deliver all rows that are new, also around what stands in the way."""
     try:
         return deliver(job)
+    except RefusedValuesError as refused:
+        return deliver_around(job, refused)
     except CorruptError as error:
         if error.good is not None:
-            deliver(job, error.good)
+            deliver(job, Bounds(up_to=error.good))
         raise
 
 
-def deliver(job: Job, up_to: int | None = None) -> Tally:
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """How far one delivery goes: up to a rowid, in batches of some rows, for some commits."""
+
+    up_to: int | None = None
+    rows: int | None = None
+    commits: float = math.inf
+
+
+def deliver(job: Job, bounds: Bounds = Bounds()) -> Tally:  # noqa: B008
     """Deliver new rows, one commit after another; returns what was done."""
     total = Tally()
-    with contextlib.closing(job.target), opened(job, up_to) as source:
+    with contextlib.closing(job.target), opened(job, bounds.up_to) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         state = source.cursor.located(state)
-        with contextlib.closing(ahead(commits(job, source, state))) as upcoming:
+        with contextlib.closing(ahead(commits(job, source, state, bounds.rows))) as upcoming:
             for intent, payload, tally in upcoming:
-                intent = job.target.ready(intent, payload)
-                job.states.save(dataclasses.replace(state, intent=dict(intent)))
-                job.target.send(intent, payload)
-                tally.commits = int(tally.sent > 0)
-                state = confirmed(state, intent, tally)
-                job.states.save(state)
+                state = committed(job, state, intent, payload, tally)
                 total.add(tally)
-                if job.stopping.is_set():
+                if job.stopping.is_set() or total.batches >= bounds.commits:
                     break
     return total
+
+
+def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: Tally) -> State:
+    """The state after one commit: its intent was saved before, its confirmation is saved now."""
+    intent = job.target.ready(intent, payload)
+    job.states.save(dataclasses.replace(state, intent=dict(intent)))
+    try:
+        job.target.send(intent, payload)
+    except RefusedValuesError as refused:
+        refused.rows = tally.read
+        raise
+    tally.batches, tally.commits = 1, int(tally.sent > 0)
+    state = confirmed(state, intent, tally)
+    job.states.save(state)
+    return state
+
+
+def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
+    """Deliver in ever smaller batches until the row is found that the target refuses; it goes to quarantine."""
+    total, rows = Tally(), refused.rows
+    while True:
+        try:
+            part = deliver(job, Bounds(rows=max(1, rows), commits=1))
+        except RefusedValuesError as error:
+            if job.scenario == "aggregate":
+                raise
+            if error.rows <= 1:
+                set_aside(job, error)
+                total.add(Tally(read=1, bad=1))
+                check_bad_rows(job, total.bad, str(error))
+            rows = error.rows // 2
+            continue
+        total.add(part)
+        if part.batches == 0:
+            return total
+        rows *= 2
+
+
+def set_aside(job: Job, refused: RefusedValuesError) -> None:
+    """Put the one row of an intent that the target refused into quarantine, and go on after it."""
+    with contextlib.closing(job.target), opened(job) as source:
+        state = checked(job, source, job.states.load())
+        intent = state.intent or {}
+        batch = source.cursor.again(state.position, intent["position"])
+        plan = source.feed.plan()
+        bad = [row for page in (batch.pages() if batch else ()) for row in plan.bad_rows(page, {0: str(refused)})]
+        job.quarantine.put(intent["sequence"], source.table.name, bad)
+        job.states.save(confirmed(state, intent, Tally()))
+
+
+def check_bad_rows(job: Job, count: int, example: str) -> None:
+    """Stop where too many rows can't be delivered."""
+    if count > job.config.max_bad_rows:
+        raise TooManyBadRows(
+            f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}",
+            "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
+        )
 
 
 class RowFeed:
@@ -5073,17 +5219,39 @@ def checked(job: Job, source: Source, state: State | None) -> State:
 
 def first_state(job: Job, source: Source) -> State:
     """The state of a first run, or what the target knows where a configured `source_id` was there before."""
-    state = completed(job, source, State())
-    known = job.target.recover(state) if job.config.source_id else None
+    first = completed(job, source, State())
+    state = recovered(job, source, first) if job.config.source_id else None
+    if state is None:
+        log.info("first run of source %s: all rows of %s are new", first.source_id, source.table.name)
+        return first
+    log.warning("no state here, but the target knows %s: going on after commit %d", state.source_id, state.sequence)
+    return state
+
+
+# So many of the newest rows are looked for in the target before a state without anchors is believed.
+VERIFIED_ROWS = 1000
+
+
+def recovered(job: Job, source: Source, first: State) -> State | None:
+    """The state out of what the target knows of a source; None where it knows nothing.
+
+    Where it tells a rowid alone, the rows up to it are looked for: the database may have been made anew since.
+    """
+    known = job.target.recover(first)
     if known is None:
-        log.info("first run of source %s: all rows of %s are new", state.source_id, source.table.name)
+        return None
+    state = dataclasses.replace(first, **state_fields(known))
+    if state.anchors or not isinstance(source.cursor, RowidCursor):
         return state
-    log.warning(
-        "no state here, but the target knows source %s: going on after its commit %d",
-        state.source_id,
-        known["sequence"],
-    )
-    return dataclasses.replace(state, **state_fields(known))
+    place = state.position["rowid"]
+    batch = source.feed.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
+    pages = lambda: (prepared.rows for prepared in (batch.pages() if batch else ()))  # noqa: E731
+    if not job.target.holds(job.target.prepare(pages)):
+        raise StateError(
+            f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
+            "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
+        )
+    return dataclasses.replace(state, anchors=source.cursor.anchors(place - VERIFIED_ROWS, place))
 
 
 def completed(job: Job, source: Source, state: State) -> State:
@@ -5140,9 +5308,9 @@ def payload_again(job: Job, source: Source, state: State) -> Payload:
     return job.target.prepare(lambda: (prepared.rows for prepared in (batch.pages() if batch else ())))
 
 
-def commits(job: Job, source: Source, state: State) -> Iterator[tuple[Intent, Payload, Tally]]:
+def commits(job: Job, source: Source, state: State, rows: int | None = None) -> Iterator[tuple[Intent, Payload, Tally]]:
     """One intent after another with what is to be sent, each prepared while the one before is under way."""
-    rows, tallies = job.config.batch_rows, list[Tally]()
+    rows, tallies = rows or job.config.batch_rows, list[Tally]()
     while batch := source.feed.next_batch(state.position, rows or 1):
         if rows is None:
             rows = job.target.batch_rows(source.reader.bytes_per_row())
@@ -5168,11 +5336,8 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
         tally.add(
             Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest, prepared.rows.nbytes)
         )
-        if sum(each.bad for each in tallies) > job.config.max_bad_rows:
-            raise TooManyBadRows(
-                f"more than {job.config.max_bad_rows} rows can't be delivered, such as {bad[0].key}: {bad[0].reason}",
-                "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
-            )
+        if bad:
+            check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
         job.progress(prepared.read, batch.waiting)
         yield prepared.rows
     job.quarantine.put(intent["sequence"], source.table.name, bad)
@@ -5673,6 +5838,9 @@ class DryTarget:
     def recover(self, state: State) -> dict[str, Any] | None:
         return None
 
+    def holds(self, payload: Payload) -> bool:
+        return True
+
     def prepare(self, pages: Pages) -> Payload:
         return pages
 
@@ -5929,10 +6097,10 @@ def replay_quarantine(job: Job) -> int:
         state = settled(job, source, checked(job, source, job.states.load()))
         files = job.quarantine.files()
         batch, tally = replay_batch(source, state, files), Tally()
-        intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
+        intent: Intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
         payload = job.target.prepare(functools.partial(prepared_pages, job, source, batch, intent, [tally]))
-        intent = dict(job.target.ready(intent, payload))
-        job.states.save(dataclasses.replace(state, intent=intent))
+        intent = job.target.ready(intent, payload)
+        job.states.save(dataclasses.replace(state, intent=dict(intent)))
         job.target.send(intent, payload)
         tally.commits = int(tally.sent > 0)
         job.quarantine.forget(intent["replayed"])
@@ -5951,11 +6119,10 @@ def recover(job: Job) -> int:
     except StateError as error:
         log.warning("%s", error)
     with contextlib.closing(job.target), opened(job) as source:
-        state = completed(job, source, State())
-        known = job.target.recover(state)
-        if known is None:
-            raise StateError(f"{job.target.name} does not know source {state.source_id}", "Check source_id.")
-        state = dataclasses.replace(state, **state_fields(known))
+        first = completed(job, source, State())
+        state = recovered(job, source, first)
+        if state is None:
+            raise StateError(f"{job.target.name} does not know source {first.source_id}", "Check source_id.")
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
         job.states.save(state)
     return 0

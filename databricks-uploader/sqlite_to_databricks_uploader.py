@@ -63,6 +63,7 @@ import logging
 import math
 import operator
 import os
+import queue
 import random
 import re
 import shutil
@@ -87,6 +88,7 @@ __version__ = "0.1.0"
 log = logging.getLogger("uploader")
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 # Waits for some seconds; true where it was interrupted.
 Wait = Callable[[float], object]
@@ -1079,14 +1081,17 @@ def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
 
 
 class Database:
-    """One connection for one cycle. A file that was replaced is seen by the next one."""
+    """The file, open for one cycle; a file that was replaced is seen by the next one.
+
+    Threads take turns on `READERS` connections. The end waits for those that still read.
+    """
 
     def __init__(self, file: Path, scratch: Path, busy_seconds: float = 5.0) -> None:
         self.file = file
         self.scratch = scratch
         self.busy_seconds = busy_seconds
         self._stack = contextlib.ExitStack()
-        self._turn = threading.Lock()
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._unchanging: tuple[int, ...] | None = None
 
     def __enter__(self) -> Database:
@@ -1099,15 +1104,31 @@ class Database:
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
             database = self._stack.enter_context(adbc_driver_sqlite.connect(uri))
-            self._connection = self._stack.enter_context(adbc_driver_manager.AdbcConnection(database))
+            for _ in range(READERS):
+                self._free.put(self._stack.enter_context(adbc_driver_manager.AdbcConnection(database)))
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
         for pragma in (f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"):
-            self.rows(f"PRAGMA {pragma}")
+            for _ in range(READERS):  # the connections come in turn
+                self.rows(f"PRAGMA {pragma}")
         return self
 
     def __exit__(self, *reason: object) -> None:
+        for _ in range(READERS):
+            self._free.get()
+        self._free.put(None)
         self._stack.close()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[Any]:
+        """A connection that no other thread uses."""
+        connection = self._free.get()
+        try:
+            if connection is None:
+                raise SourceError("the database was closed while it was read")
+            yield connection
+        finally:
+            self._free.put(connection)
 
     def _private_directory(self) -> Path:
         with source_files(self.file):
@@ -1126,7 +1147,7 @@ class Database:
         from arro3.core import Table
 
         try:
-            with self._turn, adbc_driver_manager.AdbcStatement(self._connection) as statement:
+            with self._turn() as connection, adbc_driver_manager.AdbcStatement(connection) as statement:
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
                 table = Table.from_arrow(statement.execute_query()[0])
@@ -1266,7 +1287,7 @@ def plain_kind(declared: str) -> tuple[str, str]:
 class RawPage:
     """Some rows as SQLite holds them, with the rowid or, without one, the digest of each as its key."""
 
-    keys: list[Any]
+    keys: Sequence[Any]
     columns: dict[str, RawColumn]
     nbytes: int
 
@@ -1357,7 +1378,8 @@ class Reader:
         places = places_of(names, mixed)
         found = {n for n, kind in kinds.items() if arrays[places[n]].type != arrow_type(PLAIN_TYPES[kind])}
         texts = {name for name, kind in kinds.items() if kind == "text"}
-        if any(arrays[1].to_pylist()):
+        # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
+        if memoryview(arrays[1].buffer()).tobytes().strip(b"\0"):
             return found | texts
         return found | {name for name in texts - found if not is_utf8(arrays[places[name]])}
 
@@ -1368,7 +1390,8 @@ class Reader:
                 columns[name] = raw_column(arrays[place : place + 4], self.table.encoding)
             else:
                 columns[name] = RawColumn(plain_kind(self.table.columns[name])[0], arrays[place])
-        return RawPage(arrays[0].to_pylist(), columns, sum(array.nbytes for array in arrays))
+        keys = whole_numbers(arrays[0]) if arrays[0].type == arrow_type("bigint") else arrays[0].to_pylist()
+        return RawPage(keys, columns, sum(array.nbytes for array in arrays))
 
 
 def by_class(column: str) -> list[str]:
@@ -1385,6 +1408,11 @@ def places_of(names: Iterable[str], mixed: set[str]) -> dict[str, int]:
     """The first Arrow array of each column, after the key and the guard."""
     widths = [4 if name in mixed else 1 for name in names]
     return dict(zip(names, itertools.accumulate(widths, initial=2), strict=False))
+
+
+def whole_numbers(array: Any) -> Sequence[int]:
+    """The numbers of an Arrow array of bigint without NULLs, in place."""
+    return memoryview(array.buffer()).cast("B").cast("q")
 
 
 def is_utf8(column: Any) -> bool:
@@ -2739,8 +2767,14 @@ def sqlite_value(plain: Any) -> Any:
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 
+# How many pages are read side by side, each through a connection of its own.
+READERS = 2
+
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
-PAGE_BYTES, PAGE_ROWS = 12 << 20, 50_000
+PAGE_BYTES, PAGE_ROWS = 4 << 20, 16_000
+
+# The most rows of a timestamp cursor's commit, which are in memory all at once.
+TIME_ROWS = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2843,7 +2877,15 @@ class RowidCursor:
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        rows = fitting_rows(reader.bytes_per_row())
+        pace = Pace(fitting_rows(reader.bytes_per_row()))
+        read = functools.partial(self._part, reader, pace)
+        for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
+            yield from itertools.chain.from_iterable(parts)
+
+    def _part(self, reader: Reader, pace: Pace, part: tuple[int, int]) -> list[RawPage]:
+        """A small range of rowids: one page, or more where rows have become larger."""
+        (first, last), rows = part, pace.rows
+        pages: list[RawPage] = []
         while first <= last:
             try:
                 page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
@@ -2853,11 +2895,10 @@ class RowidCursor:
                     continue
                 error.good = first - 1
                 raise
-            if not page.keys:
-                return
-            yield page
-            first = page.keys[-1] + 1
-            rows = fitting_rows(page.nbytes / len(page.keys))
+            pages += [page] if page.keys else []
+            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
+        pace.learn(pages)
+        return pages
 
     def anchors(self, first: int, last: int) -> list[Anchor]:
         """The newest rows of a range, newest first, and its first one."""
@@ -2933,6 +2974,39 @@ class RowidCursor:
         ]
 
 
+@dataclasses.dataclass
+class Pace:
+    """How much is read at once: at most `rows`, out of `width` rowids; both learned from what was read."""
+
+    rows: int
+    width: int = 0
+
+    def parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """A range of rowids in parts, each as wide as seems right when it is asked for."""
+        while first <= last:
+            end = min(last, first + max(self.rows, self.width) - 1)
+            yield first, end
+            first = end + 1
+
+    def learn(self, pages: Sequence[RawPage]) -> None:
+        """Fewer rows where they are large, wider parts where few rowids are in use."""
+        count = sum(len(page.keys) for page in pages)
+        if count:
+            self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
+        self.width = 4 * max(self.rows, self.width) if count < self.rows // 4 else self.rows
+
+
+def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> Iterator[list[U]]:
+    """`work` done on several items at a time; the next ones are begun when all of these are done.
+
+    In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
+    process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
+    """
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        while some := list(itertools.islice(items, threads)):
+            yield list(pool.map(work, some))
+
+
 def fitting_rows(bytes_per_row: float) -> int:
     """How many rows of that size make a page."""
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
@@ -2984,7 +3058,7 @@ def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
 
 
 # A batch of a timestamp cursor is one page; so many rows may have come in since it was read.
-MOST_ROWS_AGAIN = 20 * PAGE_ROWS
+MOST_ROWS_AGAIN = 20 * TIME_ROWS
 
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00).
 ZONE_SPREAD = dt.timedelta(hours=26)
@@ -3053,7 +3127,7 @@ class TimestampCursor:
         """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
         before = time_position(position)
         for where in self._places(before):
-            limit = (most_rows if most_rows == MOST_ROWS_AGAIN else min(most_rows, PAGE_ROWS)) + sum(
+            limit = (most_rows if most_rows == MOST_ROWS_AGAIN else min(most_rows, TIME_ROWS)) + sum(
                 count for count, _ in before.seen.values()
             )
             while True:
@@ -3240,14 +3314,19 @@ class Plan:
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, bad = self._converted(page)
-        times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+        times = self._times(page, arrays)
         wanted = self._wanted(page, times, bad)
         rows = arrow_table(arrays)
         if len(wanted) < len(page.keys):
             rows = taken(rows, wanted)
-        return Prepared(
-            rows, [page.keys[i] for i in wanted], len(page.keys), self.bad_rows(page, bad), latest_of(times)
-        )
+        keys = page.keys if len(wanted) == len(page.keys) else [page.keys[i] for i in wanted]
+        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest_of(times))
+
+    def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
+        """The rows' times, as they were converted already where they are read as timestamps."""
+        if self.reads.get(self.table.time) == "timestamp":
+            return arrays[self.table.time]
+        return convert(page.columns[self.table.time], "timestamp", self.zone)[0]
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
         """Rows with the types `kinds` as rows of the target."""
@@ -3299,7 +3378,7 @@ def latest_of(times: Any) -> int | None:
     """The latest of an array of timestamps, in microseconds since 1970; None where all are NULL."""
     if times.null_count:
         return max((t for t in times.cast(arrow_type("bigint")).to_pylist() if t is not None), default=None)
-    return max(memoryview(times.cast(arrow_type("bigint")).buffer()).cast("B").cast("q"), default=None)
+    return max(whole_numbers(times.cast(arrow_type("bigint"))), default=None)
 
 
 def arrow_table(columns: Mapping[str, Any]) -> Any:

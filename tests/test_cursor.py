@@ -224,5 +224,5 @@ def test_anchors_stay_few_and_reach_back_to_the_beginning() -> None:
 
 def test_a_page_is_sized_by_the_width_of_its_rows() -> None:
     assert up.fitting_rows(100) == up.PAGE_ROWS
-    assert up.fitting_rows(5_000_000) == 2
+    assert up.fitting_rows(2_000_000) == 2
     assert up.fitting_rows(random.uniform(1e9, 1e12)) == 1

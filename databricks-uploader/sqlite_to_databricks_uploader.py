@@ -3942,7 +3942,7 @@ def timestamp_literal(seconds: float) -> str:
     return f"TIMESTAMP'{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
 
 
-TOO_LATE = "the statement began too late"
+TOO_LATE = "begun too late"
 
 
 def not_after(deadline: float) -> str:
@@ -4089,7 +4089,7 @@ def span_of(column: Any, name: str, kind: str) -> str | None:
 # SQLSTATE classes that say for certain that a statement failed and left nothing behind: syntax, types, values,
 # constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
 # (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open.
-DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "39", "40", "42", "44", "54", "P0"])
+DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0"])
 
 # SQLSTATEs of conditions that some servers name without them.
 STATES = {
@@ -4188,6 +4188,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
     condition = re.search(r"\[?\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", message)
     given = re.search(r"SQLSTATE:?\s*\(?([0-9A-Z]{5})\b", message)
     state = given[1] if given else STATES.get(condition[1] if condition else "", "")
+    state = "P0001" if TOO_LATE in message else state
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     if state[:2] in ("2D", "40"):
@@ -4559,6 +4560,7 @@ class WarehouseTarget:
         self._columns: Columns | None = None
         self._left_over: set[str] = set()
         self._swept = False
+        self._not_run: tuple[str, str] | None = None
 
     def columns(self) -> Columns:
         """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
@@ -4616,9 +4618,9 @@ class WarehouseTarget:
                 self._copy(intent, payload, intent["started"])
             else:
                 self._insert(intent, payload)
-        except Rejected as refused:
-            self._columns = None
-            if TOO_LATE in str(refused):
+        except DidNotRun as refused:
+            self._columns, self._not_run = None, (intent["batch_id"], intent["started"])
+            if isinstance(refused, Rejected) and refused.state == "P0001":
                 hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
                 raise Postponed("the statement reached the warehouse too late and did not run", hint) from None
             raise
@@ -4628,6 +4630,8 @@ class WarehouseTarget:
 
         Rows that are there are there; rows that are not may still come, until the statement can't run any more.
         """
+        if self._not_run == (intent["batch_id"], intent["started"]):
+            return False
         rows = payload()
         if intent["route"] == "copy" and not intent["marked"]:
             return self._copied_again(intent, rows)
@@ -4796,8 +4800,12 @@ class WarehouseTarget:
             rows = self._to_file(iter([rows.rows]))
         if not isinstance(rows, Staged) or not self._wait_out(intent, self._now()):
             return self._doubt(intent)
-        self._stage(intent, rows)
-        self._copy(intent, rows, self._now())
+        try:
+            self._copy(intent, rows, self._now())
+        except Rejected:
+            # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
+            self._stage(intent, rows)
+            self._copy(intent, rows, self._now())
         return True
 
     def _held(self, intent: Intent, rows: Payload) -> bool | None:
@@ -4984,6 +4992,10 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
         job.target.send(intent, payload)
     except RefusedValuesError as refused:
         refused.rows = tally.read
+        raise
+    except DidNotRun:
+        # For certain: nothing has to be settled by the next run.
+        job.states.save(state)
         raise
     tally.batches, tally.commits = 1, int(tally.sent > 0)
     state = confirmed(state, intent, tally)

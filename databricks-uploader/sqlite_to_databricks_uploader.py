@@ -770,7 +770,7 @@ def to_integer(value: Any, kind: str) -> int:
 
 
 def to_double(value: Any, kind: str) -> float:
-    """Numbers that a double holds exactly, and numeric text; NaN and infinities stay. A FLOAT rounds, as its owner chose."""
+    """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose."""
     if isinstance(value, int) and int(float(value)) != value:
         raise ValueError("has more digits than a double holds")
     if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
@@ -1098,7 +1098,7 @@ class Database:
         import adbc_driver_manager
         import adbc_driver_sqlite
 
-        # SQLite sorts into temporary files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
+        # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         uri, unchanging = opening(self.file, self._private_directory)
         self._unchanging = fingerprint(self.file) if unchanging else None
@@ -2815,7 +2815,7 @@ class Cursor(Protocol):
     kind: str
 
     def start(self, since: int | None) -> dict[str, Any]:
-        """The position of a first run; rows there are now with a time up to `since` (microseconds) don't count as new."""
+        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new."""
 
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told."""
@@ -2862,7 +2862,7 @@ class RowidCursor:
         return None if first is None or first > last else Batch(dict(after), [], lambda: self.pages(first, last))
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
-        """A range of rowids that holds at least one row and at most `most_rows`. Takes two look-ups, whatever the table's size."""
+        """A range of rowids that holds one to `most_rows` rows. Takes two look-ups, whatever the table's size."""
         low = position["rowid"]
         first, last = self.bounds(low)
         if self.up_to is not None:
@@ -2944,7 +2944,7 @@ class RowidCursor:
         fitting = [rowid for rowid in equal if follows(self._digests_down_from(rowid), run)]
         if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
             raise SourceError(
-                f"{self.table.name} was vacuumed, and its newest rows are all equal: which were delivered can't be told",
+                f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told",
                 "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.",
             )
         return max(fitting, default=None)
@@ -3150,7 +3150,7 @@ class TimestampCursor:
         return [f"({numbers})", self._texts(before)]
 
     def _texts(self, before: TimePosition) -> str:
-        """Texts compare as texts: those written like the highest one from `lookback` before it, others from a day before."""
+        """Those written like the highest text from `lookback` before it, others from a day before: texts sort as texts."""
         since = moment_of(before.latest) - self.lookback
         bound = text_literal(min(before.highest, written_like(before.highest, since, self.zone)))
         earliest = text_literal((since - ZONE_SPREAD).strftime("%Y-%m-%d"))
@@ -4969,7 +4969,7 @@ class Bounds:
     commits: float = math.inf
 
 
-def deliver(job: Job, bounds: Bounds = Bounds()) -> Tally:  # noqa: B008
+def deliver(job: Job, bounds: Bounds = Bounds()) -> Tally:
     """Deliver new rows, one commit after another; returns what was done."""
     total = Tally()
     with contextlib.closing(job.target), opened(job, bounds.up_to) as source:
@@ -5068,7 +5068,7 @@ class RowFeed:
 
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups so far, where each begins in the source, and what came too late."""
+    """What was read of the open windows: their groups, where each begins in the source, and what came too late."""
 
     partials: Partials
     first: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -5217,7 +5217,7 @@ class Feed(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A table that is open for one cycle, the cursor that finds its new rows, and the feed that makes batches of them."""
+    """A table, open for one cycle, the cursor that finds its new rows, and the feed that makes batches of them."""
 
     reader: Reader
     cursor: Cursor

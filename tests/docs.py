@@ -47,7 +47,9 @@ def output(arguments: str, folder: Path) -> str:
     }
     program = f"{sys.executable} {SCRIPT}"
     command = f"{program} {arguments.replace('$0', program)}"
-    done = subprocess.run(["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(
+        ["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder
+    )
     printed = (done.stderr + done.stdout).replace(str(folder), "").replace(str(SAMPLE.parent), "/data")
     for pattern, stand_in in VOLATILE:
         printed = pattern.sub(stand_in, printed)

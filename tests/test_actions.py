@@ -70,10 +70,14 @@ def some_rows(box: Box, count: int = 3) -> None:
 # --- Queries ---
 
 
-def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(
+    box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
     some_rows(box)
     assert box.run() == 0
-    assert box.run("--enable-filter", "--filter-config", '{"value": {">": 0}}', "--state-dir", str(box.folder / "f")) == 0
+    assert (
+        box.run("--enable-filter", "--filter-config", '{"value": {">": 0}}', "--state-dir", str(box.folder / "f")) == 0
+    )
     capsys.readouterr()
     environ = {name: value for name, value in box.environ.items() if name != "SQLITE_PATH"}
     assert up.main(["--run-query", "INFO"], environ) == 0
@@ -166,7 +170,9 @@ def test_all_four_tables_can_be_printed(box: Box, capsys: pytest.CaptureFixture[
     flags = ["--aggregate-config", json.dumps(rules), "--sanitize-config", '{"drop": ["note"]}']
     assert box.run("--print-ddl", "all", *flags) == 0
     out = capsys.readouterr().out
-    assert re.findall(r"EXISTS `(\w+)` \(", out) == [f"{p}readings" for p in ("raw_", "filtered_", "secure_", "aggregated_")]
+    assert re.findall(r"EXISTS `(\w+)` \(", out) == [
+        f"{p}readings" for p in ("raw_", "filtered_", "secure_", "aggregated_")
+    ]
     assert "`avg_value` DOUBLE" in out
     assert out.count("`note`") == 2
 
@@ -194,7 +200,9 @@ def test_a_dry_run_goes_on_from_the_state(box: Box, capsys: pytest.CaptureFixtur
 # --- Check ---
 
 
-def findings(box: Box, capsys: pytest.CaptureFixture[str], *flags: str, **environ: str) -> tuple[int, list[dict[str, Any]]]:
+def findings(
+    box: Box, capsys: pytest.CaptureFixture[str], *flags: str, **environ: str
+) -> tuple[int, list[dict[str, Any]]]:
     capsys.readouterr()
     status = box.run("--check", "--log-format", "json", *flags, **environ)
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -216,7 +224,13 @@ def test_check_goes_the_whole_way_to_a_warehouse(
     status, found = findings(box, capsys)
     assert (status, [f for f in found if f["ok"] is False]) == (0, [])
     texts = " ".join(f["text"] for f in found)
-    for part in ("starts a stopped warehouse", "certificate", "signed in as", "raw_readings", "note (TEXT) -> note string"):
+    for part in (
+        "starts a stopped warehouse",
+        "certificate",
+        "signed in as",
+        "raw_readings",
+        "note (TEXT) -> note string",
+    ):
         assert part in texts
 
 
@@ -324,7 +338,9 @@ def test_metrics_can_be_scraped(box: Box) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environ = {**box.environ, "ONCE": "0", "UPLOAD_METRICS_ADDRESS": f"127.0.0.1:{port}"}
-    process = subprocess.Popen([sys.executable, SCRIPT, "--interval", "0.2"], env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "--interval", "0.2"], env=environ, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr
     while "rows sent" not in process.stderr.readline():
         assert process.poll() is None
@@ -344,7 +360,9 @@ def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
     """What a person sees: stderr on a pseudo-terminal."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = subprocess.Popen([sys.executable, SCRIPT, *flags], env={**box.environ, "TERM": "xterm", **environ}, stderr=side)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *flags], env={**box.environ, "TERM": "xterm", **environ}, stderr=side
+    )
     os.close(side)
     seen = bytearray()
 

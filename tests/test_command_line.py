@@ -136,7 +136,12 @@ def test_a_warehouse_that_cannot_be_used_is_reported_without_the_token(
     box: Box, warehouse: Warehouse, environ: dict[str, str], said: str
 ) -> None:
     box.sample()
-    settings = {**warehouse.environment(), "LAKEHOUSE_PATH": "", "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TOKEN": CANARY}
+    settings = {
+        **warehouse.environment(),
+        "LAKEHOUSE_PATH": "",
+        "DATABRICKS_DATABASE": "sensors",
+        "DATABRICKS_TOKEN": CANARY,
+    }
     done = run(box, "-vv", **{**settings, **environ})
     assert done.returncode in (1, 2)
     assert said in done.stderr
@@ -147,7 +152,9 @@ def test_a_warehouse_that_cannot_be_used_is_reported_without_the_token(
 
 def to_warehouse(box: Box, warehouse: Warehouse, table: str) -> None:
     """Point a box at a table of the warehouse with the sample's columns and a batch id."""
-    columns = ", ".join(f"{name} {up.declared_type(d)}" for name, d in sensor_table.COLUMNS.items() if name != "timestamp")
+    columns = ", ".join(
+        f"{name} {up.declared_type(d)}" for name, d in sensor_table.COLUMNS.items() if name != "timestamp"
+    )
     warehouse.sql(f"CREATE TABLE sensors.raw_{table} ({columns}, timestamp TIMESTAMP, databricks_batch_id STRING)")
     del box.environ["LAKEHOUSE_PATH"]
     box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TABLE": table}
@@ -179,8 +186,10 @@ def test_the_token_is_in_no_log_line_of_any_library_at_debug(box: Box, warehouse
     done = run(box, "-vv")
     assert done.returncode == 0, done.stderr
     assert "DEBUG" in done.stderr
-    everything = done.stderr + done.stdout + "".join(
-        file.read_text(errors="replace") for file in box.state_file.parent.rglob("*") if file.is_file()
+    everything = (
+        done.stderr
+        + done.stdout
+        + "".join(file.read_text(errors="replace") for file in box.state_file.parent.rglob("*") if file.is_file())
     )
     for form in (warehouse.token, base64.b64encode(warehouse.token.encode()).decode()):
         assert form not in everything

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import docs
 import pytest
+
+import docs
 import sqlite_to_databricks_uploader as up
 from boxes import ROOT, SCRIPT
 

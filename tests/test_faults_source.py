@@ -1,0 +1,447 @@
+"""The fault matrix, rows 1 to 26: rows, times and the producer's file. Rows that other chapters' tests cover are named in docs/delivery.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sensor_table
+import sqlite_to_databricks_uploader as up
+from adversary import Stage, continuous, eventually
+from boxes import Box, rows_of
+
+PLAIN = "CREATE TABLE t (time TEXT, v INTEGER)"
+KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)"
+COUNTED = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, v INTEGER)"
+VIEW = ("CREATE TABLE base (time TEXT, v INTEGER)", "CREATE VIEW t AS SELECT time, v FROM base")
+INSERT = "INSERT INTO t (time, v) VALUES (?, ?)"
+
+# Two users that are not root, as containers of a producer and of an uploader have them.
+PRODUCER, READER = 1001, 1002
+
+
+def as_root() -> str:
+    """Why mounts and other users can't be tried here; empty where they can."""
+    if os.geteuid() != 0:
+        return "needs root: mounts and other users"
+    tried = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+    return tried.stderr.decode() and f"this container allows no mounts: {tried.stderr.decode().strip()}"
+
+
+privileged = pytest.mark.skipif(bool(as_root()), reason=as_root() or "-")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("stage")) as running:
+        yield running
+
+
+@pytest.fixture
+def shared(stage: Stage) -> Iterator[Box]:
+    """A box whose directories every user may enter; its data and state may be written by all."""
+    folder = Path(tempfile.mkdtemp(prefix="box-"))
+    box = Box(folder)
+    for directory in (folder, box.database.parent, folder / "lake", folder / "state"):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o777)
+    yield box
+    shutil.rmtree(folder)
+
+
+def rows(first: int, last: int, year: int = 2026) -> list[tuple[str, int]]:
+    """Rows v = first to last, two to a second."""
+    return [(f"{year}-01-01T00:{v // 120:02}:{v // 2 % 60:02}+00:00", v) for v in range(first, last + 1)]
+
+
+def values(box: Box) -> list[int]:
+    """The values that arrived."""
+    return sorted(v for (v,) in box.arrived("v")) if (box.folder / "lake" / "raw_readings").exists() else []
+
+
+def producer(box: Box, *statements: str, mode: str = "wal") -> sqlite3.Connection:
+    """A producer that stays: its connection keeps the WAL alive."""
+    connection = sqlite3.connect(box.database)
+    connection.execute(f"PRAGMA journal_mode = {mode}")
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    return connection
+
+
+def add(connection: sqlite3.Connection, first: int, last: int) -> None:
+    """The producer commits rows."""
+    connection.executemany(INSERT, rows(first, last))
+    connection.commit()
+
+
+def crashed(box: Box, statements: str) -> None:
+    """A producer that runs statements and is killed where it stands."""
+    program = (
+        "import os, signal, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        f"connection.executescript({statements!r})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(box.database)])
+    assert ended.returncode == -signal.SIGKILL
+
+
+def as_user(user: int, work: Any) -> bool:
+    """Whether some work succeeds in a child that is another user."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def read_only(directory: Path) -> list[str]:
+    """Commands that make a directory read-only, as `-v DIRECTORY:DIRECTORY:ro` does in a container."""
+    return [f"mount --bind {directory} {directory}", f"mount -o remount,bind,ro {directory}"]
+
+
+# --- Rows and times: matrix rows 1 to 13 ---
+
+
+def test_rows_without_a_time_are_named_where_the_cursor_is_the_time(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """A timestamp cursor can't place them; they are not passed over in silence. (matrix row 3)"""
+    box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=[*rows(1, 3), (None, 4)])
+    box.run("--table", "t")
+    assert values(box) == [1, 2, 3]
+    assert "1 rows have no time" in caplog.text
+
+
+def test_times_of_different_forms_in_one_column_are_each_delivered_once(box: Box) -> None:
+    """A timestamp cursor compares texts and numbers, with and without zones. (matrix row 5)"""
+    forms = ["2026-01-01T10:00:{}Z", "2026-01-01 10:00:{}", "2026-01-01T12:00:{}+02:00", "2026-01-01T10:00:{}.250Z"]
+    texts = [(form.format(10 + i), i) for i in range(0, 40) for form in [forms[i % 4]]]
+    numbers = [(1767261610 + i, 100 + i) for i in range(40)]
+    box.execute(*[statement.replace("time TEXT", "time") for statement in VIEW])
+    for start in range(0, 40, 5):
+        box.execute("INSERT INTO base VALUES (?, ?)", rows=texts[start : start + 5])
+        box.execute("INSERT INTO base VALUES (?, ?)", rows=numbers[start : start + 5])
+        assert box.run("--table", "t", "--batch-rows", "3") == 0
+    assert values(box) == [*range(40), *range(100, 140)]
+
+
+def test_a_clock_that_steps_back_loses_nothing(box: Box) -> None:
+    """With rowids the time does not matter; a timestamp cursor follows as far as lookback. (matrix row 6)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 20))
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(21, 40, year=1970))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 41))
+
+
+def test_changed_rows_are_not_captured_by_rowid_and_are_new_rows_by_time(box: Box, tmp_path: Path) -> None:
+    """Rows are appended; what becomes of an UPDATE is said in docs/delivery.md. (matrix row 11)"""
+    box.execute(KEYED, INSERT, rows=rows(1, 5))
+    assert box.run() == 0
+    change = "UPDATE t SET v = 50, time = '2026-01-01T01:00:00+00:00' WHERE v = 3"
+    box.execute(change, "DELETE FROM t WHERE v = 1")
+    assert box.run() == 0
+    assert values(box) == [1, 2, 3, 4, 5]
+    (tmp_path / "other").mkdir()
+    other = Box(tmp_path / "other")
+    other.execute(KEYED, INSERT, rows=rows(1, 5))
+    assert other.run("--cursor", "timestamp") == 0
+    other.execute(change, "DELETE FROM t WHERE v = 1")
+    assert other.run("--cursor", "timestamp") == 0
+    assert values(other) == [1, 2, 3, 4, 5, 50]
+
+
+@pytest.mark.slow
+def test_memory_does_not_follow_the_backlog(box: Box, stage: Stage, tmp_path: Path) -> None:
+    """Pages and commits are bounded, so a backlog four times as long takes no more memory. (matrix row 12)"""
+    peaks = []
+    for count in (200_000, 800_000):
+        (tmp_path / str(count)).mkdir()
+        box = Box(tmp_path / str(count))
+        sensor_table.create(box.database, count)
+        assert stage.run(box.environ) == 0
+        peaks.append(stage.peak)
+        assert rows_of(box.table(), "count(*), count(DISTINCT id)") == [(count, count)]
+    assert peaks[1] - peaks[0] < 150 * 1024, peaks
+
+
+def test_wide_tables_and_large_cells_arrive_whole(box: Box) -> None:
+    """Pages are sized by bytes, not by rows. (matrix row 13)"""
+    names = [f"c{i}" for i in range(1200)]
+    box.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, large BLOB, {', '.join(names)})")
+    cells = [(f"2026-01-01T00:00:{i:02}Z", bytes([i]) * 5_000_000, i) for i in range(6)]
+    box.execute("INSERT INTO t (time, large, c7) VALUES (?, ?, ?)", rows=cells)
+    assert box.run() == 0
+    arrived = sorted(box.arrived("id, large, c7"), key=lambda row: int(row[0]))
+    assert [(row[0], bytes(row[1]), int(row[2])) for row in arrived] == [
+        (i + 1, cell[1], i) for i, cell in enumerate(cells)
+    ]
+
+
+# --- The producer's file: matrix rows 14 to 26 ---
+
+
+@privileged
+def test_a_live_wal_database_is_read_through_a_read_only_mount(shared: Box, stage: Stage) -> None:
+    """The producer goes on writing and checkpointing meanwhile. (matrix row 14)"""
+    connection = producer(shared, COUNTED)
+    for batch in range(3):
+        add(connection, batch * 10 + 1, batch * 10 + 10)
+        assert stage.run(shared.environ, mounts=read_only(shared.database.parent), user=READER) == 0
+        assert values(shared) == list(range(1, batch * 10 + 11))
+    assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    connection.close()
+
+
+@privileged
+def test_a_closed_wal_database_is_read_through_a_read_only_mount(shared: Box, stage: Stage) -> None:
+    """No side file is there and none can be made. (matrix row 15)"""
+    add(connection := producer(shared, COUNTED), 1, 10)
+    connection.close()
+    assert stage.run(shared.environ, mounts=read_only(shared.database.parent), user=READER) == 0
+    assert values(shared) == list(range(1, 11))
+
+
+@privileged
+def test_a_wal_that_a_crash_left_without_its_index_is_read_through_a_read_only_mount(
+    shared: Box, stage: Stage
+) -> None:
+    """Its rows are in a private copy, which is gone afterwards. (matrix row 16)"""
+    shared.execute("PRAGMA journal_mode = wal", COUNTED, INSERT, rows=rows(1, 5))
+    crashed(shared, "PRAGMA wal_autocheckpoint = 0; INSERT INTO t (time, v) VALUES ('2026-01-02', 6)")
+    Path(f"{shared.database}-shm").unlink()
+    assert stage.run(shared.environ, mounts=read_only(shared.database.parent), user=READER) == 0
+    assert values(shared) == list(range(1, 7))
+    assert not list((shared.folder / "state").glob("copy-*"))
+
+
+@privileged
+def test_a_kill_while_a_private_copy_exists_leaves_none_for_good(shared: Box, stage: Stage) -> None:
+    """Copies of a crashed run would fill the disk of an edge box. (matrix rows 16 and 53)"""
+    shared.execute("PRAGMA journal_mode = wal", COUNTED, INSERT, rows=rows(1, 5))
+    crashed(shared, "PRAGMA wal_autocheckpoint = 0; INSERT INTO t (time, v) VALUES ('2026-01-02', 6)")
+    Path(f"{shared.database}-shm").unlink()
+    killed = {"at": ["Database.table"], "call": 4, "when": "after", "do": "kill"}
+    assert stage.run(shared.environ, plan=[killed]) == -signal.SIGKILL
+    assert list((shared.folder / "state").glob("copy-*"))
+    assert stage.run(shared.environ) == 0
+    assert not list((shared.folder / "state").glob("copy-*"))
+    assert values(shared) == list(range(1, 7))
+
+
+@privileged
+@pytest.mark.parametrize("ending", ["closed", "live", "killed"])
+def test_another_user_than_the_producers_leaves_nothing_that_it_could_not_write(
+    shared: Box, stage: Stage, ending: str
+) -> None:
+    """Side files made by a reader would stop the producer: it could not write them. (matrix row 17)"""
+
+    def produce(value: int) -> None:
+        os.umask(0o022)
+        connection = producer(shared, f"INSERT INTO t (time, v) VALUES ('2026-01-01', {value})")
+        if ending == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        connection.close()
+
+    def create() -> None:
+        os.umask(0o022)
+        producer(shared, COUNTED).close()
+
+    assert as_user(PRODUCER, create)
+    live = producer(shared) if ending == "live" else None
+    for value in (1, 2, 3):
+        assert as_user(PRODUCER, lambda value=value: produce(value)) == (ending != "killed")
+        assert stage.run(shared.environ, user=READER) == 0
+        owners = {file.name: file.stat().st_uid for file in shared.database.parent.iterdir()}
+        assert READER not in owners.values(), owners
+    assert values(shared) == [1, 2, 3]
+    if live:
+        live.close()
+
+
+@privileged
+@pytest.mark.parametrize(("mode", "status"), [("wal", 1), ("delete", 0)])
+def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy(
+    shared: Box, stage: Stage, mode: str, status: int
+) -> None:
+    """Its newest rows are in a file that is out of sight. (matrix row 18)"""
+    add(connection := producer(shared, COUNTED, mode=mode), 1, 5)
+    alone = shared.folder / "alone.db"
+    alone.touch()
+    mounts = [f"mount --bind {shared.database} {alone}"]
+    assert stage.run({**shared.environ, "SQLITE_PATH": str(alone)}, mounts=mounts) == status
+    connection.close()
+    assert values(shared) == ([1, 2, 3, 4, 5] if mode == "delete" else [])
+    if mode == "wal":
+        assert "Mount the directory" in stage.said()
+        assert not Path(f"{alone}-wal").exists()
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_locked_database_is_waited_for_and_left_to_the_next_cycle(box: Box, stage: Stage, mode: str) -> None:
+    """An exclusive lock is no failure of the source; nothing is lost. (matrix row 19)"""
+    add(connection := producer(box, COUNTED, mode=mode), 1, 5)
+    connection.execute("PRAGMA locking_mode = exclusive")
+    add(connection, 6, 7)
+    assert stage.run(box.environ) == 1
+    assert "locked" in stage.said()
+    connection.close()
+    add(connection := producer(box, mode=mode), 8, 9)
+    assert stage.run(box.environ) == 0
+    connection.close()
+    assert values(box) == list(range(1, 10))
+
+
+def test_a_wal_database_whose_producer_keeps_its_index_to_itself_is_read(box: Box, stage: Stage) -> None:
+    """In exclusive locking mode there is no -shm file; rows come from a private copy. (matrix rows 16 and 19)"""
+    connection = sqlite3.connect(box.database)
+    connection.execute("PRAGMA locking_mode = exclusive")
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute(COUNTED)
+    add(connection, 1, 7)
+    assert not Path(f"{box.database}-shm").exists()
+    assert stage.run(box.environ) == 0
+    add(connection, 8, 9)
+    connection.close()
+    assert stage.run(box.environ) == 0
+    assert values(box) == list(range(1, 10))
+
+
+@privileged
+def test_a_hot_journal_waits_for_the_producer_and_no_uncommitted_row_is_sent(shared: Box, stage: Stage) -> None:
+    """A producer was killed amid a transaction that had reached the file. (matrix row 20)"""
+    shared.execute(COUNTED, INSERT, rows=rows(1, 5))
+    many = "INSERT INTO t (time, v) WITH RECURSIVE n(i) AS (SELECT 6 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)"
+    crashed(shared, f"PRAGMA cache_size = 2; PRAGMA synchronous = 0; BEGIN; {many} SELECT hex(zeroblob(99)), i FROM n")
+    assert Path(f"{shared.database}-journal").stat().st_size
+    for mounts in (read_only(shared.database.parent), []):
+        assert stage.run(shared.environ, mounts=mounts, user=READER) == 1
+    assert "waits for its producer" in stage.said()
+    assert values(shared) == []
+    shared.execute(INSERT, rows=rows(6, 7))
+    assert stage.run(shared.environ, user=READER) == 0
+    assert values(shared) == list(range(1, 8))
+
+
+def test_after_a_damaged_page_was_mended_the_rest_follows(box: Box) -> None:
+    """The position stays before the damage; nothing is skipped over. (matrix row 21)"""
+    sensor_table.create(box.database, 20_000, index=False)
+    whole = box.database.read_bytes()
+    middle = len(whole) // 2 // 4096 * 4096
+    box.database.write_bytes(whole[:middle] + b"\xff" * 4096 + whole[middle + 4096 :])
+    assert box.run() == 1
+    assert box.run() == 1
+    box.database.write_bytes(whole)
+    assert box.run() == 0
+    assert sorted(i for (i,) in box.arrived("id")) == list(range(1, 20_001))
+
+
+def test_a_recreated_file_is_noticed_where_times_are_days(box: Box) -> None:
+    """Rows of the same day at the same rowids are not the rows that were delivered. (matrix row 22)"""
+    box.execute(COUNTED, INSERT, rows=[("2026-01-01", v) for v in range(1, 41)])
+    assert box.run() == 0
+    box.database.unlink()
+    box.execute(COUNTED, INSERT, rows=[("2026-01-01", v) for v in range(101, 161)])
+    assert box.run() == 0
+    assert values(box) == [*range(1, 41), *range(101, 161)]
+
+
+@pytest.mark.parametrize("how", ["unlink", "rename", "truncate"])
+def test_a_service_follows_a_file_that_is_replaced_while_it_runs(box: Box, how: str) -> None:
+    """An open file would go on showing the old rows for ever. (matrix row 22)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    with continuous(box.environ) as process:
+        assert eventually(lambda: values(box) == list(range(1, 11)), process)
+        if how == "truncate":
+            box.database.write_bytes(b"")
+        elif how == "unlink":
+            box.database.unlink()
+        aside = Box.__new__(Box)
+        aside.database = box.database.with_name("new.db") if how == "rename" else box.database
+        aside.execute(COUNTED, INSERT, rows=rows(101, 120))
+        if how == "rename":
+            aside.database.rename(box.database)
+        assert eventually(lambda: values(box) == [*range(1, 11), *range(101, 121)], process)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("call", range(1, 25))
+def test_a_file_that_goes_away_amid_a_cycle_is_an_error_that_passes(box: Box, stage: Stage, call: int) -> None:
+    """The real producer deletes its file at each start. (matrix row 22)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    gone = {"at": ["Database.table"], "call": call, "when": "before", "do": "run"}
+    status = stage.run(box.environ, "--batch-rows", "4", plan=[{**gone, "command": ["rm", "-f", str(box.database)]}])
+    assert status in (0, 1), stage.said()
+    before = values(box)
+    box.execute(COUNTED, INSERT, rows=rows(101, 120))
+    assert stage.run(box.environ) == 0
+    assert values(box) == [*before, *range(101, 121)]
+
+
+@pytest.mark.parametrize("named", [(), ("--table", "t")])
+def test_a_dropped_table_is_an_error_that_a_service_survives(box: Box, named: tuple[str, ...]) -> None:
+    """The state is kept; rows of a table that comes back are delivered. (matrix row 23)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    assert box.run(*named) == 0
+    before = box.state_file.read_bytes()
+    box.execute("DROP TABLE t")
+    assert box.run(*named) != 0
+    assert box.state_file.read_bytes() == before
+    with continuous(box.environ, *named) as process:
+        assert not eventually(lambda: process.poll() is not None, process, seconds=3)
+        box.execute(COUNTED, INSERT, rows=rows(101, 120))
+        assert eventually(lambda: values(box) == [*range(1, 11), *range(101, 121)], process)
+
+
+def test_values_of_a_column_whose_type_changed_are_set_aside(box: Box) -> None:
+    """They don't fit the target's column; they are not bent. (matrix row 25)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    assert box.run() == 0
+    box.execute("ALTER TABLE t RENAME TO old", COUNTED.replace("v INTEGER", "v TEXT"))
+    box.execute("INSERT INTO t (id, time, v) SELECT id, time, v FROM old", "DROP TABLE old")
+    box.execute(INSERT, rows=[("2026-01-02", "4"), ("2026-01-02", "warm")])
+    assert box.run() == up.QUARANTINED
+    assert values(box) == [1, 2, 3, 4]
+    assert [line["row"]["v"] for line in box.quarantined()] == ["warm"]
+
+
+@pytest.mark.parametrize("named", [(), ("--table", "t")])
+def test_a_service_that_starts_before_its_producer_waits_and_makes_no_file(box: Box, named: tuple[str, ...]) -> None:
+    """Neither the file nor, later, the table is there yet. (matrix row 26)"""
+    assert box.run(*named) == 1
+    assert not box.database.exists()
+    with continuous(box.environ, *named) as process:
+        assert not eventually(lambda: process.poll() is not None or box.database.exists(), process, seconds=2)
+        box.database.touch()
+        assert not eventually(lambda: process.poll() is not None, process, seconds=2)
+        box.execute(COUNTED, INSERT, rows=rows(1, 10))
+        assert eventually(lambda: values(box) == list(range(1, 11)), process)
+
+
+@privileged
+def test_nothing_but_the_state_directory_has_to_be_writable(shared: Box, stage: Stage) -> None:
+    """The root filesystem is read-only and there is no /tmp. (matrix row 53)"""
+    sensor_table.create(shared.database, 60_000, index=False)
+    shared.execute("CREATE VIEW v AS SELECT * FROM sensor_readings")
+    kept = [shared.folder / "state", shared.folder / "lake"]
+    mounts = [*(f"mount --bind {place} {place}" for place in kept), "mount -o remount,bind,ro /"]
+    environ = {**shared.environ, "UPLOAD_CURSOR": "timestamp", "SQLITE_TABLE_NAME": "v"}
+    assert stage.run(environ, mounts=mounts) == 0, stage.said()
+    assert rows_of(shared.table(), "count(*), count(DISTINCT id)") == [(60_000, 60_000)]
+    assert sorted(json.loads(shared.state_file.read_text())["position"]) == ["highest", "latest", "seen", "since"]

@@ -83,7 +83,7 @@ from typing import Any, ClassVar, Protocol, TextIO, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 log = logging.getLogger("uploader")
 
@@ -3150,7 +3150,7 @@ class TimestampCursor:
         return [f"({numbers})", self._texts(before)]
 
     def _texts(self, before: TimePosition) -> str:
-        """Those written like the highest text from `lookback` before it, others from a day before: texts sort as texts."""
+        """Those written like the highest text from `lookback` before it, others from a day before: they sort as texts."""
         since = moment_of(before.latest) - self.lookback
         bound = text_literal(min(before.highest, written_like(before.highest, since, self.zone)))
         earliest = text_literal((since - ZONE_SPREAD).strftime("%Y-%m-%d"))

@@ -1,52 +1,57 @@
 """Chapter Configuration: layers, checks, routing."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 import sqlite_to_databricks_uploader as up
 
 
-def load(tmp_path, yaml="", flags=(), **environ):
+def load(tmp_path: Path, yaml: str = "", flags: Sequence[str] = (), **environ: str) -> up.Config:
     file = tmp_path / "c.yaml"
     file.write_text(yaml)
     return up.load_config(up.parse_arguments(["--config", str(file), *flags]), environ)
 
 
-def test_command_line_beats_environment_beats_yaml(tmp_path):
+def test_command_line_beats_environment_beats_yaml(tmp_path: Path) -> None:
     assert load(tmp_path, "interval: 1").interval == 1
     assert load(tmp_path, "interval: 1", UPLOAD_INTERVAL="2").interval == 2
     assert load(tmp_path, "interval: 1", ["--interval", "3"], UPLOAD_INTERVAL="2").interval == 3
 
 
-def test_an_unknown_key_names_the_nearest_known_one(tmp_path):
+def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError) as error:
         load(tmp_path, "intervall: 1")
     assert "interval" in error.value.hint
 
 
-def test_two_targets_in_one_layer_are_refused_and_a_higher_layer_decides(tmp_path):
+def test_two_targets_in_one_layer_are_refused_and_a_higher_layer_decides(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError, match="two targets"):
         load(tmp_path, "table_path: /a\nlakehouse_path: /b")
     config = load(tmp_path, "table_path: /a", LAKEHOUSE_PATH="/b")
     assert (config.table_path, config.lakehouse_path) == (None, "/b")
 
 
-def test_no_target_ends_with_status_2(tmp_path, caplog):
+def test_no_target_ends_with_status_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert up.main([], {}) == 2
     assert "lakehouse_path" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["{", "[]", "1"])
-def test_malformed_rules_in_the_environment_are_refused(tmp_path, value):
+def test_malformed_rules_in_the_environment_are_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(up.ConfigError, match="FILTER_CONFIG"):
         load(tmp_path, FILTER_CONFIG=value)
 
 
-def test_a_bad_secret_is_not_shown(tmp_path):
+def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError) as error:
         load(tmp_path, "databricks_token: [dapi-canary]")
     assert "canary" not in str(error.value)
 
 
-def test_the_example_file_is_accepted(tmp_path):
+def test_the_example_file_is_accepted(tmp_path: Path) -> None:
     config = load(tmp_path, up.example_config())
     up.check_target(config)
     assert config.databricks_table == "sensor_readings"
@@ -56,11 +61,57 @@ def test_the_example_file_is_accepted(tmp_path):
     ("base", "scenario", "table"),
     [("readings", "raw", "raw_readings"), ("raw_readings", "raw", "raw_readings"), ("raw_r", "filter", "filtered_r")],
 )
-def test_routing_adds_one_prefix(base, scenario, table):
+def test_routing_adds_one_prefix(base: str, scenario: str, table: str) -> None:
     assert up.routed_table(base, scenario) == table
 
 
-def test_a_pasted_address_becomes_a_host(tmp_path):
+def test_a_pasted_address_becomes_a_host(tmp_path: Path) -> None:
     config = load(tmp_path, DATABRICKS_HOST="https://h.example.net/?o=12", DATABRICKS_WAREHOUSE_ID="abc")
     assert config.databricks_host == "h.example.net"
     assert config.databricks_http_path == "/sql/1.0/warehouses/abc"
+
+
+@pytest.mark.parametrize("name", up.SETTINGS)
+def test_each_setting_can_be_given_by_yaml_environment_and_flag_and_bad_values_are_refused(
+    tmp_path: Path, name: str
+) -> None:
+    """A nested list fits no setting; the place where it stands is named."""
+    field = up.SETTINGS[name]
+    with pytest.raises(up.ConfigError, match=name):
+        load(tmp_path, f"{name}: [[1]]")
+    for alias in field.metadata["aliases"]:
+        with pytest.raises(up.ConfigError, match="repeats"):
+            load(
+                tmp_path,
+                f"{name}: '1'\n{alias}: '1'"
+                if field.metadata["parse"] is not up.mapping
+                else f"{name}: {{}}\n{alias}: {{}}",
+            )
+    if field.metadata["secret"]:
+        assert up.flags_of(name) == []
+
+
+def test_empty_variables_count_as_unset(tmp_path: Path) -> None:
+    assert load(tmp_path, "interval: 7", UPLOAD_INTERVAL="").interval == 7
+
+
+def test_a_variable_and_its_file_may_not_both_be_set(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("t\n")
+    assert load(tmp_path, DATABRICKS_TOKEN_FILE=str(file)).databricks_token == "t"
+    with pytest.raises(up.ConfigError, match="both set"):
+        load(tmp_path, DATABRICKS_TOKEN="t", DATABRICKS_TOKEN_FILE=str(file))
+
+
+def test_a_token_in_yaml_is_taken_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert load(tmp_path, "databricks_token: dapi-x").databricks_token == "dapi-x"
+    assert "keeps it out of files" in caplog.text
+    assert "dapi-x" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("true", True), ("TRUE", True), ("1", True), ("False", False), ("0", False)]
+)
+def test_switches_are_read_in_any_case(tmp_path: Path, given: str, value: bool) -> None:
+    assert load(tmp_path, ONCE=given).once is value
+    assert load(tmp_path, f"once: {given}").once is value

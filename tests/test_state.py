@@ -1,7 +1,12 @@
 """Chapter State: durable, validated, locked."""
 
+from __future__ import annotations
+
 import json
+import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlite_to_databricks_uploader as up
@@ -10,18 +15,18 @@ SAVED = up.State(last_upload="2026-01-01T00:00:00+00:00", source_id="box", posit
 
 
 @pytest.fixture
-def states(tmp_path):
+def states(tmp_path: Path) -> Iterator[up.StateFile]:
     with up.StateFile(tmp_path / "state") as opened:
         yield opened
 
 
-def test_what_was_saved_is_loaded(states):
+def test_what_was_saved_is_loaded(states: up.StateFile) -> None:
     assert states.load() is None
     states.save(SAVED)
     assert states.load() == SAVED
 
 
-def test_every_truncation_is_noticed(states):
+def test_every_truncation_is_noticed(states: up.StateFile) -> None:
     states.save(SAVED)
     content = states.file.read_bytes()
     for length in range(len(content)):
@@ -30,7 +35,7 @@ def test_every_truncation_is_noticed(states):
             states.load()
 
 
-def test_every_changed_digit_is_noticed(states):
+def test_every_changed_digit_is_noticed(states: up.StateFile) -> None:
     states.save(SAVED)
     content = states.file.read_text()
     for place, letter in enumerate(content):
@@ -41,23 +46,23 @@ def test_every_changed_digit_is_noticed(states):
 
 
 @pytest.mark.parametrize("written", ["2026-01-01T00:00:00Z", "2026-01-01 01:00:00+01:00", "2026-01-01"])
-def test_a_file_with_only_last_upload_is_accepted(states, written):
+def test_a_file_with_only_last_upload_is_accepted(states: up.StateFile, written: str) -> None:
     states.file.write_text(json.dumps({"last_upload": written}))
     assert states.load() == up.State(last_upload="2026-01-01T00:00:00+00:00")
 
 
-def test_a_second_process_is_refused_with_status_75(states):
+def test_a_second_process_is_refused_with_status_75(states: up.StateFile) -> None:
     with pytest.raises(up.LockedError) as error, up.StateFile(states.directory):
         pass
     assert error.value.status == 75
 
 
-def test_the_file_is_readable_by_its_owner_only(states):
+def test_the_file_is_readable_by_its_owner_only(states: up.StateFile) -> None:
     states.save(SAVED)
     assert stat.S_IMODE(states.file.stat().st_mode) == 0o600
 
 
-def test_a_planted_link_is_not_followed(states, tmp_path):
+def test_a_planted_link_is_not_followed(states: up.StateFile, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("kept")
     states.file.with_suffix(".tmp").symlink_to(victim)
@@ -65,13 +70,13 @@ def test_a_planted_link_is_not_followed(states, tmp_path):
     assert victim.read_text() == "kept"
 
 
-def test_a_failed_save_leaves_the_old_state(states, monkeypatch):
+def test_a_failed_save_leaves_the_old_state(states: up.StateFile, monkeypatch: pytest.MonkeyPatch) -> None:
     states.save(SAVED)
 
-    def full(*_):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(up.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(up.StateError, match="No space left"):
         states.save(up.State())
     assert states.load() == SAVED

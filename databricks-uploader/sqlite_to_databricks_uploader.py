@@ -2859,7 +2859,11 @@ class RowidCursor:
         """The rows of the range between two positions."""
         first, _ = self.bounds(position["rowid"])
         last = after["rowid"]
-        return None if first is None or first > last else Batch(dict(after), [], lambda: self.pages(first, last))
+        return (
+            None
+            if first is None or last is None or first > last
+            else Batch(dict(after), [], lambda: self.pages(first, last))
+        )
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """A range of rowids that holds one to `most_rows` rows. Takes two look-ups, whatever the table's size."""
@@ -5114,7 +5118,7 @@ class WindowFeed:
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
         """The batch that led from one position to the other, as far as the source still has its rows."""
         first, last = self.cursor.bounds(position["rowid"])[0], after["read_to"]
-        if first is None:
+        if first is None or last is None:
             return None
         windows = self._read(position, first, last)
         start = moment_or_none(position.get("closed"))
@@ -5368,21 +5372,33 @@ def settled(job: Job, source: Source, state: State) -> State:
     intent = state.intent
     if not job.target.settle(intent, lambda: payload_again(job, source, state)):
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-        return dataclasses.replace(state, intent=None)
+        state = dataclasses.replace(state, intent=None)
+        job.states.save(state)
+        return state
     log.info("commit %d had taken place", intent["sequence"])
     job.quarantine.forget(intent.get("replayed", []))
-    batch = batch_again(job, source, state)
-    latest = max((p.latest for p in batch.pages() if p.latest is not None), default=None) if batch else None
-    state = confirmed(state, intent, Tally(commits=1, latest=latest))
+    state = confirmed(state, intent, Tally(commits=1, latest=latest_again(job, source, state)))
     job.states.save(state)
     return state
+
+
+def latest_again(job: Job, source: Source, state: State) -> int | None:
+    """The latest time in the batch of an intent, as far as the source still has its rows."""
+    try:
+        batch = batch_again(job, source, state)
+    except SourceError:
+        return None
+    return max((p.latest for p in batch.pages() if p.latest is not None), default=None) if batch else None
 
 
 def batch_again(job: Job, source: Source, state: State) -> Batch | None:
     """The batch of an intent, out of the source, or out of the quarantine where it was a replay."""
     intent = state.intent or {}
     if "replayed" not in intent:
-        return source.feed.again(state.position, intent["position"])
+        # Both ends are looked up anew: rowids may have been renumbered since.
+        before = source.cursor.located(state)
+        after = source.cursor.located(confirmed(state, intent, Tally()))
+        return source.feed.again(before.position, after.position)
     files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
     return replay_batch(source, state, files)
 

@@ -52,6 +52,7 @@ EACH_LOST = [("insert", answer) for answer in LOST] + [(r, a) for r in ROUTES[1:
 EACH_NOT_RUN = [("insert", answer) for answer in NOT_RUN] + [(r, a) for r in ROUTES[1:] for a in ("reset", "429")]
 
 
+F19 = pytest.mark.xfail(reason="F19: rowids of before VACUUM are taken for those of now")
 F16 = [pytest.param(r, marks=pytest.mark.xfail(strict=True, reason="F16: it is filled on")) for r in ROUTES]
 F14 = [
     pytest.param(r, w, marks=pytest.mark.xfail(strict=True, reason="F14: new rows are taken for the batch's"))
@@ -323,6 +324,45 @@ def test_rows_that_the_producer_deleted_in_the_meantime_do_not_confuse_a_doubt(d
     way.box.execute("DELETE FROM t WHERE v < 8", INSERT, rows=rows(11, 12))
     assert way.run(later=60) == 0
     assert way.values() == list(range(1, 13))
+
+
+@pytest.mark.xfail(strict=True, reason="F20: the intent stays where nothing is new")
+def test_a_doubt_that_was_decided_is_decided_for_good(delivery: Deliveries) -> None:
+    """The rows of the batch are gone with their file; a person says so, once. (matrix rows 22 and 36)"""
+    way = delivery("insert")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    assert way.run() == 0
+    way.box.execute(INSERT, rows=rows(11, 20))
+    way.warehouse.fail(way.verb, "drop")
+    assert way.run() == 1
+    way.box.database.unlink()
+    way.box.execute(COUNTED)
+    assert way.run(later=60) == 1
+    assert way.run("--on-doubt", "resend", later=60) == 0
+    assert way.run(later=60) == 0
+    way.box.execute(INSERT, rows=rows(101, 105))
+    assert way.run() == 0
+    assert way.values() == [*range(1, 11), *range(101, 106)]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("more", [0, 5, 30])
+@F19
+def test_a_vacuum_between_a_lost_answer_and_its_doubt_is_followed(
+    delivery: Deliveries, route: str, when: str, more: int
+) -> None:
+    """The rows of the batch have other rowids by then, and other rows have theirs. (matrix rows 9 and 36)"""
+    way = delivery(route, "time TIMESTAMP, v BIGINT")
+    way.box.execute(PLAIN, INSERT, rows=rows(1, 40))
+    assert way.run() == 0
+    way.box.execute(INSERT, rows=rows(41, 50))
+    way.warehouse.fail(way.verb, "drop", when=when)
+    assert way.run() == 1
+    way.box.execute("DELETE FROM t WHERE v <= 20", INSERT, rows=rows(51, 50 + more))
+    way.box.execute("VACUUM")
+    assert way.run(later=60) == 0
+    assert way.values() == list(range(1, 51 + more))
 
 
 @pytest.mark.parametrize(("route", "when"), F14)

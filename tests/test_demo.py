@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from boxes import ROOT, SAMPLE, SCRIPT, Box, rows_of, same_rows
 from deltalake import DeltaTable
+
+from boxes import ROOT, SAMPLE, SCRIPT, Box, rows_of, same_rows
 
 DEMO = ROOT / "demo-network"
 

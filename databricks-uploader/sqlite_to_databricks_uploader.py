@@ -3490,7 +3490,7 @@ class Target(Protocol):
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
 
-    def holds(self, payload: Payload) -> bool:
+    def holds(self, pages: Pages) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
 
     def prepare(self, pages: Pages) -> Payload:
@@ -3556,7 +3556,7 @@ class DeltaTarget:
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
 
-    def holds(self, payload: Payload) -> bool:
+    def holds(self, pages: Pages) -> bool:
         return True
 
     def prepare(self, pages: Pages) -> Payload:
@@ -4582,9 +4582,13 @@ class WarehouseTarget:
             return self.FILE_ROWS
         return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
 
-    def holds(self, payload: Payload) -> bool:
-        """Whether the table has these rows, each as often."""
-        return isinstance(payload, Insert) and payload.count > 0 and self._held_by_content(payload) is True
+    def holds(self, pages: Pages) -> bool:
+        """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
+        rows = self._to_text(list(pages()))
+        if rows.count == 0:
+            return False
+        _, too_few, _, absent = self._compared(rows)
+        return not too_few and not absent
 
     def prepare(self, pages: Pages) -> Payload:
         """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
@@ -4833,12 +4837,17 @@ class WarehouseTarget:
         exactly as often, looks as if it had been committed: only a column databricks_batch_id tells that apart."""
         if not rows.count:
             return None
-        condition = within_ranges(rows.rows, rows.kinds)
-        statement = comparison(self.table, rows.values, rows.kinds, rows.source, condition)
-        different, too_few, too_many, absent = self.session.rows(statement)[0]
+        different, too_few, too_many, absent = self._compared(rows)
         if absent == different:
             return False
         return True if not too_few and not too_many else None
+
+    def _compared(self, rows: Insert) -> tuple[int, int, int, int]:
+        """How many different rows there are, how many the table has too few or too many times, or not at all."""
+        condition = within_ranges(rows.rows, rows.kinds)
+        [counts] = self.session.rows(comparison(self.table, rows.values, rows.kinds, rows.source, condition))
+        different, too_few, too_many, absent = counts
+        return different, too_few, too_many, absent
 
     def _wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
@@ -5341,7 +5350,7 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
     place = state.position["rowid"]
     batch = source.feed.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
     pages = lambda: (prepared.rows for prepared in (batch.pages() if batch else ()))  # noqa: E731
-    if not job.target.holds(job.target.prepare(pages)):
+    if not job.target.holds(pages):
         raise StateError(
             f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
             "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
@@ -5945,7 +5954,7 @@ class DryTarget:
     def recover(self, state: State) -> dict[str, Any] | None:
         return None
 
-    def holds(self, payload: Payload) -> bool:
+    def holds(self, pages: Pages) -> bool:
         return True
 
     def prepare(self, pages: Pages) -> Payload:

@@ -70,6 +70,8 @@ import shutil
 import signal
 import socket
 import ssl
+import statistics
+import struct
 import sys
 import tempfile
 import threading
@@ -1455,181 +1457,100 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
 # === Processing =======================================================================================
 #
 # Rules turn typed rows into what is sent: `Sanitize` changes values, `Filter` chooses rows, `Aggregate`
-# groups them. All of it is pure: frames in, frames out. Inside, a column is a `Vector`, values beside a
-# mask, so that NULL, NaN and integers beyond 2**53 stay what they are.
+# groups them. All of it is pure: frames in, frames out. Columns are pandas' own arrays where it has one for
+# the type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
 
-INTEGERS = {"bigint": "int64", "int": "int32", "smallint": "int16", "tinyint": "int8"}
-REALS = {"double": "float64", "float": "float32"}
-TIMES = {"timestamp": "datetime64[us]", "timestamp_ntz": "datetime64[us]"}
-NUMPY_TYPES = {**INTEGERS, **REALS, **TIMES, "boolean": "bool"}
-
-
-def is_text(kind: str) -> bool:
-    """Whether a type holds texts."""
-    return kind == "string" or kind.startswith(("varchar", "char"))
+REALS = {"double": "Float64", "float": "Float32"}
+TIMES = {"timestamp": "datetime64[us, UTC]", "timestamp_ntz": "datetime64[us]"}
+PANDAS_TYPES = {"bigint": "Int64", "int": "Int32", "smallint": "Int16", "tinyint": "Int8", "boolean": "boolean"}
+PANDAS_TYPES |= REALS | TIMES
+TEXTS = ("string", "varchar", "char")
 
 
-def is_numeric(kind: str) -> bool:
-    """Whether a type holds numbers."""
-    return kind in INTEGERS or kind in REALS or kind.startswith("decimal")
-
-
-@dataclasses.dataclass(frozen=True)
-class Vector:
-    """One column: a numpy array, and a mask that is true where there is a value. Under NULL lies anything."""
-
-    values: Any
-    valid: Any
-
-    def to_list(self) -> list[Any]:
-        """Python values, None for NULL. Times are in UTC and have no zone."""
-        items = self.values.astype(object)
-        items[~self.valid] = None
-        return list(items.tolist())
-
-    def where(self, rows: Any) -> Vector:
-        """Some of the rows, by mask or position, copied."""
-        return Vector(self.values[rows], self.valid[rows])
-
-    def filled(self, dtype: Any) -> Any:
-        """The values as `dtype`, 0 for NULL."""
-        values = self.values.astype(dtype)
-        values[~self.valid] = 0
-        return values
-
-
-def vector_of(items: Sequence[Any], kind: str) -> Vector:
-    """Python values, None for NULL, as a column of type `kind`."""
-    import numpy as np
-
-    valid = np.array([item is not None for item in items], dtype=bool)
-    values = np.empty(len(items), dtype=object)
-    values[:] = items
-    if kind in NUMPY_TYPES:
-        values[~valid] = None if kind in TIMES else 0
-        values = values.astype(NUMPY_TYPES[kind])
-    return Vector(values, valid)
-
-
-def decimal_size(kind: str) -> tuple[int, int]:
-    """Precision and scale of `decimal(p,s)`."""
-    precision, scale = re.findall(r"\d+", kind)
-    return int(precision), int(scale)
-
-
-def vector_from_arrow(column: Any, kind: str) -> Vector:
-    """A ChunkedArray of `kind`'s Arrow type. arro3 makes a numpy array only where there is no NULL."""
-    import numpy as np
-
-    if kind in TIMES:
-        plain = vector_from_arrow(column.cast(arrow_type("bigint")), "bigint")
-        return Vector(plain.values.view(TIMES[kind]), plain.valid)
-    if (kind in NUMPY_TYPES or is_text(kind)) and column.num_chunks and not column.null_count:
-        return Vector(column.to_numpy(), np.ones(len(column), dtype=bool))
-    return vector_of(column.to_pylist(), kind)
-
-
-def nullable_array(values: Any, valid: Any) -> Any:
-    """A numpy array as an Arrow array. arro3 takes no mask, so NULLs are taken from one put behind the values."""
-    import numpy as np
-    from arro3.core import Array, ChunkedArray
-
-    array = Array.from_numpy(np.ascontiguousarray(values))
-    if valid.all():
-        return array
-    rows = np.where(valid, np.arange(len(values)), len(values)).astype(np.uint64)
-    with_null = ChunkedArray([array, Array([None], array.type)]).combine_chunks()
-    return with_null.take(Array.from_numpy(rows))
-
-
-def vector_to_arrow(vector: Vector, kind: str) -> Any:
-    """An Arrow array of `kind`. A decimal that does not fit becomes NULL."""
-    from arro3.core import Array
-
-    if kind in NUMPY_TYPES:
-        plain = vector.values.view("int64") if kind in TIMES else vector.values
-        return nullable_array(plain, vector.valid).cast(arrow_type(kind))
-    items = vector.to_list()
-    if kind == "date":
-        days = [None if day is None else day.toordinal() - EPOCH.toordinal() for day in items]
-        return Array(days, arrow_type("int")).cast(arrow_type(kind))
-    if kind.startswith("decimal"):
-        shown = [None if item is None else format(item, "f") for item in items]
-        return Array(shown, arrow_type("string")).cast(arrow_type(kind))
-    return Array(items, arrow_type(kind))
-
-
-def vector_from_series(series: Any, kind: str) -> Vector:
-    """A column of a frame that `to_frame` or `frame_of` made."""
-    fill = {"na_value": 0} if kind in NUMPY_TYPES and kind not in TIMES else {}
-    return Vector(series.to_numpy(dtype=NUMPY_TYPES.get(kind, object), **fill), series.notna().to_numpy(dtype=bool))
-
-
-def series_of(vector: Vector, kind: str) -> Any:
-    """A column for a frame. Masked arrays are built from their parts, since pandas' other ways take NaN for NULL."""
-    import numpy as np
-    import pandas as pd
-
-    if kind in TIMES:
-        naive: Any = pd.Series(np.where(vector.valid, vector.values, np.datetime64("NaT", "us")))
-        return naive.dt.tz_localize("UTC") if kind == "timestamp" else naive
-    if kind not in NUMPY_TYPES:
-        return pd.Series(np.where(vector.valid, vector.values, None), dtype=object)
-    masked_array = pd.arrays.IntegerArray if kind in INTEGERS else pd.arrays.FloatingArray
-    return pd.Series((pd.arrays.BooleanArray if kind == "boolean" else masked_array)(vector.values, ~vector.valid))
-
-
-def frame_of(vectors: Mapping[str, Vector], columns: Columns) -> Any:
-    """A frame of `columns` out of vectors of one length."""
-    import pandas as pd
-
-    return pd.DataFrame({name: series_of(vectors[name], kind) for name, kind in columns.items()})
+def base_of(kind: str) -> str:
+    """`decimal` of `decimal(10,2)`."""
+    return kind.partition("(")[0]
 
 
 def to_frame(table: Any, columns: Columns) -> Any:
     """The `columns` of an Arrow table, which has their types already, as a pandas frame. No value changes."""
-    return frame_of({name: vector_from_arrow(table.column(name), kind) for name, kind in columns.items()}, columns)
+    import pandas as pd
+
+    return pd.DataFrame({name: series_of(values_of(table.column(name), kind), kind) for name, kind in columns.items()})
+
+
+def values_of(column: Any, kind: str) -> Any:
+    """An Arrow column's values for `series_of`. arro3 makes a numpy array only where there is no NULL."""
+    import numpy as np
+
+    if kind in TIMES:
+        return np.array(values_of(column.cast(arrow_type("bigint")), "bigint"), dtype="datetime64[us]")
+    is_plain = (kind in PANDAS_TYPES or base_of(kind) in TEXTS) and len(column) and not column.null_count
+    return column.to_numpy() if is_plain else column.to_pylist()
+
+
+def series_of(values: Any, kind: str) -> Any:
+    """A column of a list, with None for NULL, or of a numpy array. pandas by itself would take NaN for NULL."""
+    import numpy as np
+    import pandas as pd
+
+    if kind not in REALS:
+        return pd.Series(values, dtype=PANDAS_TYPES.get(kind, object))
+    missing = [value is None for value in values] if isinstance(values, list) else np.zeros(len(values))
+    numbers = np.array(values, dtype=REALS[kind].lower())
+    return pd.Series(pd.arrays.FloatingArray(numbers, np.array(missing, dtype=bool)))
+
+
+def python_values(series: Any) -> list[Any]:
+    """A column's values, None for NULL."""
+    return list(series.to_numpy(dtype=object, na_value=None).tolist())
 
 
 def to_table(frame: Any, columns: Columns) -> Any:
     """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
     from arro3.core import Table
 
-    arrays = {}
-    for name, kind in columns.items():
-        vector = vector_from_series(frame[name], kind)
-        arrays[name] = vector_to_arrow(vector, kind)
-        if arrays[name].null_count != (~vector.valid).sum():
-            raise SourceError(f"column {name!r} holds a value that does not fit {kind}", "Declare a wider type.")
+    arrays = {name: arrow_array(frame[name], kind) for name, kind in columns.items()}
+    for name, array in arrays.items():
+        if array.null_count != frame[name].isna().sum():
+            raise SourceError(f"{name!r} holds a value that does not fit {columns[name]}", "Declare a wider type.")
     return Table.from_arrays(list(arrays.values()), names=list(arrays))
+
+
+def arrow_array(series: Any, kind: str) -> Any:
+    """A column as an Arrow array, by way of the type that arro3 makes it from."""
+    from arro3.core import Array
+
+    base = base_of(kind)
+    if base in TIMES:
+        series = series.astype("int64").astype("Int64").mask(series.isna())
+    if base == "date":
+        series = series.map(lambda day: (day - EPOCH.date()).days, na_action="ignore").astype("Int32")
+    if base == "decimal":
+        series = series.map(canonical_text, na_action="ignore")
+    return Array(python_values(series), arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind))
+
+
+def canonical_text(value: Any) -> str:
+    """One spelling for each value: 42, 1.0, 0.10, true, 2026-01-31T12:00:00 in UTC, BLOBs in hexadecimal digits."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dt.datetime):
+        return value.replace(tzinfo=None).isoformat()
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # --- Reading rules: each function raises a `ConfigError` that begins with the place of the fault ---
 
-# Hints for values of a wrong type.
-EXPECTED = {
-    **dict.fromkeys(TIMES, 'Write a time such as "2026-01-31T12:00:00Z".'),
-    "date": 'Write a day such as "2026-01-31".',
-    "boolean": "Write true or false.",
-    "binary": "BLOBs can be tested by is_null only.",
-}
 
-
-def column_named(name: Any, columns: Iterable[str], place: str, *others: str) -> str:
-    """The column's own spelling. Rules may write it in any case, as in SQLite. `others` would be right here too."""
-    known = {column.lower(): column for column in columns} | {column: column for column in columns}
-    found = known.get(str(name)) or known.get(str(name).lower())
-    if found is None:
-        raise ConfigError(f"{place}: unknown column {name!r}", nearest(str(name), [*columns, *others]))
-    return found
-
-
-def word_of(value: Any, known: Iterable[str], place: str, what: str) -> str:
-    """One of a few words, in any case."""
-    word = str(value).strip().lower()
-    if word not in known:
-        raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(word, known))
-    return word
+def word_of(value: Any, known: Iterable[str], place: str, what: str, *others: str) -> str:
+    """One of the known names, which may be written in any case, as in SQLite. `others` would be right here too."""
+    for word in known:
+        if word.lower() == str(value).lower():
+            return word
+    raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(str(value), [*known, *others]))
 
 
 def list_of(value: Any, place: str, what: str) -> list[Any]:
@@ -1640,24 +1561,23 @@ def list_of(value: Any, place: str, what: str) -> list[Any]:
     return items
 
 
-def mapping_of(value: Any, place: str, example: str) -> dict[Any, Any]:
+def mapping_of(value: Any, place: str, example: str) -> Mapping[Any, Any]:
     """A mapping that is not empty."""
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"{place}: expected a mapping with at least one entry", f"For example {example}.")
-    return dict(value)
+    return value
 
 
 def refuse_repeats(names: Sequence[str], place: str) -> None:
     """No name comes twice; targets compare names without regard to case."""
     lowered = [name.lower() for name in names]
-    for name in names:
-        if lowered.count(name.lower()) > 1:
-            raise ConfigError(f"{place}: {name!r} comes twice", "Keep one.")
+    if repeated := [name for name in names if lowered.count(name.lower()) > 1]:
+        raise ConfigError(f"{place}: {repeated[0]!r} comes twice", "Keep one.")
 
 
 def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
     """A regular expression, in Python's syntax, for a text column."""
-    if not is_text(kind):
+    if base_of(kind) not in TEXTS:
         raise ConfigError(f"{place}: a regular expression needs a text column; this one is {kind}")
     try:
         return re.compile(value)
@@ -1665,149 +1585,70 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
         raise ConfigError(f"{place}: bad regular expression {value!r}: {error}") from None
 
 
-def number_value(value: Any, kind: str) -> Any:
-    """A number as its column holds it, or a `ValueError`. A decimal may be text, to be exact.
-
-    In a column of integers, whole numbers become int, since floats compare inexactly beyond 2**53, and `true` is 1,
-    as in SQLite. In a 32-bit column, 0.1 is 0.100000001.
-    """
-    import numpy as np
-
-    if kind.startswith("decimal") and isinstance(value, (int, float, str)):
-        value = decimal.Decimal(str(value))
-        if value.is_finite():
-            return value
-    if not isinstance(value, (int, float)) or value != value:
-        raise ValueError(value)
-    if kind in INTEGERS:
-        return int(value) if float(value).is_integer() else value
-    return float(np.float32(value)) if kind == "float" else float(value)
+def moment(value: Any) -> dt.datetime:
+    """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
+    found = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
-def time_value(value: Any, kind: str) -> Any:
-    """A day or a time, from ISO-8601 text or as YAML has read it. Times are UTC unless they say otherwise."""
-    shown = value if isinstance(value, str) else value.isoformat()
-    if kind == "date":
-        return dt.date.fromisoformat(shown)
-    moment = dt.datetime.fromisoformat(shown)
-    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+# How a rule's value is read for a column: the classes that it may have, what is made of it, and a hint.
+NUMBER, TIME = "Write a number, without quotes.", 'Write a time such as "2026-01-31T12:00:00Z".'
+RULE_CLASSES: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], str]] = {
+    # Whole numbers become int: floats compare inexactly beyond 2**53.
+    **dict.fromkeys(INTEGER_BITS, ((int, float), lambda n: int(n) if float(n).is_integer() else n, NUMBER)),
+    "double": ((int, float), float, NUMBER),
+    # A column of 32 bits holds 0.1 as 0.100000001.
+    "float": ((int, float), lambda n: struct.unpack("f", struct.pack("f", n))[0], NUMBER),
+    "decimal": ((int, float, str), lambda n: decimal.Decimal(str(n)), NUMBER),
+    **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes.")),
+    "boolean": ((bool,), bool, "Write true or false."),
+    "timestamp": ((str, dt.date), moment, TIME),
+    "timestamp_ntz": ((str, dt.date), lambda time: moment(time).replace(tzinfo=None), TIME),
+    "date": ((str, dt.date), lambda day: dt.date.fromisoformat(str(day)), 'Write a day such as "2026-01-31".'),
+    "binary": ((), bytes, "BLOBs can be tested by is_null only."),
+}
 
 
 def rule_value(value: Any, kind: str, place: str) -> Any:
-    """A rule's value as the Python value that a column of `kind` holds."""
-    try:
-        if kind in TIMES or kind == "date":
-            return time_value(value, kind)
-        if kind in INTEGERS or (is_numeric(kind) and not isinstance(value, bool)):
-            return number_value(value, kind)
-        if (isinstance(value, str) and is_text(kind)) or (isinstance(value, bool) and kind == "boolean"):
-            return value
-    except (ValueError, AttributeError, ArithmeticError):
-        pass
-    hint = EXPECTED.get(kind, "Write a number, without quotes." if is_numeric(kind) else "Write a text, in quotes.")
+    """A rule's value as the Python value that a column of `kind` holds. It is neither NULL nor NaN."""
+    if value is None:
+        raise ConfigError(f"{place}: a comparison with null is never true", 'Use {"is_null": true} or false.')
+    classes, read, hint = RULE_CLASSES[base_of(kind)]
+    with contextlib.suppress(ValueError, ArithmeticError):
+        if isinstance(value, classes) and (found := read(value)) == found:
+            return found
     raise ConfigError(f"{place}: {value!r} is no value of a {kind} column", hint)
 
 
 def fits(value: Any, kind: str) -> bool:
-    """Whether a column of `kind` holds the value as it is; only numbers can be too large or too fine."""
-    import numpy as np
-
-    if kind in INTEGERS:
-        limits = np.iinfo(INTEGERS[kind])
-        return isinstance(value, int) and bool(limits.min <= value <= limits.max)
-    if not kind.startswith("decimal"):
+    """Whether a column holds the value as it is: numbers can be too large or too fine, texts too long."""
+    with contextlib.suppress(ValueError):
+        if base_of(kind) in (*INTEGER_BITS, *TEXTS, "decimal"):
+            CONVERTERS[base_of(kind)](value, kind)
         return True
-    precision, scale = decimal_size(kind)
-    _, digits, exponent = decimal.Decimal(value).normalize(decimal.Context(prec=100)).as_tuple()
-    return int(exponent) >= -scale and len(digits) + int(exponent) <= precision - scale
-
-
-def stored_value(value: Any, kind: str, place: str) -> Any:
-    """A value that a rule puts into a column of `kind`, None for NULL."""
-    found = None if value is None else rule_value(value, kind, place)
-    if found is not None and not fits(found, kind):
-        raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
-    return found
-
-
-def key_value(key: Any, kind: str, place: str) -> Any:
-    """The key of a mapping as a value of the column. Keys of JSON are text: "0" is 0 in a numeric column."""
-    if isinstance(key, str) and (kind == "boolean" or is_numeric(kind)):
-        try:
-            key = json.loads(key)
-        except ValueError:
-            raise ConfigError(f"{place}: {key!r} is no value of a {kind} column") from None
-    return None if key is None else rule_value(key, kind, place)
-
-
-class Rules(Protocol):
-    """What Sanitize and Filter have in common."""
-
-    def columns(self) -> Columns:
-        """The columns that come out."""
-
-    def touched_columns(self) -> set[str]:
-        """The columns whose values must not be seen anywhere as they are in the source."""
-
-    def apply(self, frame: Any) -> Any:
-        """The rows that come out of a page's frame, with a fresh index."""
+    return False
 
 
 # --- Sanitize ---
 
 
-def replaced(vector: Vector, table: Mapping[Any, Any]) -> Vector:
-    """Whole values that are in the table, exchanged once: {a: b, b: c} makes b of a."""
-    values, valid = vector.values.copy(), vector.valid.copy()
-    for row, old in enumerate(vector.to_list()):
-        if old in table:
-            valid[row] = table[old] is not None
-            values[row] = table[old] if valid[row] else values[row]
-    return Vector(values, valid)
-
-
-def without(vector: Vector, pattern: re.Pattern[str]) -> Vector:
-    """Texts without every match of the pattern."""
-    return vector_of([None if text is None else pattern.sub("", text) for text in vector.to_list()], "string")
-
-
-def rounded(vector: Vector, decimals: int, kind: str) -> Vector:
-    """Numbers rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
-    with decimal.localcontext(prec=100):
-        return vector_of([None if item is None else round(item, decimals) + 0 for item in vector.to_list()], kind)
-
-
-def canonical_text(item: Any) -> str:
-    """One spelling for each value: 42, 1.0, true, 2026-01-31T12:00:00, BLOBs in hexadecimal digits."""
-    if isinstance(item, bytes):
-        return item.hex()
-    if isinstance(item, dt.date):
-        return item.isoformat()
-    return str(item).lower() if isinstance(item, bool) else str(item)
-
-
-def masked(vector: Vector, shown: int) -> Vector:
-    """`*` for all characters but the last; a value that is no longer than these is masked whole."""
-    texts = [None if item is None else canonical_text(item) for item in vector.to_list()]
-    kept = [0 if text is None or len(text) <= shown else shown for text in texts]
-    pairs = zip(texts, kept, strict=True)
-    return vector_of([text and "*" * (len(text) - n) + text[len(text) - n :] for text, n in pairs], "string")
-
-
-def hashed(vector: Vector, key: bytes) -> Vector:
-    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
-    items = vector.to_list()
-    hashes = {item: hmac.digest(key, canonical_text(item).encode(), "sha256").hex() for item in set(items) - {None}}
-    return vector_of([hashes.get(item) for item in items], "string")
-
-
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One change of one column; `kind` is its type afterwards."""
+    """One change of one column, value by value; NULL becomes `null`. `kind` is the column's type afterwards."""
 
     column: str
-    change: Callable[[Vector], Vector]
+    change: Callable[[Any], Any]
     kind: str
+    null: Any = None
+
+
+def changed(frame: Any, steps: Iterable[Step]) -> Any:
+    """A frame after these steps."""
+    frame = frame.copy(deep=False)
+    for step in steps:
+        values = python_values(frame[step.column])
+        frame[step.column] = series_of([step.null if v is None else step.change(v) for v in values], step.kind)
+    return frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1832,114 +1673,155 @@ class Sanitize:
 
     def apply(self, frame: Any) -> Any:
         """The rows that stay, cleaned, with a fresh index."""
-        cleaned = self._changed(frame, self.repairs)
-        complete = cleaned[list(self.not_null)].notna().all(axis=1)
-        cleaned = cleaned[complete].reset_index(drop=True)
-        return self._changed(cleaned, self.disguises)[list(self.columns())]
-
-    def _changed(self, frame: Any, steps: Sequence[Step]) -> Any:
-        frame = frame.copy(deep=False)
-        for step in steps:
-            vector = vector_from_series(frame[step.column], self.source[step.column])
-            frame[step.column] = series_of(step.change(vector), step.kind)
-        return frame
+        complete = changed(frame, self.repairs).dropna(subset=list(self.not_null), ignore_index=True)
+        return changed(complete, self.disguises)[list(self.columns())]
 
 
-DIRECTIVES = ("replace_values", "remove_nulls", "drop", "hash", "round", "mask")
+def rounded(value: Any, digits: int) -> Any:
+    """A number rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
+    with decimal.localcontext(prec=100):
+        return round(value, digits) + 0
 
 
-def place_of(word: str, columns: Columns) -> str:
-    """The place of a rule, with a remark where a column is called like it."""
-    twin = word in {name.lower() for name in columns}
-    return f"sanitize_config.{word}{' (the rule, not the column of that name)' if twin else ''}"
+def masked(value: Any, shown: int) -> str:
+    """`*` for all characters but the last; a value that is no longer than these is masked whole."""
+    text = canonical_text(value)
+    hidden = len(text) - shown if len(text) > shown else len(text)
+    return "*" * hidden + text[hidden:]
+
+
+def hashed(value: Any, secret: bytes) -> str:
+    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
+    return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
+
+
+LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
+
+
+def named_columns(rules: Mapping[str, Any], word: str, columns: Columns) -> list[tuple[str, Any]]:
+    """The columns that a directive lists, each with what is said of it, or with None where nothing is."""
+    place = f"sanitize_config.{word}"
+    if word not in rules:
+        return []
+    if word in LISTS:
+        return [(word_of(name, columns, place, "column"), None) for name in list_of(rules[word], place, "columns")]
+    said = mapping_of(rules[word], place, f'"{word}": {{"column": …}}')
+    return [(word_of(name, columns, place, "column"), rule) for name, rule in said.items()]
+
+
+def key_value(key: Any, kind: str, place: str) -> Any:
+    """What is to be replaced, None for NULL. Keys of JSON are text: "0" is 0 in a column of numbers."""
+    if isinstance(key, str) and str not in RULE_CLASSES[base_of(kind)][0]:
+        with contextlib.suppress(ValueError):
+            key = json.loads(key)
+    return None if key is None else rule_value(key, kind, place)
+
+
+def stored_value(value: Any, kind: str, place: str) -> Any:
+    """What a rule puts into a column, None for NULL."""
+    found = None if value is None else rule_value(value, kind, place)
+    if found is not None and not fits(found, kind):
+        raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
+    return found
+
+
+def replace_step(name: str, pairs: Any, kind: str) -> Step:
+    """`column: {from: to}` of `replace_values`: whole values exchanged, once. With {a: b, b: c}, a becomes b."""
+    place = f"sanitize_config.replace_values.{name}"
+    pairs = mapping_of(pairs, place, '{"error": "unknown"}')
+    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs.items()}
+    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
 
 
 def column_step(key: Any, rule: Any, columns: Columns) -> Step:
     """`column: "pattern to remove"` or `column: {"replace_value": X, "with_value": Y}`."""
-    name = column_named(key, columns, "sanitize_config", *DIRECTIVES)
+    name = word_of(key, columns, "sanitize_config", "column", *LISTS, *MAPPINGS)
     place, kind = f"sanitize_config.{name}", columns[name]
     if isinstance(rule, str):
-        return Step(name, functools.partial(without, pattern=pattern_of(rule, kind, place)), kind)
+        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
     if not isinstance(rule, Mapping) or set(rule) != {"replace_value", "with_value"}:
         raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
-    old, new = (stored_value(rule[word], kind, f"{place}.{word}") for word in ("replace_value", "with_value"))
-    return Step(name, functools.partial(replaced, table={old: new}), kind)
+    old, new = key_value(rule["replace_value"], kind, place), stored_value(rule["with_value"], kind, place)
+    return Step(name, lambda value: new if value == old else value, kind, new if old is None else None)
 
 
-def replace_step(key: Any, pairs: Any, columns: Columns, place: str) -> Step:
-    """`column: {from: to}` of `replace_values`."""
-    name = column_named(key, columns, place)
-    place, kind = f"{place}.{name}", columns[name]
-    pairs = mapping_of(pairs, place, '{"error": "unknown"}')
-    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs.items()}
-    return Step(name, functools.partial(replaced, table=table), kind)
-
-
-def digits_step(word: str, key: Any, digits: Any, columns: Columns, place: str) -> Step:
-    """`column: number` of `round` or `mask`."""
-    name = column_named(key, columns, place)
-    kind = columns[name]
+def number_step(word: str, name: str, digits: Any, kind: str) -> Step:
+    """`column: digits` of `round` or `mask`."""
+    place = f"sanitize_config.{word}.{name}"
     if type(digits) is not int or not 0 <= digits <= 100:
-        raise ConfigError(f"{place}.{name}: expected a whole number from 0 to 100, not {digits!r}")
+        raise ConfigError(f"{place}: expected a whole number from 0 to 100, not {digits!r}")
     if word == "mask":
         return Step(name, functools.partial(masked, shown=digits), "string")
-    if not is_numeric(kind) or kind in INTEGERS:
-        raise ConfigError(f"{place}.{name}: a {kind} column has no decimals")
-    digits = digits if kind in REALS else min(digits, decimal_size(kind)[1])
-    return Step(name, functools.partial(rounded, decimals=digits, kind=kind), kind)
+    if base_of(kind) not in (*REALS, "decimal"):
+        raise ConfigError(f"{place}: a {kind} column has no decimals")
+    return Step(name, functools.partial(rounded, digits=digits), kind)
 
 
 def hash_step(name: str, secret: str | None) -> Step:
-    """A member of `hash`. Without a key, the hash of a name or a number is undone by trying them all."""
+    """A member of `hash`. Without a secret, the hash of a name or a number is undone by trying them all."""
     if not secret:
         raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
-    return Step(name, functools.partial(hashed, key=secret.encode()), "string")
+    return Step(name, functools.partial(hashed, secret=secret.encode()), "string")
 
 
 def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Sanitize:
-    """`sanitize_config`, checked; `secret` is the key of hashes. A rule's word is the rule, also where a column
-    bears that name."""
+    """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    places = {word: place_of(word, columns) for word in DIRECTIVES if word in rules}
-    names = {
-        word: [column_named(item, columns, places[word]) for item in list_of(rules[word], places[word], "columns")]
-        for word in places
-        if word in ("remove_nulls", "drop", "hash")
-    }
-    maps = {word: mapping_of(rules[word], places[word], f'"{word}": {{…}}') for word in places if word not in names}
-    pairs = {word: found.items() for word, found in maps.items()}
-    repairs = [replace_step(k, v, columns, places["replace_values"]) for k, v in pairs.get("replace_values", ())]
-    repairs += [column_step(key, rule, columns) for key, rule in rules.items() if key not in places]
-    disguises = [digits_step(w, k, v, columns, places[w]) for w in ("round", "mask") for k, v in pairs.get(w, ())]
-    disguises += [hash_step(name, secret) for name in names.get("hash", ())]
-    dropped = names.get("drop", [])
+    named = {word: named_columns(rules, word, columns) for word in (*LISTS, *MAPPINGS)}
+    repairs = [replace_step(name, pairs, columns[name]) for name, pairs in named["replace_values"]]
+    repairs += [column_step(key, rule, columns) for key, rule in rules.items() if key not in named]
+    disguises = [number_step(w, name, digits, columns[name]) for w in ("round", "mask") for name, digits in named[w]]
+    disguises += [hash_step(name, secret) for name, _ in named["hash"]]
+    not_null, dropped = ([name for name, _ in named[word]] for word in ("remove_nulls", "drop"))
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
-    return Sanitize(columns, repairs, names.get("remove_nulls", []), disguises, dropped)
+    return Sanitize(columns, repairs, not_null, disguises, dropped)
 
 
 # --- Filter ---
 
-COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    # NaN differs from itself; here it satisfies no comparison, not even this one.
-    "!=": lambda values, value: (values != value) & (values == values),
+
+def members(value: Any, kind: str, place: str) -> list[Any]:
+    """The values of `in` and `not_in`."""
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{place}: expected a list of values, not {value!r}")
+    return [rule_value(item, kind, place) for item in value]
+
+
+def limits(value: Any, kind: str, place: str) -> list[Any]:
+    """The two values of `between`."""
+    found = members(value, kind, place)
+    if len(found) != 2 or found[0] > found[1]:
+        raise ConfigError(f"{place}: expected two values, the lower first")
+    return found
+
+
+# How each operator's value is read, and how a series without NULL is tested for it. NaN differs from itself and
+# satisfies nothing. Python compares integers with reals exactly; pandas' isin would make reals of both.
+OPERATORS: dict[str, tuple[Callable[[Any, str, str], Any], Callable[[Any, Any], Any]]] = {
+    ">": (rule_value, operator.gt),
+    ">=": (rule_value, operator.ge),
+    "<": (rule_value, operator.lt),
+    "<=": (rule_value, operator.le),
+    "==": (rule_value, operator.eq),
+    "!=": (rule_value, lambda values, wanted: (values != wanted) & (values == values)),
+    "in": (members, lambda values, wanted: values.map(frozenset(wanted).__contains__)),
+    "not_in": (members, lambda values, wanted: ~values.map(frozenset(wanted).__contains__) & (values == values)),
+    "between": (limits, lambda values, wanted: values.between(*wanted)),
+    "matches": (pattern_of, lambda values, wanted: values.map(wanted.search).notna()),
+    "is_null": (rule_value, lambda values, wanted: values.isna() == wanted),
 }
-OPERATORS = (*COMPARISONS, "in", "not_in", "between", "is_null", "matches")
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A test of one column: `test` maps an array of values that are not NULL to booleans; NULL gives `null`."""
+    """A test of one column: `test` maps a series without NULL, and `wanted`, to booleans; NULL gives `null`."""
 
     column: str
-    test: Callable[[Any], Any]
-    null: bool = False
+    test: Callable[[Any, Any], Any]
+    wanted: Any
+    null: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1959,323 +1841,156 @@ class Filter:
 
     def apply(self, frame: Any) -> Any:
         """The rows that stay, with a fresh index."""
-        return frame[self.keep(frame)].reset_index(drop=True)
-
-    def keep(self, frame: Any) -> Any:
-        """Which rows stay, as a boolean array. A frame of the conditions' columns is enough."""
-        import numpy as np
-
-        kept = np.ones(len(frame), dtype=bool)
         for condition in self.conditions:
-            vector = vector_from_series(frame[condition.column], self.source[condition.column])
-            passed = np.full(len(frame), condition.null)
-            passed[vector.valid] = condition.test(vector.values[vector.valid])
-            kept &= passed
-        return kept
-
-
-def compared_value(value: Any, kind: str, place: str) -> Any:
-    """A value to compare with. A comparison with NULL is never true in SQL, so a rule with one is a mistake."""
-    if value is None:
-        raise ConfigError(f"{place}: a comparison with null is never true", 'Use {"is_null": true} or false.')
-    return rule_value(value, kind, place)
-
-
-def condition_of(column: str, kind: str, word: str, value: Any, place: str) -> Condition:
-    """One operator with its value."""
-    if word == "is_null":
-        if not isinstance(value, bool):
-            raise ConfigError(f"{place}: expected true or false, not {value!r}")
-        return Condition(column, lambda values: not value, null=value)
-    if word == "matches":
-        pattern = pattern_of(value, kind, place)
-        return Condition(column, lambda values: [pattern.search(text) is not None for text in values])
-    if word in COMPARISONS:
-        limit = compared_value(value, kind, place)
-        return Condition(column, lambda values: COMPARISONS[word](values, limit))
-    if isinstance(value, str):
-        raise ConfigError(f"{place}: expected a list of values, not {value!r}")
-    wanted = [compared_value(item, kind, place) for item in list_of(value, place, "values")]
-    if word == "between":
-        return Condition(column, range_test(wanted, place))
-    # Python compares integers with reals exactly; a NaN is in no list and out of none.
-    known = frozenset(wanted)
-    return Condition(column, lambda values: [(v in known) == (word == "in") and v == v for v in values.tolist()])
-
-
-def range_test(limits: Sequence[Any], place: str) -> Callable[[Any], Any]:
-    """The test of `between`, both limits included."""
-    if len(limits) != 2 or limits[0] > limits[1]:
-        raise ConfigError(f"{place}: expected two values, the lower first")
-    return lambda values: (values >= limits[0]) & (values <= limits[1])
+            passed = condition.test(frame[condition.column].dropna(), condition.wanted).astype(bool)
+            frame = frame[passed.reindex(frame.index, fill_value=condition.null)]
+        return frame.reset_index(drop=True)
 
 
 def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
     """`filter_config`, checked: `{column: {operator: value}}`; a bare value means equality, null means NULL."""
     conditions = []
     for key, rule in mapping_of(rules, "filter_config", '{"temperature": {">": -50}}').items():
-        name = column_named(key, columns, "filter_config")
+        name = word_of(key, columns, "filter_config", "column")
         place = f"filter_config.{name}"
         if isinstance(rule, list):
             raise ConfigError(f"{place}: a list needs an operator", 'Write {"in": [...]}.')
         bare = {"is_null": True} if rule is None else {"==": rule}
-        for word, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
-            word = word_of(word, OPERATORS, place, "operator")
-            conditions.append(condition_of(name, columns[name], word, value, f"{place}.{word}"))
+        for key, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
+            word = word_of(key, OPERATORS, place, "operator")
+            read, test = OPERATORS[word]
+            wanted = read(value, "boolean" if word == "is_null" else columns[name], f"{place}.{word}")
+            conditions.append(Condition(name, test, wanted, null=word == "is_null" and wanted))
     return Filter(columns, conditions)
 
 
+Rules = Sanitize | Filter
+
+
 # --- Aggregate ---
+#
+# A frame of groups has each group's window, its keys and, for each measured column, some parts: what must be
+# known of its values so that groups can be merged. A row is a group of one, so pages are merged alike.
 
-# All times are whole microseconds since 1970 in UTC. A window is a minute, an hour or a day.
-HOUR, DAY = 3_600_000_000, 86_400_000_000
-WINDOWS = {"minute": 60_000_000, "hour": HOUR, "day": DAY}
-
-# Numbers out of a time. Days count as in Databricks' dayofweek: 1 is Sunday; 1970-01-01 was a Thursday.
-CLOCKS: dict[str, Callable[[Any], Any]] = {
-    "hour_of_day": lambda time: time // HOUR % 24,
-    "day_of_week": lambda time: (time // DAY + 4) % 7 + 1,
+WINDOWS = {"minute": dt.timedelta(minutes=1), "hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1)}
+TIME_KEYS: dict[str, Callable[[Any], Any]] = {
+    "minute": lambda times: times.dt.floor("min"),
+    "hour": lambda times: times.dt.floor("h"),
+    "day": lambda times: times.dt.floor("D"),
+    "hour_of_day": lambda times: times.dt.hour,
+    # As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday.
+    "day_of_week": lambda times: (times.dt.day_of_week + 1) % 7 + 1,
 }
-TIME_KEYS = (*WINDOWS, *CLOCKS)
+
+# A part's column is named by the column and the part. SQLite's names hold no NUL, so these are nobody else's.
+PART, WINDOW = "{}\0{}", "\0window"
+
+# Each part of a row, out of its values and times. Integers and decimals are added as Python's numbers, exactly.
+ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
+    "count": lambda values, times: values.notna().astype("int64"),
+    "total": lambda values, times: values.astype("float64").fillna(0.0),
+    "exact": lambda values, times: values.astype(object).where(values.notna(), 0),
+    "squares": lambda values, times: values.isna() * 0.0,
+    # Texts of 8 bytes for each number: joined, they are the shortest list of a group's values.
+    "values": lambda values, times: values.astype("float64").map(lambda n: b"" if n != n else struct.pack("d", n)),
+    **dict.fromkeys(("lowest", "highest"), lambda values, times: values),
+    **dict.fromkeys(("first", "last"), lambda values, times: values.where(times.notna())),
+    **dict.fromkeys(("first time", "last time"), lambda values, times: times.where(values.notna())),
+}
+
+# The parts that come from a single row of a group: the first or last one in the order of which part.
+EDGES = {"lowest": ("first", "lowest"), "first": ("first", "first time"), "first time": ("first", "first time")}
+EDGES |= {"highest": ("last", "highest"), "last": ("last", "last time"), "last time": ("last", "last time")}
 
 
-def microseconds(moment: dt.datetime) -> int:
-    """Whole microseconds since 1970."""
-    return (moment - EPOCH) // dt.timedelta(microseconds=1)
+def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
+    """A part of each group, out of those of its rows; `group` is the number of each row's group."""
+    values = rows[PART.format(column, part)]
+    if part in EDGES:
+        end, key = EDGES[part]
+        # The sort is stable: of rows with one time, the order of the source decides. NULL is passed over.
+        order = rows[PART.format(column, key)].sort_values(kind="stable").index
+        return getattr(values.loc[order].groupby(group), end)()
+    if part == "values":
+        return values.groupby(group).agg(b"".join)
+    if part == "squares":
+        values = values + squares_between(rows, group, column)
+    return values.groupby(group).sum(skipna=False)
 
 
-def floor(times: Vector, length: int) -> Vector:
-    """The starts of the windows, `length` microseconds long, that times fall into."""
-    since = times.values.astype("int64")
-    return Vector((since - since % length).view("datetime64[us]"), times.valid)
+def squares_between(rows: Any, group: Any, column: str) -> Any:
+    """What each row's mean, apart from its group's, adds to the sum of squared distances from the mean.
 
-
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Which group each row belongs to: numbers from 0 in the order of the groups' keys."""
-
-    of_row: Any
-    count: int
-
-    def sum(self, values: Any) -> Any:
-        """Each group's sum of all values."""
-        import numpy as np
-
-        sums = np.zeros(self.count, dtype=values.dtype)
-        with np.errstate(over="ignore", invalid="ignore"), decimal.localcontext(prec=100):
-            np.add.at(sums, self.of_row, values)
-        return sums
-
-    def pick(self, values: Any, rows: Any) -> Any:
-        """Each group's value in the last of `rows` that belongs to it (numpy keeps the last of several)."""
-        import numpy as np
-
-        picked = np.zeros(self.count, dtype=values.dtype)
-        picked[self.of_row[rows]] = values[rows]
-        return picked
-
-
-def grouped(keys: Sequence[Vector]) -> Groups:
-    """Rows with equal keys together. NULL is a key of its own and comes first; so is NaN, which comes last."""
-    import numpy as np
-    import pandas as pd
-
-    rows: Any = np.zeros(len(keys[0].values), dtype=np.int64)
-    found: Any = rows
-    for key in keys:
-        ranks, distinct = pd.factorize(key.values[key.valid], sort=True)
-        places = np.zeros(len(rows), dtype=np.int64)
-        places[key.valid] = np.where(ranks < 0, len(distinct), ranks) + 1
-        rows, found = pd.factorize(rows * (len(distinct) + 2) + places, sort=True)
-    return Groups(rows, len(found))
-
-
-# What is known of some groups for one function: arrays with a place per group, save where a class says otherwise.
-Parts = tuple[Any, ...]
-
-
-class Function:
-    """What is computed of a group. A row is a group of one, so that pages and partial results are merged alike."""
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        """Each row as a group of its own."""
-        raise NotImplementedError
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        """Fewer groups out of many; `parts` are in the source's order."""
-        raise NotImplementedError
-
-    def head(self, parts: Parts, count: int) -> Parts:
-        """The first groups only, copied, so that the rest is freed."""
-        return tuple(part[:count].copy() for part in parts)
-
-    def finish(self, parts: Parts) -> Vector:
-        """Each group's result."""
-        raise NotImplementedError
-
-
-class Count(Function):
-    """The number of values."""
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        return (column.valid.astype("int64"),)
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        return (groups.sum(parts[0]),)
-
-    def finish(self, parts: Parts) -> Vector:
-        return Vector(parts[0], parts[0] >= 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Total(Function):
-    """Sum or average: counts and totals. Integers and decimals are added exactly, as Python's numbers.
-
-    A sum that does not fit its type is NULL, as from Databricks' try_sum, and the log says so.
+    Sums of squares would lose all digits where the mean is large (Chan, Golub, LeVeque: Updating formulae and a
+    pairwise algorithm for computing sample variances, 1979).
     """
-
-    kind: str
-    average: bool
-    exact: bool
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        return column.valid.astype("int64"), column.filled(object if self.exact else "float64")
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        return tuple(groups.sum(part) for part in parts)
-
-    def finish(self, parts: Parts) -> Vector:
-        counts, totals = parts
-        if self.average:
-            return Vector(totals.astype("float64") / counts.clip(1), counts > 0)
-        if not self.exact:
-            return Vector(totals, counts > 0)
-        sums = [total if fits(total, self.kind) else None for total in totals]
-        if lost := sums.count(None):
-            log.warning("aggregate: %d sums do not fit %s and are NULL", lost, self.kind)
-        return vector_of([total if count else None for total, count in zip(sums, counts, strict=True)], self.kind)
+    counts, totals = rows[PART.format(column, "count")], rows[PART.format(column, "total")]
+    count, total = (part.groupby(group).transform("sum", skipna=False) for part in (counts, totals))
+    return counts * (totals / counts.clip(lower=1) - total / count.clip(lower=1)) ** 2
 
 
-class Stddev(Function):
-    """Sample standard deviation: count, mean and sum of squared distances from the mean.
-
-    Groups are merged by their means, not by sums of squares, which lose all digits where the mean is large
-    (Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979).
-    """
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        import numpy as np
-
-        return column.valid.astype("int64"), column.filled("float64"), np.zeros(len(column.values))
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        import numpy as np
-
-        counts, means, squares = parts
-        total = groups.sum(counts)
-        with np.errstate(invalid="ignore", over="ignore"):  # infinities have no deviation: NaN
-            mean = groups.sum(counts * means) / total.clip(1)
-            mean += groups.sum(counts * (means - mean[groups.of_row])) / total.clip(1)  # takes most rounding away
-            distance = means - mean[groups.of_row]
-            return total, mean, groups.sum(squares + counts * distance * distance)
-
-    def finish(self, parts: Parts) -> Vector:
-        counts, _, squares = parts
-        return Vector((squares / (counts - 1).clip(1)) ** 0.5, counts > 1)
+def doubles(values: Any, known: Any) -> Any:
+    """Results as floats, NULL where they are not known."""
+    return series_of(values.to_numpy(dtype="float64"), "double").mask(~known)
 
 
-@dataclasses.dataclass(frozen=True)
-class Edge(Function):
-    """The first or the last value by time or, for min and max, by the values themselves; texts by code point.
-
-    Of several values at one time, the first or last in the source counts.
-    """
-
-    by_time: bool
-    last: bool
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        if not self.by_time:
-            return column.valid, column.values
-        return column.valid & times.valid, column.values, times.values
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        import numpy as np
-
-        rows = np.flatnonzero(parts[0])
-        rows = rows[np.argsort(parts[-1][rows], kind="stable")]
-        rows = rows if self.last else rows[::-1]
-        return tuple(groups.pick(part, rows) for part in parts)
-
-    def finish(self, parts: Parts) -> Vector:
-        return Vector(parts[1], parts[0])
+def sums(counts: Any, totals: Any, kind: str) -> Any:
+    """Sums as `kind`. One that does not fit is NULL, as from Databricks' try_sum, and the log says so."""
+    if kind == "double":
+        return doubles(totals, counts > 0)
+    fitting = totals.map(lambda total: fits(total, kind)).astype(bool)
+    if not fitting.all():
+        log.warning("aggregate: %d sums do not fit %s and are NULL", (~fitting).sum(), kind)
+    return totals.where(fitting & (counts > 0), None)
 
 
-class Median(Function):
-    """The middle value, or the mean of the two middle ones: counts, and the values of all groups in a row."""
-
-    def start(self, column: Vector, times: Vector) -> Parts:
-        return column.valid.astype("int64"), column.values[column.valid].astype("float64")
-
-    def merge(self, parts: Parts, groups: Groups) -> Parts:
-        import numpy as np
-
-        counts, values = parts
-        owners = np.repeat(groups.of_row.astype("int32"), counts)
-        return groups.sum(counts), values[np.argsort(owners, kind="stable")]
-
-    def head(self, parts: Parts, count: int) -> Parts:
-        counts, values = parts
-        return counts[:count].copy(), values[: counts[:count].sum()].copy()
-
-    def finish(self, parts: Parts) -> Vector:
-        import numpy as np
-
-        counts, values = parts
-        ends = counts.cumsum()
-        pieces = (values[end - count : end] for end, count in zip(ends, counts, strict=True))
-        with np.errstate(invalid="ignore", over="ignore"):
-            medians = [float(np.median(piece)) if len(piece) else 0.0 for piece in pieces]
-        return Vector(np.array(medians, dtype="float64"), counts > 0)
+def medians(values: Any) -> Any:
+    """The middle value of each group, or the mean of the two middle ones; NULL where there is none."""
+    return series_of([statistics.median(memoryview(v).cast("d")) if v else None for v in values], "double")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One column of the result: a function of a source column, or of the rows where `column` is None."""
+    """One column of the result, made of some parts of a source column, or of the window, which every row has."""
 
     name: str
-    column: str | None
-    function: Function
+    column: str
+    parts: tuple[str, ...]
+    finish: Callable[..., Any]
     kind: str
 
 
+def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., Any], str]]:
+    """For each function of a column of type `kind` its parts, what is made of them, and the type of that."""
+    functions: dict[str, tuple[tuple[str, ...], Callable[..., Any], str]] = {
+        "count": (("count",), lambda counts: counts, "bigint"),
+        "min": (("lowest",), lambda values: values, kind),
+        "max": (("highest",), lambda values: values, kind),
+        "first": (("first", "first time"), lambda values, _: values, kind),
+        "last": (("last", "last time"), lambda values, _: values, kind),
+    }
+    if base_of(kind) not in (*INTEGER_BITS, *REALS, "decimal"):
+        return functions
+    total, sum_kind = ("total", "double") if kind in REALS else ("exact", "bigint")
+    if size := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
+        sum_kind = f"decimal({min(38, int(size[1]) + 10)},{size[2]})"  # ten digits wider, as in Databricks
+    return functions | {
+        "avg": (("count", total), lambda n, sum: doubles(sum.astype("float64") / n, n > 0), "double"),
+        "sum": (("count", total), functools.partial(sums, kind=sum_kind), sum_kind),
+        "stddev": (("count", "total", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
+        "median": (("values",), medians, "double"),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """Some groups: their keys, the window first, and what each measure knows of them."""
-
-    keys: Sequence[Vector]
-    parts: Sequence[Parts]
-
-    def bytes(self) -> int:
-        """The memory it takes; a Python object and the place that refers to it are about six times the place."""
-        arrays = [array for key in self.keys for array in (key.values, key.valid)]
-        arrays += [array for part in self.parts for array in part]
-        return int(sum(array.nbytes * (6 if array.dtype == object else 1) for array in arrays))
-
-    def windows(self) -> Any:
-        """The start of each group's window, in microseconds since 1970."""
-        return self.keys[0].values.astype("int64")
-
-
-@dataclasses.dataclass
 class Partials:
-    """The groups so far, in pieces that follow each other in the source.
+    """The groups so far, in frames that follow each other in the source; a group may be in several.
 
     Where groups would take too much memory, those of later windows are given up: windows that start at `horizon`
     or later are missing, so their rows have to be read again once the earlier windows are sent.
     """
 
-    pieces: list[Piece]
+    pieces: tuple[Any, ...]
     horizon: dt.datetime | None = None
 
 
@@ -2286,11 +2001,10 @@ class Aggregate:
     source: Columns
     time_column: str
     group_by: Columns
-    time_keys: Sequence[str]
     measures: Sequence[Measure]
     lateness: dt.timedelta
     # Merging takes about four times as much for a moment: the process stays below 300 MiB.
-    most_bytes: int = 32 << 20
+    most_bytes: int = 16 << 20
 
     def columns(self) -> Columns:
         """The keys, then the measures, in the order of the rules."""
@@ -2299,167 +2013,110 @@ class Aggregate:
     def source_columns(self) -> Columns:
         """The columns that a page needs."""
         used = {self.time_column, *self.group_by, *(measure.column for measure in self.measures)}
-        return {name: kind for name, kind in self.source.items() if name in used - set(self.time_keys)}
+        return {name: kind for name, kind in self.source.items() if name in used}
 
     @property
     def window_length(self) -> dt.timedelta | None:
         """The shortest dated time key; keys without a date close with their day. None without a time key."""
-        lengths = [WINDOWS.get(key, DAY) for key in self.time_keys]
-        return dt.timedelta(microseconds=min(lengths)) if lengths else None
+        return min((WINDOWS.get(key, WINDOWS["day"]) for key in self.group_by if key not in self.source), default=None)
 
     def window_of(self, frame: Any) -> Any:
         """The start of each row's window, NaT for a row without a time. None without a time key."""
-        return series_of(self._windows(self._times(frame)), "timestamp") if self.time_keys else None
+        return frame[self.time_column].dt.floor(self.window_length) if self.window_length else None
 
     def empty(self) -> Partials:
         """No groups yet."""
-        return Partials([])
+        import pandas as pd
+
+        nothing = pd.DataFrame({name: series_of([], kind) for name, kind in self.source_columns().items()})
+        return Partials((self._rows(nothing, None),))
 
     def add(self, partials: Partials, frame: Any) -> Partials:
-        """Take in the next rows of the source, except those without a window; returns the same `partials`.
+        """Take in the next rows of the source, except those without a window.
 
-        Neighbouring pieces of like size are merged, as a binary counter carries: a group moves rarely.
+        They are merged with what is there when they are as many, so a group is seldom moved.
         """
-        times = self._times(frame)
-        if self.time_keys:
-            wanted = times.valid
-            if partials.horizon:
-                wanted = wanted & (times.values.astype("int64") < microseconds(partials.horizon))
-            frame, times = (frame, times) if wanted.all() else (frame[wanted], times.where(wanted))
-        if not len(frame):
-            return partials
-        partials.pieces.append(self._piece(frame, times))
-        while len(partials.pieces) > 1 and 2 * partials.pieces[-1].bytes() > partials.pieces[-2].bytes():
-            partials.pieces[-2:] = [self._merged(partials.pieces[-2:])]
-        if self.time_keys and sum(piece.bytes() for piece in partials.pieces) > self.most_bytes:
-            self._give_up_later_windows(partials)
-        return partials
+        pieces = (*partials.pieces, self._rows(frame, partials.horizon))
+        if sum(len(piece) for piece in pieces[1:]) < max(len(pieces[0]), 1):
+            return Partials(pieces, partials.horizon)
+        return self._bounded(self._merged(pieces), partials.horizon)
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
         """The time before which windows are complete: they end, lateness added, at `newest` or earlier.
 
         It is not later than the horizon. None where no group is in such a window, and without a time key.
         """
-        length = self.window_length
-        if length is None:
+        if self.window_length is None:
             return None
-        end = EPOCH + (newest - self.lateness - EPOCH) // length * length
+        end = EPOCH + (newest - self.lateness - EPOCH) // self.window_length * self.window_length
         end = min(end, partials.horizon or end)
-        ready = any((piece.windows() < microseconds(end)).any() for piece in partials.pieces)
-        return end if ready else None
+        return end if any((piece[WINDOW] < end).any() for piece in partials.pieces) else None
 
     def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> Any:
         """The groups of windows that start in [start, end), by window, then keys. None leaves an end open."""
+        import pandas as pd
+
+        groups = self._merged(partials.pieces)
+        groups = groups[groups[WINDOW] >= start] if start else groups
+        groups = groups[groups[WINDOW] < end] if end else groups
+        groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
+        results = {name: groups[name] for name in self.group_by}
+        for measure in self.measures:
+            parts = (groups[PART.format(measure.column, part)] for part in measure.parts)
+            results[measure.name] = measure.finish(*parts)
+        return pd.DataFrame(results)
+
+    def _rows(self, frame: Any, horizon: dt.datetime | None) -> Any:
+        """The rows that have a window, before the horizon, each as a group of its own."""
+        import pandas as pd
+
+        frame = frame.assign(**{WINDOW: self.window_of(frame) if self.window_length else EPOCH})
+        wanted = frame[WINDOW].notna() if horizon is None else frame[WINDOW] < horizon
+        frame = frame[wanted].reset_index(drop=True)
+        times = frame[self.time_column]
+        rows = {key: frame[key] if key in frame else TIME_KEYS[key](times) for key in (WINDOW, *self.group_by)}
+        for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.parts):
+            # NaN is no measurement, so it counts as NULL.
+            values = frame[column].astype("float64") if self.source.get(column) in REALS else frame[column]
+            rows[PART.format(column, part)] = ROW_PARTS[part](values, times)
+        return pd.DataFrame(rows)
+
+    def _merged(self, pieces: Sequence[Any]) -> Any:
+        """Each group once. NULL is a key of its own; so is NaN. Sums of infinities may be NaN."""
         import numpy as np
+        import pandas as pd
 
-        if len(partials.pieces) > 1:
-            partials.pieces[:] = [self._merged(partials.pieces)]
-        piece = partials.pieces[0] if partials.pieces else self._no_groups()
-        windows = piece.windows()
-        chosen = np.ones(len(windows), dtype=bool)
-        if start:
-            chosen &= windows >= microseconds(start)
-        if end:
-            chosen &= windows < microseconds(end)
-        found = [*piece.keys[1:], *(m.function.finish(p) for m, p in zip(self.measures, piece.parts, strict=True))]
-        vectors = zip(self.columns(), (vector.where(chosen) for vector in found), strict=True)
-        return frame_of(dict(vectors), self.columns())
+        rows, keys = pd.concat(pieces, ignore_index=True), [WINDOW, *self.group_by]
+        group = rows.groupby(keys, dropna=False, sort=False).ngroup()
+        groups = {key: rows.loc[~group.duplicated(), key].reset_index(drop=True) for key in keys}
+        with np.errstate(invalid="ignore", over="ignore"), decimal.localcontext(prec=100):
+            for label in rows.columns.drop(keys):
+                groups[label] = merged_part(rows, group, *label.rsplit("\0", 1))
+        return pd.DataFrame(groups)
 
-    def _give_up_later_windows(self, partials: Partials) -> None:
-        """Keep about half of the groups, those of the earlier windows; a single window is kept whole."""
-        earliest = min(piece.windows().min() for piece in partials.pieces)
-        if all((piece.windows() == earliest).all() for piece in partials.pieces):
-            return
-        whole = self._merged(partials.pieces)
-        windows = whole.windows()
-        horizon = max(windows[len(windows) // 2], windows[windows > earliest][0])
-        count = int((windows < horizon).sum())
-        keys = [Vector(key.values[:count].copy(), key.valid[:count].copy()) for key in whole.keys]
-        parts = [m.function.head(part, count) for m, part in zip(self.measures, whole.parts, strict=True)]
-        partials.pieces[:] = [Piece(keys, parts)]
-        partials.horizon = EPOCH + dt.timedelta(microseconds=int(horizon))
-
-    def _times(self, frame: Any) -> Vector:
-        """The rows' times in UTC; all NULL where the time column holds none."""
-        kind = self.source[self.time_column]
-        vector = vector_from_series(frame[self.time_column], kind)
-        if kind in TIMES:
-            return vector
-        return vector_of(vector.to_list() if kind == "date" else [None] * len(frame), "timestamp")
-
-    def _windows(self, times: Vector) -> Vector:
-        """Each row's window; one for all without a time key."""
-        import numpy as np
-
-        if self.window_length is None:
-            return Vector(np.zeros_like(times.values), np.ones_like(times.valid))
-        return floor(times, self.window_length // dt.timedelta(microseconds=1))
-
-    def _piece(self, frame: Any, times: Vector) -> Piece:
-        """A page's rows, each a group of its own, merged."""
-        keys = [self._windows(times), *(self._key(name, frame, times) for name in self.group_by)]
-        parts = [measure.function.start(self._column(measure.column, frame), times) for measure in self.measures]
-        return self._merged([Piece(keys, parts)])
-
-    def _no_groups(self) -> Piece:
-        nothing = frame_of({name: vector_of([], kind) for name, kind in self.source.items()}, self.source)
-        return self._piece(nothing, self._times(nothing))
-
-    def _key(self, name: str, frame: Any, times: Vector) -> Vector:
-        if name not in self.time_keys:
-            return vector_from_series(frame[name], self.source[name])
-        if name in WINDOWS:
-            return floor(times, WINDOWS[name])
-        return Vector(CLOCKS[name](times.values.astype("int64")), times.valid)
-
-    def _column(self, name: str | None, frame: Any) -> Vector:
-        """A column's values; NaN is no measurement, so functions pass over it as over NULL."""
-        import numpy as np
-
-        if name is None:
-            return Vector(np.zeros(len(frame)), np.ones(len(frame), dtype=bool))
-        vector = vector_from_series(frame[name], self.source[name])
-        return Vector(vector.values, vector.valid & (vector.values == vector.values))
-
-    def _merged(self, pieces: Sequence[Piece]) -> Piece:
-        """One piece, each group once, in the order of the keys."""
-        import numpy as np
-
-        keys = [
-            Vector(np.concatenate([key.values for key in same]), np.concatenate([key.valid for key in same]))
-            for same in zip(*(piece.keys for piece in pieces), strict=True)
-        ]
-        groups = grouped(keys)
-        rows = np.arange(len(groups.of_row))
-        first = groups.pick(rows, rows[::-1])
-        parts = [
-            measure.function.merge(tuple(np.concatenate(arrays) for arrays in zip(*same, strict=True)), groups)
-            for measure, *same in zip(self.measures, *(piece.parts for piece in pieces), strict=True)
-        ]
-        return Piece([key.where(first) for key in keys], parts)
+    def _bounded(self, groups: Any, horizon: dt.datetime | None) -> Partials:
+        """Where the groups take too much memory, about half of them, the earlier windows; a single window is whole."""
+        windows = groups[WINDOW].sort_values()
+        later = windows[windows > windows.iloc[0]]
+        if later.empty or groups.memory_usage(deep=True).sum() <= self.most_bytes:
+            return Partials((groups,), horizon)
+        horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
+        return Partials((groups[groups[WINDOW] < horizon].reset_index(drop=True),), horizon)
 
 
-def total_of(kind: str, *, average: bool) -> tuple[Function, str]:
-    """Sum or average of a column, and its type: a sum of decimals is ten digits wider, as in Databricks."""
-    result = "double" if average or kind in REALS else "bigint"
-    if kind.startswith("decimal") and not average:
-        precision, scale = decimal_size(kind)
-        result = f"decimal({min(38, precision + 10)},{scale})"
-    return Total(result, average, exact=kind not in REALS), result
-
-
-# Each function, and the type of its result, for a column of some type.
-FUNCTIONS: dict[str, Callable[[str], tuple[Function, str]]] = {
-    "avg": lambda kind: total_of(kind, average=True),
-    "sum": lambda kind: total_of(kind, average=False),
-    "min": lambda kind: (Edge(by_time=False, last=False), kind),
-    "max": lambda kind: (Edge(by_time=False, last=True), kind),
-    "first": lambda kind: (Edge(by_time=True, last=False), kind),
-    "last": lambda kind: (Edge(by_time=True, last=True), kind),
-    "count": lambda kind: (Count(), "bigint"),
-    "stddev": lambda kind: (Stddev(), "double"),
-    "median": lambda kind: (Median(), "double"),
-}
+def measure_of(label: Any, function: Any, columns: Columns) -> Measure:
+    """One function of a column; `count` of a label that is no column counts rows."""
+    place = f"aggregate_config.aggregations.{label}"
+    word = word_of(function, functions_of("double"), place, "function")
+    if word == "count" and str(label).lower() not in {name.lower() for name in columns}:
+        name = f"{singular(str(label))}_count"
+        log.info("%s: no such column; rows are counted, as %s", place, name)
+        return Measure(name, WINDOW, *functions_of("timestamp")["count"])
+    name = word_of(label, columns, "aggregate_config.aggregations", "column")
+    functions = functions_of(columns[name])
+    if word not in functions:
+        raise ConfigError(f"{place}: {word} needs a column of numbers; this one is {columns[name]}")
+    return Measure(f"{word}_{name}", name, *functions[word])
 
 
 def singular(label: str) -> str:
@@ -2469,30 +2126,15 @@ def singular(label: str) -> str:
     return label[:-1] if label.endswith("s") and not label.endswith(("ss", "us", "is")) else label
 
 
-def measure_of(label: Any, function: Any, columns: Columns) -> Measure:
-    """One function of a column; `count` of a label that is no column counts rows."""
-    place = f"aggregate_config.aggregations.{label}"
-    word = word_of(function, FUNCTIONS, place, "function")
-    if word == "count" and str(label).lower() not in {name.lower() for name in columns}:
-        name = f"{singular(str(label))}_count"
-        log.info("%s: no such column; rows are counted, as %s", place, name)
-        return Measure(name, None, Count(), "bigint")
-    name = column_named(label, columns, "aggregate_config.aggregations")
-    if word in ("avg", "sum", "stddev", "median") and not is_numeric(columns[name]):
-        raise ConfigError(f"{place}: {word} needs a column of numbers; this one is {columns[name]}")
-    return Measure(f"{word}_{name}", name, *FUNCTIONS[word](columns[name]))
-
-
-def group_key(item: Any, columns: Columns) -> tuple[str, str, bool]:
-    """Name and type of a key, and whether it is made from the time. A source column wins over a time key."""
-    place = "aggregate_config.group_by"
-    word = str(item).lower()
+def group_key(item: Any, columns: Columns) -> tuple[str, str]:
+    """Name and type of a key. A source column that bears the name of a time key wins over it."""
+    place, word = "aggregate_config.group_by", str(item).lower()
     if word in TIME_KEYS and word not in {name.lower() for name in columns}:
-        return word, "timestamp" if word in WINDOWS else "bigint", True
-    name = column_named(item, columns, place, *TIME_KEYS)
+        return word, "timestamp" if word in WINDOWS else "bigint"
+    name = word_of(item, columns, place, "column", *TIME_KEYS)
     if word in TIME_KEYS:
         log.info("%s: %r is the source's column, not the time's", place, name)
-    return name, columns[name], False
+    return name, columns[name]
 
 
 def lateness_of(rules: Mapping[str, Any]) -> dt.timedelta:
@@ -2504,7 +2146,7 @@ def lateness_of(rules: Mapping[str, Any]) -> dt.timedelta:
 
 
 def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str) -> Aggregate:
-    """`aggregate_config`, checked: group_by, aggregations and allowed_lateness (seconds)."""
+    """`aggregate_config`, checked: group_by, aggregations and allowed_lateness. The time column is a timestamp."""
     place, example = "aggregate_config", '{"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}}'
     for key in mapping_of(rules, place, example):
         word_of(key, ("group_by", "aggregations", "allowed_lateness"), place, "key")
@@ -2515,13 +2157,8 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
         for label, functions in labels.items()
         for function in list_of(functions, f"{place}.aggregations.{label}", "functions")
     ]
-    refuse_repeats([*(key[0] for key in keys), *(measure.name for measure in measures)], f"{place}: column")
-    time_keys = [name for name, _, derived in keys if derived]
-    timed = time_keys or any(isinstance(m.function, Edge) and m.function.by_time for m in measures)
-    if timed and columns[time_column] not in (*TIMES, "date"):
-        raise ConfigError(f"{place}: the time column {time_column!r} holds no times", "Set timestamp_col.")
-    group_by = {name: kind for name, kind, _ in keys}
-    return Aggregate(columns, time_column, group_by, time_keys, measures, lateness_of(rules))
+    refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
+    return Aggregate(columns, time_column, dict(keys), measures, lateness_of(rules))
 
 
 # === State ============================================================================================

@@ -56,7 +56,7 @@ import difflib
 import fcntl
 import functools
 import hashlib
-import hmac
+import importlib.util
 import itertools
 import json
 import logging
@@ -64,26 +64,22 @@ import math
 import operator
 import os
 import queue
-import random
 import re
 import shutil
 import signal
-import socket
-import ssl
 import statistics
 import struct
 import sys
-import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    import ssl
 
 __version__ = "1.0.0"
 
@@ -1098,14 +1094,13 @@ class Database:
 
     def __enter__(self) -> Database:
         import adbc_driver_manager
-        import adbc_driver_sqlite
 
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         uri, unchanging = opening(self.file, self._private_directory)
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
-            database = self._stack.enter_context(adbc_driver_sqlite.connect(uri))
+            database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
             for _ in range(READERS):
                 self._free.put(self._stack.enter_context(adbc_driver_manager.AdbcConnection(database)))
         except adbc_driver_manager.Error as error:
@@ -1133,6 +1128,8 @@ class Database:
             self._free.put(connection)
 
     def _private_directory(self) -> Path:
+        import tempfile
+
         with source_files(self.file):
             return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
 
@@ -1158,6 +1155,16 @@ class Database:
         if self._unchanging and self._unchanging != fingerprint(self.file):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
         return table
+
+
+def sqlite_driver() -> str:
+    """The driver's library beside its package; `adbc_driver_sqlite.connect` looks for it by importlib.resources, which
+    alone takes a tenth of a run with nothing new."""
+    package = importlib.util.find_spec("adbc_driver_sqlite")
+    library = Path(package.origin or "").with_name("libadbc_driver_sqlite.so") if package else Path()
+    if not library.is_file():
+        raise SourceError("the package adbc-driver-sqlite is not complete", "Install it again.")
+    return str(library)
 
 
 class CorruptError(SourceError):
@@ -1692,6 +1699,8 @@ def masked(value: Any, shown: int) -> str:
 
 def hashed(value: Any, secret: bytes) -> str:
     """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
+    import hmac
+
     return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
 
 
@@ -2408,7 +2417,7 @@ CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 READERS = 2
 
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
-PAGE_BYTES, PAGE_ROWS = 4 << 20, 16_000
+PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
 # The most rows of a timestamp cursor's commit, which are in memory all at once.
 TIME_ROWS = 50_000
@@ -2791,7 +2800,7 @@ class TimestampCursor:
         return [f"({numbers})", self._texts(before)]
 
     def _texts(self, before: TimePosition) -> str:
-        """Those written like the highest text from `lookback` before it, others from a day before: they sort as texts."""
+        """Those written like the highest text from `lookback` before it on, others from a day before: texts sort so."""
         since = moment_of(before.latest) - self.lookback
         bound = text_literal(min(before.highest, written_like(before.highest, since, self.zone)))
         earliest = text_literal((since - ZONE_SPREAD).strftime("%Y-%m-%d"))
@@ -3264,6 +3273,8 @@ class DeltaTarget:
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
+        import random
+
         for attempt in range(5):
             table = self.table()
             if self._has(table, intent):
@@ -3788,6 +3799,8 @@ def translated(error: Exception, writes: bool) -> UploaderError:
 
 def network_error(error: Exception, writes: bool) -> UploaderError:
     """Failures below HTTP: names, connections, TLS."""
+    import ssl
+
     from urllib3 import exceptions as http
 
     inner = getattr(error, "reason", None)
@@ -4021,6 +4034,8 @@ def check_host(config: Config, hostname: str) -> None:
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Verifying TLS: by `ca_file` alone where it is set, else by the system's roots."""
+    import ssl
+
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
@@ -4029,6 +4044,9 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 def check_reachable(hostname: str, port: int, seconds: float = 10.0) -> None:
     """Find out fast, and in plain words, that a host can't be reached; behind a proxy only the proxy knows."""
+    import socket
+    import urllib.request
+
     if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
         return
     try:
@@ -4071,6 +4089,9 @@ def principal_headers(config: Config) -> dict[str, str]:
 
     databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
     """
+    import urllib.error
+    import urllib.request
+
     pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
     request = urllib.request.Request(
         f"https://{config.databricks_host}/oidc/v1/token",
@@ -4078,7 +4099,7 @@ def principal_headers(config: Config) -> dict[str, str]:
         headers={"Authorization": "Basic " + base64.b64encode(pair).decode()},
     )
     opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file)), NoRedirect
+        urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file)), no_redirect()
     )
     try:
         with opener.open(request, timeout=30) as answer:
@@ -4093,11 +4114,17 @@ def principal_headers(config: Config) -> dict[str, str]:
         raise TargetError("the host answers without a token", "Check databricks_host.") from None
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Secrets are for the host that was named, not for one that it names."""
+def no_redirect() -> type[Any]:
+    """A handler that follows no redirects: they would carry a secret to another host."""
+    import urllib.request
 
-    def redirect_request(self, *_: Any) -> None:
-        """Never go on."""
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """Secrets are for the host that was named, not for one that it names."""
+
+        def redirect_request(self, *_: Any) -> None:
+            """Never go on."""
+
+    return NoRedirect
 
 
 def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
@@ -4242,6 +4269,8 @@ class WarehouseTarget:
 
         `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
         """
+        import uuid
+
         intent = {**intent, "file": f"{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet"}
         if isinstance(payload, Staged):
             self._sweep(intent)
@@ -4363,6 +4392,8 @@ class WarehouseTarget:
 
     def _to_file(self, pages: Iterator[Any]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away."""
+        import tempfile
+
         from arro3.core import RecordBatchReader
         from deltalake import DeltaTable, WriterProperties, write_deltalake
 
@@ -4997,6 +5028,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
 
 def completed(job: Job, source: Source, state: State) -> State:
     """A state that has no more than `last_upload`, made whole: rows past that time are new."""
+    import uuid
+
     return dataclasses.replace(
         state,
         source_id=job.config.source_id or uuid.uuid4().hex,
@@ -5065,6 +5098,7 @@ def commits(job: Job, source: Source, state: State, rows: int | None = None) -> 
     """One intent after another with what is to be sent, each prepared while the one before is under way."""
     rows, tallies = rows or job.config.batch_rows, list[Tally]()
     while batch := source.feed.next_batch(state.position, rows or 1):
+        share_heap()
         if rows is None:
             rows = job.target.batch_rows(source.reader.bytes_per_row())
             continue
@@ -5077,6 +5111,17 @@ def commits(job: Job, source: Source, state: State, rows: int | None = None) -> 
             continue
         yield intent, payload, tallies[-1]
         state = confirmed(state, intent, tallies[-1])
+
+
+@functools.cache
+def share_heap() -> None:
+    """Let all threads share one heap. With one each, as glibc has it, memory that one thread freed is not used by another,
+    and a long backlog grows by some MiB with each commit (mallopt(3), M_ARENA_MAX)."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(-8, 1)
 
 
 def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
@@ -5509,6 +5554,8 @@ def print_status(config: Config, now: float, output: Output) -> int:
 
 def rows_waiting(config: Config, state: State) -> int | None:
     """How many rows come after the position, as far as a look at the source tells; None where it doesn't."""
+    import tempfile
+
     if config.sqlite is None or ("rowid" not in state.position and state.position):
         return None
     with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
@@ -5522,6 +5569,8 @@ def rows_waiting(config: Config, state: State) -> int | None:
 
 def print_ddl(config: Config, which: str, stream: TextIO) -> int:
     """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
+    import tempfile
+
     scenarios = list(PREFIXES) if which == "all" else [scenario_of(config)]
     with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
         reads = read_types(reader.table, reader, {})
@@ -5617,6 +5666,8 @@ class DryTarget:
 
 def dry_run(config: Config, environ: Mapping[str, str], flush: bool, output: Output) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
+    import tempfile
+
     scenario, directory = scenario_of(config), state_directory(config)
     check_target(config)
     target = target_of(config, scenario, environ, directory, time.sleep)
@@ -5693,6 +5744,8 @@ def check_configuration(config: Config) -> Iterator[Finding]:
 
 def check_database(config: Config) -> Iterator[Finding]:
     """How the file can be opened, what is in it, and how new rows are found."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
         table = reader.table
         yield from check_file(reader.database.file)
@@ -5803,6 +5856,9 @@ def check_warehouse(config: Config, environ: Mapping[str, str]) -> Iterator[Find
 
 def check_certificate(config: Config, hostname: str, port: int) -> None:
     """A TLS handshake; behind a proxy it is left to the driver."""
+    import socket
+    import urllib.request
+
     if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
         return
     try:
@@ -5815,6 +5871,8 @@ def check_certificate(config: Config, hostname: str, port: int) -> None:
 
 def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     """Column by column: what is sent where, as which type."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
         scenario = scenario_of(config)
         job = Job(config, scenario, target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
@@ -6110,6 +6168,8 @@ def sweep(directory: Path) -> None:
 
 def run_cycles(job: Job) -> int:
     """One cycle, or cycles until a signal comes; returns the exit status."""
+    import random
+
     with metrics_of(job.config) as metrics:
         watch = Watch(job, Heartbeat(job.states.directory / "cycle.json"), metrics)
         if job.config.once:

@@ -1158,8 +1158,10 @@ class Database:
 
 
 def sqlite_driver() -> str:
-    """The driver's library beside its package; `adbc_driver_sqlite.connect` looks for it by importlib.resources, which
-    alone takes a tenth of a run with nothing new."""
+    """The driver's library, beside its package.
+
+    `adbc_driver_sqlite.connect` looks for it by importlib.resources, which takes a tenth of a run with nothing new.
+    """
     package = importlib.util.find_spec("adbc_driver_sqlite")
     library = Path(package.origin or "").with_name("libadbc_driver_sqlite.so") if package else Path()
     if not library.is_file():
@@ -5115,8 +5117,11 @@ def commits(job: Job, source: Source, state: State, rows: int | None = None) -> 
 
 @functools.cache
 def share_heap() -> None:
-    """Let all threads share one heap. With one each, as glibc has it, memory that one thread freed is not used by another,
-    and a long backlog grows by some MiB with each commit (mallopt(3), M_ARENA_MAX)."""
+    """Let all threads share one heap (mallopt(3), M_ARENA_MAX).
+
+    With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
+    backlog grows by some MiB with each commit.
+    """
     import ctypes
 
     library = ctypes.CDLL(None)

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from boxes import SCRIPT, Box
-from prometheus_client.parser import text_string_to_metric_families
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL, note TEXT)"

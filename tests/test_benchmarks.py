@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks import bench as benches
 from benchmarks import report
 from benchmarks.measure import Results, Series, run

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from boxes import SCRIPT, Box, same_rows

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-import sqlite_to_databricks_uploader as up
-from boxes import Box
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box
 
 PLAIN = "CREATE TABLE t (time TEXT, v INTEGER)"
 KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)"

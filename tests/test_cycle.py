@@ -8,6 +8,7 @@ import threading
 from itertools import product
 
 import pytest
+
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from boxes import SCRIPT, Box, interrupted_at, same_rows

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable, Field, Schema
+
 import sqlite_to_databricks_uploader as up
 from adversary import DELTA_STEPS, WAREHOUSE_STEPS, Stage
 from boxes import Box, rows_of
-from deltalake import DeltaTable, Field, Schema
 from test_faults_source import COUNTED, INSERT, PLAIN, VIEW, rows
 from warehouse import Warehouse
 
@@ -307,7 +308,9 @@ def test_a_batch_id_resolves_what_equal_rows_cannot(delivery: Deliveries, when: 
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_rows_that_the_producer_deleted_in_the_meantime_do_not_confuse_a_doubt(delivery: Deliveries, route: str) -> None:
+def test_rows_that_the_producer_deleted_in_the_meantime_do_not_confuse_a_doubt(
+    delivery: Deliveries, route: str
+) -> None:
     """The batch can't be made again as it was; what is left of it tells enough. (matrix rows 8 and 35)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
@@ -512,7 +515,9 @@ def test_names_that_need_quotes_arrive_in_their_columns(delivery: Deliveries, ro
     way = delivery(route)
     table = f"odd `-{next(NUMBERS)}"
     spark = [name.replace("`", "``") for name in NAMES]
-    columns = ", ".join(f"`{name}` BIGINT" for name in spark) + (", databricks_batch_id STRING" if "id" in route else "")
+    columns = ", ".join(f"`{name}` BIGINT" for name in spark) + (
+        ", databricks_batch_id STRING" if "id" in route else ""
+    )
     warehouse.sql("CREATE SCHEMA IF NOT EXISTS `odd-schema`")
     warehouse.sql(
         f"CREATE TABLE `odd-schema`.`raw_{table.replace('`', '``')}` (time TIMESTAMP, {columns})"
@@ -679,9 +684,7 @@ def test_no_staged_file_stays_after_kills(delivery: Deliveries, route: str, when
 
 
 @pytest.mark.parametrize("route", ["copy", "copy with id"])
-def test_a_cloned_box_loses_no_rows_to_the_names_of_files(
-    delivery: Deliveries, route: str, tmp_path: Path
-) -> None:
+def test_a_cloned_box_loses_no_rows_to_the_names_of_files(delivery: Deliveries, route: str, tmp_path: Path) -> None:
     """COPY INTO takes up a name once; another box's file of the same name would be passed over. (matrix row 32)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=rows(1, 10))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from adversary import Stage, continuous, eventually
@@ -219,9 +220,7 @@ def test_a_closed_wal_database_is_read_through_a_read_only_mount(shared: Box, st
 
 
 @privileged
-def test_a_wal_that_a_crash_left_without_its_index_is_read_through_a_read_only_mount(
-    shared: Box, stage: Stage
-) -> None:
+def test_a_wal_that_a_crash_left_without_its_index_is_read_through_a_read_only_mount(shared: Box, stage: Stage) -> None:
     """Its rows are in a private copy, which is gone afterwards. (matrix row 16)"""
     shared.execute("PRAGMA journal_mode = wal", COUNTED, INSERT, rows=rows(1, 5))
     crashed(shared, "PRAGMA wal_autocheckpoint = 0; INSERT INTO t (time, v) VALUES ('2026-01-02', 6)")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 from adversary import CRASHED, Stage, continuous, eventually
 from boxes import Box, rows_of
@@ -306,7 +307,12 @@ def test_a_lost_state_without_a_source_id_is_a_first_run_that_says_so(
 
 @pytest.mark.parametrize(
     ("step", "when"),
-    [("write_durably", "before"), ("write_durably", "after"), ("sync_directory", "before"), ("sync_directory", "after")],
+    [
+        ("write_durably", "before"),
+        ("write_durably", "after"),
+        ("sync_directory", "before"),
+        ("sync_directory", "after"),
+    ],
 )
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_kill_amid_the_saving_of_the_state_keeps_the_old_or_the_new_one(
@@ -334,9 +340,7 @@ def test_a_state_written_by_this_version_has_the_keys_that_people_and_scripts_re
     """A golden file: a change of the format needs a new number. (matrix row 30)"""
     states.save(SAVED)
     document = json.loads(states.file.read_text())
-    assert sorted(document) == sorted(
-        ["format", "checksum", *(field.name for field in dataclasses.fields(up.State))]
-    )
+    assert sorted(document) == sorted(["format", "checksum", *(field.name for field in dataclasses.fields(up.State))])
     golden = {"format": 1, "last_upload": "2026-01-01T00:00:00+00:00", "source_id": "box", "table": "t", "target": "x"}
     assert {key: document[key] for key in golden} == golden
     assert document["anchors"] == ["7 0123456789abcdef '2026-01-01'"]

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlite_to_databricks_uploader as up
 from arro3.core import Array, DataType, Table
-from boxes import ROOT, SAMPLE, SCRIPT, rows_of
 from deltalake import DeltaTable, write_deltalake
+
+import sqlite_to_databricks_uploader as up
+from boxes import ROOT, SAMPLE, SCRIPT, rows_of
 from warehouse import Warehouse
 
 SETUP, S3, QUERYING, ROUTES, UPGRADING = (

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import image_steps
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+
+import image_steps
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = ROOT / "databricks-uploader"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlite_to_databricks_uploader as up
 import yaml
 from deltalake import DeltaTable
+
+import sqlite_to_databricks_uploader as up
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo-network"

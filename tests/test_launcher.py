@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 
 ROOT = Path(__file__).parent.parent

@@ -20,6 +20,7 @@ import deltalake
 import pytest
 from databricks.sql import exc
 from urllib3.exceptions import HTTPError
+
 from warehouse import Warehouse
 
 SENSORS = "id BIGINT, device_id STRING, timestamp TIMESTAMP, temperature DOUBLE, humidity DOUBLE, status STRING"

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-import object_stores
 import pytest
+import yaml
+from deltalake import DeltaTable
+
+import object_stores
 import sensor_table
 import sqlite_to_databricks_uploader as up
-import yaml
 from boxes import SAMPLE, SCRIPT, Box, interrupted_at, same_rows
-from deltalake import DeltaTable
 from object_stores import Gate, Store
 
 # The servers of the stores come from package indexes when they are started for the first time.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 from boxes import ROOT, SCRIPT
 

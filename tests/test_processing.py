@@ -243,7 +243,7 @@ def test_the_columns_whose_values_are_private_are_named() -> None:
 def test_a_rule_wins_over_a_column_of_its_name() -> None:
     columns = {"mask": "string", "a": "string"}
     assert sanitized({"mask": {"mask": 0}}, columns, mask=["x"], a=["y"]) == {"mask": ["*"], "a": ["y"]}
-    with pytest.raises(up.ConfigError, match="sanitize_config.mask: expected a mapping"):
+    with pytest.raises(up.ConfigError, match=r"sanitize_config\.mask: expected a mapping"):
         up.parse_sanitize({"mask": "pattern"}, columns, None)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import sqlite_to_databricks_uploader as up
 from arro3.core import Array
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
 
 UTC, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
 

@@ -8,10 +8,11 @@ import sqlite3
 from typing import Any
 
 import pytest
-import sqlite_to_databricks_uploader as up
-from boxes import Box, interrupted_at
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box, interrupted_at
 
 SENSOR = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, device_id TEXT, temperature REAL, humidity REAL, status TEXT)"
 INSERT = "INSERT INTO s (timestamp, device_id, temperature, humidity, status) VALUES (?, ?, ?, ?, ?)"

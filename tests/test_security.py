@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import sqlite_to_databricks_uploader as up
-from boxes import SCRIPT, Box, rows_of
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+import sqlite_to_databricks_uploader as up
+from boxes import SCRIPT, Box, rows_of
 
 CANARY = "canary+4711/x="
 

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import sqlite_to_databricks_uploader as up
 
 SAVED = up.State(last_upload="2026-01-01T00:00:00+00:00", source_id="box", position={"rowid": 7}, sequence=3)

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlite_to_databricks_uploader as up
 from databricks.sql.backend.types import CommandState
 from deltalake import DeltaTable, QueryBuilder
+
+import sqlite_to_databricks_uploader as up
 from warehouse import Warehouse
 
 PRINCIPAL = "robot:s3cret/&?"

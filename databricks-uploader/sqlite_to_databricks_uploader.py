@@ -5258,6 +5258,12 @@ class Catalog(Protocol):
     def tables(self) -> list[str]:
         """The names of the tables that can be queried."""
 
+    def named(self, name: str) -> str:
+        """A table's name in SQL."""
+
+    def columns(self, name: str) -> Columns:
+        """The columns of a table and their types."""
+
     def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
         """The column names of a result, and its rows page by page."""
 
@@ -5298,6 +5304,9 @@ class DeltaCatalog:
         names = list(found.schema.names)
         return names, (list(zip(*(c.to_pylist() for c in batch.columns), strict=True)) for batch in found)
 
+    def named(self, name: str) -> str:
+        return quoted(name)
+
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
         return DeltaTarget(self.uris[name], self.options).columns() or {}
@@ -5335,7 +5344,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Outp
         return print_query(config, WarehouseCatalog(config, session), sql, output)
 
 
-def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, output: Output) -> int:
+def print_query(config: Config, catalog: Catalog, sql: str, output: Output) -> int:
     """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
     if sql.strip().upper() != "INFO":
         names, pages = catalog.query(sql)
@@ -5349,8 +5358,7 @@ def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: s
     for name in [name for name in tables if name in routed or config.table_path]:
         output.title(f"Description of {name}")
         output.write(["column", "type"], [list(catalog.columns(name).items())])
-        quoted_name = catalog.named(name) if isinstance(catalog, WarehouseCatalog) else quoted(name)
-        _, pages = catalog.query(f"SELECT count(*) AS n FROM {quoted_name}")
+        _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
         output.title(f"Rows in {name}")
         output.write(["rows"], pages)
     return 0

@@ -1,0 +1,345 @@
+"""Runs the uploader in processes of their own and lets something bad happen at chosen steps.
+
+The program has no switches for tests. Its functions are wrapped here, in the process that runs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# The steps of a run between which it may be killed, as names in the script.
+DELTA_STEPS = (
+    "StateFile.load", "write_durably", "sync_directory", "StateFile.save", "Quarantine.put",
+    "DeltaTarget.send", "DeltaTarget._append", "DeltaTarget.settle",
+)  # fmt: skip
+WAREHOUSE_STEPS = (
+    "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "WarehouseTarget._stage",
+    "WarehouseTarget._insert", "WarehouseTarget._copy", "WarehouseTarget.settle", "WarehouseTarget.close",
+)  # fmt: skip
+# Every query of the source, and every statement.
+FINE_STEPS = ("Database.table", "Session.run")
+
+Happening = Mapping[str, Any]
+
+
+class Plan:
+    """What happens when, in one process.
+
+    A happening is a mapping: `at` lists names of the script's functions, `call` is the how manieth call of any of
+    them it waits for, `when` is before or after it, and `do` one of the deeds below. Steps that were
+    counted and deeds that were done are added to the file `trace`, one line each.
+    """
+
+    def __init__(self, happenings: list[Happening], trace: Path) -> None:
+        self.happenings = happenings
+        self.trace = trace
+        self.calls = [0] * len(happenings)
+
+    def install(self, script: Any) -> None:
+        """Wrap the functions that the happenings name."""
+        for name in {name for happening in self.happenings for name in happening["at"]}:
+            owner, _, attribute = name.rpartition(".")
+            holder = getattr(script, owner) if owner else script
+            setattr(holder, attribute, self._wrapped(name, getattr(holder, attribute)))
+
+    def _wrapped(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def step(*arguments: Any, **options: Any) -> Any:
+            due = self._counted(name)
+            self._happen(name, "before", due)
+            result = real(*arguments, **options)
+            self._happen(name, "after", due)
+            return result
+
+        return step
+
+    def _counted(self, name: str) -> list[Happening]:
+        """The happenings whose call this is."""
+        due = []
+        for index, happening in enumerate(self.happenings):
+            if name in happening["at"]:
+                self.calls[index] += 1
+                due += [happening] if happening.get("call") == self.calls[index] else []
+        return due
+
+    def _happen(self, name: str, when: str, due: list[Happening]) -> None:
+        for happening in due:
+            if happening["when"] == when:
+                self._note(f"{happening['do']} {when} {name}")
+                DEEDS[happening["do"]](happening)
+
+    def _note(self, line: str) -> None:
+        with self.trace.open("a") as opened:
+            opened.write(line + "\n")
+
+
+def kill(_: Happening) -> None:
+    """End as in a power cut: nothing is flushed, closed or said."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminate(_: Happening) -> None:
+    """The signal of a container that is stopped."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fill(happening: Happening) -> None:
+    """Fill the disk of the directory `place` to the last byte."""
+    filler = os.open(Path(happening["place"]) / "filler", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for size in (4096, 1):
+        try:
+            while os.write(filler, b"\0" * size):
+                pass
+        except OSError:
+            continue
+    os.close(filler)
+
+
+def break_in(happening: Happening) -> None:
+    """Run a program of the test's."""
+    subprocess.run(happening["command"], check=True)
+
+
+def sleep(happening: Happening) -> None:
+    """Be slow."""
+    time.sleep(happening["seconds"])
+
+
+def terminate_twice(_: Happening) -> None:
+    """Two signals, one and two seconds from now, as of a person who does not want to wait."""
+    parent = os.getpid()
+    if os.fork() == 0:
+        for _second in range(2):
+            time.sleep(1)
+            os.kill(parent, signal.SIGTERM)
+        os._exit(0)
+
+
+DEEDS: dict[str, Callable[[Happening], None]] = {
+    "kill": kill, "terminate": terminate, "terminate twice": terminate_twice, "fill": fill, "run": break_in, "sleep": sleep,
+}  # fmt: skip
+
+
+def run(request: Mapping[str, Any]) -> int:
+    """One run of the uploader as `Stage.run` asks for it; returns its exit status."""
+    import sqlite_to_databricks_uploader as up
+
+    if request["user"]:
+        load_the_rest(up)
+    os.environ.clear()
+    os.environ.update(request["environ"])
+    mount(request["mounts"])
+    for name, value in request["constants"].items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(getattr(up, owner), attribute, value)
+    if request["later"]:
+        real = up.Session.now
+        later = lambda session: real(session) + request["later"]  # noqa: E731
+        setattr(up.Session, "now", later)  # noqa: B010 - typed as a method
+    if request["patience"]:
+        lose_patience(request["patience"])
+    Plan(request["plan"], Path(request["trace"])).install(up)
+    become(request["user"])
+    return up.main(request["flags"], request["environ"])
+
+
+def lose_patience(seconds: float) -> None:
+    """Let the driver wait for an answer no longer than this."""
+    from databricks import sql
+
+    real = sql.connect
+    setattr(sql, "connect", lambda **options: real(**{**options, "_socket_timeout": seconds}))  # noqa: B010 - a module
+
+
+def mount(commands: list[str]) -> None:
+    """Run commands in a mount namespace of this process's own; they are undone with its end."""
+    if not commands:
+        return
+    new_mounts = 0x00020000  # CLONE_NEWNS of linux/sched.h; os.unshare came with Python 3.12
+    if ctypes.CDLL(None, use_errno=True).unshare(new_mounts):
+        raise OSError(ctypes.get_errno(), "unshare")
+    for command in ["mount --make-rprivate /", *commands]:
+        subprocess.run(command, shell=True, check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+
+
+def load_the_rest(script: Any) -> None:
+    """Deliver a row, which loads what is loaded late: Python itself may be out of reach for another user."""
+    with tempfile.TemporaryDirectory() as place:
+        with contextlib.closing(sqlite3.connect(f"{place}/small.db")) as database:
+            database.execute("CREATE TABLE t (time TEXT)")
+            database.execute("INSERT INTO t VALUES ('2026-01-01')")
+            database.commit()
+        files = {"SQLITE_PATH": f"{place}/small.db", "TABLE_PATH": f"{place}/table", "STATE_DIR": f"{place}/state"}
+        assert script.main([], {**files, "ONCE": "1"}) == 0
+
+
+def become(user: int) -> None:
+    """Go on as another user, without the rights of root."""
+    if user:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+
+
+def forked(request: Mapping[str, Any]) -> dict[str, int]:
+    """A run in a child of this process: its exit status, negative if a signal ended it, and its peak memory in KiB."""
+    child = os.fork()
+    if child == 0:
+        console = os.open(request["console"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(console, 1)
+        os.dup2(console, 2)
+        try:
+            os._exit(run(request))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(CRASHED)
+    _, status, usage = os.wait4(child, 0)
+    return {"status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss}
+
+
+# The status of a run that ended with an exception that nobody had thought of.
+CRASHED = 99
+
+
+def serve(commands: list[str]) -> None:
+    """Answer each line on standard input, a request, with a line of JSON; what can be loaded is loaded before."""
+    import adbc_driver_manager
+    import adbc_driver_sqlite
+    import arro3.core
+    import databricks.sql
+    import deltalake
+    import pandas
+
+    import sqlite_to_databricks_uploader as up
+
+    del adbc_driver_manager, adbc_driver_sqlite, arro3, databricks, deltalake, pandas, up
+    mount(commands)
+    for line in sys.stdin:
+        print(json.dumps(forked(json.loads(line))), flush=True)
+
+
+class Stage:
+    """Starts runs fast: a process that has loaded everything forks a child for each.
+
+    `mounts` are commands that it and its children see the effect of, nobody else.
+    """
+
+    def __init__(self, folder: Path, *mounts: str) -> None:
+        self.trace = folder / "trace.txt"
+        self.console = folder / "console.txt"
+        self.peak = 0
+        self._said = 0
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *mounts],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.console.open("a"),
+            text=True,
+            env={**os.environ, **environment()},
+        )
+
+    def run(
+        self,
+        environ: Mapping[str, str],
+        *flags: str,
+        plan: Sequence[Happening] = (),
+        constants: Mapping[str, Any] | None = None,
+        mounts: Sequence[str] = (),
+        user: int = 0,
+        later: float = 0,
+        patience: float = 0,
+    ) -> int:
+        """The exit status of one run, negative if a signal ended it.
+
+        `constants` sets constants of the script's classes, `user` the user that it runs as, and `later` lets a
+        warehouse's clock be so many seconds ahead, as if the run came as much later. `patience` is how many seconds
+        the driver waits for an answer.
+        """
+        request = {
+            "environ": dict(environ), "flags": flags, "plan": list(plan), "constants": dict(constants or {}),
+            "mounts": list(mounts), "user": user, "later": later, "patience": patience,
+            "trace": str(self.trace), "console": str(self.console),
+        }  # fmt: skip
+        self._said = self.console.stat().st_size
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        self.peak = answer["peak"]
+        return int(answer["status"])
+
+    def seen(self, path: Path) -> Path:
+        """The path of a file as the runs see it, with their mounts."""
+        return Path(f"/proc/{self._process.pid}/root{path}")
+
+    def done(self) -> list[str]:
+        """The deeds done so far."""
+        return self.trace.read_text().splitlines() if self.trace.exists() else []
+
+    def said(self) -> str:
+        """What the last run wrote."""
+        return self.console.read_bytes()[self._said :].decode()
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
+        self._process.wait(timeout=60)
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def continuous(environ: Mapping[str, str], *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The uploader as a service that looks for new rows five times a second; killed in the end if it still runs."""
+    import sqlite_to_databricks_uploader as up
+
+    lasting = {name: value for name, value in environ.items() if name != "ONCE"}
+    command = [sys.executable, str(up.__file__), "--interval", "0.2", *flags]
+    process = subprocess.Popen(command, env={**lasting, "OPENBLAS_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=60)
+
+
+def eventually(fact: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 60) -> bool:
+    """Whether a fact comes true while a process runs."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if fact():
+            return True
+        time.sleep(0.05)
+    return fact()
+
+
+def environment() -> dict[str, str]:
+    """The variables with which a process finds the script that the tests run."""
+    import sqlite_to_databricks_uploader as up
+
+    return {"PYTHONPATH": str(Path(up.__file__).parent), "OPENBLAS_NUM_THREADS": "1"}
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

@@ -1,0 +1,169 @@
+"""Model-based: any order of what producers do, runs, and kills; in the end the target holds what the model says."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box, interrupted_at
+from torture.producer import time_of
+
+TABLES = {
+    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER)",
+    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER)",
+    "plain": "CREATE TABLE t (time TEXT, uid INTEGER)",
+}
+
+# Steps of a cycle on Delta that a kill may come before or after.
+STEPS = [(up.StateFile, "save"), (up.DeltaTarget, "send"), (up.DeltaTarget, "settle"), (up.RowidCursor, "located")]
+
+
+class Uploads(RuleBasedStateMachine):
+    """The model: which rows there were, which were taken away, and which of those before a run could read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="model-"))
+        self.box = Box(self.folder)
+        self.patch = pytest.MonkeyPatch()
+        self.uid = 0
+        self.present: list[int] = []
+        self.written: set[int] = set()
+        self.may_be_missing: set[int] = set()
+        self.taken = 0
+        self.columns = 0
+
+    @initialize(table=st.sampled_from(sorted(TABLES)), count=st.integers(0, 5))
+    def create(self, table: str, count: int) -> None:
+        """The producer makes its table."""
+        self.table = TABLES[table]
+        self.box.execute(self.table)
+        self.insert(count, False, False)
+
+    @rule(count=st.integers(1, 12), ties=st.booleans(), late=st.booleans())
+    def insert(self, count: int, ties: bool, late: bool) -> None:
+        """New rows: all at one time, or each at its own; or older than all others."""
+        uids = list(range(self.uid + 1, self.uid + count + 1))
+        self.uid += count
+        first = self.uid * 1000 if ties else None
+        times = [time_of((first or uid * 1000) - (86_400_000 if late else 0) + 200_000_000) for uid in uids]
+        self.box.execute("INSERT INTO t (time, uid) VALUES (?, ?)", rows=list(zip(times, uids, strict=True)))
+        self.present += uids
+        self.written |= set(uids)
+
+    @rule(share=st.integers(1, 3))
+    def delete_the_oldest(self, share: int) -> None:
+        """Retention, of delivered rows only."""
+        arrived = self.arrived()
+        old = [uid for uid in self.present[: len(self.present) * share // 4] if uid in arrived]
+        self.remove(old)
+
+    @precondition(lambda self: self.taken < 10)
+    @rule(count=st.integers(1, 4))
+    def delete_the_newest(self, count: int) -> None:
+        """Rowids are used again, except in a table that counts."""
+        self.remove(self.present[-count:])
+        self.taken += count
+
+    def remove(self, uids: list[int]) -> None:
+        """Take rows away; those that were not delivered need not arrive any more."""
+        self.may_be_missing |= set(uids) - set(self.arrived())
+        self.present = [uid for uid in self.present if uid not in uids]
+        self.box.execute(f"DELETE FROM t WHERE uid IN ({', '.join(map(str, uids)) or 'NULL'})")
+
+    @rule()
+    def vacuum(self) -> None:
+        """Rowids of a table without a key are numbered anew."""
+        self.box.execute("VACUUM")
+
+    @rule()
+    def recreate(self) -> None:
+        """The producer starts and deletes its file."""
+        self.may_be_missing |= set(self.present) - set(self.arrived())
+        self.present, self.columns = [], 0
+        self.box.database.unlink()
+        self.box.execute(self.table)
+
+    @precondition(lambda self: self.columns < 3)
+    @rule()
+    def add_a_column(self) -> None:
+        """The producer's table gets wider."""
+        self.columns += 1
+        self.box.execute(f"ALTER TABLE t ADD COLUMN more{self.columns} REAL DEFAULT 1.5")
+
+    @rule(size=st.sampled_from(["1", "3", "1000"]), schema=st.sampled_from(["match", "evolve"]))
+    def upload(self, size: str, schema: str) -> None:
+        """A run that nothing disturbs."""
+        assert self.box.run("--batch-rows", size, "--schema", schema) == 0
+        self.taken = 0
+
+    @rule(
+        step=st.sampled_from(STEPS), when=st.sampled_from(["before", "after"]), call=st.integers(1, 5),
+        size=st.sampled_from(["2", "1000"]),
+    )  # fmt: skip
+    def upload_killed(self, step: tuple[Any, str], when: str, call: int, size: str) -> None:
+        """A run that ends at a step; its confirmation may be lost."""
+        owner, name = step
+        interrupted_at(owner, name, when, call, self.patch.setattr)
+        try:
+            assert self.box.run("--batch-rows", size) == 0
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.patch.undo()
+        self.taken = 0
+
+    def arrived(self) -> Counter[int]:
+        """How often each row is in the target."""
+        if not (self.folder / "lake" / "raw_readings").exists():
+            return Counter()
+        return Counter(uid for (uid,) in self.box.arrived("uid"))
+
+    @invariant()
+    def nothing_is_doubled(self) -> None:
+        """At no time."""
+        arrived = self.arrived()
+        assert set(arrived.values()) <= {1}, [uid for uid, count in arrived.items() if count > 1]
+        assert set(arrived) <= self.written
+
+    def teardown(self) -> None:
+        """After a last run nothing is missing."""
+        try:
+            if self.box.database.exists():
+                assert self.box.run() == 0
+                self.nothing_is_doubled()
+                absent = self.written - set(self.arrived()) - self.may_be_missing
+                assert not absent, absent
+        finally:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_any_order_of_events_delivers_each_row_once(minutes: float) -> None:
+    """A short look by default; with --minutes, many more orders."""
+    chosen = settings(
+        max_examples=20 if not minutes else int(60 * minutes),
+        stateful_step_count=12 if not minutes else 25,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    )
+    run_state_machine_as_test(Uploads, settings=chosen)

@@ -1,0 +1,66 @@
+"""The torture test: whatever is done to the uploader, the target holds what the producer's ledger says.
+
+The short form runs with the suite. The long one: `uv run pytest tests/torture --minutes 20 -s`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from test_faults_source import as_root
+from torture.siege import Figures, Siege
+from warehouse import Warehouse
+
+ROUTES = ("delta", "insert", "insert with id", "copy", "copy with id")
+TABLES = ("counted", "keyed", "plain", "without rowid")
+
+# Seconds of each siege in the short form.
+SHORT = 6.0
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
+        started.sql("CREATE SCHEMA s")
+        started.sql("CREATE VOLUME s.v")
+        yield started
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.skipif(bool(as_root()), reason=as_root() or "-")
+def test_whatever_is_done_to_it_nothing_is_missing_and_nothing_doubled(
+    tmp_path: Path, warehouse: Warehouse, minutes: float, seed: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sieges of all routes and all kinds of tables in turn; the figures are printed."""
+    chance, total = random.Random(seed), Figures()
+    end = time.monotonic() + minutes * 60
+    for number, (route, table) in enumerate(turns(chance)):
+        if number >= len(ROUTES) and time.monotonic() > end:
+            break
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        siege = Siege(
+            folder, route, table, chance.choice(["wal", "delete"]), chance.randrange(10**6),
+            None if route == "delta" else warehouse,
+        )  # fmt: skip
+        try:
+            total.add(siege.last(SHORT if not minutes else 30))
+        finally:
+            siege.end()
+    with capsys.disabled():
+        print(f"\n{total}")
+    assert (total.missing, total.doubled) == (0, 0)
+
+
+def turns(chance: random.Random) -> Iterator[tuple[str, str]]:
+    """Every route with every kind of table, in an order that the seed decides."""
+    while True:
+        tables = [chance.sample(TABLES, len(TABLES)) for _ in ROUTES]
+        yield from ((ROUTES[index], tables[index][turn]) for turn, index in itertools.product(range(4), range(5)))

@@ -21,6 +21,7 @@ from benchmarks.measure import Results, Run, run
 from benchmarks.targets import (
     BARE,
     BARE_IMPORTS,
+    BARELY,
     BULK,
     CONNECTORX,
     CYCLE,
@@ -340,8 +341,8 @@ def start(bench: Bench) -> None:
         settings = delta_settings(bench.database(min(bench.sizes)), folder)
         bench.uploader("--once", **settings)
         commands: dict[tuple[str, str], Callable[[], Run]] = {
-            (BARE, FULL): lambda: run([bench.own, "-c", "pass"], bench.environ()),
-            (BARE_IMPORTS, FULL): lambda: run([bench.own, "-c", "import sqlite3, yaml"], bench.environ()),
+            (BARE, BARELY): lambda: run([bench.own, "-c", "pass"], bench.environ()),
+            (BARE_IMPORTS, BARELY): lambda: run([bench.own, "-c", "import sqlite3, yaml"], bench.environ()),
             (OURS, HELP): lambda: bench.uploader("--help"),
             (OURS, NOTHING): lambda: bench.uploader("--once", **settings),
         }

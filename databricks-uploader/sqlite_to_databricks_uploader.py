@@ -67,7 +67,6 @@ import queue
 import re
 import shutil
 import signal
-import statistics
 import struct
 import sys
 import threading
@@ -1512,7 +1511,7 @@ def series_of(values: Any, kind: str) -> Any:
 
 def python_values(series: Any) -> list[Any]:
     """A column's values, None for NULL."""
-    return list(series.to_numpy(dtype=object, na_value=None).tolist())
+    return list(series.astype(object).where(series.notna(), None).tolist())
 
 
 def to_table(frame: Any, columns: Columns) -> Any:
@@ -1793,16 +1792,21 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
 # --- Filter ---
 
 
-def members(value: Any, kind: str, place: str) -> list[Any]:
-    """The values of `in` and `not_in`."""
+def values_in(value: Any, kind: str, place: str) -> list[Any]:
+    """The values of a list."""
     if not isinstance(value, list) or not value:
         raise ConfigError(f"{place}: expected a list of values, not {value!r}")
     return [rule_value(item, kind, place) for item in value]
 
 
+def members(value: Any, kind: str, place: str) -> frozenset[Any]:
+    """The values of `in` and `not_in`."""
+    return frozenset(values_in(value, kind, place))
+
+
 def limits(value: Any, kind: str, place: str) -> list[Any]:
     """The two values of `between`."""
-    found = members(value, kind, place)
+    found = values_in(value, kind, place)
     if len(found) != 2 or found[0] > found[1]:
         raise ConfigError(f"{place}: expected two values, the lower first")
     return found
@@ -1817,8 +1821,8 @@ OPERATORS: dict[str, tuple[Callable[[Any, str, str], Any], Callable[[Any, Any], 
     "<=": (rule_value, operator.le),
     "==": (rule_value, operator.eq),
     "!=": (rule_value, lambda values, wanted: (values != wanted) & (values == values)),
-    "in": (members, lambda values, wanted: values.map(frozenset(wanted).__contains__)),
-    "not_in": (members, lambda values, wanted: ~values.map(frozenset(wanted).__contains__) & (values == values)),
+    "in": (members, lambda values, wanted: values.map(wanted.__contains__)),
+    "not_in": (members, lambda values, wanted: values.map(lambda v: v == v and v not in wanted)),
     "between": (limits, lambda values, wanted: values.between(*wanted)),
     "matches": (pattern_of, lambda values, wanted: values.map(wanted.search).notna()),
     "is_null": (rule_value, lambda values, wanted: values.isna() == wanted),
@@ -1867,8 +1871,8 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
         if isinstance(rule, list):
             raise ConfigError(f"{place}: a list needs an operator", 'Write {"in": [...]}.')
         bare = {"is_null": True} if rule is None else {"==": rule}
-        for key, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
-            word = word_of(key, OPERATORS, place, "operator")
+        for sign, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
+            word = word_of(sign, OPERATORS, place, "operator")
             read, test = OPERATORS[word]
             wanted = read(value, "boolean" if word == "is_null" else columns[name], f"{place}.{word}")
             conditions.append(Condition(name, test, wanted, null=word == "is_null" and wanted))
@@ -1901,6 +1905,7 @@ ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "count": lambda values, times: values.notna().astype("int64"),
     "total": lambda values, times: values.astype("float64").fillna(0.0),
     "exact": lambda values, times: values.astype(object).where(values.notna(), 0),
+    "mean": lambda values, times: values.astype("float64").fillna(0.0),
     "squares": lambda values, times: values.isna() * 0.0,
     # Texts of 8 bytes for each number: joined, they are the shortest list of a group's values.
     "values": lambda values, times: values.astype("float64").map(lambda n: b"" if n != n else struct.pack("d", n)),
@@ -1924,20 +1929,24 @@ def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
         return getattr(values.loc[order].groupby(group), end)()
     if part == "values":
         return values.groupby(group).agg(b"".join)
+    if part == "mean":
+        return group_means(rows, group, column).groupby(group).last()
     if part == "squares":
-        values = values + squares_between(rows, group, column)
+        distances = rows[PART.format(column, "mean")] - group_means(rows, group, column)
+        values = values + rows[PART.format(column, "count")] * distances**2
     return values.groupby(group).sum(skipna=False)
 
 
-def squares_between(rows: Any, group: Any, column: str) -> Any:
-    """What each row's mean, apart from its group's, adds to the sum of squared distances from the mean.
+def group_means(rows: Any, group: Any, column: str) -> Any:
+    """The mean of each row's group, to which sums of squared distances refer.
 
     Sums of squares would lose all digits where the mean is large (Chan, Golub, LeVeque: Updating formulae and a
-    pairwise algorithm for computing sample variances, 1979).
+    pairwise algorithm for computing sample variances, 1979). The second step takes most of the rounding away.
     """
-    counts, totals = rows[PART.format(column, "count")], rows[PART.format(column, "total")]
-    count, total = (part.groupby(group).transform("sum", skipna=False) for part in (counts, totals))
-    return counts * (totals / counts.clip(lower=1) - total / count.clip(lower=1)) ** 2
+    counts, means = rows[PART.format(column, "count")], rows[PART.format(column, "mean")]
+    shares = counts / counts.groupby(group).transform("sum").clip(lower=1)
+    found = (shares * means).groupby(group).transform("sum", skipna=False)
+    return found + (shares * (means - found)).groupby(group).transform("sum", skipna=False)
 
 
 def doubles(values: Any, known: Any) -> Any:
@@ -1957,7 +1966,10 @@ def sums(counts: Any, totals: Any, kind: str) -> Any:
 
 def medians(values: Any) -> Any:
     """The middle value of each group, or the mean of the two middle ones; NULL where there is none."""
-    return series_of([statistics.median(memoryview(v).cast("d")) if v else None for v in values], "double")
+    import numpy as np
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        return series_of([float(np.median(np.frombuffer(v))) if v else None for v in values], "double")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1986,9 +1998,9 @@ def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., An
     if size := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
         sum_kind = f"decimal({min(38, int(size[1]) + 10)},{size[2]})"  # ten digits wider, as in Databricks
     return functions | {
-        "avg": (("count", total), lambda n, sum: doubles(sum.astype("float64") / n, n > 0), "double"),
+        "avg": (("count", total), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
         "sum": (("count", total), functools.partial(sums, kind=sum_kind), sum_kind),
-        "stddev": (("count", "total", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
+        "stddev": (("count", "mean", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
         "median": (("values",), medians, "double"),
     }
 
@@ -2015,7 +2027,7 @@ class Aggregate:
     measures: Sequence[Measure]
     lateness: dt.timedelta
     # Merging takes about four times as much for a moment: the process stays below 300 MiB.
-    most_bytes: int = 16 << 20
+    most_bytes: int = 24 << 20
 
     def columns(self) -> Columns:
         """The keys, then the measures, in the order of the rules."""
@@ -2148,14 +2160,6 @@ def group_key(item: Any, columns: Columns) -> tuple[str, str]:
     return name, columns[name]
 
 
-def lateness_of(rules: Mapping[str, Any]) -> dt.timedelta:
-    """`allowed_lateness`: how long after its end a window waits for late rows."""
-    try:
-        return dt.timedelta(seconds=number(0)(rules.get("allowed_lateness", 0)))
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"aggregate_config.allowed_lateness: {error}", "It is in seconds.") from None
-
-
 def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str) -> Aggregate:
     """`aggregate_config`, checked: group_by, aggregations and allowed_lateness. The time column is a timestamp."""
     place, example = "aggregate_config", '{"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}}'
@@ -2169,7 +2173,12 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
         for function in list_of(functions, f"{place}.aggregations.{label}", "functions")
     ]
     refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
-    return Aggregate(columns, time_column, dict(keys), measures, lateness_of(rules))
+    lateness = rules.get("allowed_lateness", 0)
+    if not isinstance(lateness, (int, float)) or not 0 <= lateness <= 1e9:
+        raise ConfigError(
+            f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}", "It is in seconds."
+        )
+    return Aggregate(columns, time_column, dict(keys), measures, dt.timedelta(seconds=lateness))
 
 
 # === State ============================================================================================
@@ -3138,7 +3147,7 @@ class Target(Protocol):
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
 
-    def holds(self, pages: Pages) -> bool:
+    def holds(self, pages: Iterable[Any]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
 
     def prepare(self, pages: Pages) -> Payload:
@@ -3204,7 +3213,7 @@ class DeltaTarget:
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
 
-    def holds(self, pages: Pages) -> bool:
+    def holds(self, pages: Iterable[Any]) -> bool:
         return True
 
     def prepare(self, pages: Pages) -> Payload:
@@ -4248,9 +4257,9 @@ class WarehouseTarget:
             return self.FILE_ROWS
         return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
 
-    def holds(self, pages: Pages) -> bool:
+    def holds(self, pages: Iterable[Any]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
-        rows = self._to_text(list(pages()))
+        rows = self._to_text(list(pages))
         if rows.count == 0:
             return False
         _, too_few, _, absent = self._compared(rows)
@@ -5019,8 +5028,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
         return state
     place = state.position["rowid"]
     batch = source.feed.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
-    pages = lambda: (prepared.rows for prepared in (batch.pages() if batch else ()))  # noqa: E731
-    if not job.target.holds(pages):
+    rows = (prepared.rows for prepared in (batch.pages() if batch else ()))
+    if not job.target.holds(rows):
         raise StateError(
             f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
             "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
@@ -5653,7 +5662,7 @@ class DryTarget:
     def recover(self, state: State) -> dict[str, Any] | None:
         return None
 
-    def holds(self, pages: Pages) -> bool:
+    def holds(self, pages: Iterable[Any]) -> bool:
         return True
 
     def prepare(self, pages: Pages) -> Payload:

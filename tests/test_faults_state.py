@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -325,6 +327,37 @@ def test_a_kill_amid_the_saving_of_the_state_keeps_the_old_or_the_new_one(
     status = stage.run(box.environ)
     assert status == 0 != CRASHED
     assert values(box) == list(range(1, 11))
+
+
+def test_a_state_is_on_the_disk_before_it_is_believed(states: up.StateFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content, then name, then directory: a power cut at any moment leaves the old state or the new one. (matrix row 27)"""
+    happened: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        happened.append(f"{kind} synced" if os.fstat(descriptor).st_size else f"empty {kind} synced")
+        sync(descriptor)
+
+    def replaced(source: Path, goal: Path) -> None:
+        happened.append("replaced")
+        replace(source, goal)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    states.save(SAVED)
+    assert happened == ["file synced", "replaced", "directory synced"]
+
+
+@pytest.mark.parametrize("step", ["DeltaTarget._append", "DeltaTarget.send", "StateFile.save"])
+def test_bad_rows_are_kept_before_their_commit(box: Box, stage: Stage, step: str) -> None:
+    """A kill after the commit must not lose them: they are behind the position by then. (matrix rows 35 and 43)"""
+    box.execute(COUNTED, INSERT, rows=[("2026-01-01", 1), ("2026-01-01", "bad"), ("2026-01-01", 3)])
+    killed = {"at": [step], "call": 2 if step == "StateFile.save" else 1, "when": "after", "do": "kill"}
+    assert stage.run(box.environ, plan=[killed]) == -signal.SIGKILL
+    assert stage.run(box.environ) in (0, up.QUARANTINED)
+    assert values(box) == [1, 3]
+    assert [line["row"]["v"] for line in box.quarantined()] == ["bad"]
 
 
 def test_the_time_in_the_state_counts_rows_whose_confirmation_was_lost(box: Box, stage: Stage) -> None:

@@ -199,6 +199,15 @@ def test_a_hash_is_keyed_stable_and_keeps_null() -> None:
     assert found["raw"] == [expected(b"ff"), None]
 
 
+@pytest.mark.parametrize("kind", [*arrow_table()[1]])
+def test_null_stays_null_through_every_change_of_values(kind: str) -> None:
+    table, columns = arrow_table()
+    for rules in ({"hash": [kind]}, {"mask": {kind: 1}}, {kind: {"replace_value": None, "with_value": None}}):
+        sanitize = up.parse_sanitize(rules, columns, "k")
+        found = values(sanitize.apply(up.to_frame(table, columns)), sanitize.columns())[kind]
+        assert [item is None for item in found] == [False, True, False]
+
+
 def test_equal_values_have_equal_hashes_on_every_page() -> None:
     one, other = (sanitized({"hash": ["a"]}, {"a": "bigint"}, "k", a=page)["a"] for page in ([1, 2, None], [2, 5, 6]))
     assert one[1] == other[0] != one[0]
@@ -331,6 +340,23 @@ def test_the_filter_rules_of_the_environment_example_do_what_it_says() -> None:
 )
 def test_each_operator_keeps_what_sql_would(kind: str, rule: Any, items: list[Any], expected: list[int]) -> None:
     assert kept({"x": rule}, {"x": kind}, x=items) == expected
+
+
+RULE_OF = {
+    "string": "a",
+    "boolean": True,
+    "date": "2026-01-31",
+    "timestamp": "2026-01-31",
+    "timestamp_ntz": "2026-01-31",
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in arrow_table()[1] if kind != "binary"])
+def test_a_page_of_nothing_but_null_passes_no_comparison(kind: str) -> None:
+    value = RULE_OF.get(kind, 1)
+    comparisons: list[dict[str, Any]] = [{word: value} for word in ("<", "<=", ">", ">=", "==", "!=")]
+    for rule in (*comparisons, {"in": [value]}, {"not_in": [value]}, {"between": [value, value]}, {"is_null": False}):
+        assert kept({"x": rule}, {"x": kind}, x=[None, None]) == []
 
 
 def test_rules_find_columns_in_any_case_as_sqlite_does() -> None:
@@ -613,6 +639,13 @@ def test_the_deviation_of_large_values_close_to_each_other_is_kept(rows: int, pa
     assert aggregated(aggregate, pages)["stddev_temperature"] == [pytest.approx(expected, rel=relative)]
 
 
+@pytest.mark.parametrize("sizes", [[59], [7], [1]])
+def test_equal_values_have_no_deviation_at_all(sizes: list[int]) -> None:
+    rules = {"group_by": "sensor", "aggregations": {"level": "stddev"}}
+    rows = [(START, "a", 20.1, None, None)] * 59
+    assert aggregated(up.parse_aggregate(rules, GROUPED, "t"), split(rows, sizes))["stddev_level"] == [0.0]
+
+
 def test_infinities_make_no_deviation_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     rules = {"group_by": "status", "aggregations": {"temperature": ["sum", "stddev", "median", "max"]}}
     page = frame(SEED, temperature=[math.inf, -math.inf, math.inf, 1.0], status=["a", "a", "b", "b"])
@@ -651,6 +684,11 @@ def test_nan_is_passed_over_by_functions_and_is_a_key_of_its_own() -> None:
         ({"group_by": ["hour"], "aggregations": {"status": "avg"}}, "needs a column of numbers", ""),
         ({"group_by": ["hour"], "aggregations": {"id": ["avg", "AVG"]}}, "comes twice", ""),
         ({"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": -1}, "allowed_lateness", "seconds"),
+        (
+            {"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": "1h"},
+            "allowed_lateness",
+            "seconds",
+        ),
     ],
 )
 def test_wrong_aggregate_rules_are_refused_with_their_place(rules: Any, message: str, hint: str) -> None:

@@ -1,0 +1,189 @@
+"""Takes the safeguards out of a copy of the script, one by one, and shows that a test turns red for each.
+
+    uv run python tests/mutations.py            all mutants
+    uv run python tests/mutations.py fsync      those with this word in their name
+
+Ends with status 1 if a mutant survives, that is, if its tests stay green, and with 2 if the script no longer has
+the text that a mutant changes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+SCRIPT = TESTS.parent / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A safeguard: `old` occurs once in the script and becomes `new`; `tests` are a file and an expression for -k."""
+
+    name: str
+    old: str
+    new: str
+    tests: tuple[str, str]
+
+
+SENDING, SOURCE, STATE = "test_faults_sending.py", "test_faults_source.py", "test_faults_state.py"
+
+MUTANTS = (
+    # --- State ---
+    Mutant("no fsync of the state", "opened.flush()\n        os.fsync(descriptor)", "opened.flush()", (STATE, "on_the_disk")),
+    Mutant(
+        "no fsync of its directory", "os.replace(temporary, file)\n    sync_directory(file.parent)",
+        "os.replace(temporary, file)", (STATE, "on_the_disk"),
+    ),
+    Mutant(
+        "the state is written in place", "temporary = file.with_suffix(\".tmp\")", "temporary = file",
+        (STATE, "amid_the_saving"),
+    ),
+    Mutant(
+        "no checksum", 'document.get("checksum") != checksum(document)', "False", (STATE, "every_changed_byte"),
+    ),
+    Mutant("no lock", "fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", (STATE, "second_uploader")),
+    Mutant(
+        "no intent before a commit",
+        "    intent = job.target.ready(intent, payload)\n    job.states.save(dataclasses.replace(state, intent=dict(intent)))\n",
+        "    intent = job.target.ready(intent, payload)\n", (SENDING, "answer_is_lost_is_carried_out and insert"),
+    ),
+    Mutant(
+        "no confirmation after a commit", "state = confirmed(state, intent, tally)\n    job.states.save(state)",
+        "state = confirmed(state, intent, tally)", (SENDING, "batch_ids_name"),
+    ),
+    Mutant(
+        "bad rows are not kept", "        yield prepared.rows\n    job.quarantine.put(intent[\"sequence\"], source.table.name, bad)",
+        "        yield prepared.rows", (STATE, "bad_rows_are_kept"),
+    ),
+    # --- Source and cursor ---
+    Mutant(
+        "columns without the alias", 'else [f"q.{quoted(name)}"]', "else [quoted(name)]", (SOURCE, "renamed_amid"),
+    ),
+    Mutant(
+        "a closed WAL database is opened like any other",
+        "if not wal_mode or (wal.exists() and shm.exists()):", "if True:", (SOURCE, "another_user or closed_wal"),
+    ),
+    Mutant(
+        "a file that came to life is read on", "if self._unchanging and self._unchanging != fingerprint(self.file):",
+        "if False:", ("test_source.py", "comes_to_life"),
+    ),
+    Mutant(
+        "a database mounted alone is read", "if wal_mode and mounted_alone(file):", "if False:",
+        (SOURCE, "without_its_directory"),
+    ),
+    Mutant(
+        "anchors are not looked at",
+        "if not state.anchors or self._anchors(f\"= {state.anchors[0].rowid}\")[:1] == state.anchors[:1]:", "if True:",
+        ("test_cursor.py", "recreated"),
+    ),
+    Mutant(
+        "rowids are trusted after VACUUM", "moved = None if self.table.key else self._found_by_content(state.anchors)",
+        "moved = None", ("test_cursor.py", "vacuum"),
+    ),
+    Mutant(
+        "a doubt is settled by the rowids of before", "after = source.cursor.located(confirmed(state, intent, Tally()))",
+        "after = confirmed(state, intent, Tally())", (SENDING, "vacuum_between and insert"),
+    ),
+    Mutant(
+        "late rows are not told from delivered ones", "if left[digest] < 0 and not self._is_too_late",
+        "if not self._is_too_late", ("test_cursor.py", "timestamp_cursor_loses"),
+    ),
+    # --- Delta ---
+    Mutant(
+        "no look at the transaction version", 'if delivered < intent["sequence"]:\n            return False',
+        "if True:\n            return False", ("test_cycle.py", "kill_at_each_step"),
+    ),
+    Mutant(
+        "no transaction in the commit", 'app_transactions=[Transaction(intent["application"], intent["sequence"])],', "",
+        ("test_cycle.py", "kill_at_each_step"),
+    ),
+    Mutant(
+        "another's commit is taken for ours",
+        'if any(saved[name] != intent[name] for name in ("position", "anchors")):', "if False:",
+        (STATE, "cloned_box or older_copy"),
+    ),
+    # --- Warehouse ---
+    Mutant("the driver repeats", "_enable_v3_retries=False,", "_enable_v3_retries=True,", (SENDING, "carried_out_once and insert")),
+    Mutant(
+        "the driver repeats as it used to", "_retry_stop_after_attempts_count=1,", "_retry_stop_after_attempts_count=3,",
+        (SENDING, "carried_out_once and insert"),
+    ),
+    Mutant(
+        "503 means that nothing ran", "if code == 429 or (code == 503 and not writes):", "if code in (429, 503):",
+        (SENDING, "carried_out_once and insert"),
+    ),
+    Mutant(
+        "any error means that nothing ran", "if writes and state[:2] not in DEFINITE:", "if writes and not state:",
+        (SENDING, "carried_out_once and insert"),
+    ),
+    Mutant(
+        "lost statements are not waited for", "end = seconds_of(since) + 2 * self.timeout + self.SLACK_SECONDS", "end = 0",
+        (SENDING, "runs_on_after and insert"),
+    ),
+    Mutant(
+        "a statement may begin whenever it likes",
+        "return f\"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))\"",
+        'return "true"', (SENDING, "stood_in_a_queue and insert"),
+    ),
+    Mutant(
+        "statements have no end", 'self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")',
+        "pass", (SENDING, "bounds_its_statements"),
+    ),
+    Mutant(
+        "a session is used though it refused its bound", "self._abandon()\n            raise\n        return self._connection",
+        "raise\n        return self._connection", (SENDING, "have_no_end"),
+    ),
+    Mutant(
+        "files are named by the batch", '{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet',
+        "{self._file_prefix(intent)}{intent['sequence']}.parquet", (SENDING, "names_of_files"),
+    ),
+    Mutant(
+        "left-over files stay", "if str(path).rpartition(\"/\")[2].startswith(prefix):", "if False:",
+        (SENDING, "no_staged_file"),
+    ),
+)  # fmt: skip
+
+
+def mutated(mutant: Mutant, folder: Path) -> None:
+    """Write the script with the change into a folder."""
+    content = SCRIPT.read_text()
+    if content.count(mutant.old) != 1:
+        print(f"{mutant.name}: the script has its text {content.count(mutant.old)} times; mend tests/mutations.py")
+        sys.exit(2)
+    (folder / SCRIPT.name).write_text(content.replace(mutant.old, mutant.new))
+
+
+def killed_by(mutant: Mutant) -> str | None:
+    """The first test that the mutant turns red; None if it survives."""
+    file, chosen = mutant.tests
+    with tempfile.TemporaryDirectory() as folder:
+        mutated(mutant, Path(folder))
+        options = ["-n0", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", f"pythonpath={folder}"]
+        command = [sys.executable, "-m", "pytest", *options, "-k", chosen, str(TESTS / file)]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent)
+    if ended.returncode not in (0, 1):
+        print(ended.stdout, ended.stderr)
+        sys.exit(2)
+    red = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return red[0].split(" - ")[0].split("::")[-1] if ended.returncode else None
+
+
+def main(words: list[str]) -> int:
+    """Try the mutants; returns the exit status."""
+    survivors = 0
+    for mutant in MUTANTS:
+        if words and not any(word in mutant.name for word in words):
+            continue
+        test = killed_by(mutant)
+        survivors += test is None
+        print(f"{'killed' if test else 'SURVIVED':8}  {mutant.name}: {test or ' '.join(mutant.tests)}", flush=True)
+    print(f"{survivors} mutants survived" if survivors else "every mutant was killed")
+    return min(survivors, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -364,6 +364,7 @@ def test_an_insert_that_outlasts_the_client_is_a_lost_answer(bench: Bench, monke
     monkeypatch.setattr(up, "ANSWER_SECONDS", 1)
     bench.warehouse.fail("INSERT INTO", "delay", seconds=4, when="after")
     intent, payload = bench.lose(target, rows_of(1))
+    monkeypatch.undo()
     assert target.settle(intent, lambda: payload) is True
     assert bench.executed() == 1
 

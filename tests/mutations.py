@@ -61,7 +61,8 @@ MUTANTS = (
     ),
     # --- Source and cursor ---
     Mutant(
-        "columns without the alias", 'else [f"q.{quoted(name)}"]', "else [quoted(name)]", (SOURCE, "renamed_amid"),
+        "columns without the alias", 'by_class(f"q.{quoted(name)}") if name in mixed else [f"q.{quoted(name)}"]',
+        "by_class(quoted(name)) if name in mixed else [quoted(name)]", (SOURCE, "renamed_amid"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",
@@ -135,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         "a session is used though it refused its bound", "self._abandon()\n            raise\n        return self._connection",
-        "raise\n        return self._connection", (SENDING, "have_no_end"),
+        "raise\n        return self._connection", (SENDING, "refused_its_bound"),
     ),
     Mutant(
         "files are named by the batch", '{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet',

@@ -191,10 +191,13 @@ def test_a_statement_that_runs_on_after_its_connection_is_waited_for(delivery: D
     """The first look finds nothing; the statement commits later. (matrix row 37)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
-    way.warehouse.fail(way.verb, "zombie", seconds=1)
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "3"
+    way.warehouse.fail(way.verb, "zombie", seconds=2)
+    began = time.monotonic()
     assert way.run() == 1
     assert way.values() == []
     assert way.run() == 0
+    time.sleep(max(0.0, began + 4 - time.monotonic()))
     assert way.carried_out() == 1
     assert way.values() == list(range(1, 11))
 
@@ -238,6 +241,20 @@ def test_nothing_is_sent_in_a_session_whose_statements_have_no_end(delivery: Del
     assert way.carried_out() == 0
     assert way.run(later=60) == 0
     assert way.values() == list(range(1, 11))
+
+
+def test_a_session_that_refused_its_bound_is_not_used_again(delivery: Deliveries) -> None:
+    """The next statement opens another one, which has it. (matrix row 37)"""
+    way = delivery("insert")
+    session = up.Session(up.load_config({}, way.box.environ), way.box.environ)
+    way.warehouse.fail("^SET STATEMENT_TIMEOUT", "error", message="[X] no. SQLSTATE: 42501", sqlstate="42501")
+    with pytest.raises(up.UploaderError):
+        session.rows("SELECT 1")
+    before = len(way.warehouse.log()["statements"])
+    assert session.rows("SELECT 2") == [(2,)]
+    session.close()
+    after = [entry["statement"] for entry in way.warehouse.log()["statements"][before:]]
+    assert after[1:] == ["SET STATEMENT_TIMEOUT = 2", "SELECT 2"]
 
 
 @pytest.mark.parametrize("route", ["insert", "copy"])

@@ -423,15 +423,14 @@ def test_values_of_a_column_whose_type_changed_are_set_aside(box: Box) -> None:
 @pytest.mark.parametrize("call", range(5, 20))
 def test_a_column_that_is_renamed_amid_a_cycle_is_never_read_as_its_own_name(box: Box, stage: Stage, call: int) -> None:
     """SQLite takes a quoted name that it does not know for a string. (matrix rows 24 and 25)"""
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, note TEXT)")
-    box.execute("INSERT INTO t (time, note) VALUES (?, ?)", rows=[("2026-01-01", f"n{i}") for i in range(10)])
-    rename = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('ALTER TABLE t RENAME COLUMN note TO remark')"
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute(INSERT, rows=rows(1, 10))
+    rename = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('ALTER TABLE t RENAME COLUMN v TO w')"
     renamed = {"at": ["Database.table"], "call": call, "when": "before", "do": "run"}
     command = [sys.executable, "-c", rename, str(box.database)]
     assert stage.run(box.environ, "--batch-rows", "4", plan=[{**renamed, "command": command}]) in (0, 1)
     assert stage.run(box.environ) == 0
-    arrived = dict(box.arrived("id, coalesce(note, '')")) if "note" in box.table().schema().to_json() else {}
-    assert all(note in ("", f"n{key - 1}") for key, note in arrived.items()), arrived
+    assert box.quarantined() == []
     assert sorted(i for (i,) in box.arrived("id")) == list(range(1, 11))
 
 

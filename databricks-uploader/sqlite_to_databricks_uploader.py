@@ -3430,7 +3430,8 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
 STORE_ERRORS: tuple[tuple[str, type[UploaderError], str], ...] = (
     (
-        "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat|check or invariant",
+        "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat|check or invariant"
+        "|failed validation check",
         RefusedValuesError,
         "A constraint of the table refuses a row.",
     ),
@@ -3504,7 +3505,8 @@ STORE_ERRORS: tuple[tuple[str, type[UploaderError], str], ...] = (
 
 def store_error(name: str, text: str) -> UploaderError:
     """An error of an object store or of delta-rs, with what to do about it."""
-    line = one_line(text)
+    # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
+    line = one_line(text.partition("Preview of invalid data")[0])
     for pattern, kind, hint in STORE_ERRORS:
         if re.search(pattern, line):
             return kind(f"{name}: {line}", hint)

@@ -3,8 +3,8 @@
     python producer.py DATABASE LEDGER TABLE JOURNAL FIRST SEED
 
 TABLE is one of TABLES, JOURNAL wal or delete. It writes all the time; a line on standard input is an order, which it
-acknowledges with a line. The ledger has one JSON line for each row: `written`, after the commit, and `removed`,
-before the row goes.
+acknowledges with a line. The ledger has one JSON line for each row: `written` or `poisoned`, after the commit, and
+`removed`, before the row goes.
 """
 
 from __future__ import annotations
@@ -83,6 +83,15 @@ class Producer:
         self.connection.execute("COMMIT")
         self.note("written", rows)
 
+    def poison(self) -> None:
+        """Commit a row that can't be delivered: no number where one belongs, or no time."""
+        self.uid += 1
+        row: tuple[str, Any, str] = (time_of(self.uid * 50), f"bad {self.uid}", "poison")
+        if self.table == "without rowid":
+            row = (f"yesterday {self.uid}", self.uid, "poison")
+        self.connection.execute(INSERT, row)
+        self.note("poisoned", [row[1]])
+
     def delete(self, up_to: int) -> None:
         """Retention: delete rows that were delivered, up to a uid; some newer ones stay."""
         gone = [uid for (uid,) in self.connection.execute("SELECT uid FROM t WHERE uid <= ?", (up_to,))]
@@ -118,7 +127,8 @@ class Producer:
         arguments = order.get("arguments", [])
         if order["do"] == "pause":
             print(json.dumps({"uid": self.uid}), flush=True)
-            self.obey(json.loads(sys.stdin.readline() or '{"do": "go"}'))
+            if line := sys.stdin.readline():
+                self.obey(json.loads(line))
             return
         if order["do"] != "go":
             getattr(self, order["do"])(*arguments)
@@ -135,6 +145,8 @@ class Producer:
                 self.obey(json.loads(line))
             else:
                 self.write(self.random.choice([1, 1, 2, 5, 10]))
+                if self.random.random() < 0.02:
+                    self.poison()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+import sqlite_to_databricks_uploader as up
 from adversary import CRASHED, DELTA_STEPS, FINE_STEPS, WAREHOUSE_STEPS, Stage
 from boxes import Box, rows_of
 from warehouse import Warehouse
@@ -59,6 +60,7 @@ class Figures:
     produced: int = 0
     arrived: int = 0
     unread: int = 0
+    set_aside: int = 0
     missing: int = 0
     doubled: int = 0
     checks: int = 0
@@ -78,7 +80,7 @@ class Figures:
             f"faults injected, {sum(self.faults.values())}: {faults}\n"
             f"producer: {orders}\n"
             f"rows produced {self.produced}, arrived {self.arrived},"
-            f" taken away by the producer before they were read {self.unread}\n"
+            f" taken away by the producer before they were read {self.unread}, set aside in quarantine {self.set_aside}\n"
             f"rows missing {self.missing}, rows doubled {self.doubled}"
         )
 
@@ -90,7 +92,8 @@ class Ledger:
         self.file = file
         self.read = 0
         self.written: dict[int, tuple[str, int, str]] = {}
-        self.removed: set[int] = set()
+        self.removed: set[Any] = set()
+        self.poisoned: set[Any] = set()
 
     def follow(self) -> None:
         """Read the lines that were added."""
@@ -101,6 +104,8 @@ class Ledger:
         for line in map(json.loads, lines):
             if "written" in line:
                 self.written[line["written"][1]] = tuple(line["written"])
+            elif "poisoned" in line:
+                self.poisoned.add(line["poisoned"])
             else:
                 self.removed.add(line["removed"])
 
@@ -283,7 +288,7 @@ class Siege:
         for deed in self.stage.done()[killed:]:
             if deed.startswith("kill "):
                 self.figures.killed[deed.removeprefix("kill ")] += 1
-        assert status in (0, 1, -signal.SIGKILL), f"{status}: {self.stage.said()}"
+        assert status in (0, 1, up.QUARANTINED, -signal.SIGKILL), f"{status}: {self.stage.said()}"
         assert status != CRASHED
         if "can't be told whether commit" in self.stage.said():
             self.figures.faults["doubt left to a person"] += 1
@@ -306,7 +311,7 @@ class Siege:
         """Let the producer pause, the uploader deliver undisturbed, and then compare with the ledger."""
         self.writer.order("pause")
         for _ in range(20):
-            if self.run([]) == 0:
+            if self.run([]) in (0, up.QUARANTINED):
                 break
         else:
             raise AssertionError(f"the uploader does not recover: {self.stage.said()}")
@@ -320,11 +325,23 @@ class Siege:
         self.figures.missing = len(absent) - self.figures.unread
         self.figures.doubled = sum(arrived.values()) - len(arrived)
         invented = [row for row in arrived if row[1] not in written]
+        self.compare_quarantine()
         assert not (self.figures.missing or self.figures.doubled or invented), (
             f"{self.figures}\nabsent: {[r for r in absent if r[1] not in removed][:10]}\n"
             f"doubled: {[row for row, count in arrived.items() if count > 1][:10]}\ninvented: {invented[:10]}\n"
             f"in {self.box.folder}, {self.route}, {self.writer.table}, {self.writer.journal}"
         )
+
+    def compare_quarantine(self) -> None:
+        """Each row that can't be delivered is set aside once, unless the producer took it away."""
+        files = sorted((self.state_file.parent / "quarantine").glob("*.jsonl"))
+        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        kept = Counter(line["row"]["uid"] for line in lines)
+        ledger = self.writer.ledger
+        self.figures.set_aside = sum(kept.values())
+        assert max(kept.values(), default=0) <= 1, kept
+        assert set(kept) <= ledger.poisoned, set(kept) - ledger.poisoned
+        assert ledger.poisoned - set(kept) <= ledger.removed, ledger.poisoned - set(kept) - ledger.removed
 
 
 def iso(moment: dt.datetime) -> str:

@@ -1,10 +1,21 @@
 """Fixtures of all chapters."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
-
 from boxes import Box
+
+# These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.
+RACES = ("test_faults_sending.py", "test_warehouse.py", "test_demo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a lost race another try; what is broken stays red."""
+    for item in items:
+        if item.path.name in RACES:
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture

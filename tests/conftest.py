@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from boxes import Box
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.

@@ -1040,6 +1040,15 @@ def source_files(file: Path) -> Iterator[None]:
         ) from None
 
 
+def ours(files: Iterable[Path]) -> list[Path]:
+    """Those that belong to our user and that no other may write."""
+    found = []
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            found += [file] if file.stat().st_uid == os.geteuid() and not file.stat().st_mode & 0o022 else []
+    return found
+
+
 def uri_of(file: Path, options: str) -> str:
     """A SQLite URI; the path is percent-encoded, since `?` or `%` in it would open another file."""
     return f"file:{quote(str(file.absolute()))}?{options}"
@@ -1096,6 +1105,7 @@ class Database:
 
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
+        before = ours(side_files(self.file))
         uri, unchanging = opening(self.file, self._private_directory)
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
@@ -1107,7 +1117,21 @@ class Database:
         for pragma in (f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"):
             for _ in range(READERS):  # the connections come in turn
                 self.rows(f"PRAGMA {pragma}")
+        self.rows("PRAGMA schema_version")  # the first that touches the file
+        self._leave_nothing(before)
         return self
+
+    def _leave_nothing(self, before: Sequence[Path]) -> None:
+        """Take side files away that were made under our user just now: the producer could not write them.
+
+        It had closed its database, and they with it, in the moment between our look and our opening.
+        """
+        made = [file for file in ours(side_files(self.file)) if file not in before]
+        if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
+            self.__exit__()
+            for file in made:
+                file.unlink(missing_ok=True)
+            raise TransientError("the producer closed its database while it was opened", "The next cycle reads it.")
 
     def __exit__(self, *reason: object) -> None:
         for _ in range(READERS):
@@ -2575,14 +2599,15 @@ class RowidCursor:
         moved = None if self.table.key else self._found_by_content(state.anchors)
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            return dataclasses.replace(state, anchors=self.anchors(0, moved))
+            return dataclasses.replace(state, anchors=self.anchors(self.bounds(None)[0] or 0, moved))
         return self._judged(state, present)
 
     def _judged(self, state: State, present: Mapping[int, Anchor]) -> State:
         """The position by what became of the anchors, where the newest one is not as it was."""
-        same = rows_still_there(state.anchors, present)
-        replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
         position, highest = read_to(state.position), self._highest()
+        shrunk = position is not None and highest < position
+        same = rows_still_there(state.anchors, present, shrunk)
+        replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
         if not replaced and (position is None or highest >= position or position in same):
             return state
         if not same and (replaced or highest == 0):
@@ -2673,15 +2698,16 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def rows_still_there(before: Sequence[Anchor], now: Mapping[int, Anchor]) -> list[int]:
+def rows_still_there(before: Sequence[Anchor], now: Mapping[int, Anchor], shrunk: bool) -> list[int]:
     """The rowids that still hold the row that was delivered; one that was edited in place keeps its time.
 
-    Where no row is as it was, equal times tell nothing unless they differ from row to row: a recreated file whose
-    times are whole days has the same ones.
+    Where no row is as it was, some equal times tell nothing: those of a recreated file may be whole days, or begin
+    at the same moment with each start of a box without a clock. Edits keep most times, and they keep the rows.
     """
     found = [(anchor, now[anchor.rowid]) for anchor in before if anchor.rowid in now]
     unchanged = [old.rowid for old, new in found if old.digest == new.digest]
-    if not unchanged and len({old.time for old, _ in found}) <= len(found) // 2:
+    alike = {old.time for old, new in found if old.time == new.time}
+    if not unchanged and (shrunk or len(alike) <= len(found) // 2):
         return []
     return [old.rowid for old, new in found if old.rowid in unchanged or (old.time == new.time != "NULL")]
 

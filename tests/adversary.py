@@ -120,11 +120,11 @@ def sleep(happening: Happening) -> None:
 
 
 def terminate_twice(_: Happening) -> None:
-    """Two signals, one and two seconds from now, as of a person who does not want to wait."""
+    """Two signals, one and three seconds from now, as of a person who does not want to wait."""
     parent = os.getpid()
     if os.fork() == 0:
-        for _second in range(2):
-            time.sleep(1)
+        for seconds in (1, 2):
+            time.sleep(seconds)
             os.kill(parent, signal.SIGTERM)
         os._exit(0)
 

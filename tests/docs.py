@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import sqlite_to_databricks_uploader as up
-from boxes import ROOT, SAMPLE, SCRIPT
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "databricks-uploader"))
+
+import sqlite_to_databricks_uploader as up  # noqa: E402
+from boxes import SAMPLE, SCRIPT  # noqa: E402
 
 GENERATED = ("README.md", "docs/configuration.md", "docs/operation.md")
 EXAMPLE = SCRIPT.with_name("databricks-uploader-config.yaml.example")
@@ -38,9 +42,13 @@ def document(text: str, folder: Path) -> str:
 
 
 def output(arguments: str, folder: Path) -> str:
-    """What a run on the sample prints, stderr first, with a lakehouse in `folder`."""
+    """What a run on a copy of the sample prints, stderr first, with a lakehouse in `folder`."""
+    sample = folder / "data" / SAMPLE.name
+    if not sample.exists():
+        sample.parent.mkdir()
+        shutil.copy(SAMPLE, sample)
     environ = {
-        "SQLITE_PATH": str(SAMPLE),
+        "SQLITE_PATH": str(sample),
         "LAKEHOUSE_PATH": str(folder / "lake"),
         "DATABRICKS_TABLE": "sensor_readings",
         "STATE_DIR": str(folder / "state"),
@@ -50,7 +58,7 @@ def output(arguments: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder
     )
-    printed = (done.stderr + done.stdout).replace(str(folder), "").replace(str(SAMPLE.parent), "/data")
+    printed = (done.stderr + done.stdout).replace(str(folder), "")
     for pattern, stand_in in VOLATILE:
         printed = pattern.sub(stand_in, printed)
     return printed.lstrip("\n")
@@ -61,7 +69,8 @@ def stale() -> dict[Path, str]:
     found = {}
     for name in GENERATED:
         file = ROOT / name
-        with tempfile.TemporaryDirectory() as folder:
+        # Always as long a path: columns of tables are as wide as what stands in them.
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             fresh = document(file.read_text(), Path(folder))
         if fresh != file.read_text():
             found[file] = fresh

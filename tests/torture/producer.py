@@ -67,12 +67,12 @@ class Producer:
 
     def rows(self, count: int) -> list[tuple[str, int, str]]:
         """New rows: two in three share a time with the one before, one in ten is late."""
-        made, now = [], self.uid * 50
+        made, now = [], LATE + self.uid * 50
         for _ in range(count):
             self.uid += 1
-            now = self.uid * 50 if self.random.random() < 0.33 else now
+            now = LATE + self.uid * 50 if self.random.random() < 0.33 else now
             late = self.random.randrange(LATE) if self.random.random() < 0.1 else 0
-            made.append((time_of(max(0, now - late)), self.uid, f"row {self.uid * 7919 % 10007} 'ü\\"))
+            made.append((time_of(now - late), self.uid, f"row {self.uid * 7919 % 10007} 'ü\\"))
         return made
 
     def write(self, count: int) -> None:
@@ -86,7 +86,7 @@ class Producer:
     def poison(self) -> None:
         """Commit a row that can't be delivered: no number where one belongs, or no time."""
         self.uid += 1
-        row: tuple[str, Any, str] = (time_of(self.uid * 50), f"bad {self.uid}", "poison")
+        row: tuple[str, Any, str] = (time_of(LATE + self.uid * 50), f"bad {self.uid}", "poison")
         if self.table == "without rowid":
             row = (f"yesterday {self.uid}", self.uid, "poison")
         self.connection.execute(INSERT, row)

@@ -329,7 +329,8 @@ class Siege:
         assert not (self.figures.missing or self.figures.doubled or invented), (
             f"{self.figures}\nabsent: {[r for r in absent if r[1] not in removed][:10]}\n"
             f"doubled: {[row for row, count in arrived.items() if count > 1][:10]}\ninvented: {invented[:10]}\n"
-            f"in {self.box.folder}, {self.route}, {self.writer.table}, {self.writer.journal}"
+            f"{self.route}, {self.writer.table}, {self.writer.journal}; the last runs:\n"
+            + "\n".join(self.stage.console.read_text().splitlines()[-60:])
         )
 
     def compare_quarantine(self) -> None:

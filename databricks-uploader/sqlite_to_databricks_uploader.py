@@ -3158,6 +3158,10 @@ def own_columns(target: Iterable[str]) -> frozenset[str]:
 
 # === Targets: Delta ===================================================================================
 
+Intent = Mapping[str, Any]
+Pages = Callable[[], Iterator[Any]]
+Payload = Any
+
 
 class Target(Protocol):
     """Where rows go. A commit is known by its intent: a mapping that is saved before it is sent."""
@@ -3182,22 +3186,14 @@ class Target(Protocol):
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The intent with all that it takes to settle it; what can be done before the commit is done."""
 
-    def close(self) -> None:
-        """End what was opened for a cycle."""
-
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows. `LostAnswer` where it can't be told whether that happened."""
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
 
-
-Intent = Mapping[str, Any]
-Pages = Callable[[], Iterator[Any]]
-Payload = Any
-
-# Databricks' words for the types of delta-rs.
-DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
+    def close(self) -> None:
+        """End what was opened for a cycle."""
 
 
 class TooLarge(Exception):
@@ -3205,6 +3201,17 @@ class TooLarge(Exception):
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
+
+
+# By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
+# `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
+# Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
+# `storage_options` override both.
+IMPATIENT = {"connect_timeout": "5s", "timeout": "10s", "max_retries": "1", "retry_timeout": "10s"}
+PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
+
+# What a commit tells of its source, so that a lost state can be made anew from the table's history.
+RECOVERED = ("application", "sequence", "epoch", "position", "anchors")
 
 
 class DeltaTarget:
@@ -3225,16 +3232,26 @@ class DeltaTarget:
         self.name = uri
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
-        self.answered = False
-        self.planned_anew = False
+        self._answered = False
+        self._planned_anew = False
 
     def columns(self) -> Columns | None:
         table = self.table()
-        self.planned_anew = table is None
+        self._planned_anew = table is None
         if table is None:
             return None
-        fields = table.schema().fields
-        return {f.name: delta_type(f.type) + ("" if f.nullable else " not null") for f in fields}
+        return {f.name: delta_type(f.type) + ("" if f.nullable else " not null") for f in table.schema().fields}
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        application, table = application_of(state), self.table()
+        if not self._version(table, application):
+            return None
+        for saved in self._told(table, application):
+            return {**saved, "committed": saved["sequence"]}
+        raise StateError(
+            f"{self.name} knows {application}, but its history no longer tells up to which row",
+            "Use --since TIMESTAMP, or restore the state from a copy.",
+        )
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
@@ -3245,34 +3262,67 @@ class DeltaTarget:
     def prepare(self, pages: Pages) -> Payload:
         return lambda: ahead(pages())
 
-    def recover(self, state: State) -> dict[str, Any] | None:
-        """What the newest commit of a source tells of it; None where the table does not know it."""
-        application = application_of(state)
-        table = self.table()
-        if not self._version(table, application):
-            return None
-        for saved in self._told(table, application):
-            return {**saved, "committed": saved["sequence"]}
-        raise StateError(
-            f"{self.name} knows {application}, but its history no longer tells up to which row",
-            "Use --since TIMESTAMP, or restore the state from a copy.",
-        )
-
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The same intent, once the store has answered: a wrong address or key leaves no state behind."""
         self._ask()
         return intent
 
-    def close(self) -> None:
-        self.answered = False
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
+        import random
+
+        for attempt in range(5):
+            table = self.table()
+            if self._has(table, intent):
+                return
+            try:
+                return self._append(table, intent, payload())
+            except Conflict as conflict:
+                log.info("%s: another writer was faster: %s", self.name, conflict)
+                self.wait(random.uniform(0, 2**attempt))
+        raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
         return self._has(self.table(), intent)
+
+    def close(self) -> None:
+        self._answered = False
+
+    def table(self) -> Any:
+        """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        self._ask()
+        with delta_errors(self.name):
+            try:
+                return DeltaTable(self.name, storage_options={**PATIENT, **self.options})
+            except TableNotFoundError:
+                return None
+
+    def _ask(self) -> None:
+        """Once a cycle: whether the store answers at all."""
+        from deltalake import DeltaTable
+
+        if not self._answered:
+            with delta_errors(self.name):
+                DeltaTable.is_deltatable(self.name, {**IMPATIENT, **self.options})
+            self._answered = True
 
     def _version(self, table: Any, application: str) -> int:
         """The number of the newest commit of `application`; 0 where there is none."""
         with delta_errors(self.name):
             return (table.transaction_version(application) or 0) if table else 0
+
+    def _told(self, table: Any, application: str) -> Iterator[dict[str, Any]]:
+        """What the commits of `application` tell of their source, newest first, as far as the history goes."""
+        seen = 0
+        for depth in (100, 10_000, None):
+            with delta_errors(self.name):
+                commits = list(table.history(depth))
+            told = (json.loads(commit.get("uploader", "{}")) for commit in commits[seen:])
+            yield from (saved for saved in told if saved.get("application") == application)
+            seen = len(commits)
 
     def _has(self, table: Any, intent: Intent) -> bool:
         """Whether the table has the commit; a `StateError` where it has another one of that number.
@@ -3296,44 +3346,18 @@ class DeltaTarget:
             )
         return True
 
-    def _told(self, table: Any, application: str) -> Iterator[dict[str, Any]]:
-        """What the commits of `application` tell of their source, newest first, as far as the history goes."""
-        seen = 0
-        for depth in (100, 10_000, None):
-            with delta_errors(self.name):
-                commits = list(table.history(depth))
-            for commit in commits[seen:]:
-                saved = json.loads(commit.get("uploader", "{}"))
-                if saved.get("application") == application:
-                    yield saved
-            seen = len(commits)
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
-        import random
-
-        for attempt in range(5):
-            table = self.table()
-            if self._has(table, intent):
-                return
-            try:
-                return self._append(table, intent, payload())
-            except Conflict as conflict:
-                log.info("%s: another writer was faster: %s", self.name, conflict)
-                self.wait(random.uniform(0, 2**attempt))
-        raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
-
     def _append(self, table: Any, intent: Intent, pages: Iterator[Any]) -> None:
-        from arro3.core import RecordBatchReader
-        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+        from deltalake import CommitProperties, Transaction
 
-        first = next((page for page in pages if page.num_rows), None)
+        values = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
+        fields = table.schema().fields if table else []
+        own = {name: values[name.lower()] for name in own_columns(field.name for field in fields)}
+        filled = (with_columns(page, own) for page in pages)
+        first = next((page for page in filled if page.num_rows), None)
         if first is None:
             return
-        stream = Stream(itertools.chain([first], pages), self._own_columns(table, intent))
-        reader = RecordBatchReader.from_batches(stream.with_own(first).schema, stream)
-        if table and self.planned_anew:
-            self._check_same(table, reader.schema)
+        if table and self._planned_anew:
+            self._check_same(table, first.schema)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: intent[name] for name in RECOVERED})},
             # delta-rs must not repeat the commit that makes a table: as version 1 it would put its columns in the place
@@ -3341,16 +3365,15 @@ class DeltaTarget:
             max_commit_retries=self.COMMIT_RETRIES if table else 0,
             app_transactions=[Transaction(intent["application"], intent["sequence"])],
         )
-        with delta_errors(self.name, stream):
-            write_deltalake(
-                table if table else self.name,
-                reader,
-                mode="append" if table else "error",
-                schema_mode="merge" if table else None,
-                storage_options={**PATIENT, **self.options},
-                commit_properties=commit,
-                writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
-            )
+        write_pages(
+            self.name,
+            itertools.chain([first], filled),
+            table,
+            mode="append" if table else "error",
+            schema_mode="merge" if table else None,
+            storage_options={**PATIENT, **self.options},
+            commit_properties=commit,
+        )
 
     def _check_same(self, table: Any, schema: Any) -> None:
         """Whether a table that another writer made meanwhile has the columns that were planned without it."""
@@ -3363,72 +3386,63 @@ class DeltaTarget:
                 "The next cycle fits the rows to them.",
             )
 
-    def _own_columns(self, table: Any, intent: Intent) -> dict[str, Any]:
-        """The values of the columns that the uploader fills itself, where the table has them."""
-        values = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
-        fields = [f.name for f in table.schema().fields] if table else []
-        return {name: values[name.lower()] for name in fields if name.lower() in values}
 
-    def table(self) -> Any:
-        """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
-        from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
-
-        self._ask()
-        with delta_errors(self.name):
-            try:
-                return DeltaTable(self.name, storage_options={**PATIENT, **self.options})
-            except TableNotFoundError:
-                return None
-
-    def _ask(self) -> None:
-        """Once a cycle: whether the store answers at all."""
-        from deltalake import DeltaTable
-
-        if not self.answered:
-            with delta_errors(self.name):
-                DeltaTable.is_deltatable(self.name, {**IMPATIENT, **self.options})
-            self.answered = True
+# Databricks' words for the types of delta-rs.
+DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
 
 
-# By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
-# `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
-# Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
-# `storage_options` override both.
-IMPATIENT = {"connect_timeout": "5s", "timeout": "10s", "max_retries": "1", "retry_timeout": "10s"}
-PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
+def delta_type(kind: Any) -> str:
+    """A type of delta-rs in Databricks' words; nested ones as they are written."""
+    from deltalake.schema import PrimitiveType
 
-# What a commit tells of its source, so that a lost state can be made anew from the table's history.
-RECOVERED = ("application", "sequence", "epoch", "position", "anchors")
+    return DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
 
 
-class Conflict(TransientError):
-    """Another writer committed first; the same commit can be tried again at once."""
+def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
+    """A page with columns of the uploader's own, whose values are the same in all rows."""
+    from arro3.core import ChunkedArray
+
+    for name, value in values.items():
+        kind = OWN_COLUMNS[name.lower()]
+        column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
+        page = page.append_column(name, ChunkedArray([column]))
+    return page
+
+
+def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
+    """Stream pages, at least one, into a Delta table as one commit."""
+    from arro3.core import RecordBatchReader
+    from deltalake import WriterProperties, write_deltalake
+
+    first = next(pages)
+    stream = Stream(itertools.chain([first], pages))
+    with delta_errors(name, stream):
+        write_deltalake(
+            table or name,
+            RecordBatchReader.from_batches(first.schema, stream),
+            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
+            **options,
+        )
 
 
 class Stream:
-    """Pages as one Arrow stream. Remembers the error that ended it, since the writer reports it as text only."""
+    """Pages as Arrow batches. Remembers the error that ended it, since the writer reports it as text only."""
 
-    def __init__(self, pages: Iterator[Any], own: Mapping[str, Any]) -> None:
+    def __init__(self, pages: Iterator[Any]) -> None:
         self.pages = pages
-        self.own = own
         self.error: BaseException | None = None
 
     def __iter__(self) -> Iterator[Any]:
         try:
             for page in self.pages:
-                yield from self.with_own(page).to_batches()
+                yield from page.to_batches()
         except BaseException as error:
             self.error = error
             raise
 
-    def with_own(self, page: Any) -> Any:
-        """A page with the columns that are the same in all its rows."""
-        for name, value in self.own.items():
-            kind = OWN_COLUMNS[name.lower()]
-            column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
-            page = page.append_column(name, chunked(column))
-        return page
+
+class Conflict(TransientError):
+    """Another writer committed first; the same commit can be tried again at once."""
 
 
 @contextlib.contextmanager
@@ -3454,89 +3468,52 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
 # What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
 # Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
-STORE_ERRORS: tuple[tuple[str, type[UploaderError], str], ...] = (
-    (
-        "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat|check or invariant"
-        "|failed validation check",
-        RefusedValuesError,
-        "A constraint of the table refuses a row.",
-    ),
-    (
-        "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
-        TargetError,
-        "The storage credentials have expired: renew them.",
-    ),
-    (
-        "InvalidToken",
-        TargetError,
-        "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too.",
-    ),
-    (
-        "Delta table with empty schema",
-        TargetError,
-        "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks.",
-    ),
-    ("RequestTimeTooSkewed", TargetError, "Set this machine's clock: stores accept a difference of 15 minutes."),
-    (
-        "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
-        "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
-        TargetError,
-        "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options.",
-    ),
-    (
-        "latest/api/token|security-credentials|metadata/identity|metadata.google",
-        TargetError,
-        "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-        " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options.",
-    ),
-    (
-        "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
-        TargetError,
-        "The bucket or container does not exist: check table_path or lakehouse_path.",
-    ),
-    (
-        "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint|incorrectly configured region",
-        TargetError,
-        "The bucket is in another region: set AWS_REGION.",
-    ),
-    (
-        "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
-        "|necessary privileges",
-        TargetError,
-        "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed.",
-    ),
-    (
-        "URL scheme is not allowed",
-        TargetError,
-        "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true.",
-    ),
-    ("Account must be specified", TargetError, "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
-    (
-        "conditional put is disabled",
-        TargetError,
-        "Commits are conditional puts: take aws_conditional_put out of the options.",
-    ),
-    (
-        "timed out",
-        TransientError,
-        "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options.",
-    ),
-    (
-        "error sending request|dns error",
-        TransientError,
-        "The store can't be reached: check the network, and the endpoint and region in the variables.",
-    ),
+# fmt: off
+STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
+    (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
+     "|check or invariant|failed validation check",
+     "A constraint of the table refuses a row."),
+    (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
+     "The storage credentials have expired: renew them."),
+    (TargetError, "InvalidToken",
+     "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
+    (TargetError, "Delta table with empty schema",
+     "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
+    (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
+    (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
+     "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
+     "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
+    (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google",
+     "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+     " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
+    (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
+     "The bucket or container does not exist: check table_path or lakehouse_path."),
+    (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
+     "|incorrectly configured region",
+     "The bucket is in another region: set AWS_REGION."),
+    (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
+     "|necessary privileges",
+     "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed."),
+    (TargetError, "URL scheme is not allowed",
+     "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true."),
+    (TargetError, "Account must be specified", "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
+    (TargetError, "conditional put is disabled",
+     "Commits are conditional puts: take aws_conditional_put out of the options."),
+    (TransientError, "timed out",
+     "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
+    (TransientError, "error sending request|dns error",
+     "The store can't be reached: check the network, and the endpoint and region in the variables."),
+    (TransientError, "", "The next cycle tries again."),
 )
+# fmt: on
 
 
 def store_error(name: str, text: str) -> UploaderError:
     """An error of an object store or of delta-rs, with what to do about it."""
     # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
     line = one_line(text.partition("Preview of invalid data")[0])
-    for pattern, kind, hint in STORE_ERRORS:
-        if re.search(pattern, line):
-            return kind(f"{name}: {line}", hint)
-    return TransientError(f"{name}: {line}", "The next cycle tries again.")
+    kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
+    return kind(f"{name}: {line}", hint)
 
 
 def one_line(text: str) -> str:
@@ -3551,21 +3528,6 @@ def one_line(text: str) -> str:
     plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
     return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
-
-
-def chunked(array: Any) -> Any:
-    """An Arrow array as a column of a table."""
-    from arro3.core import ChunkedArray
-
-    return ChunkedArray([array])
-
-
-def delta_type(kind: Any) -> str:
-    """A type of delta-rs in Databricks' words; nested ones as they are written."""
-    name = getattr(kind, "type", None)
-    return (
-        DELTA_TYPES.get(name, name) if isinstance(name, str) and type(kind).__name__ == "PrimitiveType" else str(kind)
-    )
 
 
 # === Targets: SQL warehouse ===========================================================================
@@ -4433,23 +4395,15 @@ class WarehouseTarget:
         """Rows as Parquet, by way of a Delta table that is thrown away."""
         import tempfile
 
-        from arro3.core import RecordBatchReader
-        from deltalake import DeltaTable, WriterProperties, write_deltalake
+        from deltalake import DeltaTable
 
         first = next(pages)
-        kinds = self._types_of(first)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=self.directory)
-        stream = Stream(map(renamed, itertools.chain([first], pages)), {})
-        with delta_errors(folder, stream):
-            write_deltalake(
-                folder,
-                RecordBatchReader.from_batches(renamed(first).schema, stream),
-                writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
-                target_file_size=1 << 40,
-            )
+        write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
+        with delta_errors(folder):
             table = DeltaTable(folder)
-        values = {name: f"CAST(c{i} AS {kind.upper()})" for i, (name, kind) in enumerate(kinds.items())}
+        values = {f: f"CAST(c{i} AS {kind.upper()})" for i, (f, kind) in enumerate(self._types_of(first).items())}
         (file,) = table.file_uris()
         return Staged(table.count(), values, Path(file))
 

@@ -133,7 +133,7 @@ def rows_of(*ids: int, name: str | None = "a", start: int = 1_767_225_600_000_00
 
 def typed_rows(kinds: dict[str, str], values: dict[str, list[Any]]) -> Any:
     """An Arrow table of columns of these types."""
-    return up.arrow_table({name: up.chunked(array(values[name], kind)) for name, kind in kinds.items()})
+    return up.arrow_table({name: array(values[name], kind) for name, kind in kinds.items()})
 
 
 def array(values: list[Any], kind: str) -> Any:

@@ -3542,19 +3542,15 @@ class DidNotRun(UploaderError):
 
 
 class Rejected(DidNotRun, TargetError):
-    """A definite refusal that needs a person. `state` is its SQLSTATE, where there is one."""
-
-    def __init__(self, message: str, hint: str = "", state: str = "") -> None:
-        super().__init__(message, hint)
-        self.state = state
-
-
-class Postponed(DidNotRun, TransientError):
-    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
+    """A definite refusal that needs a person."""
 
 
 class RefusedValues(Rejected, RefusedValuesError):
     """A value does not suit the table: a constraint, a cast, NULL where none may be (SQLSTATE classes 22 and 23)."""
+
+
+class Postponed(DidNotRun, TransientError):
+    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
 
 
 class NotReady(Postponed):
@@ -3590,11 +3586,6 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "$\\{") + "'"
 
 
-def timestamp_literal(seconds: float) -> str:
-    """A moment, in seconds since 1970."""
-    return f"TIMESTAMP'{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
-
-
 TOO_LATE = "begun too late"
 
 
@@ -3603,20 +3594,8 @@ def not_after(deadline: float) -> str:
 
     STATEMENT_TIMEOUT counts from the beginning of the execution, so it does not bound the time in a queue.
     """
-    latest = timestamp_literal(deadline)
+    latest = f"TIMESTAMP'{dt.datetime.fromtimestamp(deadline, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
-
-
-class Quoted(dict[Any, str]):
-    """JSON texts by value, each made once: most texts of sensors repeat."""
-
-    def __init__(self) -> None:
-        super().__init__({None: "null"})
-        self.encode = json.JSONEncoder(ensure_ascii=False).encode
-
-    def __missing__(self, value: str) -> str:
-        text = self[value] = self.encode(value)
-        return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3628,96 +3607,93 @@ class Encoded:
     texts: Iterable[str]
 
 
-NOT_FINITE = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def encoded(column: Any, kind: str) -> Encoded:
     """An Arrow column in the form that Spark reads without loss.
 
-    Whole and finite numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads,
-    which refuses what it can't read; from_json of some engines has no fractions in times and no NaN.
+    Whole numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads, which refuses what
+    it can't read; from_json of some engines has no fractions in times, no NaN, and loses a number's last digit.
     """
-    base = kind.partition("(")[0]
-    if base in INTEGER_BITS or base == "boolean":
-        return Encoded(
-            kind.upper(), "{}", map(json.dumps, column.to_pylist()) if base == "boolean" else numbers(column)
-        )
+    base, name, values = kind.partition("(")[0], kind.upper(), column.to_pylist()
+    if base in INTEGER_BITS:
+        return Encoded(name, "{}", ["null" if number is None else repr(number) for number in values])
     if base in ("double", "float"):
-        # As text: from_json of some engines loses the last digit of a number, a cast never does.
-        as_text = [text if text == "null" else NOT_FINITE.get(text, f'"{text}"') for text in numbers(column)]
-        return Encoded("STRING", f"CAST({{}} AS {kind.upper()})", as_text)
+        texts = ("null" if text == "None" else f'"{NOT_FINITE.get(text, text)}"' for text in map(repr, values))
+        return Encoded("STRING", f"CAST({{}} AS {name})", texts)
+    # Each text is made once: most values of sensors repeat.
+    as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
+    if base == "boolean":
+        return Encoded(name, "{}", map(as_json, values))
     if base in ("string", "varchar", "char"):
-        return Encoded("STRING", "{}", map(Quoted().__getitem__, column.to_pylist()))
+        return Encoded("STRING", "{}", map(as_json, values))
     if base == "binary":
-        coded = (None if value is None else base64.b64encode(value).decode() for value in column.to_pylist())
-        return Encoded("STRING", "unbase64({})", map(Quoted().__getitem__, coded))
-    texts = column.cast(arrow_type("string")).to_pylist()
-    return Encoded("STRING", f"CAST({{}} AS {kind.upper()})", map(Quoted().__getitem__, texts))
+        coded = (None if content is None else base64.b64encode(content).decode() for content in values)
+        return Encoded("STRING", "unbase64({})", map(as_json, coded))
+    return Encoded("STRING", f"CAST({{}} AS {name})", map(as_json, column.cast(arrow_type("string")).to_pylist()))
 
 
-def numbers(column: Any) -> list[str]:
-    """Numbers as their shortest exact digits."""
-    values = column.to_pylist()
-    return (
-        ["null" if value is None else repr(value) for value in values] if column.null_count else list(map(repr, values))
-    )
-
-
-def json_rows(columns: Sequence[Encoded]) -> list[str]:
-    """One JSON object per row; its fields are c0, c1, ..., so that no column's name enters a schema text."""
-    row = "{" + ",".join(f'"c{index}":%s' for index in range(len(columns))) + "}"
-    return [row % values for values in zip(*(column.texts for column in columns), strict=True)]
-
-
-def rows_source(columns: Sequence[Encoded], rows: Iterable[str]) -> str:
+def rows_source(columns: Sequence[Encoded]) -> str:
     """A subquery of rows `r`, out of one JSON document in one literal.
 
-    Quotes and dollar signs become JSON escapes first, so only backslashes are left to be doubled.
+    Its fields are c0, c1, ..., so that no column's name enters a schema text. Quotes and dollar signs become JSON
+    escapes first, so only backslashes are left to be doubled.
     """
+    row = "{" + ",".join(f'"c{index}":%s' for index in range(len(columns))) + "}"
+    rows = [row % texts for texts in zip(*(column.texts for column in columns), strict=True)]
     document = "[" + ",".join(rows) + "]"
     document = document.replace("'", "\\u0027").replace("$", "\\u0024").replace("\\", "\\\\")
     fields = ", ".join(f"c{index}: {column.kind}" for index, column in enumerate(columns))
     return f"(SELECT explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST'))) AS r)"
 
 
-def insert_statement(table: str, values: Mapping[str, str], source: str, condition: str) -> str:
-    """One INSERT; `values` are expressions by column."""
-    names = ", ".join(map(quoted_sql, values))
-    return f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} FROM {source} WHERE {condition}"
+@dataclasses.dataclass(frozen=True)
+class Insert:
+    """Rows for one INSERT: `values` are expressions by column over the subquery `source`."""
+
+    rows: Any
+    kinds: Columns
+    values: dict[str, str]
+    source: str
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return int(self.rows.num_rows)
 
 
-def copy_statement(table: str, values: Mapping[str, str], folder: str, file: str) -> str:
-    """One COPY INTO; it matches columns by name."""
-    chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
-    return (
-        f"COPY INTO {table} FROM (SELECT {chosen} FROM {literal(folder)})"
-        f" FILEFORMAT = PARQUET FILES = ({literal(file)}) COPY_OPTIONS ('force' = 'false')"
-    )
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """Rows in a Parquet file with columns c0, c1, ...; `values` are expressions by column over them."""
+
+    count: int
+    values: dict[str, str]
+    file: Path
 
 
-def comparison(table: str, values: Mapping[str, str], kinds: Columns, source: str, condition: str) -> str:
-    """How many different rows `source` has, how many of them the table has too rarely, too often, and not at all.
+def comparison(table: str, sent: Insert) -> str:
+    """How many different rows were sent, how many of them the table has too rarely, too often, and not at all.
 
     GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with their padding.
     """
-    keys = [f"k{index}" for index in range(len(values))]
-    trimmed = ["rtrim({})" if kinds[name].startswith("char") else "{}" for name in values]
-    sent = ", ".join(
-        f"{trim.format(value)} AS {key}" for trim, value, key in zip(trimmed, values.values(), keys, strict=True)
-    )
-    held = ", ".join(trim.format(quoted_sql(name)) for trim, name in zip(trimmed, values, strict=True))
+    trims = {name: "rtrim({})" if kind.startswith("char") else "{}" for name, kind in sent.kinds.items()}
+    keys = {name: f"k{index}" for index, name in enumerate(trims)}
+    given = ", ".join(f"{trim.format(sent.values[name])} AS {keys[name]}" for name, trim in trims.items())
+    held = ", ".join(trim.format(quoted_sql(name)) for name, trim in trims.items())
     return (
         "SELECT count(*), count(CASE WHEN held < sent THEN 1 END), count(CASE WHEN held > sent THEN 1 END),"
-        f" count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
-        f" (SELECT 1 AS s, 0 AS h, {sent} FROM {source} UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {condition})"
-        f" GROUP BY {', '.join(keys)}) WHERE sent > 0"
+        " count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
+        f" (SELECT 1 AS s, 0 AS h, {given} FROM {sent.source}"
+        f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {within_ranges(sent)})"
+        f" GROUP BY {', '.join(keys.values())}) WHERE sent > 0"
     )
 
 
-def within_ranges(rows: Any, kinds: Columns) -> str:
+def within_ranges(sent: Insert) -> str:
     """A condition that all these rows meet and that lets the warehouse skip files: the span of each ordered column."""
-    spans = [span for name, kind in kinds.items() if (span := span_of(rows.column(name), name, kind))]
-    return " AND ".join(spans) or "true"
+    spans = [span_of(sent.rows.column(name), name, kind) for name, kind in sent.kinds.items()]
+    return " AND ".join(filter(None, spans)) or "true"
 
 
 def span_of(column: Any, name: str, kind: str) -> str | None:
@@ -3726,11 +3702,8 @@ def span_of(column: Any, name: str, kind: str) -> str | None:
         return None
     number = {"date": "int", "timestamp": "bigint"}.get(kind, kind)
     values = column.cast(arrow_type(number)).to_pylist()
-    ends = [str(end) for end in (min(values), max(values))]
+    ends = array_of([min(values), max(values)], number).cast(arrow_type(kind)).cast(arrow_type("string")).to_pylist()
     if number != kind:
-        ends = (
-            array_of([min(values), max(values)], number).cast(arrow_type(kind)).cast(arrow_type("string")).to_pylist()
-        )
         if any(end[0] in "+-" for end in ends):
             return None
         ends = [f"{kind.upper()}'{end}'" for end in ends]
@@ -3745,16 +3718,13 @@ def span_of(column: Any, name: str, kind: str) -> str | None:
 DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0"])
 
 # SQLSTATEs of conditions that some servers name without them.
+# fmt: off
 STATES = {
-    "TABLE_OR_VIEW_NOT_FOUND": "42P01",
-    "SCHEMA_NOT_FOUND": "42704",
-    "UNRESOLVED_COLUMN": "42703",
-    "PARSE_SYNTAX_ERROR": "42601",
-    "CAST_INVALID_INPUT": "22018",
-    "USER_RAISED_EXCEPTION": "P0001",
-    "PERMISSION_DENIED": "42501",
-    "INSUFFICIENT_PERMISSIONS": "42501",
+    "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
+    "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
+    "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
 }
+# fmt: on
 
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
@@ -3770,32 +3740,28 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def driver_errors(writes: bool = False) -> Iterator[None]:
-    """The driver's errors as ours. It raises its own, urllib3's, and plain OSError, ValueError and ImportError."""
+    """The driver's errors as ours; `writes` where a statement that commits is under way.
+
+    It raises its own, urllib3's, and plain OSError, ValueError and ImportError.
+    """
     import urllib3
     from databricks.sql import exc
 
     try:
         yield
     except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError, ImportError) as error:
-        raise translated(error, writes) from None
-
-
-def translated(error: Exception, writes: bool) -> UploaderError:
-    """An error of the driver as one of ours; `writes` where a statement that commits was under way."""
-    import urllib3
-    from databricks.sql import exc
-
-    # The driver keeps what it caught as the second argument of its RequestError.
-    cause = error.args[1] if isinstance(error, exc.RequestError) and len(error.args) > 1 else error
-    if isinstance(cause, UploaderError):
-        return cause
-    if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
-        return network_error(cause, writes)
-    if isinstance(error, exc.RequestError):
-        return http_error(error.context, writes)
-    if isinstance(error, ImportError):
-        return Rejected("a real-time warehouse speaks another protocol than this driver", "Use another SQL warehouse.")
-    return server_error(str(error), writes)
+        # The driver keeps what it caught as the second argument of its RequestError.
+        cause = error.args[1] if isinstance(error, exc.RequestError) and len(error.args) > 1 else error
+        if isinstance(cause, UploaderError):
+            raise cause from None
+        if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
+            raise network_error(cause, writes) from None
+        if isinstance(error, exc.RequestError):
+            raise http_error(error.context, writes) from None
+        if isinstance(error, ImportError):
+            said = "a real-time warehouse speaks another protocol than this driver"
+            raise Rejected(said, "Use another SQL warehouse.") from None
+        raise server_error(str(error), writes) from None
 
 
 def network_error(error: Exception, writes: bool) -> UploaderError:
@@ -3812,10 +3778,10 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
         return Rejected(f"the host's certificate is not trusted: {tls.verify_message}", hint)
     if isinstance(reason, (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)):
         return Postponed(f"the workspace can't be reached: {reason}", "Check network, databricks_host and HTTPS_PROXY.")
-    if isinstance(reason, http.ResponseError) and not writes:
-        return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
+    if isinstance(reason, http.ResponseError):
+        return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
     return TransientError(f"the connection was lost: {reason}", "The next cycle tries again.")
 
 
@@ -3826,11 +3792,10 @@ def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
     shown = f"HTTP {code}{f', {said}' if said else ''}"
     if code in (401, 403):
         hint = "Check or renew the token, and that its owner may use the warehouse (CAN USE)."
-        return Rejected(f"the warehouse refuses these credentials: {shown}", hint, "28000")
+        return Rejected(f"the warehouse refuses these credentials: {shown}", hint)
     if code == 404:
-        return Rejected(
-            f"there is no such warehouse: {shown}", "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID."
-        )
+        hint = "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID."
+        return Rejected(f"there is no such warehouse: {shown}", hint)
     if code == 429 or (code == 503 and not writes):
         return NotReady(f"the warehouse is starting or busy: {shown}", "The next cycle tries again.")
     if writes:
@@ -3843,7 +3808,10 @@ def server_error(message: str, writes: bool) -> UploaderError:
     condition = re.search(r"\[?\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", message)
     given = re.search(r"SQLSTATE:?\s*\(?([0-9A-Z]{5})\b", message)
     state = given[1] if given else STATES.get(condition[1] if condition else "", "")
-    state = "P0001" if TOO_LATE in message else state
+    # In quotes it is the statement's own text, which errors of any kind may show.
+    if re.search(f"(?<!'){TOO_LATE}(?!')", message):
+        hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
+        return Postponed("the statement reached the warehouse too late and did not run", hint)
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     if state[:2] in ("2D", "40"):
@@ -3851,7 +3819,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
     if writes and state[:2] not in DEFINITE:
         return LostAnswer(shown)
     kind = RefusedValues if writes and state[:2] in ("22", "23") else Rejected
-    return kind(shown, hint, state)
+    return kind(shown, hint)
 
 
 def first_line(message: str) -> str:
@@ -3862,25 +3830,18 @@ def first_line(message: str) -> str:
 # --- Sessions ---
 
 # Hosts that a token is sent to without being asked twice. Others are for those who name their CA.
+# fmt: off
 DATABRICKS_HOSTS = (
-    ".databricks.com",
-    ".azuredatabricks.net",
-    ".databricks.azure.cn",
-    ".databricks.azure.us",
-    ".cloud.databricks.us",
-    ".cloud.databricks.mil",
+    ".databricks.com", ".azuredatabricks.net", ".databricks.azure.cn", ".databricks.azure.us",
+    ".cloud.databricks.us", ".cloud.databricks.mil",
 )
+# fmt: on
 
 # How long a stopped warehouse is waited for: classic ones take some four minutes to start.
 START_SECONDS = 600
 
 # The server may hold an answer back for as long as the statement runs; so much later it is taken for lost.
 ANSWER_SECONDS = 30
-
-NO_CREDENTIALS = (
-    "Set DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or"
-    " DATABRICKS_CONFIG_PROFILE."
-)
 
 
 class Session:
@@ -3893,7 +3854,7 @@ class Session:
         self,
         config: Config,
         environ: Mapping[str, str],
-        wait: Callable[[float], object] = time.sleep,
+        wait: Wait = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -3930,6 +3891,11 @@ class Session:
             raise
         return cursor
 
+    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """A statement's column names, and its rows page by page."""
+        cursor = self.run(sql)
+        return [column[0] for column in cursor.description or []], pages_of(cursor)
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
         return [row for page in pages_of(self.run(sql)) for row in page]
@@ -3943,22 +3909,21 @@ class Session:
 
     def _opened(self) -> Any:
         """The connection; a warehouse that is starting is waited for."""
-        waited = 0.0
-        for attempt in itertools.count():
+        waited, pause = 0.0, 1.0
+        while not self._connection:
             try:
-                return self._connection or self._open()
+                self._open()
             except NotReady as error:
-                pause = min(2.0**attempt, 30.0)
                 if waited + pause > START_SECONDS:
                     raise
                 log.warning("%s; waiting for it, %d of at most %d seconds so far", error, waited, START_SECONDS)
                 if self.wait(pause):
                     raise TransientError("stopped while the warehouse was starting") from None
-                waited += pause
-        raise AssertionError
+                waited, pause = waited + pause, min(2 * pause, 30.0)
+        return self._connection
 
-    def _open(self) -> Any:
-        """A session that has run its first statements, so the next ones don't wait for the warehouse to start."""
+    def _open(self) -> None:
+        """Begin a session with its first statements, so the next ones don't wait for the warehouse to start."""
         self._connection = connect(self.config, self.environ)
         try:
             (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
@@ -3969,7 +3934,6 @@ class Session:
             # Nothing may be sent in a session that is not as it should be.
             self._abandon()
             raise
-        return self._connection
 
     def _abandon(self) -> None:
         """Leave a broken connection without a word: saying goodbye, now or when Python collects it, could hang."""
@@ -3978,11 +3942,11 @@ class Session:
             connection.session.is_open = False
 
 
-def pages_of(cursor: Any, rows: int = 1000) -> Iterator[list[tuple[Any, ...]]]:
-    """A cursor's rows, some at a time."""
+def pages_of(cursor: Any) -> Iterator[list[tuple[Any, ...]]]:
+    """A cursor's rows, a thousand at a time."""
     while True:
         with driver_errors():
-            page = [tuple(row) for row in cursor.fetchmany(rows)]
+            page = [tuple(row) for row in cursor.fetchmany(1000)]
         if not page:
             return
         yield page
@@ -3998,14 +3962,21 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     check_host(config, hostname)
     check_reachable(hostname, int(port or 443))
     signed_in = credentials(config, environ)
-    quieten_drivers()
+    # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
+    for name in ("databricks", "urllib3"):
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     from databricks import sql
 
+    # Strict casts, and times shown in UTC.
+    settings = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
+    if Session(config, environ).is_bounded:
+        settings = {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
     with driver_errors():
         return sql.connect(
             server_hostname=hostname,
             http_path=config.databricks_http_path,
-            session_configuration=session_settings(config),
+            session_configuration=settings,
             user_agent_entry=f"sqlite-to-databricks-uploader/{__version__}",
             enable_telemetry=False,
             use_cloud_fetch=False,
@@ -4016,13 +3987,6 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
             _socket_timeout=config.databricks_statement_timeout + ANSWER_SECONDS,
             **signed_in,
         )
-
-
-def session_settings(config: Config) -> dict[str, str]:
-    """Strict casts, and times shown in UTC; warehouses and clusters have different names for that."""
-    if Session(config, {}).is_bounded:
-        return {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
-    return {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
 
 
 def check_host(config: Config, hostname: str) -> None:
@@ -4043,7 +4007,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
 
 
-def check_reachable(hostname: str, port: int, seconds: float = 10.0) -> None:
+def check_reachable(hostname: str, port: int) -> None:
     """Find out fast, and in plain words, that a host can't be reached; behind a proxy only the proxy knows."""
     import socket
     import urllib.request
@@ -4051,20 +4015,13 @@ def check_reachable(hostname: str, port: int, seconds: float = 10.0) -> None:
     if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
         return
     try:
-        socket.create_connection((hostname, port), seconds).close()
+        socket.create_connection((hostname, port), timeout=10).close()
     except socket.gaierror:
         hint = "Is the machine offline? If not, check databricks_host for a typo."
         raise Postponed(f"the name {hostname} can't be resolved", hint) from None
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
         raise Postponed(f"{hostname}:{port} can't be reached: {error}", hint) from None
-
-
-def quieten_drivers() -> None:
-    """Keep back the drivers' own log lines: what matters in them comes as our errors. A level that was set is left."""
-    for name in ("databricks", "urllib3"):
-        if logging.getLogger(name).level == logging.NOTSET:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -4093,17 +4050,19 @@ def principal_headers(config: Config) -> dict[str, str]:
     import urllib.error
     import urllib.request
 
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            """Secrets are for the host that was named, not for one that it names."""
+
     pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
     request = urllib.request.Request(
         f"https://{config.databricks_host}/oidc/v1/token",
         data=b"grant_type=client_credentials&scope=all-apis",
         headers={"Authorization": "Basic " + base64.b64encode(pair).decode()},
     )
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file)), no_redirect()
-    )
+    encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
     try:
-        with opener.open(request, timeout=30) as answer:
+        with urllib.request.build_opener(encrypted, NoRedirect).open(request, timeout=30) as answer:
             return {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
     except urllib.error.HTTPError as error:
         hint = "Check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET; secrets expire."
@@ -4113,19 +4072,6 @@ def principal_headers(config: Config) -> dict[str, str]:
         raise network_error(error, writes=False) from None
     except (ValueError, KeyError):
         raise TargetError("the host answers without a token", "Check databricks_host.") from None
-
-
-def no_redirect() -> type[Any]:
-    """A handler that follows no redirects: they would carry a secret to another host."""
-    import urllib.request
-
-    class NoRedirect(urllib.request.HTTPRedirectHandler):
-        """Secrets are for the host that was named, not for one that it names."""
-
-        def redirect_request(self, *_: Any) -> None:
-            """Never go on."""
-
-    return NoRedirect
 
 
 def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
@@ -4139,21 +4085,20 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
                 raise ValueError("a browser is no way in for an unattended box")
             return super().__call__(cfg)
 
-    unified = in_time(
-        lambda: Unified(
-            host=f"https://{config.databricks_host}",
-            profile=config.databricks_config_profile,
-            auth_type=method or None,
-            retry_timeout_seconds=5,
-            http_timeout_seconds=5,
-            credentials_strategy=WithoutBrowser(),
-        )
+    make = functools.partial(
+        Unified,
+        host=f"https://{config.databricks_host}",
+        profile=config.databricks_config_profile,
+        auth_type=method or None,
+        retry_timeout_seconds=5,
+        http_timeout_seconds=5,
+        credentials_strategy=WithoutBrowser(),
     )
-    return lambda: in_time(unified.authenticate)
+    return functools.partial(in_time, in_time(make).authenticate)
 
 
-def in_time(work: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What `work` returns. It is given up after a while, since databricks-sdk fetches tokens without a time limit."""
+def in_time(work: Callable[[], Any]) -> Any:
+    """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
     future: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
     def run() -> None:
@@ -4164,38 +4109,18 @@ def in_time(work: Callable[[], Any], seconds: float = 60.0) -> Any:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        return future.result(seconds)
+        return future.result(60)
     except OSError as error:
         raise network_error(error, writes=False) from None
     except ValueError as error:
-        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", NO_CREDENTIALS) from None
+        hint = (
+            "Set DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or"
+            " DATABRICKS_CONFIG_PROFILE."
+        )
+        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", hint) from None
 
 
 # --- The target ---
-
-
-@dataclasses.dataclass(frozen=True)
-class Insert:
-    """Rows for one INSERT: `values` are expressions by column over the subquery `source`."""
-
-    rows: Any
-    kinds: Columns
-    values: dict[str, str]
-    source: str
-
-    @property
-    def count(self) -> int:
-        """How many rows."""
-        return int(self.rows.num_rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class Staged:
-    """Rows in a Parquet file with columns c0, c1, ...; `values` are expressions by column over them."""
-
-    count: int
-    values: dict[str, str]
-    file: Path
 
 
 class WarehouseTarget:
@@ -4241,11 +4166,42 @@ class WarehouseTarget:
             }
         return self._columns
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one commit. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
-        if self.volume:
-            return self.FILE_ROWS
-        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
+    def _required(self) -> set[str]:
+        """The columns that are NOT NULL and have no default, where the server tells."""
+        self.session.now()
+        try:
+            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
+        except (Rejected, ValueError, IndexError):
+            return set()
+        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
+
+    def _is_marked(self) -> bool:
+        return "databricks_batch_id" in map(str.lower, self.columns())
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
+        if not self._is_marked():
+            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
+            return None
+        last = self.last_batch(state.source_id)
+        if last is None:
+            return None
+        if state.position.keys() - {"rowid", "since", "until"}:
+            raise StateError(
+                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
+                "Restore the state from a copy, or use --since TIMESTAMP.",
+            )
+        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
+        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
+
+    def last_batch(self, source_id: str) -> str | None:
+        """The newest batch id that the table has from a source; None for none."""
+        prefix = literal(f"{source_id}/")
+        found = self.session.rows(
+            f"SELECT DISTINCT databricks_batch_id FROM {self.table} WHERE startswith(databricks_batch_id, {prefix})"
+        )
+        batches = [str(batch) for (batch,) in found]
+        return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
 
     def holds(self, pages: Iterable[Any]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
@@ -4254,6 +4210,12 @@ class WarehouseTarget:
             return False
         _, too_few, _, absent = self._compared(rows)
         return not too_few and not absent
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one commit. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
+        if self.volume:
+            return self.FILE_ROWS
+        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
 
     def prepare(self, pages: Pages) -> Payload:
         """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
@@ -4265,112 +4227,8 @@ class WarehouseTarget:
                 return self._to_file(itertools.chain(taken, upcoming))
         return self._to_text(taken)
 
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """All that can be done before the commit; the intent with what it takes to settle it.
-
-        `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
-        """
-        import uuid
-
-        intent = {**intent, "file": f"{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet"}
-        if isinstance(payload, Staged):
-            self._sweep(intent)
-            self._stage(intent, payload)
-        return {
-            **intent,
-            "rows": payload.count,
-            "route": "copy" if isinstance(payload, Staged) else "insert",
-            "marked": "databricks_batch_id" in map(str.lower, self.columns()),
-            "started": self._now(),
-        }
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
-        if not payload.count:
-            return
-        try:
-            if isinstance(payload, Staged):
-                self._copy(intent, payload, intent["started"])
-            else:
-                self._insert(intent, payload)
-        except DidNotRun as refused:
-            self._columns, self._not_run = None, (intent["batch_id"], intent["started"])
-            if isinstance(refused, Rejected) and refused.state == "P0001":
-                hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
-                raise Postponed("the statement reached the warehouse too late and did not run", hint) from None
-            raise
-
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        """Whether an earlier commit took place.
-
-        Rows that are there are there; rows that are not may still come, until the statement can't run any more.
-        """
-        if self._not_run == (intent["batch_id"], intent["started"]):
-            return False
-        rows = payload()
-        if intent["route"] == "copy" and not intent["marked"]:
-            return self._copied_again(intent, rows)
-        held = self._held(intent, rows)
-        if held is False:
-            held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
-        if intent["route"] == "copy" and held is not None:
-            self._left_over.add(self._staged_path(intent))
-        return self._doubt(intent) if held is None else held
-
-    def recover(self, state: State) -> dict[str, Any] | None:
-        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        if "databricks_batch_id" not in map(str.lower, self.columns()):
-            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
-            return None
-        last = self.last_batch(state.source_id)
-        if last is None:
-            return None
-        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
-        if state.position.keys() - {"rowid", "since", "until"}:
-            raise StateError(
-                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
-                "Restore the state from a copy, or use --since TIMESTAMP.",
-            )
-        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
-
-    def last_batch(self, source_id: str) -> str | None:
-        """The newest batch id that the table has from a source; None for none, or where no column holds them."""
-        if "databricks_batch_id" not in map(str.lower, self.columns()):
-            return None
-        prefix = literal(f"{source_id}/")
-        found = self.session.rows(
-            f"SELECT DISTINCT databricks_batch_id FROM {self.table} WHERE startswith(databricks_batch_id, {prefix})"
-        )
-        batches = [str(batch) for (batch,) in found]
-        return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
-
-    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
-        """A statement's column names, and its rows page by page."""
-        cursor = self.session.run(sql)
-        return [column[0] for column in cursor.description or []], pages_of(cursor)
-
-    def close(self) -> None:
-        """End the session; files that were loaded, as the state says by now, are removed from the volume."""
-        try:
-            while self._left_over:
-                self.session.run(f"REMOVE {literal(self._left_over.pop())}")
-        except UploaderError as error:
-            log.warning("a file that was loaded stays in %s: %s", self.volume, error)
-        self.session.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _required(self) -> set[str]:
-        """The columns that are NOT NULL and have no default, where the server tells."""
-        self.session.now()
-        try:
-            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
-        except (Rejected, ValueError, IndexError):
-            return set()
-        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
-
     def _types_of(self, rows: Any) -> Columns:
-        types = self.columns()
-        return {name: types[name].removesuffix(" not null") for name in rows.column_names}
+        return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
 
     def _to_text(self, pages: Sequence[Any]) -> Insert:
         if not pages:
@@ -4379,16 +4237,14 @@ class WarehouseTarget:
 
         rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
         kinds = self._types_of(rows)
-        columns = [encoded(rows.column(name), kind) for name, kind in kinds.items()]
-        source = rows_source(columns, json_rows(columns))
+        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
+        source = rows_source(list(columns.values()))
         size = len(source.encode())
         if size > self.MOST_BYTES:
             if rows.num_rows == 1:
                 raise TargetError("a row is too large for a statement", "Set databricks_volume; files can hold it.")
             raise TooLarge(max(1, int(rows.num_rows * self.USUAL_BYTES / size)))
-        values = {
-            name: column.value.format(f"r.c{i}") for i, (name, column) in enumerate(zip(kinds, columns, strict=True))
-        }
+        values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
         return Insert(rows, kinds, values, source)
 
     def _to_file(self, pages: Iterator[Any]) -> Staged:
@@ -4403,72 +4259,157 @@ class WarehouseTarget:
         write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
-        values = {f: f"CAST(c{i} AS {kind.upper()})" for i, (f, kind) in enumerate(self._types_of(first).items())}
+        kinds = enumerate(self._types_of(first).items())
+        values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
         (file,) = table.file_uris()
         return Staged(table.count(), values, Path(file))
 
-    def _own_values(self, intent: Intent) -> dict[str, str]:
-        values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
-        return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """All that can be done before the commit; the intent with what it takes to settle it.
+
+        COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent.
+        `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
+        """
+        import uuid
+
+        prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
+        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet"}
+        if isinstance(payload, Staged):
+            self._sweep(prefix)
+            self._stage(intent, payload)
+        return {
+            **intent,
+            "rows": payload.count,
+            "route": "copy" if isinstance(payload, Staged) else "insert",
+            "marked": self._is_marked(),
+            "started": self._now(),
+        }
+
+    def _sweep(self, prefix: str) -> None:
+        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
+        if not self._swept:
+            self._swept = True
+            listed = self.session.rows(f"LIST {literal(self.volume or '')}")
+            names = [str(path).rpartition("/")[2] for path, *_ in listed]
+            self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
+
+    def _stage(self, intent: Intent, payload: Staged) -> None:
+        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
+        place = literal(f"{self.volume}/{intent['file']}")
+        with payload.file.open("rb") as stream:
+            self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
 
     def _now(self) -> str:
         """The server's time in ISO-8601."""
         return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
 
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
+        if not payload.count:
+            return
+        try:
+            if isinstance(payload, Staged):
+                self._copy(intent, payload, intent["started"])
+            else:
+                self._insert(intent, payload)
+        except DidNotRun:
+            self._columns, self._not_run = None, (intent["batch_id"], intent["started"])
+            raise
+
+    def _insert(self, intent: Intent, payload: Insert) -> None:
+        values = payload.values | self._own_values(intent)
+        names, condition = ", ".join(map(quoted_sql, values)), self._in_time(intent["started"])
+        cursor = self.session.run(
+            f"INSERT INTO {self.table} ({names}) SELECT {', '.join(values.values())}"
+            f" FROM {payload.source} WHERE {condition}",
+            writes=True,
+        )
+        if cursor.rowcount not in (-1, payload.count):
+            raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
+
+    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
+        """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
+        (first, value), *others = payload.values.items()
+        values = {first: f"if({self._in_time(since)}, {value}, NULL)", **dict(others), **self._own_values(intent)}
+        chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
+        self.session.run(
+            f"COPY INTO {self.table} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
+            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
+            writes=True,
+        )
+        self._left_over.add(f"{self.volume}/{intent['file']}")
+        payload.file.unlink(missing_ok=True)
+
+    def _own_values(self, intent: Intent) -> dict[str, str]:
+        values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
+        return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
+
     def _in_time(self, since: str) -> str:
         """The condition that a statement begins soon after it was sent."""
         return not_after(seconds_of(since) + self.timeout)
 
-    def _insert(self, intent: Intent, payload: Insert) -> None:
-        values = payload.values | self._own_values(intent)
-        condition = self._in_time(intent["started"])
-        cursor = self.session.run(insert_statement(self.table, values, payload.source, condition), writes=True)
-        if cursor.rowcount not in (-1, payload.count):
-            raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
+    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+        """Whether an earlier commit took place: a refused one did not, else the table is asked.
 
-    def _stage(self, intent: Intent, payload: Staged) -> None:
-        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
-        with payload.file.open("rb") as stream:
-            self.session.run(
-                f"PUT '__input_stream__' INTO {literal(self._staged_path(intent))} OVERWRITE", stream=stream
-            )
+        Rows that are there are there; rows that are not may still come, until the statement can't run any more.
+        Where it can't be told, `on_doubt` has decided what happens.
+        """
+        if self._not_run == (intent["batch_id"], intent["started"]):
+            return False
+        rows = payload()
+        if intent["route"] == "copy" and not intent["marked"]:
+            held = self._copied_again(intent, rows)
+        else:
+            held = self._held(intent, rows)
+            if held is False:
+                held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
+            if intent["route"] == "copy" and held is not None:
+                self._left_over.add(f"{self.volume}/{intent['file']}")
+        if held is not None:
+            return held
+        if self.resend:
+            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
+            return False
+        raise DoubtError(
+            f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
+            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
+            " databricks_batch_id in the table prevents such doubts.",
+        )
 
-    def _copy(self, intent: Intent, payload: Staged, since: str) -> int:
-        """Let the warehouse take up the file; returns the number of rows, 0 where it had done so before."""
-        folder, _, file = self._staged_path(intent).rpartition("/")
-        (first, value), *others = payload.values.items()
-        guarded = {first: f"if({self._in_time(since)}, {value}, NULL)", **dict(others)}
-        statement = copy_statement(self.table, guarded | self._own_values(intent), folder, file)
-        taken_up: int = self.session.run(statement, writes=True).rowcount
-        self._left_over.add(self._staged_path(intent))
-        payload.file.unlink(missing_ok=True)
-        return taken_up
+    def _held(self, intent: Intent, rows: Payload) -> bool | None:
+        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
-    def _staged_path(self, intent: Intent) -> str:
-        """COPY INTO takes up a name once, so the name is the batch's alone: drawn once, and saved with the intent."""
-        return f"{self.volume}/{intent['file']}"
+        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
+        nothing, so any mixture is a riddle: rows equal to earlier ones, or changed since by somebody else. A batch
+        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
+        databricks_batch_id tells that apart.
+        """
+        if not intent["rows"]:
+            return True
+        if intent["marked"]:
+            complete = isinstance(rows, Insert) and rows.count == intent["rows"]
+            condition = within_ranges(rows) if complete else "true"
+            marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
+            found = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked} AND {condition}")[0][0]
+            return {0: False, intent["rows"]: True}.get(found)
+        if not isinstance(rows, Insert) or not rows.count:
+            return None
+        different, too_few, too_many, absent = self._compared(rows)
+        if absent == different:
+            return False
+        return None if too_few or too_many else True
 
-    @staticmethod
-    def _file_prefix(intent: Intent) -> str:
-        """What the names of a source's files begin with."""
-        return f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
+    def _compared(self, rows: Insert) -> tuple[Any, ...]:
+        """How many different rows there are, how many the table has too few or too many times, or not at all."""
+        [counts] = self.session.rows(comparison(self.table, rows))
+        return counts
 
-    def _sweep(self, intent: Intent) -> None:
-        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
-        if self._swept:
-            return
-        self._swept = True
-        prefix = self._file_prefix(intent)
-        for path, *_ in self.session.rows(f"LIST {literal(self.volume or '')}"):
-            if str(path).rpartition("/")[2].startswith(prefix):
-                self._left_over.add(f"{self.volume}/{str(path).rpartition('/')[2]}")
-
-    def _copied_again(self, intent: Intent, rows: Payload) -> bool:
+    def _copied_again(self, intent: Intent, rows: Payload) -> bool | None:
         """Let COPY INTO find out, which takes up a file once: the same file again, once nothing else does that."""
         if isinstance(rows, Insert) and rows.count and self.volume:
             rows = self._to_file(iter([rows.rows]))
         if not isinstance(rows, Staged) or not self._wait_out(intent, self._now()):
-            return self._doubt(intent)
+            return None
         try:
             self._copy(intent, rows, self._now())
         except Rejected:
@@ -4476,39 +4417,6 @@ class WarehouseTarget:
             self._stage(intent, rows)
             self._copy(intent, rows, self._now())
         return True
-
-    def _held(self, intent: Intent, rows: Payload) -> bool | None:
-        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said."""
-        if not intent["rows"]:
-            return True
-        if intent["marked"]:
-            return self._held_by_id(intent, rows)
-        return self._held_by_content(rows) if isinstance(rows, Insert) else None
-
-    def _held_by_id(self, intent: Intent, rows: Payload) -> bool | None:
-        complete = isinstance(rows, Insert) and rows.count == intent["rows"]
-        condition = within_ranges(rows.rows, rows.kinds) if complete else "true"
-        marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
-        found = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked} AND {condition}")[0][0]
-        return {0: False, intent["rows"]: True}.get(found)
-
-    def _held_by_content(self, rows: Insert) -> bool | None:
-        """Compare rows, as often as each occurs. One statement commits all or nothing, so any mixture is a riddle:
-        rows equal to earlier ones, or changed since by somebody else. A batch whose rows all stood there before, each
-        exactly as often, looks as if it had been committed: only a column databricks_batch_id tells that apart."""
-        if not rows.count:
-            return None
-        different, too_few, too_many, absent = self._compared(rows)
-        if absent == different:
-            return False
-        return True if not too_few and not too_many else None
-
-    def _compared(self, rows: Insert) -> tuple[int, int, int, int]:
-        """How many different rows there are, how many the table has too few or too many times, or not at all."""
-        condition = within_ranges(rows.rows, rows.kinds)
-        [counts] = self.session.rows(comparison(self.table, rows.values, rows.kinds, rows.source, condition))
-        different, too_few, too_many, absent = counts
-        return different, too_few, too_many, absent
 
     def _wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
@@ -4524,16 +4432,15 @@ class WarehouseTarget:
                 raise TransientError("stopped while waiting for a lost statement to end")
         return True
 
-    def _doubt(self, intent: Intent) -> bool:
-        """It can't be told. What then happens was decided by `on_doubt`."""
-        if self.resend:
-            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
-            return False
-        raise DoubtError(
-            f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
-            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
-            " databricks_batch_id in the table prevents such doubts.",
-        )
+    def close(self) -> None:
+        """End the session; files that were loaded, as the state says by now, are removed from the volume."""
+        try:
+            while self._left_over:
+                self.session.run(f"REMOVE {literal(self._left_over.pop())}")
+        except UploaderError as error:
+            log.warning("a file that was loaded stays in %s: %s", self.volume, error)
+        self.session.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def seconds_of(moment: str) -> float:
@@ -5315,7 +5222,7 @@ class WarehouseCatalog:
         return [str(row[1]) for row in self.session.rows(f"SHOW TABLES IN {schema}")]
 
     def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        return WarehouseTarget(self.session, "", Path()).query(sql)
+        return self.session.query(sql)
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""

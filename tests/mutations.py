@@ -135,15 +135,15 @@ MUTANTS = (
         "pass", (SENDING, "bounds_its_statements"),
     ),
     Mutant(
-        "a session is used though it refused its bound", "self._abandon()\n            raise\n        return self._connection",
-        "raise\n        return self._connection", (SENDING, "refused_its_bound"),
+        "a session is used though it refused its bound", "as it should be.\n            self._abandon()\n", "as it should be.\n",
+        (SENDING, "refused_its_bound"),
     ),
     Mutant(
-        "files are named by the batch", '{self._file_prefix(intent)}{uuid.uuid4().hex}.parquet',
-        "{self._file_prefix(intent)}{intent['sequence']}.parquet", (SENDING, "names_of_files"),
+        "files are named by the batch", "{prefix}{uuid.uuid4().hex}.parquet", "{prefix}{intent['sequence']}.parquet",
+        (SENDING, "names_of_files"),
     ),
     Mutant(
-        "left-over files stay", "if str(path).rpartition(\"/\")[2].startswith(prefix):", "if False:",
+        "left-over files stay", "for name in names if name.startswith(prefix)}", "for name in names if False}",
         (SENDING, "no_staged_file"),
     ),
 )  # fmt: skip

@@ -3248,10 +3248,8 @@ class DeltaTarget:
             return None
         for saved in self._told(table, application):
             return {**saved, "committed": saved["sequence"]}
-        raise StateError(
-            f"{self.name} knows {application}, but its history no longer tells up to which row",
-            "Use --since TIMESTAMP, or restore the state from a copy.",
-        )
+        hint = "Use --since TIMESTAMP, or restore the state from a copy."
+        raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
@@ -3331,10 +3329,8 @@ class DeltaTarget:
         """
         delivered = self._version(table, intent["application"])
         if delivered < intent["committed"]:
-            raise TargetError(
-                f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}",
-                "Was it dropped or restored? An empty state_dir sends all rows again.",
-            )
+            hint = "Was it dropped or restored? An empty state_dir sends all rows again."
+            raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
         if delivered < intent["sequence"]:
             return False
         told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
@@ -3381,10 +3377,8 @@ class DeltaTarget:
 
         made = {field.name: field.type for field in table.schema().fields}
         if any(made.get(field.name) != field.type for field in Schema.from_arrow(schema).fields):
-            raise TransientError(
-                f"{self.name}: another writer made the table meanwhile, with other columns",
-                "The next cycle fits the rows to them.",
-            )
+            said = f"{self.name}: another writer made the table meanwhile, with other columns"
+            raise TransientError(said, "The next cycle fits the rows to them.")
 
 
 # Databricks' words for the types of delta-rs.
@@ -3589,12 +3583,12 @@ def literal(text: str) -> str:
 TOO_LATE = "begun too late"
 
 
-def not_after(deadline: float) -> str:
-    """A condition that fails a statement which begins to run after `deadline`, by the server's clock.
+def begun_within(since: str, seconds: float) -> str:
+    """A condition that fails a statement which begins to run later than that, by the server's clock.
 
     STATEMENT_TIMEOUT counts from the beginning of the execution, so it does not bound the time in a queue.
     """
-    latest = f"TIMESTAMP'{dt.datetime.fromtimestamp(deadline, dt.UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
+    latest = f"TIMESTAMP'{dt.datetime.fromisoformat(since) + dt.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%fZ}'"
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
 
 
@@ -4318,7 +4312,7 @@ class WarehouseTarget:
 
     def _insert(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self._own_values(intent)
-        names, condition = ", ".join(map(quoted_sql, values)), self._in_time(intent["started"])
+        names, condition = ", ".join(map(quoted_sql, values)), begun_within(intent["started"], self.timeout)
         cursor = self.session.run(
             f"INSERT INTO {self.table} ({names}) SELECT {', '.join(values.values())}"
             f" FROM {payload.source} WHERE {condition}",
@@ -4330,7 +4324,8 @@ class WarehouseTarget:
     def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
         (first, value), *others = payload.values.items()
-        values = {first: f"if({self._in_time(since)}, {value}, NULL)", **dict(others), **self._own_values(intent)}
+        guarded = f"if({begun_within(since, self.timeout)}, {value}, NULL)"
+        values = {first: guarded, **dict(others), **self._own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
         self.session.run(
             f"COPY INTO {self.table} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
@@ -4344,10 +4339,6 @@ class WarehouseTarget:
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
         return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
 
-    def _in_time(self, since: str) -> str:
-        """The condition that a statement begins soon after it was sent."""
-        return not_after(seconds_of(since) + self.timeout)
-
     def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
         """Whether an earlier commit took place: a refused one did not, else the table is asked.
 
@@ -4356,7 +4347,7 @@ class WarehouseTarget:
         """
         if self._not_run == (intent["batch_id"], intent["started"]):
             return False
-        rows = payload()
+        rows = None if intent["marked"] else payload()
         if intent["route"] == "copy" and not intent["marked"]:
             held = self._copied_again(intent, rows)
         else:
@@ -4387,10 +4378,8 @@ class WarehouseTarget:
         if not intent["rows"]:
             return True
         if intent["marked"]:
-            complete = isinstance(rows, Insert) and rows.count == intent["rows"]
-            condition = within_ranges(rows) if complete else "true"
             marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
-            found = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked} AND {condition}")[0][0]
+            [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked}")
             return {0: False, intent["rows"]: True}.get(found)
         if not isinstance(rows, Insert) or not rows.count:
             return None
@@ -4425,7 +4414,7 @@ class WarehouseTarget:
         """
         if not self.session.is_bounded:
             return False
-        end = seconds_of(since) + 2 * self.timeout + self.SLACK_SECONDS
+        end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0:
             log.info("the answer to commit %d was lost; it may still run for %d seconds", intent["sequence"], left)
             if self.session.wait(min(left, 30.0)):
@@ -4441,11 +4430,6 @@ class WarehouseTarget:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
         self.session.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def seconds_of(moment: str) -> float:
-    """ISO-8601 as seconds since 1970."""
-    return dt.datetime.fromisoformat(moment).timestamp()
 
 
 def is_column(described: Sequence[Any]) -> bool:
@@ -5150,44 +5134,33 @@ class Output:
         return "NULL" if value is None else str(value)
 
 
-class Catalog(Protocol):
-    """What `--run-query` asks of a target."""
-
-    def tables(self) -> list[str]:
-        """The names of the tables that can be queried."""
-
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-
-    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        """The column names of a result, and its rows page by page."""
-
-
 class DeltaCatalog:
     """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
 
     def __init__(self, config: Config) -> None:
-        self.options = {key: str(value) for key, value in config.storage_options.items()}
         if config.table_path:
             uri = absolute_uri(config.table_path).rstrip("/")
-            self.uris = {uri.rpartition("/")[2]: uri}
+            uris = {uri.rpartition("/")[2]: uri}
         else:
             root = absolute_uri(config.lakehouse_path or "").rstrip("/")
             names = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
-            self.uris = {name: f"{root}/{name}" for name in names}
+            uris = {name: f"{root}/{name}" for name in names}
+        self.targets = {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
     def tables(self) -> list[str]:
+        """The names of the tables that exist."""
         return list(self._opened())
 
-    def _opened(self) -> dict[str, Any]:
-        """The tables that exist, by name."""
-        found = {name: DeltaTarget(uri, self.options).table() for name, uri in self.uris.items()}
-        return {name: table for name, table in found.items() if table}
+    def named(self, name: str) -> str:
+        """A table's name in SQL."""
+        return quoted(name)
+
+    def columns(self, name: str) -> Columns:
+        """The columns of a table and their types."""
+        return self.targets[name].columns() or {}
 
     def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
+        """The column names of a result, and its rows page by page."""
         from deltalake import QueryBuilder
 
         builder, tables = QueryBuilder(), self._opened()
@@ -5196,41 +5169,36 @@ class DeltaCatalog:
         try:
             found = builder.execute(sql)
         except Exception as error:  # deltalake raises bare Exception for a query that is wrong
-            raise TargetError(
-                f"the query was refused: {one_line(str(error))}", f"Tables: {', '.join(tables) or 'none'}."
-            ) from None
-        names = list(found.schema.names)
-        return names, (list(zip(*(c.to_pylist() for c in batch.columns), strict=True)) for batch in found)
+            hint = f"Tables: {', '.join(tables) or 'none'}."
+            raise TargetError(f"the query was refused: {one_line(str(error))}", hint) from None
+        pages = (list(zip(*(column.to_pylist() for column in batch.columns), strict=True)) for batch in found)
+        return list(found.schema.names), pages
 
-    def named(self, name: str) -> str:
-        return quoted(name)
-
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-        return DeltaTarget(self.uris[name], self.options).columns() or {}
+    def _opened(self) -> dict[str, Any]:
+        found = {name: target.table() for name, target in self.targets.items()}
+        return {name: table for name, table in found.items() if table}
 
 
 class WarehouseCatalog:
     """The tables of the target's schema, queried through the warehouse."""
 
     def __init__(self, config: Config, session: Session) -> None:
-        self.config = config
+        self.database = config.databricks_database or ""
         self.session = session
+        self.query = session.query
 
     def tables(self) -> list[str]:
-        schema = table_name(self.config.databricks_database or "", "").rpartition(".")[0]
+        """The names of the tables in the schema."""
+        schema = table_name(self.database, "").rpartition(".")[0]
         return [str(row[1]) for row in self.session.rows(f"SHOW TABLES IN {schema}")]
 
-    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        return self.session.query(sql)
+    def named(self, name: str) -> str:
+        """A table's name in SQL."""
+        return table_name(self.database, name)
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
         return WarehouseTarget(self.session, name, Path()).columns()
-
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-        return table_name(self.config.databricks_database or "", name)
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Output) -> int:
@@ -5242,7 +5210,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Outp
         return print_query(config, WarehouseCatalog(config, session), sql, output)
 
 
-def print_query(config: Config, catalog: Catalog, sql: str, output: Output) -> int:
+def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, output: Output) -> int:
     """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
     if sql.strip().upper() != "INFO":
         names, pages = catalog.query(sql)

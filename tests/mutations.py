@@ -122,8 +122,8 @@ MUTANTS = (
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(
-        "lost statements are not waited for", "end = seconds_of(since) + 2 * self.timeout + self.SLACK_SECONDS", "end = 0",
-        (SENDING, "runs_on_after and insert"),
+        "lost statements are not waited for",
+        "end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS", "end = 0", (SENDING, "runs_on_after and insert"),
     ),
     Mutant(
         "a statement may begin whenever it likes",

@@ -806,7 +806,7 @@ def test_a_message_without_an_sqlstate_is_known_by_its_condition() -> None:
 
 def test_an_error_that_shows_the_statement_is_not_taken_for_its_refusal_to_begin() -> None:
     """Every statement has the words with which it refuses to begin too late."""
-    shown = f"[INTERNAL_ERROR] Lost. SQLSTATE: XX000\n== SQL ==\nINSERT INTO t SELECT 1 WHERE {up.not_after(0)}"
+    shown = f"[INTERNAL_ERROR] Lost. SQLSTATE: XX000\n== SQL ==\nINSERT INTO t SELECT 1 WHERE {up.begun_within('2026-01-01T00:00:00+00:00', 1)}"
     assert isinstance(up.server_error(shown, writes=True), up.LostAnswer)
     began = up.server_error("[USER_RAISED_EXCEPTION] begun too late SQLSTATE: P0001", writes=True)
     assert isinstance(began, up.Postponed) and "too late" in str(began)

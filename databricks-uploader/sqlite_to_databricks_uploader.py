@@ -3203,6 +3203,149 @@ class TooLarge(Exception):
         self.rows = rows
 
 
+class Conflict(TransientError):
+    """Another writer committed first; the same commit can be tried again at once."""
+
+
+# What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
+# Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
+# learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
+# fmt: off
+STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
+    (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
+     "|check or invariant|failed validation check",
+     "A constraint of the table refuses a row."),
+    (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
+     "The storage credentials have expired: renew them."),
+    (TargetError, "InvalidToken",
+     "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
+    (TargetError, "Delta table with empty schema",
+     "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
+    (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
+    (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
+     "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
+     "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
+    (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google",
+     "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+     " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
+    (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
+     "The bucket or container does not exist: check table_path or lakehouse_path."),
+    (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
+     "|incorrectly configured region",
+     "The bucket is in another region: set AWS_REGION."),
+    (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
+     "|necessary privileges",
+     "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed."),
+    (TargetError, "URL scheme is not allowed",
+     "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true."),
+    (TargetError, "Account must be specified", "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
+    (TargetError, "conditional put is disabled",
+     "Commits are conditional puts: take aws_conditional_put out of the options."),
+    (TransientError, "timed out",
+     "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
+    (TransientError, "error sending request|dns error",
+     "The store can't be reached: check the network, and the endpoint and region in the variables."),
+    (TransientError, "", "The next cycle tries again."),
+)
+# fmt: on
+
+
+def one_line(text: str) -> str:
+    """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words.
+
+    delta-rs prints a cause a line, behind a coloured arrow. S3 and ADLS answer `<Code>` and `<Message>`, to which ADLS
+    adds lines that name the request.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
+    said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
+    plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
+    causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
+    return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
+
+
+def store_error(name: str, text: str) -> UploaderError:
+    """An error of an object store or of delta-rs, with what to do about it."""
+    # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
+    line = one_line(text.partition("Preview of invalid data")[0])
+    kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
+    return kind(f"{name}: {line}", hint)
+
+
+class Stream:
+    """Pages as Arrow batches. Remembers the error that ended it, since the writer reports it as text only."""
+
+    def __init__(self, pages: Iterator[Any]) -> None:
+        self.pages = pages
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for page in self.pages:
+                yield from page.to_batches()
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+@contextlib.contextmanager
+def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
+    """Errors of delta-rs as ours. An error of our own that went through its stream comes out as it was."""
+    from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
+
+    try:
+        yield
+    except Exception as error:  # delta-rs raises bare Exception for some casts
+        if stream and stream.error:
+            raise stream.error from None
+        text = str(error).strip()
+        if isinstance(error, CommitFailedError) or "already exists" in text:
+            raise Conflict(one_line(text)) from None
+        if isinstance(error, SchemaMismatchError):
+            raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
+        if isinstance(error, (DeltaError, OSError, ValueError)) or type(error) is Exception:
+            raise store_error(name, text) from None
+        raise
+
+
+def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
+    """Stream pages, at least one, into a Delta table as one commit."""
+    from arro3.core import RecordBatchReader
+    from deltalake import WriterProperties, write_deltalake
+
+    first = next(pages)
+    stream = Stream(itertools.chain([first], pages))
+    with delta_errors(name, stream):
+        write_deltalake(
+            table or name,
+            RecordBatchReader.from_batches(first.schema, stream),
+            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
+            **options,
+        )
+
+
+# Databricks' words for the types of delta-rs.
+DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
+
+
+def delta_type(kind: Any) -> str:
+    """A type of delta-rs in Databricks' words; nested ones as they are written."""
+    from deltalake.schema import PrimitiveType
+
+    return DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+
+
+def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
+    """A page with columns of the uploader's own, whose values are the same in all rows."""
+    from arro3.core import ChunkedArray
+
+    for name, value in values.items():
+        kind = OWN_COLUMNS[name.lower()]
+        column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
+        page = page.append_column(name, ChunkedArray([column]))
+    return page
+
+
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
 # `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
 # Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
@@ -3346,8 +3489,8 @@ class DeltaTarget:
         from deltalake import CommitProperties, Transaction
 
         values = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
-        fields = table.schema().fields if table else []
-        own = {name: values[name.lower()] for name in own_columns(field.name for field in fields)}
+        names = [field.name for field in table.schema().fields] if table else []
+        own = {name: values[name.lower()] for name in names if name.lower() in values}
         filled = (with_columns(page, own) for page in pages)
         first = next((page for page in filled if page.num_rows), None)
         if first is None:
@@ -3379,149 +3522,6 @@ class DeltaTarget:
         if any(made.get(field.name) != field.type for field in Schema.from_arrow(schema).fields):
             said = f"{self.name}: another writer made the table meanwhile, with other columns"
             raise TransientError(said, "The next cycle fits the rows to them.")
-
-
-# Databricks' words for the types of delta-rs.
-DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
-
-
-def delta_type(kind: Any) -> str:
-    """A type of delta-rs in Databricks' words; nested ones as they are written."""
-    from deltalake.schema import PrimitiveType
-
-    return DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
-
-
-def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
-    """A page with columns of the uploader's own, whose values are the same in all rows."""
-    from arro3.core import ChunkedArray
-
-    for name, value in values.items():
-        kind = OWN_COLUMNS[name.lower()]
-        column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
-        page = page.append_column(name, ChunkedArray([column]))
-    return page
-
-
-def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
-    """Stream pages, at least one, into a Delta table as one commit."""
-    from arro3.core import RecordBatchReader
-    from deltalake import WriterProperties, write_deltalake
-
-    first = next(pages)
-    stream = Stream(itertools.chain([first], pages))
-    with delta_errors(name, stream):
-        write_deltalake(
-            table or name,
-            RecordBatchReader.from_batches(first.schema, stream),
-            writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
-            **options,
-        )
-
-
-class Stream:
-    """Pages as Arrow batches. Remembers the error that ended it, since the writer reports it as text only."""
-
-    def __init__(self, pages: Iterator[Any]) -> None:
-        self.pages = pages
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            for page in self.pages:
-                yield from page.to_batches()
-        except BaseException as error:
-            self.error = error
-            raise
-
-
-class Conflict(TransientError):
-    """Another writer committed first; the same commit can be tried again at once."""
-
-
-@contextlib.contextmanager
-def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
-    """Errors of delta-rs as ours. An error of our own that went through its stream comes out as it was."""
-    from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
-
-    try:
-        yield
-    except Exception as error:  # delta-rs raises bare Exception for some casts
-        if stream and stream.error:
-            raise stream.error from None
-        text = str(error).strip()
-        if isinstance(error, CommitFailedError) or "already exists" in text:
-            raise Conflict(one_line(text)) from None
-        if isinstance(error, SchemaMismatchError):
-            raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
-        if isinstance(error, (DeltaError, OSError, ValueError)) or type(error) is Exception:
-            raise store_error(name, text) from None
-        raise
-
-
-# What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
-# Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
-# learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
-# fmt: off
-STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
-    (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
-     "|check or invariant|failed validation check",
-     "A constraint of the table refuses a row."),
-    (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
-     "The storage credentials have expired: renew them."),
-    (TargetError, "InvalidToken",
-     "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
-    (TargetError, "Delta table with empty schema",
-     "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
-    (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
-    (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
-     "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
-     "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
-    (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google",
-     "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-     " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
-    (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
-     "The bucket or container does not exist: check table_path or lakehouse_path."),
-    (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
-     "|incorrectly configured region",
-     "The bucket is in another region: set AWS_REGION."),
-    (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
-     "|necessary privileges",
-     "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed."),
-    (TargetError, "URL scheme is not allowed",
-     "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true."),
-    (TargetError, "Account must be specified", "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
-    (TargetError, "conditional put is disabled",
-     "Commits are conditional puts: take aws_conditional_put out of the options."),
-    (TransientError, "timed out",
-     "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
-    (TransientError, "error sending request|dns error",
-     "The store can't be reached: check the network, and the endpoint and region in the variables."),
-    (TransientError, "", "The next cycle tries again."),
-)
-# fmt: on
-
-
-def store_error(name: str, text: str) -> UploaderError:
-    """An error of an object store or of delta-rs, with what to do about it."""
-    # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
-    line = one_line(text.partition("Preview of invalid data")[0])
-    kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-    return kind(f"{name}: {line}", hint)
-
-
-def one_line(text: str) -> str:
-    """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words.
-
-    delta-rs prints a cause a line, behind a coloured arrow. S3 and ADLS answer `<Code>` and `<Message>`, to which ADLS
-    adds lines that name the request.
-    """
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
-    said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
-    plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
-    causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
-    return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
 
 
 # === Targets: SQL warehouse ===========================================================================
@@ -3598,34 +3598,37 @@ class Encoded:
 
     kind: str
     value: str
-    texts: Iterable[str]
-
-
-NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+    texts: list[str]
 
 
 def encoded(column: Any, kind: str) -> Encoded:
     """An Arrow column in the form that Spark reads without loss.
 
     Whole numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads, which refuses what
-    it can't read; from_json of some engines has no fractions in times, no NaN, and loses a number's last digit.
+    it can't read, and knows Python's inf and nan (docs.databricks.com, "Special floating point values"). from_json of
+    some engines has no fractions in times, no NaN, and loses a number's last digit.
     """
-    base, name, values = kind.partition("(")[0], kind.upper(), column.to_pylist()
-    if base in INTEGER_BITS:
-        return Encoded(name, "{}", ["null" if number is None else repr(number) for number in values])
-    if base in ("double", "float"):
-        texts = ("null" if text == "None" else f'"{NOT_FINITE.get(text, text)}"' for text in map(repr, values))
-        return Encoded("STRING", f"CAST({{}} AS {name})", texts)
-    # Each text is made once: most values of sensors repeat.
+    base, name, cast = kind.partition("(")[0], kind.upper(), f"CAST({{}} AS {kind.upper()})"
+    # Each text is made once: most texts of sensors repeat.
     as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
+    if base in INTEGER_BITS:
+        return Encoded(name, "{}", texts_of(column, repr))
     if base == "boolean":
-        return Encoded(name, "{}", map(as_json, values))
+        return Encoded(name, "{}", texts_of(column, as_json))
+    if base in ("double", "float"):
+        return Encoded("STRING", cast, texts_of(column, lambda number: f'"{number!r}"'))
     if base in ("string", "varchar", "char"):
-        return Encoded("STRING", "{}", map(as_json, values))
+        return Encoded("STRING", "{}", texts_of(column, as_json))
     if base == "binary":
-        coded = (None if content is None else base64.b64encode(content).decode() for content in values)
-        return Encoded("STRING", "unbase64({})", map(as_json, coded))
-    return Encoded("STRING", f"CAST({{}} AS {name})", map(as_json, column.cast(arrow_type("string")).to_pylist()))
+        return Encoded(
+            "STRING", "unbase64({})", texts_of(column, lambda value: f'"{base64.b64encode(value).decode()}"')
+        )
+    return Encoded("STRING", cast, texts_of(column.cast(arrow_type("string")), as_json))
+
+
+def texts_of(column: Any, text_of: Callable[[Any], str]) -> list[str]:
+    """A column's values in JSON."""
+    return ["null" if value is None else text_of(value) for value in column.to_pylist()]
 
 
 def rows_source(columns: Sequence[Encoded]) -> str:
@@ -3892,7 +3895,7 @@ class Session:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
-        return [row for page in pages_of(self.run(sql)) for row in page]
+        return [row for page in self.query(sql)[1] for row in page]
 
     def close(self) -> None:
         """End the session, if there is one. Failing to say goodbye matters to nobody."""
@@ -4115,6 +4118,17 @@ def in_time(work: Callable[[], Any]) -> Any:
 
 
 # --- The target ---
+
+
+def is_column(described: Sequence[Any]) -> bool:
+    """Whether a row of DESCRIBE is a column's; what follows begins with a heading such as `# Partitioning`."""
+    name, kind = described[:2]
+    return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
+
+
+def renamed(rows: Any) -> Any:
+    """Rows with the columns c0, c1, ..., names that any file format takes."""
+    return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
 
 
 class WarehouseTarget:
@@ -4430,17 +4444,6 @@ class WarehouseTarget:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
         self.session.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def is_column(described: Sequence[Any]) -> bool:
-    """Whether a row of DESCRIBE is a column's; what follows begins with a heading such as `# Partitioning`."""
-    name, kind = described[:2]
-    return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
-
-
-def renamed(rows: Any) -> Any:
-    """Rows with the columns c0, c1, ..., names that any file format takes."""
-    return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
 
 
 class Redacted(logging.Filter):

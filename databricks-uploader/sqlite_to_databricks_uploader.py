@@ -3647,17 +3647,13 @@ def rows_source(columns: Sequence[Encoded]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Insert:
-    """Rows for one INSERT: `values` are expressions by column over the subquery `source`."""
+    """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`."""
 
-    rows: Any
-    kinds: Columns
+    count: int
     values: dict[str, str]
     source: str
-
-    @property
-    def count(self) -> int:
-        """How many rows."""
-        return int(self.rows.num_rows)
+    rows: Any
+    kinds: Columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4216,7 +4212,7 @@ class WarehouseTarget:
         rows = self._to_text(list(pages))
         if rows.count == 0:
             return False
-        _, too_few, _, absent = self._compared(rows)
+        [(_, too_few, _, absent)] = self.session.rows(comparison(self.table, rows))
         return not too_few and not absent
 
     def batch_rows(self, bytes_per_row: float) -> int:
@@ -4240,7 +4236,7 @@ class WarehouseTarget:
 
     def _to_text(self, pages: Sequence[Any]) -> Insert:
         if not pages:
-            return Insert(arrow_table({}), {}, {}, "")
+            return Insert(0, {}, "", None, {})
         from arro3.core import Table
 
         rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
@@ -4253,7 +4249,7 @@ class WarehouseTarget:
                 raise TargetError("a row is too large for a statement", "Set databricks_volume; files can hold it.")
             raise TooLarge(max(1, int(rows.num_rows * self.USUAL_BYTES / size)))
         values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        return Insert(rows, kinds, values, source)
+        return Insert(rows.num_rows, values, source, rows, kinds)
 
     def _to_file(self, pages: Iterator[Any]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away."""
@@ -4397,15 +4393,10 @@ class WarehouseTarget:
             return {0: False, intent["rows"]: True}.get(found)
         if not isinstance(rows, Insert) or not rows.count:
             return None
-        different, too_few, too_many, absent = self._compared(rows)
+        [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.table, rows))
         if absent == different:
             return False
         return None if too_few or too_many else True
-
-    def _compared(self, rows: Insert) -> tuple[Any, ...]:
-        """How many different rows there are, how many the table has too few or too many times, or not at all."""
-        [counts] = self.session.rows(comparison(self.table, rows))
-        return counts
 
     def _copied_again(self, intent: Intent, rows: Payload) -> bool | None:
         """Let COPY INTO find out, which takes up a file once: the same file again, once nothing else does that."""

@@ -162,7 +162,7 @@ class LockedError(TransientError):
 # === Configuration ====================================================================================
 #
 # `Config` declares every setting once: its YAML key is the field's name, and flag, variable, help,
-# the example file and docs/configuration.md follow from the metadata beside it.
+# the example file and docs/configuration.md follow from what is declared beside it.
 
 Parser = Callable[[Any], Any]
 
@@ -188,29 +188,15 @@ def boolean(value: Any) -> bool:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float) -> Parser:
-    """A finite number, at least `minimum`."""
+def number(minimum: float, kind: type[float] = float) -> Parser:
+    """A finite number, at least `minimum`; a whole one for `int`."""
+    wanted = "a whole number" if kind is int else "a number"
 
     def parse(value: Any) -> float:
-        try:
-            parsed = float(text(value)) if not isinstance(value, bool) else math.nan
-        except ValueError:
-            parsed = math.nan
-        if not math.isfinite(parsed) or parsed < minimum:
-            raise ValueError(f"expected a number of at least {minimum:g}")
-        return parsed
-
-    return parse
-
-
-def whole_number(minimum: int) -> Parser:
-    """A whole number, at least `minimum`."""
-
-    def parse(value: Any) -> int:
-        shown = text(value)
-        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", shown) or int(shown) < minimum:
-            raise ValueError(f"expected a whole number of at least {minimum}")
-        return int(shown)
+        with contextlib.suppress(ValueError):
+            if not isinstance(value, bool) and minimum <= kind(text(value)) < math.inf:
+                return kind(text(value))
+        raise ValueError(f"expected {wanted} of at least {minimum:g}")
 
     return parse
 
@@ -281,197 +267,114 @@ def address(value: Any) -> str:
     return shown
 
 
-def setting(
-    default: Any,
-    env: str,
-    parse: Parser,
-    help: str,
-    *,
-    aliases: Sequence[str] = (),
-    flags: Sequence[str] = (),
-    flag: bool = True,
-    secret: bool = False,
-    shown: str = "",
-    example: str = "",
-) -> Any:
-    """Declare one setting.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How one setting is declared.
 
-    `env` lists its variables, first the usual one. `aliases` are other YAML keys, `flags` other
-    flags. A secret has no flag, may come from `<VARIABLE>_FILE`, and is masked wherever it is shown.
-    `shown` documents a default that is not a plain value; `example` stands in the example file.
+    `variables` begins with the usual one. `aliases` are other YAML keys, `flags` other flags. A secret has no flag, may
+    come from `<VARIABLE>_FILE`, and is masked wherever it is shown. `shown` documents a default that is not a plain
+    value; `example` stands in the example file.
     """
-    meta = {
-        "env": tuple(env.split()),
-        "parse": parse,
-        "help": help,
-        "aliases": tuple(aliases),
-        "flags": tuple(flags),
-        "flag": flag and not secret,
-        "secret": secret,
-        "shown": shown,
-        "example": example,
-    }
+
+    default: Any
+    variables: tuple[str, ...]
+    parse: Parser
+    help: str
+    aliases: Sequence[str] = ()
+    flags: Sequence[str] = ()
+    flag: bool = True
+    secret: bool = False
+    shown: str = ""
+    example: str = ""
+
+
+def setting(default: Any, variables: str, parse: Parser, help: str, **more: Any) -> Any:
+    """A field of `Config` that is declared as a `Setting`."""
+    declared = {"setting": Setting(default, tuple(variables.split()), parse, help, **more)}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=meta)
-    return dataclasses.field(default=default, repr=not secret, metadata=meta)
+        return dataclasses.field(default_factory=dict, metadata=declared)
+    return dataclasses.field(default=default, repr="secret" not in more, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run needs to know, checked and typed. Times are in seconds."""
 
-    sqlite: Path | None = setting(
-        None,
-        "SQLITE_PATH",
-        path,
-        "The SQLite database file to read.",
-        aliases=["sqlite_path"],
-        example="/data/sensor_data.db",
-    )
-    sqlite_table_name: str | None = setting(
-        None,
-        "SQLITE_TABLE_NAME",
-        text,
-        "Source table or view.",
-        aliases=["sqlite_table"],
-        flags=["--table"],
-        shown="detected",
-    )
+    # fmt: off
+    sqlite: Path | None = setting(None, "SQLITE_PATH", path, "The SQLite database file to read.",
+        aliases=["sqlite_path"], example="/data/sensor_data.db")
+    sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
+        aliases=["sqlite_table"], flags=["--table"], shown="detected")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
-    cursor: str = setting(
-        "auto",
-        "UPLOAD_CURSOR",
-        one_of("auto", "rowid", "timestamp"),
-        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).",
-    )
-    lookback: float = setting(
-        300.0, "UPLOAD_LOOKBACK", number(0), "Seconds that a timestamp cursor looks back for late rows."
-    )
+    cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
+        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
+    lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
+        "Seconds that a timestamp cursor looks back for late rows.")
     source_timezone: str = setting("UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")
-    source_id: str | None = setting(
-        None,
-        "UPLOAD_SOURCE_ID",
-        text,
-        "Names this source in Delta transactions and batch ids.",
-        shown="random, kept in the state",
-    )
-    databricks_host: str | None = setting(
-        None,
-        "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME",
-        host,
+    source_id: str | None = setting(None, "UPLOAD_SOURCE_ID", text,
+        "Names this source in Delta transactions and batch ids.", shown="random, kept in the state")
+    databricks_host: str | None = setting(None, "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME", host,
         "Workspace host; https://, a path and ?o= are accepted, so is a port.",
-        example="your-workspace.cloud.databricks.com",
-    )
-    databricks_http_path: str | None = setting(
-        None,
-        "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID",
-        http_path,
-        "Path of the SQL warehouse or cluster.",
-        shown="from `DATABRICKS_WAREHOUSE_ID`",
-        example="/sql/1.0/warehouses/your_warehouse_id",
-    )
-    databricks_token: str | None = setting(
-        None,
-        "DATABRICKS_TOKEN",
-        text,
-        "Personal access token. Better from the environment than from YAML.",
-        secret=True,
-    )
-    databricks_database: str | None = setting(
-        None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.", example="your_database"
-    )
-    databricks_table: str | None = setting(
-        None, "DATABRICKS_TABLE", text, "Base table name; the scenario's prefix is added.", example="sensor_readings"
-    )
-    databricks_volume: str | None = setting(
-        None, "DATABRICKS_VOLUME", volume, "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO."
-    )
-    databricks_ca_file: Path | None = setting(
-        None,
-        "DATABRICKS_CA_FILE",
-        path,
-        "CA bundle (PEM) that is trusted for the workspace host.",
-        shown="system roots",
-    )
-    databricks_statement_timeout: int = setting(
-        120,
-        "DATABRICKS_STATEMENT_TIMEOUT",
-        whole_number(1),
-        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.",
-    )
-    table_path: str | None = setting(
-        None, "TABLE_PATH", text, "One Delta table's path or URI (local, s3://, abfss://), used as given."
-    )
-    lakehouse_path: str | None = setting(
-        None, "LAKEHOUSE_PATH", text, "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>."
-    )
-    storage_options: dict[str, Any] = setting(
-        {},
-        "STORAGE_OPTIONS",
-        mapping,
-        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).",
-        flag=False,
-    )
+        example="your-workspace.cloud.databricks.com")
+    databricks_http_path: str | None = setting(None, "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID", http_path,
+        "Path of the SQL warehouse or cluster.", shown="from `DATABRICKS_WAREHOUSE_ID`",
+        example="/sql/1.0/warehouses/your_warehouse_id")
+    databricks_token: str | None = setting(None, "DATABRICKS_TOKEN", text,
+        "Personal access token. Better from the environment than from YAML.", secret=True)
+    databricks_database: str | None = setting(None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.",
+        example="your_database")
+    databricks_table: str | None = setting(None, "DATABRICKS_TABLE", text,
+        "Base table name; the scenario's prefix is added.", example="sensor_readings")
+    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME", volume,
+        "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
+    databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
+        "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
+        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.")
+    table_path: str | None = setting(None, "TABLE_PATH", text,
+        "One Delta table's path or URI (local, s3://, abfss://), used as given.")
+    lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", text,
+        "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
+    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
+        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
     enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
     enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
-    enable_aggregate: bool = setting(
-        False, "ENABLE_AGGREGATE", boolean, "Send groups only; they go to aggregated_<table>."
-    )
-    sanitize_config: dict[str, Any] = setting(
-        {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML)."
-    )
+    enable_aggregate: bool = setting(False, "ENABLE_AGGREGATE", boolean,
+        "Send groups only; they go to aggregated_<table>.")
+    sanitize_config: dict[str, Any] = setting({}, "SANITIZE_CONFIG", mapping,
+        "Rules of enable_sanitize (JSON outside YAML).")
     filter_config: dict[str, Any] = setting({}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")
-    sanitize_secret: str | None = setting(
-        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.", secret=True
-    )
-    aggregate_config: dict[str, Any] = setting(
-        {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML)."
-    )
-    state_dir: Path | None = setting(
-        None,
-        "STATE_DIR",
-        path,
+    sanitize_secret: str | None = setting(None, "SANITIZE_SECRET", text,
+        "Key of hashed columns, the same on all nodes.", secret=True)
+    aggregate_config: dict[str, Any] = setting({}, "AGGREGATE_CONFIG", mapping,
+        "Rules of enable_aggregate (JSON outside YAML).")
+    state_dir: Path | None = setting(None, "STATE_DIR", path,
         "Where last_upload.json lives: one directory per source table and scenario.",
-        shown="`/state`, or `./state` where `/state` does not exist",
-        example="./state",
-    )
+        shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")
-    jitter: float = setting(
-        0.0, "UPLOAD_JITTER", number(0), "The first cycle waits a random part of this many seconds."
-    )
+    jitter: float = setting(0.0, "UPLOAD_JITTER", number(0),
+        "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
-    batch_rows: int | None = setting(
-        None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.", shown="chosen by the tool"
-    )
-    schema: str = setting(
-        "match",
-        "UPLOAD_SCHEMA",
-        one_of("match", "evolve"),
-        "New source columns: match warns, evolve adds them (Delta targets).",
-    )
-    max_bad_rows: int = setting(
-        1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0), "Rows quarantined in one cycle before the run stops."
-    )
-    on_doubt: str = setting(
-        "stop",
-        "UPLOAD_ON_DOUBT",
-        one_of("stop", "resend"),
-        "When it can't be found out whether an INSERT committed: stop or resend.",
-    )
-    databricks_client_id: str | None = setting(
-        None, "DATABRICKS_CLIENT_ID", text, "Service principal for OAuth machine-to-machine.", flag=False
-    )
+    batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
+        shown="chosen by the tool")
+    schema: str = setting("match", "UPLOAD_SCHEMA", one_of("match", "evolve"),
+        "New source columns: match warns, evolve adds them (Delta targets).")
+    max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", number(0, int),
+        "Rows quarantined in one cycle before the run stops.")
+    on_doubt: str = setting("stop", "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
+        "When it can't be found out whether an INSERT committed: stop or resend.")
+    databricks_client_id: str | None = setting(None, "DATABRICKS_CLIENT_ID", text,
+        "Service principal for OAuth machine-to-machine.", flag=False)
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
-    databricks_config_profile: str | None = setting(
-        None, "DATABRICKS_CONFIG_PROFILE", text, "Profile of ~/.databrickscfg."
-    )
-    metrics_address: str | None = setting(
-        None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.", shown="off"
-    )
+    databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
+        "Profile of ~/.databrickscfg.")
+    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
+        shown="off")
+    # fmt: on
 
 
-SETTINGS = {field.name: field for field in dataclasses.fields(Config)}
-YAML_KEYS = {key: name for name, f in SETTINGS.items() for key in (name, *f.metadata["aliases"])}
+SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
+YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
 TARGET_SETTINGS = ("databricks_http_path", "table_path", "lakehouse_path")
 
 # A layer maps setting names to values that are already parsed.
@@ -480,12 +383,12 @@ Layer = dict[str, Any]
 
 def parse_setting(name: str, value: Any, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
-    meta = SETTINGS[name].metadata
+    setting = SETTINGS[name]
     try:
-        return meta["parse"](value)
+        return setting.parse(value)
     except ValueError as error:
-        shown = "" if meta["secret"] or name == "storage_options" else f" (it is {value!r})"
-        raise ConfigError(f"{origin}: {error}{shown}", meta["help"]) from None
+        shown = "" if setting.secret or name == "storage_options" else f" (it is {value!r})"
+        raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
 
 def layer_from_yaml(file: Path) -> Layer:
@@ -531,18 +434,18 @@ def load_yaml(file: Path) -> dict[Any, Any]:
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
-    for name, field in SETTINGS.items():
-        for variable in field.metadata["env"]:
+    for name, setting in SETTINGS.items():
+        for variable in setting.variables:
             if name not in layer and environ.get(variable, "").strip():
                 layer[name] = parse_setting(name, environ[variable], variable)
-        if field.metadata["secret"]:
+        if setting.secret:
             layer |= secret_from_file(name, environ, given=name in layer)
     return layer
 
 
 def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> Layer:
     """A secret named by `<VARIABLE>_FILE`, the convention of container images."""
-    variable = SETTINGS[name].metadata["env"][0]
+    variable = SETTINGS[name].variables[0]
     file = environ.get(f"{variable}_FILE", "").strip()
     if not file:
         return {}
@@ -625,60 +528,14 @@ def check_target(config: Config) -> None:
         needed = ["databricks_host", "databricks_database", "databricks_table"]
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
-        variables = ", ".join(SETTINGS[name].metadata["env"][0] for name in missing)
+        variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
-
-
-def configuration_table() -> str:
-    """docs/configuration.md's table of settings, in Markdown."""
-    lines = ["| YAML key | variable | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        keys = " ".join(f"`{key}`" for key in (name, *meta["aliases"]))
-        variables = [*meta["env"], *([f"{meta['env'][0]}_FILE"] if meta["secret"] else [])]
-        flags = " ".join(f"`{f}`" for f in flags_of(name)) or "none"
-        lines.append(
-            f"| {keys} | {' '.join(f'`{v}`' for v in variables)} | {flags} | {shown_default(name)} | {meta['help']} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def flags_of(name: str) -> list[str]:
     """All flags of one setting; none for a secret."""
-    meta = SETTINGS[name].metadata
-    return [flag_of(name), *meta["flags"]] if meta["flag"] else []
-
-
-def shown_default(name: str) -> str:
-    """A setting's default, as the documentation shows it."""
-    field = SETTINGS[name]
-    if field.metadata["shown"]:
-        return str(field.metadata["shown"])
-    if field.default is dataclasses.MISSING:
-        return "`{}`"
-    return "-" if field.default is None else f"`{plain(field.default)}`"
-
-
-def plain(value: Any) -> str:
-    """A default as YAML writes it: 300, not 300.0; false, not False."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def example_config() -> str:
-    """databricks-uploader-config.yaml.example: each setting, those of a first run filled in."""
-    lines = ["# Every setting of the uploader. Flags and variables override this file.", ""]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        lines.append(f"# {meta['help']}")
-        if meta["secret"]:
-            lines += [f"# Prefer {meta['env'][0]} or {meta['env'][0]}_FILE to a line here.", f"# {name}:", ""]
-        elif meta["example"]:
-            lines += [f"{name}: {json.dumps(meta['example'])}", ""]
-        else:
-            lines += [f"# {name}: {shown_default(name).strip('`-')}".rstrip(), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    setting = SETTINGS[name]
+    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
 
 
 # === Rows =============================================================================================
@@ -6044,11 +5901,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_actions(parser)
     add_output(parser)
     settings = parser.add_argument_group("settings")
-    for name, field in SETTINGS.items():
+    for name, setting in SETTINGS.items():
         if flags_of(name):
-            meta = field.metadata
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default in (True, False) else {}
-            text = f"{meta['help'].rstrip('.')} [{meta['env'][0]}]".replace("%", "%%")
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
+            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
             settings.add_argument(*flags_of(name), dest=name, metavar=metavar_of(name), help=text, **switch)
     return parser
 
@@ -6168,7 +6024,7 @@ def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
     options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
     stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
-    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options, *stores]
+    return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:

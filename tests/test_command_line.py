@@ -55,10 +55,10 @@ assert not heavy, heavy
 def test_the_help_tells_the_exit_statuses_and_each_setting_with_its_variable() -> None:
     text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True).stdout
     assert "3  done, but some rows went to quarantine" in " ".join(text.split("\n"))
-    for name, field in up.SETTINGS.items():
+    for name, setting in up.SETTINGS.items():
         if up.flags_of(name):
             assert up.flag_of(name) in text
-            assert field.metadata["env"][0] in text
+            assert setting.variables[0] in text
 
 
 def test_without_its_packages_the_script_says_to_use_uv_run(box: Box) -> None:

@@ -330,7 +330,7 @@ class Config:
     databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
     databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
-        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.")
+        "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
     table_path: str | None = setting(None, "TABLE_PATH", text,
         "One Delta table's path or URI (local, s3://, abfss://), used as given.")
     lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", text,

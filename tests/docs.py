@@ -33,7 +33,6 @@ VOLATILE = (
     (re.compile(r"(lag_seconds +)\d+"), r"\1…"),
     (re.compile(r"(last_cycle +)\S+"), r"\1…"),
     (re.compile(r"\d+\.\d s;"), "… s;"),
-    (re.compile(r"\(Python [^)]*\)"), "(Python …)"),
 )
 
 

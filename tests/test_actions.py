@@ -216,14 +216,17 @@ def test_check_finds_everything_right_on_a_lakehouse(box: Box, capsys: pytest.Ca
     assert {f["part"] for f in found} == {"configuration", "database", "state", "target", "columns"}
 
 
-def test_check_goes_the_whole_way_to_a_warehouse(
-    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+def test_check_goes_the_whole_way_to_a_warehouse_and_removes_nothing(
+    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A warehouse target that is closed removes its directory: it must not be the one that the check is run in.
+    monkeypatch.chdir(box.folder)
     some_rows(box)
     to_warehouse(box, warehouse, schema)
     created(box, warehouse, schema, capsys)
     status, found = findings(box, capsys)
     assert (status, [f for f in found if f["ok"] is False]) == (0, [])
+    assert box.database.exists()
     texts = " ".join(f["text"] for f in found)
     for part in (
         "starts a stopped warehouse",

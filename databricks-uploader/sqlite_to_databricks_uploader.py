@@ -5095,12 +5095,12 @@ QUARANTINED = 3
 NOWHERE = Path(os.devnull)
 
 
-def target_of(config: Config, environ: Mapping[str, str], states: Path, wait: Wait = time.sleep) -> Target:
-    """The target that is in force."""
+def target_of(config: Config, environ: Mapping[str, str], directory: Path, wait: Wait = time.sleep) -> Target:
+    """The target that is in force; in the state's directory it may keep files that are on their way."""
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
     if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, states / "staging")
+        return WarehouseTarget(Session(config, environ, wait), table, directory / "staging")
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
 
@@ -5288,12 +5288,11 @@ def print_query(config: Config, catalog: Catalog, sql: str, form: str) -> int:
 
 
 class Metrics:
-    """Counts for Prometheus, served on `metrics_address` until the process ends."""
+    """What cycles did, in a registry of prometheus-client."""
 
-    def __init__(self, address: str) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Summary, start_http_server
+    def __init__(self, registry: Any) -> None:
+        from prometheus_client import Counter, Gauge, Summary
 
-        registry = CollectorRegistry()
         self.rows = Counter("uploader_rows_sent", "Rows delivered", registry=registry)
         self.commits = Counter("uploader_commits", "Commits made", registry=registry)
         self.bytes = Counter("uploader_bytes_sent", "Bytes of rows in memory, before encoding", registry=registry)
@@ -5302,11 +5301,6 @@ class Metrics:
         self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", registry=registry)
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
-        host, _, port = address.rpartition(":")
-        try:
-            start_http_server(int(port), host or "127.0.0.1", registry)
-        except OSError as error:
-            raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
 
     def sent(self, tally: Tally, now: float) -> None:
         """A cycle ended well."""
@@ -5317,6 +5311,19 @@ class Metrics:
         self.ended.set(now)
         if tally.latest is not None:
             self.lag.set(now - tally.latest / 10**6)
+
+
+def metrics_on(address: str) -> Metrics:
+    """Metrics, served until the process ends."""
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    host, _, port = address.rpartition(":")
+    registry = CollectorRegistry()
+    try:
+        start_http_server(int(port), host or "127.0.0.1", registry)
+    except OSError as error:
+        raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+    return Metrics(registry)
 
 
 class Watch:
@@ -5898,7 +5905,7 @@ def run_cycles(job: Job) -> int:
     import random
 
     address = job.config.metrics_address
-    watch = Watch(job, Metrics(address) if address is not None else None)
+    watch = Watch(job, metrics_on(address) if address is not None else None)
     if job.config.once:
         return QUARANTINED if watch.cycle().bad else 0
     job.stopping.wait(random.uniform(0, job.config.jitter))
@@ -5908,15 +5915,14 @@ def run_cycles(job: Job) -> int:
 
 def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
     """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
-    stop, scenario = stop_event(), scenario_of(config)
-    check_target(config)
-    with StateFile(state_directory(config)) as states:
+    stop, scenario, directory = stop_event(), scenario_of(config), state_directory(config)
+    target = target_of(config, environ, directory, stop.wait)
+    with StateFile(directory) as states:
         # What a killed run left: private copies, and files on their way into a volume.
-        for left in [*states.directory.glob("copy-*"), states.directory / "staging"]:
+        for left in [*directory.glob("copy-*"), directory / "staging"]:
             shutil.rmtree(left, ignore_errors=True)
-        target = target_of(config, environ, states.directory, stop.wait)
         log.info("%s rows go to %s", scenario, target.name)
-        quarantine = Quarantine(states.directory / "quarantine")
+        quarantine = Quarantine(directory / "quarantine")
         job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
         if "replay_quarantine" in arguments:
             return replay_quarantine(job)

@@ -5632,10 +5632,16 @@ def has_time_index(reader: Reader) -> bool:
 
 def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether the state can be read, and the directory written."""
+    import tempfile
+
     with StateFile(state_directory(config)) as states:
         state = states.load()
-        if not os.access(states.directory, os.W_OK):
-            raise StateError(f"{states.directory} can't be written", "Mend its rights.")
+        try:
+            with tempfile.TemporaryFile(dir=states.directory) as probe:
+                probe.write(bytes(4096))
+        except OSError as error:
+            hint = "Check its rights, and the disk's space."
+            raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
         said = f"uploaded up to {state.last_upload}, {state.sequence} commits" if state else "nothing uploaded yet"
         say("state", True, f"{states.directory} can be written; {said}")
         if waiting := Quarantine(states.directory / "quarantine").count():

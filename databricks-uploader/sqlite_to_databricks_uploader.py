@@ -506,6 +506,13 @@ def scenario_of(config: Config) -> str:
     return enabled[0] if enabled else "raw"
 
 
+def reason_of(config: Config, scenario: str) -> str:
+    """Why rows go to the scenario's table. Rules that are not enabled are named: private values would be sent."""
+    idle = [s for s in ("sanitize", "filter", "aggregate") if s != scenario and getattr(config, f"{s}_config")]
+    unused = f"; {' and '.join(f'{s}_config' for s in idle)} not in use" if idle else ""
+    return ("no processing is enabled" if scenario == "raw" else f"enable_{scenario} is true") + unused
+
+
 def routed_table(base: str, scenario: str) -> str:
     """The scenario's table. A base name that already has one of the prefixes counts without it."""
     for prefix in PREFIXES.values():
@@ -5310,7 +5317,8 @@ class Metrics:
         self.bad.inc(tally.bad)
         self.ended.set(now)
         if tally.latest is not None:
-            self.lag.set(now - tally.latest / 10**6)
+            newest = tally.latest / 10**6
+            self.lag.set_function(lambda: time.time() - newest)
 
 
 def metrics_on(address: str) -> Metrics:
@@ -5365,6 +5373,7 @@ class Watch:
         beat = {"ended": ended, "interval": self.job.config.interval, "error": error}
         temporary = self.job.states.directory / "cycle.new"
         with contextlib.suppress(OSError):
+            temporary.touch(0o600)
             temporary.write_text(json.dumps(beat) + "\n")
             os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
@@ -5420,7 +5429,10 @@ def healthcheck(config: Config) -> int:
 def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
     directory = state_directory(config)
-    state = StateFile(directory).load() or State()
+    state = StateFile(directory).load()
+    if state is None:
+        log.warning("%s holds no state: nothing was uploaded with it", directory)
+        state = State()
     said = last_cycle(directory)
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     facts: dict[str, Any] = {
@@ -5572,7 +5584,7 @@ def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     check_target(config)
     where = config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
-    say("configuration", True, f"{scenario} rows go to {table} ({where})")
+    say("configuration", True, f"rows go to {table} ({where}): {reason_of(config, scenario)}")
 
 
 def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -5807,10 +5819,10 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     add("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
     add("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
     add("--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements")
-    add("--replay-quarantine", action="store_true", help="send quarantined rows whose cause is mended")
-    add("--recover", action="store_true", help="make a lost state anew from the target (needs source_id)")
-    add("--since", metavar="TIMESTAMP", help="upload, counting rows from this time on as new")
-    add("--flush", action="store_true", help="upload, and send open windows too, once (aggregate)")
+    add("--replay-quarantine", action="store_true", help="send the quarantined rows that can be delivered by now")
+    add("--recover", action="store_true", help="rebuild a lost state from the target (needs source_id)")
+    add("--since", metavar="TIMESTAMP", help="one cycle that counts rows from this time on as new")
+    add("--flush", action="store_true", help="one cycle that sends open windows too (aggregate)")
     add = parser.add_argument_group("output").add_argument
     add("-v", "--verbose", action="count", help="say more; twice: the libraries too")
     add("-q", "--quiet", action="store_true", help="say only what went wrong")
@@ -5927,7 +5939,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
         # What a killed run left: private copies, and files on their way into a volume.
         for left in [*directory.glob("copy-*"), directory / "staging"]:
             shutil.rmtree(left, ignore_errors=True)
-        log.info("%s rows go to %s", scenario, target.name)
+        log.info("rows go to %s: %s", target.name, reason_of(config, scenario))
         quarantine = Quarantine(directory / "quarantine")
         job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
         if "replay_quarantine" in arguments:
@@ -5942,6 +5954,8 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Do what the command line asks for; returns the exit status."""
     config = load_config(arguments, environ)
+    if arguments.keys() & {"since", "flush"}:
+        config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
     form = arguments.get("format", "table")
     actions: dict[str, Callable[[], int]] = {

@@ -213,3 +213,22 @@ interval: 300
     config = up.load_config(up.parse_arguments(["--config", str(today)]), {})
     up.check_target(config)
     assert up.routed_table(config.databricks_table or "", up.scenario_of(config)) == "raw_sensor_readings"
+
+
+def test_rules_that_are_not_enabled_are_named(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Who writes rules of a sanitizer may believe that values are hidden."""
+    box.sample()
+    assert box.run("--sanitize-config", '{"drop": ["temperature"]}') == 0
+    assert "no processing is enabled; sanitize_config not in use" in caplog.text
+    filtered = box.run("--enable-filter", "--filter-config", '{"temperature": {">": 0}}', STATE_DIR=f"{box.folder}/f")
+    assert filtered == 0
+    assert "/filtered_readings: enable_filter is true" in caplog.text
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("flags", [["--since", "2026-01-01"], ["--flush"]])
+def test_what_is_done_once_runs_one_cycle(box: Box, flags: list[str]) -> None:
+    """A service that kept such a flag would send rows again at each start."""
+    box.sample()
+    del box.environ["ONCE"]
+    assert box.run(*flags) == 0

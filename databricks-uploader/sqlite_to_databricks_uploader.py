@@ -1693,29 +1693,31 @@ def hashed(value: Any, secret: bytes) -> str:
     return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
 
 
-LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
+def repair(word: str, name: str, rule: Any, kind: str) -> Step:
+    """A column's `replace_values`, "pattern to remove" or {"replace_value": X, "with_value": Y}."""
+    place = f"sanitize_config.{name}"
+    if word == "replace_values":
+        place = f"sanitize_config.replace_values.{name}"
+        pairs = list(mapping_of(rule, place, '{"error": "unknown"}').items())
+    elif isinstance(rule, str):
+        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
+    elif isinstance(rule, Mapping) and set(rule) == {"replace_value", "with_value"}:
+        pairs = [(rule["replace_value"], rule["with_value"])]
+    else:
+        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
+    table = {old_value(old, kind, place): new_value(new, kind, place) for old, new in pairs}
+    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
 
 
-def named_columns(rules: Mapping[str, Any], word: str, columns: Columns) -> list[tuple[str, Any]]:
-    """The columns that a directive lists, each with what is said of it, or with None where nothing is."""
-    place = f"sanitize_config.{word}"
-    if word not in rules:
-        return []
-    if word in LISTS:
-        return [(word_of(name, columns, place, "column"), None) for name in names_of(rules[word], place, "columns")]
-    said = mapping_of(rules[word], place, f'"{word}": {{"column": …}}')
-    return [(word_of(name, columns, place, "column"), rule) for name, rule in said.items()]
-
-
-def key_value(key: Any, kind: str, place: str) -> Any:
+def old_value(value: Any, kind: str, place: str) -> Any:
     """What is to be replaced, None for NULL. Keys of JSON are text: "0" is 0 in a column of numbers."""
-    if isinstance(key, str) and str not in RULE_CLASSES[base_of(kind)][0]:
+    if isinstance(value, str) and str not in RULE_CLASSES[base_of(kind)][0]:
         with contextlib.suppress(ValueError):
-            key = json.loads(key)
-    return None if key is None else rule_value(key, kind, place)
+            value = json.loads(value)
+    return None if value is None else rule_value(value, kind, place)
 
 
-def stored_value(value: Any, kind: str, place: str) -> Any:
+def new_value(value: Any, kind: str, place: str) -> Any:
     """What a rule puts into a column, None for NULL."""
     found = None if value is None else rule_value(value, kind, place)
     if found is not None and not isinstance(found, dt.date) and not fits(found, kind):
@@ -1723,24 +1725,8 @@ def stored_value(value: Any, kind: str, place: str) -> Any:
     return found
 
 
-def replacement(name: str, pairs: Iterable[tuple[Any, Any]], kind: str, place: str) -> Step:
-    """Whole values exchanged, each once: with {a: b, b: c}, a becomes b."""
-    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs}
-    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
-
-
-def repair(name: str, rule: Any, kind: str) -> Step:
-    """`column: "pattern to remove"` or `column: {"replace_value": X, "with_value": Y}`."""
-    place = f"sanitize_config.{name}"
-    if isinstance(rule, str):
-        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
-    if not isinstance(rule, Mapping) or set(rule) != {"replace_value", "with_value"}:
-        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
-    return replacement(name, [(rule["replace_value"], rule["with_value"])], kind, place)
-
-
 def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
-    """What `round` (decimals), `mask` (characters shown) or `hash` does to a column."""
+    """What `hash`, `mask` (of all but some last characters) or `round` (to some decimals) does to a column."""
     place = f"sanitize_config.{word}.{name}"
     if word == "hash":
         if not secret:  # Without one, the hash of a name or a number is undone by trying them all.
@@ -1755,29 +1741,34 @@ def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -
     return Step(name, functools.partial(rounded, digits=digits), kind)
 
 
-def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
-    """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name.
+# The directives that name columns alone, and those that say something of each; any other key is a column to repair.
+LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
 
-    Whatever the order of the rules: values are replaced and patterns removed; rows with NULL in `remove_nulls` go;
-    values are rounded, masked and hashed; columns are dropped.
-    """
+
+def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str, Any]]:
+    """A key of `sanitize_config` with each column that it is about and what is said of that."""
+    place = f"sanitize_config.{word}"
+    if word in LISTS:
+        entries: Iterable[tuple[Any, Any]] = [(name, None) for name in names_of(said, place, "columns")]
+    elif word in MAPPINGS:
+        entries = mapping_of(said, place, f'"{word}": {{"column": …}}').items()
+    else:
+        return [(word, word_of(word, columns, "sanitize_config", "column", *LISTS, *MAPPINGS), said)]
+    return [(word, word_of(name, columns, place, "column"), rule) for name, rule in entries]
+
+
+def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
+    """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    named = {word: named_columns(rules, word, columns) for word in (*LISTS, *MAPPINGS)}
-    repairs = []
-    for name, pairs in named["replace_values"]:
-        place = f"sanitize_config.replace_values.{name}"
-        pairs = mapping_of(pairs, place, '{"error": "unknown"}')
-        repairs.append(replacement(name, pairs.items(), columns[name], place))
-    for key, rule in rules.items():
-        if key not in named:
-            name = word_of(key, columns, "sanitize_config", "column", *LISTS, *MAPPINGS)
-            repairs.append(repair(name, rule, columns[name]))
+    named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+    named.sort(key=lambda entry: entry[0] != "replace_values")
+    not_null, dropped = ([name for word, name, _ in named if word == wanted] for wanted in ("remove_nulls", "drop"))
+    repairs = [repair(w, name, rule, columns[name]) for w, name, rule in named if w not in (*LISTS, "round", "mask")]
     disguises = [
         disguise(word, name, rule, columns[name], secret)
-        for word in ("round", "mask", "hash")
-        for name, rule in named[word]
+        for word, name, rule in named
+        if word in ("round", "mask", "hash")
     ]
-    not_null, dropped = ([name for name, _ in named[word]] for word in ("remove_nulls", "drop"))
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
@@ -1854,14 +1845,7 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
 # known of its values so that groups can be merged. A row is a group of one, so pages are merged alike.
 
 WINDOWS = {"minute": dt.timedelta(minutes=1), "hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1)}
-TIME_KEYS: dict[str, Callable[[Any], Any]] = {
-    "minute": lambda times: times.dt.floor("min"),
-    "hour": lambda times: times.dt.floor("h"),
-    "day": lambda times: times.dt.floor("D"),
-    "hour_of_day": lambda times: times.dt.hour,
-    # As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday.
-    "day_of_week": lambda times: (times.dt.day_of_week + 1) % 7 + 1,
-}
+TIME_KEYS = (*WINDOWS, "hour_of_day", "day_of_week")
 
 # A part's column is named by the column and the part. SQLite's names hold no NUL, so these are nobody else's.
 PART, WINDOW = "{}\0{}", "\0window"
@@ -1885,6 +1869,13 @@ ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
 # The parts that come from a single row of a group: the first or last one in the order of which part.
 EDGES = {"lowest": ("first", "lowest"), "first": ("first", "first time"), "first time": ("first", "first time")}
 EDGES |= {"highest": ("last", "highest"), "last": ("last", "last time"), "last time": ("last", "last time")}
+
+
+def time_key(key: str, times: Any) -> Any:
+    """The values of a time key. As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday."""
+    if key in WINDOWS:
+        return times.dt.floor(WINDOWS[key])
+    return times.dt.hour if key == "hour_of_day" else (times.dt.day_of_week + 1) % 7 + 1
 
 
 def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
@@ -2022,10 +2013,8 @@ class Aggregate:
 
     def empty(self) -> Partials:
         """No groups yet."""
-        import pandas as pd
-
-        nothing = pd.DataFrame({name: series_of([], kind) for name, kind in self.source_columns.items()})
-        return Partials((self._rows(nothing, None),))
+        nothing = arrow_table({name: array_of([], kind) for name, kind in self.source_columns.items()})
+        return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
 
     def add(self, partials: Partials, frame: Any) -> Partials:
         """Take in the next rows of the source, except those without a window.
@@ -2070,7 +2059,7 @@ class Aggregate:
         wanted = frame[WINDOW].notna() if horizon is None else frame[WINDOW] < horizon
         frame = frame[wanted].reset_index(drop=True)
         times = frame[self.time_column]
-        rows = {key: frame[key] if key in frame else TIME_KEYS[key](times) for key in (WINDOW, *self.group_by)}
+        rows = {key: frame[key] if key in frame else time_key(key, times) for key in (WINDOW, *self.group_by)}
         for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.function[0]):
             # NaN is no measurement, so it counts as NULL.
             values = frame[column].astype("float64") if self.source.get(column) in REALS else frame[column]
@@ -2105,7 +2094,8 @@ def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     place = f"aggregate_config.aggregations.{label}"
     function = word_of(word, functions_of("double"), place, "function")
     if function == "count" and str(label).lower() not in map(str.lower, columns):
-        name = f"{singular(str(label))}_count"
+        # readings is reading, entries is entry; status, class and analysis stay.
+        name = re.sub(r"(?<![siu])s$", "", re.sub(r"ies$", "y", str(label))) + "_count"
         log.info("%s: no such column; rows are counted, as %s", place, name)
         return Measure(name, WINDOW, functions_of("timestamp")["count"])
     name = word_of(label, columns, "aggregate_config.aggregations", "column")
@@ -2113,13 +2103,6 @@ def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     if function not in functions:
         raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}")
     return Measure(f"{function}_{name}", name, functions[function])
-
-
-def singular(label: str) -> str:
-    """readings is reading, entries is entry; status, class and analysis stay."""
-    if label.endswith("ies"):
-        return label[:-3] + "y"
-    return label[:-1] if label.endswith("s") and not label.endswith(("ss", "us", "is")) else label
 
 
 def group_key(item: Any, columns: Columns) -> tuple[str, str]:

@@ -869,7 +869,7 @@ KINDS = {
 
 
 def kind_of(kind: str) -> Kind:
-    """What is known of a column type; a `TargetError` for one that rows can't be made for."""
+    """What is known of a column type; a `TargetError` where rows can't be made for it."""
     if base_of(kind) not in KINDS:
         raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
     return KINDS[base_of(kind)]
@@ -1640,11 +1640,7 @@ def fits(value: Any, kind: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What becomes of rows: `apply` makes one frame, with a fresh index, of another.
-
-    `columns` are those that come out. The values of the `touched` ones must not be seen anywhere as they are in
-    the source.
-    """
+    """What `apply` makes of a frame has these `columns`; values of `touched` ones must be seen nowhere as they were."""
 
     columns: Columns
     touched: frozenset[str]
@@ -1686,13 +1682,6 @@ def masked(value: Any, shown: int) -> str:
     return "*" * hidden + text[hidden:]
 
 
-def hashed(value: Any, secret: bytes) -> str:
-    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
-    import hmac
-
-    return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
-
-
 def repair(word: str, name: str, rule: Any, kind: str) -> Step:
     """A column's `replace_values`, "pattern to remove" or {"replace_value": X, "with_value": Y}."""
     place = f"sanitize_config.{name}"
@@ -1726,12 +1715,15 @@ def new_value(value: Any, kind: str, place: str) -> Any:
 
 
 def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
-    """What `hash`, `mask` (of all but some last characters) or `round` (to some decimals) does to a column."""
+    """What `hash` (HMAC-SHA256), `mask` (all but the last characters) or `round` (decimals) does to a column."""
+    import hmac
+
     place = f"sanitize_config.{word}.{name}"
     if word == "hash":
         if not secret:  # Without one, the hash of a name or a number is undone by trying them all.
             raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
-        return Step(name, functools.partial(hashed, secret=secret.encode()), "string")
+        digest = functools.partial(hmac.digest, secret.encode(), digest="sha256")
+        return Step(name, lambda value: digest(canonical_text(value).encode()).hex(), "string")
     if type(digits) is not int or not 0 <= digits <= 100:
         raise ConfigError(f"{place}: expected a whole number from 0 to 100, not {digits!r}")
     if word == "mask":
@@ -1831,9 +1823,9 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
 
     def apply(frame: Any) -> Any:
         for name, word, wanted in tests:
-            if word != "is_null":
-                frame = frame[frame[name].notna()]
-            frame = frame[OPERATORS[word][1](frame[name], wanted).astype(bool)]
+            values = frame[name] if word == "is_null" else frame[name].dropna()
+            passed = OPERATORS[word][1](values, wanted).astype(bool)
+            frame = frame[passed.reindex(frame.index, fill_value=False)]
         return frame.reset_index(drop=True)
 
     return Rules(columns, frozenset(), apply)
@@ -1931,7 +1923,7 @@ def medians(values: Any) -> Any:
         return series_of([float(np.median(np.frombuffer(v))) if v else None for v in values], "double")
 
 
-# A function: the parts of a column that it needs, what is made of them, and the type of that.
+# What a function needs of a column, what it makes of these parts, and the type of that.
 Function = tuple[tuple[str, ...], Callable[..., Any], str]
 
 
@@ -1964,15 +1956,16 @@ class Measure:
 
     name: str
     column: str
-    function: Function
+    parts: tuple[str, ...]
+    finish: Callable[..., Any]
+    kind: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Partials:
     """The groups so far, in frames that follow each other in the source; a group may be in several.
 
-    Where groups would take too much memory, those of later windows are given up: windows that start at `horizon`
-    or later are missing, so their rows have to be read again once the earlier windows are sent.
+    Windows that start at `horizon` or later had no room in memory: their rows have to be read again.
     """
 
     pieces: tuple[Any, ...]
@@ -1994,7 +1987,7 @@ class Aggregate:
     @property
     def columns(self) -> Columns:
         """The keys, then the measures, in the order of the rules."""
-        return self.group_by | {measure.name: measure.function[2] for measure in self.measures}
+        return self.group_by | {measure.name: measure.kind for measure in self.measures}
 
     @property
     def source_columns(self) -> Columns:
@@ -2017,20 +2010,20 @@ class Aggregate:
         return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
 
     def add(self, partials: Partials, frame: Any) -> Partials:
-        """Take in the next rows of the source, except those without a window.
-
-        They are merged with what is there when they are as many, so a group is seldom moved.
-        """
-        pieces = (*partials.pieces, self._rows(frame, partials.horizon))
+        """Take in the next rows of the source; they are merged when they are as many as the groups, so seldom."""
+        pieces, horizon = (*partials.pieces, self._rows(frame, partials.horizon)), partials.horizon
         if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
-            return Partials(pieces, partials.horizon)
-        return self._bounded(self._merged(pieces), partials.horizon)
+            return Partials(pieces, horizon)
+        groups = self._merged(pieces)
+        windows = groups[WINDOW].sort_values()
+        later = windows[windows > windows.iloc[0]]
+        if len(later) and groups.memory_usage(deep=True).sum() > self.most_bytes:  # Keep about half, the earlier ones.
+            horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
+            groups = groups[groups[WINDOW] < horizon].reset_index(drop=True)
+        return Partials((groups,), horizon)
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
-        """The time before which windows are complete: they end, lateness added, at `newest` or earlier.
-
-        It is not later than the horizon. None where no group is in such a window, and without a time key.
-        """
+        """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
             return None
         end = EPOCH + (newest - self.lateness - EPOCH) // self.window_length * self.window_length
@@ -2047,8 +2040,8 @@ class Aggregate:
         groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
         results = {name: groups[name] for name in self.group_by}
         for measure in self.measures:
-            parts, finish, _ = measure.function
-            results[measure.name] = finish(*(groups[PART.format(measure.column, part)] for part in parts))
+            parts = (groups[PART.format(measure.column, part)] for part in measure.parts)
+            results[measure.name] = measure.finish(*parts)
         return pd.DataFrame(results)
 
     def _rows(self, frame: Any, horizon: dt.datetime | None) -> Any:
@@ -2060,7 +2053,7 @@ class Aggregate:
         frame = frame[wanted].reset_index(drop=True)
         times = frame[self.time_column]
         rows = {key: frame[key] if key in frame else time_key(key, times) for key in (WINDOW, *self.group_by)}
-        for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.function[0]):
+        for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.parts):
             # NaN is no measurement, so it counts as NULL.
             values = frame[column].astype("float64") if self.source.get(column) in REALS else frame[column]
             rows[PART.format(column, part)] = ROW_PARTS[part](values, times)
@@ -2079,15 +2072,6 @@ class Aggregate:
                 groups[label] = merged_part(rows, group, *label.rsplit("\0", 1))
         return pd.DataFrame(groups)
 
-    def _bounded(self, groups: Any, horizon: dt.datetime | None) -> Partials:
-        """Where the groups take too much memory, about half of them, the earlier windows; a single window is whole."""
-        windows = groups[WINDOW].sort_values()
-        later = windows[windows > windows.iloc[0]]
-        if later.empty or groups.memory_usage(deep=True).sum() <= self.most_bytes:
-            return Partials((groups,), horizon)
-        horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
-        return Partials((groups[groups[WINDOW] < horizon].reset_index(drop=True),), horizon)
-
 
 def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     """One function of a column; `count` of a label that is no column counts rows."""
@@ -2097,12 +2081,12 @@ def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
         # readings is reading, entries is entry; status, class and analysis stay.
         name = re.sub(r"(?<![siu])s$", "", re.sub(r"ies$", "y", str(label))) + "_count"
         log.info("%s: no such column; rows are counted, as %s", place, name)
-        return Measure(name, WINDOW, functions_of("timestamp")["count"])
+        return Measure(name, WINDOW, *functions_of("timestamp")["count"])
     name = word_of(label, columns, "aggregate_config.aggregations", "column")
     functions = functions_of(columns[name])
     if function not in functions:
         raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}")
-    return Measure(f"{function}_{name}", name, functions[function])
+    return Measure(f"{function}_{name}", name, *functions[function])
 
 
 def group_key(item: Any, columns: Columns) -> tuple[str, str]:
@@ -3032,10 +3016,10 @@ def types_in(target: Columns | None) -> Columns:
 
 def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
     """What each source column is read as: the target's type, the declared one, or what its values suggest."""
-    reads = {name: target.get(aimed_at(name, target) or "", "") for name in table.columns}
-    reads[table.time] = reads[table.time] or "timestamp"
+    reads = {}
     for name, declared in table.columns.items():
-        reads[name] = reads[name] or declared_type(declared) or sampled_type(reader.classes_of(name))
+        known = target.get(aimed_at(name, target) or "") or ("timestamp" if name == table.time else None)
+        reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
     return reads
 
 

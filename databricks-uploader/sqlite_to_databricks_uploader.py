@@ -1754,13 +1754,16 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
     named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
     named.sort(key=lambda entry: entry[0] != "replace_values")
-    not_null, dropped = ([name for word, name, _ in named if word == wanted] for wanted in ("remove_nulls", "drop"))
-    repairs = [repair(w, name, rule, columns[name]) for w, name, rule in named if w not in (*LISTS, "round", "mask")]
-    disguises = [
-        disguise(word, name, rule, columns[name], secret)
-        for word, name, rule in named
-        if word in ("round", "mask", "hash")
-    ]
+    not_null, dropped, repairs, disguises = [], [], [], []
+    for word, name, rule in named:
+        if word == "remove_nulls":
+            not_null.append(name)
+        elif word == "drop":
+            dropped.append(name)
+        elif word in ("round", "mask", "hash"):
+            disguises.append(disguise(word, name, rule, columns[name], secret))
+        else:
+            repairs.append(repair(word, name, rule, columns[name]))
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
@@ -2949,7 +2952,7 @@ class Plan:
             for index, reason in failed.items():
                 bad.setdefault(index, f"{name} {reason}")
         for name in () if self.rules else self.required:
-            array = arrays.get(self.sources[name])  # None: a result of an aggregate.
+            array = arrays.get(self.sources[name])  # None for what an aggregate makes.
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
                     bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")

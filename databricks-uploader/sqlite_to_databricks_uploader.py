@@ -1849,9 +1849,7 @@ PART, WINDOW = "{}\0{}", "\0window"
 # are added as Python's numbers, exactly.
 ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "count": lambda values, times: values.notna().astype("int64"),
-    "total": lambda values, times: (values if values.dtype == "float64" else values.astype(object)).where(
-        values.notna(), 0
-    ),
+    "total": lambda values, times: values.astype(float if values.dtype == float else object).mask(values.isna(), 0),
     "mean": lambda values, times: values.astype("float64").fillna(0.0),
     "squares": lambda values, times: values.isna() * 0.0,
     # Texts of 8 bytes for each number: joined, they are the shortest list of a group's values.
@@ -2118,9 +2116,8 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
     refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
     lateness = rules.get("allowed_lateness", 0)
     if not isinstance(lateness, (int, float)) or not 0 <= lateness <= 1e9:
-        raise ConfigError(
-            f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}", "It is in seconds."
-        )
+        fault = f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}"
+        raise ConfigError(fault, "It is in seconds.")
     return Aggregate(columns, time_column, dict(keys), measures, dt.timedelta(seconds=lateness))
 
 

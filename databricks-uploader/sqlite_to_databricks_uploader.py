@@ -73,7 +73,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -162,7 +162,7 @@ class LockedError(TransientError):
 # === Configuration ====================================================================================
 #
 # `Config` declares every setting once: its YAML key is the field's name, and flag, variable, help,
-# the example file and docs/configuration.md follow from the metadata beside it.
+# the example file and docs/configuration.md follow from what is declared beside it.
 
 Parser = Callable[[Any], Any]
 
@@ -188,29 +188,15 @@ def boolean(value: Any) -> bool:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float) -> Parser:
-    """A finite number, at least `minimum`."""
+def number(minimum: float, kind: type[float] = float) -> Parser:
+    """A finite number, at least `minimum`; a whole one for `int`."""
+    wanted = "a whole number" if kind is int else "a number"
 
     def parse(value: Any) -> float:
-        try:
-            parsed = float(text(value)) if not isinstance(value, bool) else math.nan
-        except ValueError:
-            parsed = math.nan
-        if not math.isfinite(parsed) or parsed < minimum:
-            raise ValueError(f"expected a number of at least {minimum:g}")
-        return parsed
-
-    return parse
-
-
-def whole_number(minimum: int) -> Parser:
-    """A whole number, at least `minimum`."""
-
-    def parse(value: Any) -> int:
-        shown = text(value)
-        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", shown) or int(shown) < minimum:
-            raise ValueError(f"expected a whole number of at least {minimum}")
-        return int(shown)
+        with contextlib.suppress(ValueError):
+            if not isinstance(value, bool) and minimum <= kind(text(value)) < math.inf:
+                return kind(text(value))
+        raise ValueError(f"expected {wanted} of at least {minimum:g}")
 
     return parse
 
@@ -281,197 +267,114 @@ def address(value: Any) -> str:
     return shown
 
 
-def setting(
-    default: Any,
-    env: str,
-    parse: Parser,
-    help: str,
-    *,
-    aliases: Sequence[str] = (),
-    flags: Sequence[str] = (),
-    flag: bool = True,
-    secret: bool = False,
-    shown: str = "",
-    example: str = "",
-) -> Any:
-    """Declare one setting.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How one setting is declared.
 
-    `env` lists its variables, first the usual one. `aliases` are other YAML keys, `flags` other
-    flags. A secret has no flag, may come from `<VARIABLE>_FILE`, and is masked wherever it is shown.
-    `shown` documents a default that is not a plain value; `example` stands in the example file.
+    `variables` begins with the usual one. `aliases` are other YAML keys, `flags` other flags. A secret has no flag, may
+    come from `<VARIABLE>_FILE`, and is masked wherever it is shown. `shown` documents a default that is not a plain
+    value; `example` stands in the example file.
     """
-    meta = {
-        "env": tuple(env.split()),
-        "parse": parse,
-        "help": help,
-        "aliases": tuple(aliases),
-        "flags": tuple(flags),
-        "flag": flag and not secret,
-        "secret": secret,
-        "shown": shown,
-        "example": example,
-    }
+
+    default: Any
+    variables: tuple[str, ...]
+    parse: Parser
+    help: str
+    aliases: Sequence[str] = ()
+    flags: Sequence[str] = ()
+    flag: bool = True
+    secret: bool = False
+    shown: str = ""
+    example: str = ""
+
+
+def setting(default: Any, variables: str, parse: Parser, help: str, **more: Any) -> Any:
+    """A field of `Config` that is declared as a `Setting`."""
+    declared = {"setting": Setting(default, tuple(variables.split()), parse, help, **more)}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=meta)
-    return dataclasses.field(default=default, repr=not secret, metadata=meta)
+        return dataclasses.field(default_factory=dict, metadata=declared)
+    return dataclasses.field(default=default, repr="secret" not in more, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run needs to know, checked and typed. Times are in seconds."""
 
-    sqlite: Path | None = setting(
-        None,
-        "SQLITE_PATH",
-        path,
-        "The SQLite database file to read.",
-        aliases=["sqlite_path"],
-        example="/data/sensor_data.db",
-    )
-    sqlite_table_name: str | None = setting(
-        None,
-        "SQLITE_TABLE_NAME",
-        text,
-        "Source table or view.",
-        aliases=["sqlite_table"],
-        flags=["--table"],
-        shown="detected",
-    )
+    # fmt: off
+    sqlite: Path | None = setting(None, "SQLITE_PATH", path, "The SQLite database file to read.",
+        aliases=["sqlite_path"], example="/data/sensor_data.db")
+    sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
+        aliases=["sqlite_table"], flags=["--table"], shown="detected")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
-    cursor: str = setting(
-        "auto",
-        "UPLOAD_CURSOR",
-        one_of("auto", "rowid", "timestamp"),
-        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).",
-    )
-    lookback: float = setting(
-        300.0, "UPLOAD_LOOKBACK", number(0), "Seconds that a timestamp cursor looks back for late rows."
-    )
+    cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
+        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
+    lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
+        "Seconds that a timestamp cursor looks back for late rows.")
     source_timezone: str = setting("UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")
-    source_id: str | None = setting(
-        None,
-        "UPLOAD_SOURCE_ID",
-        text,
-        "Names this source in Delta transactions and batch ids.",
-        shown="random, kept in the state",
-    )
-    databricks_host: str | None = setting(
-        None,
-        "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME",
-        host,
+    source_id: str | None = setting(None, "UPLOAD_SOURCE_ID", text,
+        "Names this source in Delta transactions and batch ids.", shown="random, kept in the state")
+    databricks_host: str | None = setting(None, "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME", host,
         "Workspace host; https://, a path and ?o= are accepted, so is a port.",
-        example="your-workspace.cloud.databricks.com",
-    )
-    databricks_http_path: str | None = setting(
-        None,
-        "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID",
-        http_path,
-        "Path of the SQL warehouse or cluster.",
-        shown="from `DATABRICKS_WAREHOUSE_ID`",
-        example="/sql/1.0/warehouses/your_warehouse_id",
-    )
-    databricks_token: str | None = setting(
-        None,
-        "DATABRICKS_TOKEN",
-        text,
-        "Personal access token. Better from the environment than from YAML.",
-        secret=True,
-    )
-    databricks_database: str | None = setting(
-        None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.", example="your_database"
-    )
-    databricks_table: str | None = setting(
-        None, "DATABRICKS_TABLE", text, "Base table name; the scenario's prefix is added.", example="sensor_readings"
-    )
-    databricks_volume: str | None = setting(
-        None, "DATABRICKS_VOLUME", volume, "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO."
-    )
-    databricks_ca_file: Path | None = setting(
-        None,
-        "DATABRICKS_CA_FILE",
-        path,
-        "CA bundle (PEM) that is trusted for the workspace host.",
-        shown="system roots",
-    )
-    databricks_statement_timeout: int = setting(
-        120,
-        "DATABRICKS_STATEMENT_TIMEOUT",
-        whole_number(1),
-        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.",
-    )
-    table_path: str | None = setting(
-        None, "TABLE_PATH", text, "One Delta table's path or URI (local, s3://, abfss://), used as given."
-    )
-    lakehouse_path: str | None = setting(
-        None, "LAKEHOUSE_PATH", text, "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>."
-    )
-    storage_options: dict[str, Any] = setting(
-        {},
-        "STORAGE_OPTIONS",
-        mapping,
-        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).",
-        flag=False,
-    )
+        example="your-workspace.cloud.databricks.com")
+    databricks_http_path: str | None = setting(None, "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID", http_path,
+        "Path of the SQL warehouse or cluster.", shown="from `DATABRICKS_WAREHOUSE_ID`",
+        example="/sql/1.0/warehouses/your_warehouse_id")
+    databricks_token: str | None = setting(None, "DATABRICKS_TOKEN", text,
+        "Personal access token. Better from the environment than from YAML.", secret=True)
+    databricks_database: str | None = setting(None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.",
+        example="your_database")
+    databricks_table: str | None = setting(None, "DATABRICKS_TABLE", text,
+        "Base table name; the scenario's prefix is added.", example="sensor_readings")
+    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME", volume,
+        "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
+    databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
+        "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
+        "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
+    table_path: str | None = setting(None, "TABLE_PATH", text,
+        "One Delta table's path or URI (local, s3://, abfss://), used as given.")
+    lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", text,
+        "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
+    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
+        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
     enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
     enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
-    enable_aggregate: bool = setting(
-        False, "ENABLE_AGGREGATE", boolean, "Send groups only; they go to aggregated_<table>."
-    )
-    sanitize_config: dict[str, Any] = setting(
-        {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML)."
-    )
+    enable_aggregate: bool = setting(False, "ENABLE_AGGREGATE", boolean,
+        "Send groups only; they go to aggregated_<table>.")
+    sanitize_config: dict[str, Any] = setting({}, "SANITIZE_CONFIG", mapping,
+        "Rules of enable_sanitize (JSON outside YAML).")
     filter_config: dict[str, Any] = setting({}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")
-    sanitize_secret: str | None = setting(
-        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.", secret=True
-    )
-    aggregate_config: dict[str, Any] = setting(
-        {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML)."
-    )
-    state_dir: Path | None = setting(
-        None,
-        "STATE_DIR",
-        path,
+    sanitize_secret: str | None = setting(None, "SANITIZE_SECRET", text,
+        "Key of hashed columns, the same on all nodes.", secret=True)
+    aggregate_config: dict[str, Any] = setting({}, "AGGREGATE_CONFIG", mapping,
+        "Rules of enable_aggregate (JSON outside YAML).")
+    state_dir: Path | None = setting(None, "STATE_DIR", path,
         "Where last_upload.json lives: one directory per source table and scenario.",
-        shown="`/state`, or `./state` where `/state` does not exist",
-        example="./state",
-    )
+        shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")
-    jitter: float = setting(
-        0.0, "UPLOAD_JITTER", number(0), "The first cycle waits a random part of this many seconds."
-    )
+    jitter: float = setting(0.0, "UPLOAD_JITTER", number(0),
+        "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
-    batch_rows: int | None = setting(
-        None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.", shown="chosen by the tool"
-    )
-    schema: str = setting(
-        "match",
-        "UPLOAD_SCHEMA",
-        one_of("match", "evolve"),
-        "New source columns: match warns, evolve adds them (Delta targets).",
-    )
-    max_bad_rows: int = setting(
-        1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0), "Rows quarantined in one cycle before the run stops."
-    )
-    on_doubt: str = setting(
-        "stop",
-        "UPLOAD_ON_DOUBT",
-        one_of("stop", "resend"),
-        "When it can't be found out whether an INSERT committed: stop or resend.",
-    )
-    databricks_client_id: str | None = setting(
-        None, "DATABRICKS_CLIENT_ID", text, "Service principal for OAuth machine-to-machine.", flag=False
-    )
+    batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
+        shown="chosen by the tool")
+    schema: str = setting("match", "UPLOAD_SCHEMA", one_of("match", "evolve"),
+        "New source columns: match warns, evolve adds them (Delta targets).")
+    max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", number(0, int),
+        "Rows quarantined in one cycle before the run stops.")
+    on_doubt: str = setting("stop", "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
+        "When it can't be found out whether an INSERT committed: stop or resend.")
+    databricks_client_id: str | None = setting(None, "DATABRICKS_CLIENT_ID", text,
+        "Service principal for OAuth machine-to-machine.", flag=False)
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
-    databricks_config_profile: str | None = setting(
-        None, "DATABRICKS_CONFIG_PROFILE", text, "Profile of ~/.databrickscfg."
-    )
-    metrics_address: str | None = setting(
-        None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.", shown="off"
-    )
+    databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
+        "Profile of ~/.databrickscfg.")
+    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
+        shown="off")
+    # fmt: on
 
 
-SETTINGS = {field.name: field for field in dataclasses.fields(Config)}
-YAML_KEYS = {key: name for name, f in SETTINGS.items() for key in (name, *f.metadata["aliases"])}
+SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
+YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
 TARGET_SETTINGS = ("databricks_http_path", "table_path", "lakehouse_path")
 
 # A layer maps setting names to values that are already parsed.
@@ -480,12 +383,12 @@ Layer = dict[str, Any]
 
 def parse_setting(name: str, value: Any, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
-    meta = SETTINGS[name].metadata
+    setting = SETTINGS[name]
     try:
-        return meta["parse"](value)
+        return setting.parse(value)
     except ValueError as error:
-        shown = "" if meta["secret"] or name == "storage_options" else f" (it is {value!r})"
-        raise ConfigError(f"{origin}: {error}{shown}", meta["help"]) from None
+        shown = "" if setting.secret or name == "storage_options" else f" (it is {value!r})"
+        raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
 
 def layer_from_yaml(file: Path) -> Layer:
@@ -531,18 +434,18 @@ def load_yaml(file: Path) -> dict[Any, Any]:
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
-    for name, field in SETTINGS.items():
-        for variable in field.metadata["env"]:
+    for name, setting in SETTINGS.items():
+        for variable in setting.variables:
             if name not in layer and environ.get(variable, "").strip():
                 layer[name] = parse_setting(name, environ[variable], variable)
-        if field.metadata["secret"]:
+        if setting.secret:
             layer |= secret_from_file(name, environ, given=name in layer)
     return layer
 
 
 def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> Layer:
     """A secret named by `<VARIABLE>_FILE`, the convention of container images."""
-    variable = SETTINGS[name].metadata["env"][0]
+    variable = SETTINGS[name].variables[0]
     file = environ.get(f"{variable}_FILE", "").strip()
     if not file:
         return {}
@@ -625,60 +528,14 @@ def check_target(config: Config) -> None:
         needed = ["databricks_host", "databricks_database", "databricks_table"]
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
-        variables = ", ".join(SETTINGS[name].metadata["env"][0] for name in missing)
+        variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
-
-
-def configuration_table() -> str:
-    """docs/configuration.md's table of settings, in Markdown."""
-    lines = ["| YAML key | variable | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        keys = " ".join(f"`{key}`" for key in (name, *meta["aliases"]))
-        variables = [*meta["env"], *([f"{meta['env'][0]}_FILE"] if meta["secret"] else [])]
-        flags = " ".join(f"`{f}`" for f in flags_of(name)) or "none"
-        lines.append(
-            f"| {keys} | {' '.join(f'`{v}`' for v in variables)} | {flags} | {shown_default(name)} | {meta['help']} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def flags_of(name: str) -> list[str]:
     """All flags of one setting; none for a secret."""
-    meta = SETTINGS[name].metadata
-    return [flag_of(name), *meta["flags"]] if meta["flag"] else []
-
-
-def shown_default(name: str) -> str:
-    """A setting's default, as the documentation shows it."""
-    field = SETTINGS[name]
-    if field.metadata["shown"]:
-        return str(field.metadata["shown"])
-    if field.default is dataclasses.MISSING:
-        return "`{}`"
-    return "-" if field.default is None else f"`{plain(field.default)}`"
-
-
-def plain(value: Any) -> str:
-    """A default as YAML writes it: 300, not 300.0; false, not False."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def example_config() -> str:
-    """databricks-uploader-config.yaml.example: each setting, those of a first run filled in."""
-    lines = ["# Every setting of the uploader. Flags and variables override this file.", ""]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        lines.append(f"# {meta['help']}")
-        if meta["secret"]:
-            lines += [f"# Prefer {meta['env'][0]} or {meta['env'][0]}_FILE to a line here.", f"# {name}:", ""]
-        elif meta["example"]:
-            lines += [f"{name}: {json.dumps(meta['example'])}", ""]
-        else:
-            lines += [f"# {name}: {shown_default(name).strip('`-')}".rstrip(), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    setting = SETTINGS[name]
+    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
 
 
 # === Rows =============================================================================================
@@ -4595,6 +4452,7 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
         # For certain: nothing has to be settled by the next run.
         job.states.save(state)
         raise
+    job.quarantine.forget(intent.get("replayed", []))
     tally.batches, tally.commits = 1, int(tally.sent > 0)
     state = confirmed(state, intent, tally)
     job.states.save(state)
@@ -5108,63 +4966,93 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 #
 # What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
 
+# The exit status of a run that delivered what it could.
+QUARANTINED = 3
+
+# The directory of a target that only looks. It must be no real one: `WarehouseTarget.close` removes its directory.
+NOWHERE = Path(os.devnull)
+
+
+def target_of(config: Config, environ: Mapping[str, str], directory: Path, wait: Wait = time.sleep) -> Target:
+    """The target that is in force; in the state's directory it may keep files that are on their way."""
+    check_target(config)
+    table = routed_table(config.databricks_table or "", scenario_of(config))
+    if config.databricks_http_path:
+        return WarehouseTarget(Session(config, environ, wait), table, directory / "staging")
+    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
+    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+
+
+def absolute_uri(uri: str) -> str:
+    """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def state_directory(config: Config) -> Path:
+    """Where the state lives: as set, `/state` in containers, else `./state`."""
+    if config.state_dir:
+        return config.state_dir
+    default = Path("/state") if Path("/state").exists() else Path("state")
+    log.info("state_dir is not set: using %s", default)
+    return default
+
+
+@contextlib.contextmanager
+def opened_reader(config: Config) -> Iterator[Reader]:
+    """The source table, opened for a look."""
+    import tempfile
+
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        yield Reader(database, table)
+
+
+@contextlib.contextmanager
+def opened_as_job(config: Config, target: Target) -> Iterator[tuple[Job, Source]]:
+    """The source as an upload opens it, with nothing but scratch to write to."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
+        with opened(job) as source:
+            yield job, source
+
+
+# --- Results on stdout ---
+
+
+def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequence[Any]]], title: str = "") -> None:
+    """All rows under their names, as a table for people, JSON lines or CSV, written as they come."""
+    import csv
+
+    rows = ([shown(value) for value in row] for page in pages for row in page)
+    if form == "json":
+        sys.stdout.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    elif form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(itertools.chain([names], rows))
+    else:
+        if title:
+            print(f"\n{title}")
+        print_table(names, (["NULL" if value is None else str(value) for value in row] for row in rows))
+
+
+def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+    """A table whose columns are as wide as what its first rows hold."""
+    first = list(itertools.islice(rows, 1000))
+    widths = [min(60, max(map(len, column))) for column in zip(names, *first, strict=True)]
+    for row in itertools.chain([names, ["-" * width for width in widths]], first, rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
 
 def shown(value: Any) -> Any:
     """A value as tables, CSV and JSON show it."""
-    if isinstance(value, (dt.datetime, dt.date)):
+    if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-class Output:
-    """Rows for stdout as a table for people, JSON lines or CSV. Pages are written as they come."""
-
-    def __init__(self, form: str, stream: TextIO) -> None:
-        self.form = form
-        self.stream = stream
-
-    def title(self, text: str) -> None:
-        """A heading; programs don't want it."""
-        if self.form == "table":
-            self.stream.write(f"\n{text}\n")
-
-    def write(self, names: Sequence[str], pages: Iterable[Sequence[Sequence[Any]]]) -> None:
-        """All rows under their names. A table's widths follow its first page."""
-        widths: list[int] = []
-        for page in itertools.chain(pages, [[]] if self.form == "table" else []):
-            rows = [[shown(value) for value in row] for row in page]
-            if self.form == "table" and not widths:
-                widths = [min(60, max(len(self._text(v)) for v in column)) for column in zip(names, *rows, strict=True)]
-                self._lines([names, ["-" * width for width in widths]], widths)
-            self._rows(names, rows, widths)
-
-    def _rows(self, names: Sequence[str], rows: Sequence[Sequence[Any]], widths: Sequence[int]) -> None:
-        if self.form == "json":
-            self.stream.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
-        elif self.form == "csv":
-            import csv
-
-            csv.writer(self.stream, lineterminator="\n").writerows(rows)
-        else:
-            self._lines(rows, widths)
-
-    def _lines(self, rows: Iterable[Sequence[Any]], widths: Sequence[int]) -> None:
-        for row in rows:
-            cells = (self._text(value).ljust(width) for value, width in zip(row, widths, strict=True))
-            self.stream.write("  ".join(cells).rstrip() + "\n")
-
-    def header(self, names: Sequence[str]) -> None:
-        """CSV begins with its names."""
-        if self.form == "csv":
-            import csv
-
-            csv.writer(self.stream, lineterminator="\n").writerow(names)
-
-    @staticmethod
-    def _text(value: Any) -> str:
-        return "NULL" if value is None else str(value)
 
 
 class Catalog(Protocol):
@@ -5250,60 +5138,35 @@ class WarehouseCatalog:
         return table_name(self.config.databricks_database or "", name)
 
 
-def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Output) -> int:
+def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print the result of a statement, or what there is, for INFO."""
     check_target(config)
     if not config.databricks_http_path:
-        return print_query(config, DeltaCatalog(config), sql, output)
+        return print_query(config, DeltaCatalog(config), sql, form)
     with contextlib.closing(Session(config, environ)) as session:
-        return print_query(config, WarehouseCatalog(config, session), sql, output)
+        return print_query(config, WarehouseCatalog(config, session), sql, form)
 
 
-def print_query(config: Config, catalog: Catalog, sql: str, output: Output) -> int:
+def print_query(config: Config, catalog: Catalog, sql: str, form: str) -> int:
     """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
     if sql.strip().upper() != "INFO":
-        names, pages = catalog.query(sql)
-        output.header(names)
-        output.write(names, pages)
+        print_rows(form, *catalog.query(sql))
         return 0
     tables = catalog.tables()
-    output.title("Tables")
-    output.write(["table"], [[[name] for name in tables]])
+    print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
     routed = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
     for name in [name for name in tables if name in routed or config.table_path]:
-        output.title(f"Description of {name}")
-        output.write(["column", "type"], [list(catalog.columns(name).items())])
+        print_rows(form, ["column", "type"], [catalog.columns(name).items()], f"Description of {name}")
         _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
-        output.title(f"Rows in {name}")
-        output.write(["rows"], pages)
+        print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
 
 # --- Watching: one summary a cycle, progress, metrics ---
 
 
-class Metrics(Protocol):
-    """Counts what cycles do."""
-
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
-        """A cycle ended well."""
-
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """A cycle failed."""
-
-
-class NoMetrics:
-    """For runs that nobody scrapes."""
-
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
-        """Count nothing."""
-
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """Count nothing."""
-
-
-class PrometheusMetrics:
-    """Metrics by prometheus-client, in a registry of their own."""
+class Metrics:
+    """What cycles did, in a registry of prometheus-client."""
 
     def __init__(self, registry: Any) -> None:
         from prometheus_client import Counter, Gauge, Summary
@@ -5317,51 +5180,35 @@ class PrometheusMetrics:
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
 
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
+    def sent(self, tally: Tally, now: float) -> None:
         """A cycle ended well."""
         self.rows.inc(tally.sent)
         self.commits.inc(tally.commits)
         self.bytes.inc(tally.nbytes)
         self.bad.inc(tally.bad)
-        self.seconds.observe(seconds)
         self.ended.set(now)
         if tally.latest is not None:
             self.lag.set(now - tally.latest / 10**6)
 
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """A cycle failed."""
-        self.errors.labels(type(error).__name__).inc()
-        self.seconds.observe(seconds)
 
-
-@contextlib.contextmanager
-def metrics_of(config: Config) -> Iterator[Metrics]:
-    """Metrics on `metrics_address`, served as long as the block lasts."""
-    if config.metrics_address is None:
-        yield NoMetrics()
-        return
+def metrics_on(address: str) -> Metrics:
+    """Metrics, served until the process ends."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    host, _, port = config.metrics_address.rpartition(":")
+    host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
     try:
-        server, thread = start_http_server(int(port), host or "127.0.0.1", registry)
+        start_http_server(int(port), host or "127.0.0.1", registry)
     except OSError as error:
-        raise ConfigError(
-            f"metrics_address {config.metrics_address}: {error.strerror}", "Choose a free port."
-        ) from None
-    yield PrometheusMetrics(registry)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+        raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+    return Metrics(registry)
 
 
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
 
-    def __init__(self, job: Job, heartbeat: Heartbeat, metrics: Metrics) -> None:
+    def __init__(self, job: Job, metrics: Metrics | None) -> None:
         self.job = job
-        self.heartbeat = heartbeat
         self.metrics = metrics
 
     def cycle(self) -> Tally:
@@ -5371,12 +5218,17 @@ class Watch:
             with self._progress() as progress:
                 total = run_cycle(dataclasses.replace(self.job, progress=progress))
         except UploaderError as error:
-            self.metrics.failed(error, time.monotonic() - began)
+            if self.metrics:
+                self.metrics.errors.labels(type(error).__name__).inc()
             self._beat(str(error))
             raise
-        seconds = time.monotonic() - began
-        self.metrics.sent(total, seconds, self.job.now())
-        self._beat(None)
+        finally:
+            seconds = time.monotonic() - began
+            if self.metrics:
+                self.metrics.seconds.observe(seconds)
+        if self.metrics:
+            self.metrics.sent(total, self.job.now())
+        self._beat()
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         if total.read or log.isEnabledFor(logging.DEBUG):
             message = "%d rows sent in %d commits, %.1f s; %d to quarantine"
@@ -5385,78 +5237,69 @@ class Watch:
             log.info("nothing new", extra={"fields": fields})
         return total
 
-    def _beat(self, error: str | None) -> None:
-        self.heartbeat.beat(self.job.config.interval, error, self.job.now())
+    def _beat(self, error: str | None = None) -> None:
+        """Write down that a cycle, or one page of a long one, ended now. Not durable; nothing depends on it."""
+        ended = dt.datetime.fromtimestamp(self.job.now(), dt.UTC).isoformat(timespec="seconds")
+        beat = {"ended": ended, "interval": self.job.config.interval, "error": error}
+        temporary = self.job.states.directory / "cycle.new"
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(beat) + "\n")
+            os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Callable[[int, int], None]]:
-        """Called with the rows read and the rows there are: a bar on a terminal, a log line a commit elsewhere."""
+        """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
         if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield lambda read, of: self._beat(None)
+            yield lambda read, of: self._beat()
             return
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        with (
-            tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1) as bar,
-            logging_redirect_tqdm(),
-        ):
+        bar = tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1)
 
-            def advance(read: int, of: int) -> None:
-                bar.total = max(of, bar.n + read)
-                bar.update(read)
-                self._beat(None)
+        def advance(read: int, of: int) -> None:
+            bar.total = max(of, bar.n + read)
+            bar.update(read)
+            self._beat()
 
+        with bar, logging_redirect_tqdm():
             yield advance
 
 
-# --- Looking: status, health, DDL, a dry run ---
+# --- Looking: health, status, DDL, a dry run ---
 
-
-@dataclasses.dataclass(frozen=True)
-class Heartbeat:
-    """`cycle.json` beside the state: when the last cycle ended, and how. Not durable; nothing depends on it."""
-
-    file: Path
-
-    def beat(self, interval: float, error: str | None, now: float) -> None:
-        """Say that a cycle, or one commit of a long one, ended now."""
-        ended = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
-        temporary = self.file.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps({"ended": ended, "interval": interval, "error": error}) + "\n")
-            os.replace(temporary, self.file)
-
-    def last(self) -> dict[str, Any] | None:
-        """What was said last; None where nothing was."""
-        try:
-            said: dict[str, Any] = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            return None
-        return said
-
+# Beside the state: when the last cycle ended, and how.
+CYCLE_FILE = "cycle.json"
 
 # A cycle that is late by more than this many intervals, and a minute, is taken for dead.
 LATE_INTERVALS = 3
 
 
-def healthcheck(config: Config, now: float) -> int:
+def last_cycle(directory: Path) -> dict[str, Any]:
+    """What was said of the last cycle; empty where none has ended yet."""
+    try:
+        said: dict[str, Any] = json.loads((directory / CYCLE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return said
+
+
+def healthcheck(config: Config) -> int:
     """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1."""
-    said = Heartbeat(state_directory(config) / "cycle.json").last()
-    if said is None:
+    said = last_cycle(state_directory(config))
+    if not said:
         print("no cycle has ended yet")
         return 1
-    age = now - dt.datetime.fromisoformat(said["ended"]).timestamp()
-    healthy = age <= LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout
+    age = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp()
     print(f"the last cycle ended {age:.0f} seconds ago" + (f": {said['error']}" if said["error"] else ""))
-    return 0 if healthy else 1
+    return int(age > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
 
 
-def print_status(config: Config, now: float, output: Output) -> int:
+def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
     directory = state_directory(config)
     state = StateFile(directory).load() or State()
-    said = Heartbeat(directory / "cycle.json").last() or {}
+    said = last_cycle(directory)
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     facts: dict[str, Any] = {
         "target": state.target,
@@ -5467,51 +5310,42 @@ def print_status(config: Config, now: float, output: Output) -> int:
         "commits": state.sequence,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
         "rows_waiting": rows_waiting(config, state),
-        "lag_seconds": round(now - newest) if newest else None,
+        "lag_seconds": round(time.time() - newest) if newest else None,
         "quarantined": Quarantine(directory / "quarantine").count(),
         "last_cycle": said.get("ended"),
         "last_error": said.get("error"),
     }
-    if output.form == "table":
-        output.write(["fact", "value"], [list(facts.items())])
+    if form == "table":
+        print_rows(form, ["fact", "value"], [facts.items()])
     else:
-        output.header(list(facts))
-        output.write(list(facts), [[list(facts.values())]])
+        print_rows(form, list(facts), [[list(facts.values())]])
     return 0
 
 
 def rows_waiting(config: Config, state: State) -> int | None:
     """How many rows come after the position, as far as a look at the source tells; None where it doesn't."""
-    import tempfile
-
     if config.sqlite is None or ("rowid" not in state.position and state.position):
         return None
-    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+    with opened_reader(config) as reader:
+        table = reader.table
         if not table.rowid:
             return None
         low = read_to(state.position) if state.position else None
         after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
-        return int(database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
+        return int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
 
 
-def print_ddl(config: Config, which: str, stream: TextIO) -> int:
+def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
-    import tempfile
-
-    scenarios = list(PREFIXES) if which == "all" else [scenario_of(config)]
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
-        reads = read_types(reader.table, reader, {})
-        if config.databricks_database:
-            schema = table_name(config.databricks_database, "").rpartition(".")[0]
-            stream.write(f"CREATE SCHEMA IF NOT EXISTS {schema};\n")
-        for scenario in scenarios:
-            if scenario == "aggregate" and which == "all" and not config.aggregate_config:
-                stream.write("-- aggregated: set aggregate_config to see its table\n")
-                continue
-            stream.write(
-                ddl(config, scenario, scenario_columns(config, scenario, reads, reader.table.time), reader.table.time)
-            )
+    with opened_reader(config) as reader:
+        reads, time_column = read_types(reader.table, reader, {}), reader.table.time
+    if config.databricks_database:
+        print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
+    for scenario in PREFIXES if which == "all" else [scenario_of(config)]:
+        if scenario == "aggregate" and which == "all" and not config.aggregate_config:
+            print("-- aggregated: set aggregate_config to see its table")
+        else:
+            print(ddl(config, scenario, scenario_columns(config, scenario, reads, time_column), time_column))
     return 0
 
 
@@ -5520,9 +5354,7 @@ def scenario_columns(config: Config, scenario: str, reads: Columns, time_column:
     rules_of = rules_for(config, scenario)
     if rules_of is None:
         return parse_aggregate(config.aggregate_config, reads, time_column).columns
-    if not getattr(config, f"{scenario}_config", None):
-        return reads
-    rules = rules_of(reads)
+    rules = rules_of(reads) if getattr(config, f"{scenario}_config", None) else None
     return rules.columns if rules else reads
 
 
@@ -5530,189 +5362,139 @@ def ddl(config: Config, scenario: str, columns: Columns, time_column: str) -> st
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
     name = routed_table(config.databricks_table or "readings", scenario)
     table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
-    lines = [f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items()]
+    body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
     cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
-    body = ",\n".join(lines)
-    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};\n"
+    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};"
 
 
-@contextlib.contextmanager
-def opened_reader(config: Config, scratch: Path) -> Iterator[Reader]:
-    """The source table, opened for a look."""
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with Database(config.sqlite, scratch) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield Reader(database, table)
+class Unasked(DeltaTarget):
+    """Stands for a warehouse in a dry run, which must not start one: rows look as the source types them."""
 
-
-class DryTarget:
-    """Takes rows and forgets them, save the first few."""
-
-    def __init__(self, target: Target, ask: bool) -> None:
-        self.name = target.name
-        self.target = target if ask else None
-        self.first: list[tuple[Any, ...]] = []
-        self.names: list[str] = []
-
-    def columns(self) -> Columns | None:
-        return self.target.columns() if self.target else None
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        return 1_000_000
-
-    def recover(self, state: State) -> dict[str, Any] | None:
+    def columns(self) -> None:
         return None
 
-    def holds(self, pages: Iterable[Any]) -> bool:
-        return True
-
-    def prepare(self, pages: Pages) -> Payload:
-        return pages
-
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        return intent
-
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        return False
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        for page in payload():
-            self.names = page.column_names
-            missing = min(5 - len(self.first), page.num_rows)
-            if missing > 0:
-                head = page.slice(0, missing)
-                self.first += zip(*(column.to_pylist() for column in head.columns), strict=True)
-
-    def close(self) -> None:
-        pass
+    def recover(self, state: State) -> None:
+        return None
 
 
-def dry_run(config: Config, environ: Mapping[str, str], flush: bool, output: Output) -> int:
+def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    import tempfile
-
-    scenario, directory = scenario_of(config), state_directory(config)
-    check_target(config)
-    target = target_of(config, scenario, environ, directory, time.sleep)
-    dry = DryTarget(target, ask=isinstance(target, DeltaTarget))
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = StateFile(Path(scratch))
-        saved = StateFile(directory).load() if directory.exists() else None
-        if saved:
-            kept.save(dataclasses.replace(saved, intent=None))
-        total = run_cycle(Job(config, scenario, dry, kept, Quarantine(Path(scratch) / "quarantine"), flush=flush))
+    directory = state_directory(config)
+    target, saved = target_of(config, environ, directory), StateFile(directory).load()
+    if config.databricks_http_path:
+        target = Unasked(target.name, {})
+    first, total = list[Sequence[Any]](), Tally()
+    with opened_as_job(config, target) as (job, source):
+        names = list(source.feed.plan().writes)
+        state = source.cursor.located(checked(job, source, saved))
+        for _, payload, tally in commits(job, source, state):
+            for page in payload():
+                head = page.slice(0, min(5 - len(first), page.num_rows))
+                first += zip(*(column.to_pylist() for column in head.columns), strict=True)
+            total.add(tally)
     if saved and saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
-    output.title(f"Would go to {dry.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine")
-    if dry.names:
-        output.header(dry.names)
-        output.write(dry.names, [dry.first])
+    title = f"Would go to {target.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
+    print_rows(form, names, [first], title)
     return 0
 
 
 # --- Checking: every part of the way, one after the other ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line of `--check`: what was looked at, whether it is right (None: only said), and what to do if not."""
-
-    part: str
-    ok: bool | None
-    text: str
-    hint: str = ""
+Say = Callable[..., None]
 
 
-def check(config: Config, environ: Mapping[str, str], as_json: bool, stream: TextIO) -> int:
-    """Print a finding for each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("configuration", lambda: check_configuration(config)),
-        ("database", lambda: check_database(config)),
-        ("state", lambda: check_state(config)),
-        ("target", lambda: check_warehouse(config, environ) if config.databricks_http_path else check_delta(config)),
-    ]
-    failed = False
-    for part, findings in parts:
-        for finding in guarded(part, findings):
-            failed = failed or finding.ok is False
-            stream.write(finding_line(finding, as_json) + "\n")
-            stream.flush()
-    return 1 if failed else 0
+class Report:
+    """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.failed = False
+
+    def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
+        """What was looked at, whether it is right (None: only said), and what to do if not."""
+        self.failed = self.failed or ok is False
+        if self.as_json:
+            line = json.dumps({"part": part, "ok": ok, "text": text, "hint": hint})
+        else:
+            mark = {True: "ok  ", False: "FAIL", None: "    "}[ok]
+            line = f"{mark} {part}: {text}" + (f"\n       {hint}" if hint else "")
+        print(line, flush=True)
 
 
-def guarded(part: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a part; an error is the last one."""
-    try:
-        yield from findings()
-    except UploaderError as error:
-        yield Finding(part, False, str(error), error.hint)
+def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
+    """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
+    report = Report(as_json)
+    checks = {
+        "configuration": check_configuration,
+        "database": check_database,
+        "state": check_state,
+        "target": check_warehouse if config.databricks_http_path else check_delta,
+    }
+    for part, look in checks.items():
+        try:
+            look(config, environ, report.say)
+        except UploaderError as error:
+            report.say(part, False, str(error), error.hint)
+    return int(report.failed)
 
 
-def finding_line(finding: Finding, as_json: bool) -> str:
-    """A finding for people or for programs."""
-    if as_json:
-        return json.dumps(dataclasses.asdict(finding))
-    mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
-    return f"{mark} {finding.part}: {finding.text}" + (f"\n       {finding.hint}" if finding.hint else "")
-
-
-def check_configuration(config: Config) -> Iterator[Finding]:
+def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
     check_target(config)
     where = config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
-    yield Finding("configuration", True, f"{scenario} rows go to {table} ({where})")
+    say("configuration", True, f"{scenario} rows go to {table} ({where})")
 
 
-def check_database(config: Config) -> Iterator[Finding]:
+def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
+    with opened_reader(config) as reader:
         table = reader.table
-        yield from check_file(reader.database.file)
-        yield Finding("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
+        check_file(reader.database.file, say)
+        say("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
         if table.rowid and config.cursor != "timestamp":
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
-            yield Finding("database", True, f"new rows are found by rowid ({said})")
+            say("database", True, f"new rows are found by rowid ({said})")
         else:
             indexed = has_time_index(reader)
             hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
-            yield Finding(
-                "database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint
-            )
+            say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         newest = reader.database.rows(f"SELECT CAST(max(q.{quoted(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
-        yield Finding("database", None, f"the highest time is {newest[0][0]}")
-
-
-def check_file(file: Path) -> Iterator[Finding]:
-    """The journal mode, and file systems that don't carry a WAL."""
-    mode = "WAL" if is_wal(file) else "rollback journal"
-    side_by_side = all(side.exists() for side in side_files(file)[:2])
-    alive = f", {'in use by a producer' if side_by_side else 'no producer has it open'}" if mode == "WAL" else ""
-    yield Finding("database", True, f"{file} can be opened ({mode}{alive})")
-    system = file_system_of(file)
-    if system in SHARED_FILE_SYSTEMS and mode == "WAL":
-        hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
-        yield Finding("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+        say("database", None, f"the highest time is {newest[0][0]}")
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
 SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
 
 
-def file_system_of(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+def check_file(file: Path, say: Say) -> None:
+    """The journal mode, and file systems that don't carry a WAL."""
+    if not is_wal(file):
+        say("database", True, f"{file} can be opened (rollback journal)")
+        return
+    in_use = all(side.exists() for side in side_files(file)[:2])
+    producer = "in use by a producer" if in_use else "no producer has it open"
+    say("database", True, f"{file} can be opened (WAL, {producer})")
+    system = file_system_of(file)
+    if system in SHARED_FILE_SYSTEMS:
+        hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
+        say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+
+
+def file_system_of(file: Path) -> str:
     """The type of the file system that holds a file; empty where it can't be told."""
     try:
-        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+    lines = [line.split() for line in mounts.splitlines()]
     points = {fields[4]: fields[fields.index("-") + 1] for fields in lines if "-" in fields}
     folders = [str(file.resolve()), *map(str, file.resolve().parents)]
     return next((points[folder] for folder in folders if folder in points), "")
@@ -5726,60 +5508,57 @@ def has_time_index(reader: Reader) -> bool:
     return bool(reader.database.rows(sql)[0][0])
 
 
-def check_state(config: Config) -> Iterator[Finding]:
+def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether the state can be read, and the directory written."""
+    import tempfile
+
     with StateFile(state_directory(config)) as states:
         state = states.load()
-        probe = states.directory / ".probe"
         try:
-            probe.unlink(missing_ok=True)
-            write_durably(probe, b"")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=states.directory) as probe:
+                probe.write(bytes(4096))
         except OSError as error:
-            raise StateError(f"{states.directory} can't be written: {error.strerror}", "Mend its rights.") from None
+            hint = "Check its rights, and the disk's space."
+            raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
         said = f"uploaded up to {state.last_upload}, {state.sequence} commits" if state else "nothing uploaded yet"
-        yield Finding("state", True, f"{states.directory} can be written; {said}")
-        waiting = Quarantine(states.directory / "quarantine").count()
-        if waiting:
-            yield Finding("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
+        say("state", True, f"{states.directory} can be written; {said}")
+        if waiting := Quarantine(states.directory / "quarantine").count():
+            say("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(config: Config) -> Iterator[Finding]:
+def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, scenario_of(config), {}, Path(), time.sleep)
+    target = target_of(config, environ, NOWHERE)
     columns = target.columns()
-    if columns is None:
-        yield Finding("target", True, f"{target.name} can be reached; the first write makes the table")
-        local = "://" not in target.name
-        parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
-        if local and not os.access(parent, os.W_OK):
-            raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
-    else:
-        yield Finding("target", True, f"{target.name} can be reached, {len(columns)} columns")
-    yield from check_columns(config, target)
+    known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
+    say("target", True, f"{target.name} can be reached{known}")
+    parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
+    if columns is None and "://" not in target.name and not os.access(parent, os.W_OK):
+        raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
+    check_columns(config, target, say)
 
 
-def check_warehouse(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
-    yield Finding("target", None, "what follows opens a session, which starts a stopped warehouse")
+    say("target", None, "what follows opens a session, which starts a stopped warehouse")
     check_reachable(hostname, int(port or 443))
-    yield Finding("target", True, f"{hostname} has an address and answers")
+    say("target", True, f"{hostname} has an address and answers")
     check_certificate(config, hostname, int(port or 443))
-    yield Finding("target", True, "its certificate is right")
+    say("target", True, "its certificate is right")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        yield Finding("target", True, f"signed in as {user}")
-        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), Path())
+        say("target", True, f"signed in as {user}")
+        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), NOWHERE)
         columns = target.columns()
-        yield Finding("target", True, f"table {target.table}, {len(columns)} columns")
+        say("target", True, f"table {target.table}, {len(columns)} columns")
         session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
-        yield Finding("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
-        yield from check_columns(config, target)
+        say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
+        check_columns(config, target, say)
         if config.databricks_volume:
             session.rows(f"LIST {literal(config.databricks_volume)}")
-            yield Finding("target", True, f"{config.databricks_volume} can be listed")
+            say("target", True, f"{config.databricks_volume} can be listed")
 
 
 def check_certificate(config: Config, hostname: str, port: int) -> None:
@@ -5797,26 +5576,16 @@ def check_certificate(config: Config, hostname: str, port: int) -> None:
         raise TargetError(f"TLS with {hostname} fails: {error}", hint) from None
 
 
-def check_columns(config: Config, target: Target) -> Iterator[Finding]:
+def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
-        scenario = scenario_of(config)
-        job = Job(config, scenario, target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
-        rules_of = rules_for(config, scenario)
-        if rules_of is None:
-            reads = read_types(reader.table, reader, {})
-            plan = aggregate_plan(job, reader, parse_aggregate(config.aggregate_config, reads, reader.table.time))
-        else:
-            plan = row_plan(job, reader, rules_of)
-        for name, kind in plan.writes.items():
-            source = plan.sources[name]
-            declared = reader.table.columns.get(source, "result")
-            yield Finding("columns", True, f"{source} ({declared or 'no type'}) -> {name} {kind}")
-        for source in plan.reads if rules_of else []:
-            if source not in plan.sources.values():
-                yield Finding("columns", None, f"{source} is left out: the target has no such column")
+    with opened_as_job(config, target) as (job, source):
+        plan, declared = source.feed.plan(), source.table.columns
+    for name, kind in plan.writes.items():
+        origin = plan.sources[name]
+        say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
+    for origin in plan.reads if job.scenario != "aggregate" else []:
+        if origin not in plan.sources.values():
+            say("columns", None, f"{origin} is left out: the target has no such column")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---
@@ -5824,8 +5593,7 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
 
 def replay_quarantine(job: Job) -> int:
     """Send the rows in quarantine that can be delivered now, in one commit; the others stay there."""
-    files = job.quarantine.files()
-    if not files:
+    if not job.quarantine.files():
         log.info("the quarantine is empty")
         return 0
     if job.scenario == "aggregate":
@@ -5834,16 +5602,11 @@ def replay_quarantine(job: Job) -> int:
         )
     with contextlib.closing(job.target), opened(job) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
-        files = job.quarantine.files()
-        batch, tally = replay_batch(source, state, files), Tally()
+        files, tally = job.quarantine.files(), Tally()
+        batch = replay_batch(source, state, files)
         intent: Intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
         payload = job.target.prepare(functools.partial(prepared_pages, job, source, batch, intent, [tally]))
-        intent = job.target.ready(intent, payload)
-        job.states.save(dataclasses.replace(state, intent=dict(intent)))
-        job.target.send(intent, payload)
-        tally.commits = int(tally.sent > 0)
-        job.quarantine.forget(intent["replayed"])
-        job.states.save(confirmed(state, intent, tally))
+        committed(job, state, intent, payload, tally)
     log.info("%d rows sent from quarantine, %d stay", tally.sent, tally.bad)
     return QUARANTINED if tally.bad else 0
 
@@ -5867,177 +5630,118 @@ def recover(job: Job) -> int:
     return 0
 
 
-def start_since(job: Job, moment: str) -> None:
-    """Move the position so that rows from `moment` on count as new, also those that were sent before."""
-    since = to_moment(moment, job.config.source_timezone)
+def start_since(job: Job, text: str) -> None:
+    """Move the position so that rows from a time on count as new, also those that were sent before."""
+    try:
+        since = to_timestamp(text, ZoneInfo(job.config.source_timezone))
+    except ValueError:
+        raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target), opened(job) as source:
         state = job.states.load()
-        state = (
-            settled(job, source, checked(job, source, state))
-            if state and state.table
-            else completed(job, source, State())
-        )
+        if state and state.table:
+            state = settled(job, source, checked(job, source, state))
+        else:
+            state = completed(job, source, State())
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         job.states.save(dataclasses.replace(state, position=position, anchors=[], epoch=state.epoch + 1))
 
 
-def to_moment(text: str, zone: str) -> int:
-    """A time on the command line, in microseconds since 1970."""
-    try:
-        return to_timestamp(text, ZoneInfo(zone))
-    except ValueError:
-        raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
-
-
 # === Command line =====================================================================================
 
-EXIT_STATUS = """exit status:
+EPILOG = """examples:
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
+  uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
+
+exit status:
   0  done; also nothing new, windows still open, or a clean stop by a signal
   1  a cycle failed; its rows wait in the source, and the next run sends them
   2  wrong configuration or usage
   3  done, but some rows went to quarantine
   75 another process uses the state directory
-"""
 
-EXAMPLES = """examples:
-  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
-  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
-  uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
-"""
+Each setting is also a YAML key and a variable: docs/configuration.md."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The arguments; what is not given is absent from the result, so that layers can tell."""
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says. What is not given is absent, so that layers can tell."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
         description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
-        epilog=f"{EXAMPLES}\n{EXIT_STATUS}\nEach setting is also a YAML key and a variable: docs/configuration.md.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=Version, nargs=0, help="print versions and exit")
+    version = f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]})"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
-    add_actions(parser)
-    add_output(parser)
+    # fmt: off
+    add = parser.add_argument_group("actions").add_mutually_exclusive_group().add_argument
+    add("--check", action="store_true", help="test every part of the way, with remedies")
+    add("--dry-run", action="store_true", help="read and process, show what would be sent, send nothing")
+    add("--status", action="store_true", help="what was delivered and what waits; works offline")
+    add("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
+    add("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
+    add("--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements")
+    add("--replay-quarantine", action="store_true", help="send quarantined rows whose cause is mended")
+    add("--recover", action="store_true", help="make a lost state anew from the target (needs source_id)")
+    add("--since", metavar="TIMESTAMP", help="upload, counting rows from this time on as new")
+    add("--flush", action="store_true", help="upload, and send open windows too, once (aggregate)")
+    add = parser.add_argument_group("output").add_argument
+    add("-v", "--verbose", action="count", help="say more; twice: the libraries too")
+    add("-q", "--quiet", action="store_true", help="say only what went wrong")
+    add("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
+    add("--format", choices=["table", "json", "csv"], help="results on stdout")
+    # fmt: on
     settings = parser.add_argument_group("settings")
-    for name, field in SETTINGS.items():
+    for name, setting in SETTINGS.items():
         if flags_of(name):
-            meta = field.metadata
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default in (True, False) else {}
-            text = f"{meta['help'].rstrip('.')} [{meta['env'][0]}]".replace("%", "%%")
-            settings.add_argument(*flags_of(name), dest=name, metavar=metavar_of(name), help=text, **switch)
-    return parser
-
-
-def versions() -> str:
-    """This program's version and those of what matters around it, without importing any of it."""
-    from importlib import metadata
-
-    packages = ("databricks-sql-connector", "deltalake", "adbc-driver-sqlite")
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
-    others = "".join(f", {name} {found[name]}" for name in packages if name in found)
-    return f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]}{others})"
-
-
-class Version(argparse.Action):
-    """Looks the versions up only when they are asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        print(versions())
-        parser.exit()
-
-
-def metavar_of(name: str) -> str:
-    """What a flag's value is called in the help."""
-    return name.rpartition("_")[2].upper()
-
-
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """What can be done instead of uploading; one at a time."""
-    actions = parser.add_argument_group("actions").add_mutually_exclusive_group()
-    actions.add_argument("--check", action="store_true", help="test every part of the way, with remedies")
-    actions.add_argument(
-        "--dry-run", action="store_true", help="read and process, show what would be sent, send nothing"
-    )
-    actions.add_argument("--status", action="store_true", help="what was delivered and what waits; works offline")
-    actions.add_argument("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
-    actions.add_argument("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
-    actions.add_argument(
-        "--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements"
-    )
-    actions.add_argument("--replay-quarantine", action="store_true", help="send quarantined rows whose cause is mended")
-    actions.add_argument(
-        "--recover", action="store_true", help="make a lost state anew from the target (needs source_id)"
-    )
-    actions.add_argument("--since", metavar="TIMESTAMP", help="upload, counting rows from this time on as new")
-    actions.add_argument("--flush", action="store_true", help="upload, and send open windows too, once (aggregate)")
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """How much is said, and in which form."""
-    output = parser.add_argument_group("output")
-    output.add_argument("-v", "--verbose", action="count", help="say more; twice: the libraries too")
-    output.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
-    output.add_argument("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
-    output.add_argument("--format", choices=["table", "json", "csv"], help="results on stdout")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-    """What the command line says: actions, and settings that are given."""
-    return vars(build_parser().parse_args(argv))
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
+            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
+            metavar = name.rpartition("_")[2].upper()
+            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
+    return vars(parser.parse_args(argv))
 
 
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """The configuration of one run: defaults, then YAML, environment and command line."""
-    file = arguments.get("config")
-    return merge_layers(
-        [
-            ("YAML file", layer_from_yaml(file) if file else {}),
-            ("environment", layer_from_environ(environ)),
-            ("command line", layer_from_flags(arguments)),
-        ]
-    )
+    yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
+    flags = layer_from_flags(arguments)
+    return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a log line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
-        return json.dumps({**line, **getattr(record, "fields", {})})
-
-
-class TextLines(logging.Formatter):
-    """Time, level and message; levels in colour on a terminal."""
+class LogLines(logging.Formatter):
+    """A line for people, in colour on a terminal, or one JSON object. Libraries' tracebacks are left out."""
 
     COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
 
-    def __init__(self, coloured: bool) -> None:
+    def __init__(self, as_json: bool, coloured: bool) -> None:
         super().__init__()
+        self.as_json = as_json
         self.coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        colour = self.COLOURS.get(record.levelname, "") if self.coloured else ""
-        return f"{moment} {colour}{record.levelname}{colour and chr(27) + '[0m'} {record.getMessage()}"
-
-
-class Console(logging.StreamHandler[TextIO]):
-    """The handler that writes to stderr; set up again once the secrets are known."""
+        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        if self.as_json:
+            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower()}
+            return json.dumps({**line, "message": record.getMessage(), **getattr(record, "fields", {})})
+        if self.coloured and level in self.COLOURS:
+            level = f"{self.COLOURS[level]}{level}\033[0m"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {record.getMessage()}"
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
-    """One handler on stderr, without secrets, whoever logs them."""
-    handler = Console(sys.stderr)
+    """One handler on stderr, without secrets, whoever logs them; set up again once they are known."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.name = "uploader"
     coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(JsonLines() if arguments.get("log_format") == "json" else TextLines(coloured))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured))
     handler.addFilter(Redacted(secrets))
     verbose = arguments.get("verbose") or 0
     root = logging.getLogger()
-    root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, Console)), handler]
+    root.handlers[:] = [*(other for other in root.handlers if other.name != handler.name), handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if arguments.get("quiet") else logging.INFO)
 
@@ -6046,106 +5750,26 @@ def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
     options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
     stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
-    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options, *stores]
+    return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
-def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Do what the command line asks for; returns the exit status."""
-    config = load_config(arguments, environ)
-    set_up_logging(arguments, secrets_of(config, environ), environ)
-    output = Output(arguments.get("format", "table"), sys.stdout)
-    if "check" in arguments:
-        return check(config, environ, arguments.get("log_format") == "json", sys.stdout)
-    if "run_query" in arguments:
-        return run_query(config, environ, arguments["run_query"], output)
-    if "status" in arguments:
-        return print_status(config, time.time(), output)
-    if "healthcheck" in arguments:
-        return healthcheck(config, time.time())
-    if "print_ddl" in arguments:
-        return print_ddl(config, arguments["print_ddl"], sys.stdout)
-    if "dry_run" in arguments:
-        return dry_run(config, environ, "flush" in arguments, output)
-    return upload(config, environ, arguments, stop_event())
+def stop_event() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
 
+    `uv run` passes on what its whole group was sent, so the same request can come twice.
+    """
+    stop, requested = threading.Event(), list[float]()
 
-def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any], stop: threading.Event) -> int:
-    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
-    scenario = scenario_of(config)
-    check_target(config)
-    with StateFile(state_directory(config)) as states:
-        sweep(states.directory)
-        target = target_of(config, scenario, environ, states.directory, stop.wait)
-        log.info("%s rows go to %s", scenario, target.name)
-        quarantine = Quarantine(states.directory / "quarantine")
-        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
-        if "replay_quarantine" in arguments:
-            return replay_quarantine(job)
-        if "recover" in arguments:
-            return recover(job)
-        if "since" in arguments:
-            start_since(job, arguments["since"])
-        return run_cycles(job)
+    def request_stop(number: int, _frame: object) -> None:
+        stop.set()
+        requested.append(time.monotonic())
+        if requested[-1] - requested[0] >= 1.0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
-
-def sweep(directory: Path) -> None:
-    """Remove what a killed run left: private copies, and files on their way into a volume."""
-    for left in [*directory.glob("copy-*"), directory / "staging"]:
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def run_cycles(job: Job) -> int:
-    """One cycle, or cycles until a signal comes; returns the exit status."""
-    import random
-
-    with metrics_of(job.config) as metrics:
-        watch = Watch(job, Heartbeat(job.states.directory / "cycle.json"), metrics)
-        if job.config.once:
-            return QUARANTINED if watch.cycle().bad else 0
-        job.stopping.wait(random.uniform(0, job.config.jitter))
-        run_for_ever(watch.cycle, job.config.interval, job.stopping)
-    return 0
-
-
-# The exit status of a run that delivered what it could.
-QUARANTINED = 3
-
-
-def target_of(config: Config, scenario: str, environ: Mapping[str, str], states: Path, wait: Wait) -> Target:
-    """The target that is in force."""
-    table = routed_table(config.databricks_table or "", scenario)
-    if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, states / "staging")
-    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
-    warn_of_old_options(config.storage_options, environ)
-    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
-
-
-# They once made concurrent writers on S3 safe, or unsafe. delta-rs 1.6 commits with conditional puts whatever they
-# say (github.com/delta-io/delta-rs/discussions/4482).
-OLD_OPTIONS = ("AWS_S3_ALLOW_UNSAFE_RENAME", "AWS_S3_LOCKING_PROVIDER")
-
-
-def warn_of_old_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Name those that do nothing any more."""
-    given = {name.upper() for name in (*options, *environ)}
-    for name in OLD_OPTIONS:
-        if name in given:
-            log.warning("%s does nothing: commits are conditional puts, safe for many writers; remove it", name)
-
-
-def absolute_uri(uri: str) -> str:
-    """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
-
-
-def state_directory(config: Config) -> Path:
-    """Where the state lives: as set, `/state` in containers, else `./state`."""
-    if config.state_dir:
-        return config.state_dir
-    default = Path("/state") if Path("/state").exists() else Path("state")
-    log.info("state_dir is not set: using %s", default)
-    return default
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
+    return stop
 
 
 def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threading.Event) -> None:
@@ -6160,23 +5784,54 @@ def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threadi
         stop.wait(interval)
 
 
-def stop_event(now: Callable[[], float] = time.monotonic) -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
+def run_cycles(job: Job) -> int:
+    """One cycle, or cycles until a signal comes; returns the exit status."""
+    import random
 
-    `uv run` passes on what its whole group was sent, so the same request can come twice.
-    """
-    stop, requested = threading.Event(), list[float]()
+    address = job.config.metrics_address
+    watch = Watch(job, metrics_on(address) if address is not None else None)
+    if job.config.once:
+        return QUARANTINED if watch.cycle().bad else 0
+    job.stopping.wait(random.uniform(0, job.config.jitter))
+    run_for_ever(watch.cycle, job.config.interval, job.stopping)
+    return 0
 
-    def request_stop(number: int, _frame: object) -> None:
-        stop.set()
-        requested.append(now())
-        if requested[-1] - requested[0] >= 1.0:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, request_stop)
-    return stop
+def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
+    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
+    stop, scenario, directory = stop_event(), scenario_of(config), state_directory(config)
+    target = target_of(config, environ, directory, stop.wait)
+    with StateFile(directory) as states:
+        # What a killed run left: private copies, and files on their way into a volume.
+        for left in [*directory.glob("copy-*"), directory / "staging"]:
+            shutil.rmtree(left, ignore_errors=True)
+        log.info("%s rows go to %s", scenario, target.name)
+        quarantine = Quarantine(directory / "quarantine")
+        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
+        if "replay_quarantine" in arguments:
+            return replay_quarantine(job)
+        if "recover" in arguments:
+            return recover(job)
+        if "since" in arguments:
+            start_since(job, arguments["since"])
+        return run_cycles(job)
+
+
+def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks for; returns the exit status."""
+    config = load_config(arguments, environ)
+    set_up_logging(arguments, secrets_of(config, environ), environ)
+    form = arguments.get("format", "table")
+    actions: dict[str, Callable[[], int]] = {
+        "check": lambda: check(config, environ, arguments.get("log_format") == "json"),
+        "run_query": lambda: run_query(config, environ, arguments["run_query"], form),
+        "status": lambda: print_status(config, form),
+        "healthcheck": lambda: healthcheck(config),
+        "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
+        "dry_run": lambda: dry_run(config, environ, form),
+    }
+    chosen = next((action for name, action in actions.items() if name in arguments), None)
+    return chosen() if chosen else upload(config, environ, arguments)
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:

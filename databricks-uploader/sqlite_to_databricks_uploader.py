@@ -554,23 +554,15 @@ def flags_of(name: str) -> list[str]:
 Columns = dict[str, str]
 
 INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
+REALS, TEXTS, TIMES = ("double", "float"), ("string", "varchar", "char"), ("timestamp", "timestamp_ntz")
 
 # How SQLite's declared types are understood where no target column decides. Words are looked for in
 # this order; the rest follows SQLite's affinity rules (sqlite.org/datatype3.html, section 3.1).
-DECLARED = (
-    ("BOOL", "boolean"),
-    ("DATETIME", "timestamp"),
-    ("TIMESTAMP", "timestamp"),
-    ("INT", "bigint"),
-    ("CHAR", "string"),
-    ("CLOB", "string"),
-    ("TEXT", "string"),
-    ("BLOB", "binary"),
-    ("REAL", "double"),
-    ("FLOA", "double"),
-    ("DOUB", "double"),
-    ("DATE", "date"),
-)
+DECLARED = {
+    "BOOL": "boolean", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "INT": "bigint",
+    "CHAR": "string", "CLOB": "string", "TEXT": "string", "BLOB": "binary",
+    "REAL": "double", "FLOA": "double", "DOUB": "double", "DATE": "date",
+}  # fmt: skip
 
 
 def declared_type(declared: str) -> str | None:
@@ -579,42 +571,25 @@ def declared_type(declared: str) -> str | None:
     if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
         precision, scale = int(sized[1]), int(sized[2] or 0)
         return f"decimal({precision},{scale})" if scale <= precision <= 38 else "double"
-    return next((kind for part, kind in DECLARED if part in word), "double" if word.strip() else None)
+    return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
 
 
 def sampled_type(classes: set[str]) -> str:
     """The type that holds values of these classes, for a column that was declared without a type."""
+    if classes == {"integer", "real"}:
+        return "double"
     known = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
-    if classes and classes <= {"integer", "real"}:
-        return "double" if "real" in classes else "bigint"
     return known[classes.pop()] if len(classes) == 1 else "string"
 
 
-def arrow_type(kind: str) -> Any:
-    """The Arrow type of a column type; a `TargetError` for one that rows can't be made for."""
-    from arro3.core import DataType
+def base_of(kind: str) -> str:
+    """`decimal` of `decimal(10,2)`."""
+    return kind.partition("(")[0]
 
-    if sized := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
-        return DataType.decimal128(int(sized[1]), int(sized[2]))
-    if kind.startswith(("varchar", "char")):
-        return DataType.string()
-    made: dict[str, Callable[[], Any]] = {
-        "bigint": DataType.int64,
-        "int": DataType.int32,
-        "smallint": DataType.int16,
-        "tinyint": DataType.int8,
-        "double": DataType.float64,
-        "float": DataType.float32,
-        "boolean": DataType.bool,
-        "string": DataType.string,
-        "binary": DataType.binary,
-        "date": DataType.date32,
-        "timestamp": lambda: DataType.timestamp("us", tz="UTC"),
-        "timestamp_ntz": lambda: DataType.timestamp("us"),
-    }
-    if kind not in made:
-        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
-    return made[kind]()
+
+def sizes_of(kind: str) -> list[int]:
+    """10 and 2 of `decimal(10,2)`."""
+    return [int(size) for size in re.findall(r"\d+", kind)]
 
 
 def to_integer(value: Any, kind: str) -> int:
@@ -646,7 +621,7 @@ def to_double(value: Any, kind: str) -> float:
 
 def to_decimal(value: Any, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
-    precision, scale = (int(part) for part in re.findall(r"\d+", kind))
+    precision, scale = sizes_of(kind)
     try:
         exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
         fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
@@ -659,11 +634,10 @@ def to_decimal(value: Any, kind: str) -> str:
 
 def to_boolean(value: Any, _kind: str) -> bool:
     """0 and 1, as numbers or as text, and the words true and false."""
-    known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-    try:
-        return known[str(value).lower()]
-    except KeyError:
-        raise ValueError("is neither 0 nor 1, true nor false") from None
+    word = str(value).lower()
+    if word not in ("0", "1", "0.0", "1.0", "false", "true"):
+        raise ValueError("is neither 0 nor 1, true nor false")
+    return word in ("1", "1.0", "true")
 
 
 def to_string(value: Any, kind: str) -> str:
@@ -671,7 +645,7 @@ def to_string(value: Any, kind: str) -> str:
     if isinstance(value, bytes):
         raise ValueError("is a blob")
     shown = value if isinstance(value, str) else repr(value)
-    if (sized := re.fullmatch(r"(?:var)?char\((\d+)\)", kind)) and len(shown) > int(sized[1]):
+    if (sizes := sizes_of(kind)) and len(shown) > sizes[0]:
         raise ValueError(f"is longer than {kind}")
     return shown
 
@@ -685,19 +659,15 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-def to_date(value: Any, _kind: str) -> int:
-    """ISO dates as days since 1970; a time of day other than midnight would be lost, so it is refused."""
+def to_date(value: Any, _kind: str) -> str:
+    """ISO dates; a time of day other than midnight would be lost, so it is refused."""
     try:
         moment = dt.datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError("is no ISO date") from None
     if moment.time() != dt.time():
         raise ValueError("is a time, not a date")
-    return (moment.date() - dt.date(1970, 1, 1)).days
-
-
-# Numbers in a time column count from 1970; their size tells the unit (years 1973 to 5138 in each).
-EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+    return moment.date().isoformat()
 
 
 def to_timestamp(value: Any, zone: ZoneInfo) -> int:
@@ -716,25 +686,85 @@ def to_timestamp(value: Any, zone: ZoneInfo) -> int:
 
 
 def epoch_microseconds(value: float) -> int:
-    """Microseconds since 1970 of an epoch number in any of the usual units; digits beyond them are cut."""
-    factor = next((factor for limit, factor in EPOCH_UNITS if abs(value) < limit), None)
-    if factor is None and abs(value) >= 2**63:
+    """Microseconds since 1970 of an epoch number, whose size tells its unit; digits beyond them are cut."""
+    # Years 1973 to 5138 in seconds, milliseconds and microseconds; larger numbers are nanoseconds.
+    for limit, factor in ((10**11, 10**6), (10**14, 10**3), (10**17, 1)):
+        if abs(value) < limit:
+            return round(value * factor)
+    if abs(value) >= 2**63:
         raise ValueError("is no time")
-    return int(value) // 1000 if factor is None else round(value * factor)
+    return int(value) // 1000
 
 
-CONVERTERS: dict[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(INTEGER_BITS, to_integer),
-    "double": to_double,
-    "float": to_double,
-    "decimal": to_decimal,
-    "boolean": to_boolean,
-    "string": to_string,
-    "varchar": to_string,
-    "char": to_string,
-    "binary": to_binary,
-    "date": to_date,
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What a type is for Arrow, for pandas, and where a value of it comes from.
+
+    An Arrow array is cast straight from SQLite's class `casts`, since Arrow does that exactly or marks as NULL what
+    it can't. All else goes value by value through `convert`, into an array of the type `made_from`.
+    """
+
+    arrow: str
+    pandas: str
+    casts: str | None
+    made_from: str
+    convert: Callable[[Any, Any], Any]
+
+
+# fmt: off
+KINDS = {
+    "bigint":        Kind("int64",      "Int64",               "integer", "bigint",   to_integer),
+    "int":           Kind("int32",      "Int32",               "integer", "int",      to_integer),
+    "smallint":      Kind("int16",      "Int16",               "integer", "smallint", to_integer),
+    "tinyint":       Kind("int8",       "Int8",                "integer", "tinyint",  to_integer),
+    "double":        Kind("float64",    "Float64",             "real",    "double",   to_double),
+    "float":         Kind("float32",    "Float32",             None,      "float",    to_double),
+    "decimal":       Kind("decimal128", "object",              None,      "string",   to_decimal),
+    "boolean":       Kind("bool",       "boolean",             None,      "boolean",  to_boolean),
+    "string":        Kind("string",     "object",              "text",    "string",   to_string),
+    "varchar":       Kind("string",     "object",              None,      "string",   to_string),
+    "char":          Kind("string",     "object",              None,      "string",   to_string),
+    "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
+    "date":          Kind("date32",     "object",              None,      "string",   to_date),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_timestamp),
+    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_timestamp),
 }
+# fmt: on
+
+
+def kind_of(kind: str) -> Kind:
+    """What is known of a column type; a `TargetError` where rows can't be made for it."""
+    if base_of(kind) not in KINDS:
+        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
+    return KINDS[base_of(kind)]
+
+
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a column type."""
+    from arro3.core import DataType
+
+    make = getattr(DataType, kind_of(kind).arrow)
+    if kind in TIMES:
+        return make("us", tz="UTC" if kind == "timestamp" else None)
+    return make(*sizes_of(kind)) if base_of(kind) == "decimal" else make()
+
+
+def array_of(values: Sequence[Any], kind: str) -> Any:
+    """An Arrow array out of what `convert` of its type makes, and None for NULL."""
+    from arro3.core import Array
+
+    return Array(values, arrow_type(kind_of(kind).made_from)).cast(arrow_type(kind))
+
+
+def arrow_table(columns: Mapping[str, Any]) -> Any:
+    """An Arrow table of arrays by name."""
+    from arro3.core import Table as ArrowTable
+
+    return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
+
+
+class InvalidText(bytes):
+    """Text that its database's encoding does not allow; the bytes as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -753,11 +783,6 @@ class RawColumn:
         """The values as Python objects."""
         return self.data if isinstance(self.data, list) else list(self.data.to_pylist())
 
-    @property
-    def nulls(self) -> int:
-        """How many values are NULL."""
-        return self.data.count(None) if isinstance(self.data, list) else self.data.null_count
-
     def only(self, indexes: Sequence[int]) -> RawColumn:
         """Some of the values."""
         if isinstance(self.data, list):
@@ -765,29 +790,13 @@ class RawColumn:
         return RawColumn(self.kind, self.data.take(array_of(list(indexes), "bigint")))
 
 
-class InvalidText(bytes):
-    """Text that its database's encoding does not allow; the bytes as they are."""
-
-
-# Conversions that Arrow does exactly, or marks as NULL where it can't.
-ARROW_DOES = {
-    **{("integer", kind): kind for kind in INTEGER_BITS},
-    ("real", "double"): "double",
-    ("text", "string"): "string",
-    ("text", "timestamp"): "timestamp",
-    ("blob", "binary"): "binary",
-}
-
-# What an Arrow array of a type is made from, where it can't be made from Python's values of that type.
-STORAGE = {"timestamp": "bigint", "timestamp_ntz": "bigint", "date": "int", "decimal": "string"}
-
-
 def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
-    if (column.kind, kind) not in ARROW_DOES:
-        return convert_each(column.values(), kind, zone)
-    array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
-    return (array, {}) if array.null_count == column.nulls else convert_each(column.values(), kind, zone)
+    if kind_of(kind).casts == column.kind:
+        array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
+        if array.null_count == column.data.null_count:
+            return array, {}
+    return convert_each(column.values(), kind, zone)
 
 
 def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
@@ -799,35 +808,21 @@ def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
 
 def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
-    from arro3.core import Array
-
-    base = kind.partition("(")[0]
-    done: list[Any] = times_by_arrow(values, zone) if base.startswith("timestamp") else [None] * len(values)
+    done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
+    convert_one, detail = kind_of(kind).convert, zone if kind in TIMES else kind
+    if kind in TIMES:  # Arrow's parser goes first, so that both ways agree on what it takes.
+        texts = array_of([value if type(value) is str else None for value in values], "string")
+        done = cast_text_times(texts, zone).cast(arrow_type("bigint")).to_pylist()
     for index, value in enumerate(values):
-        if value is not None and done[index] is None:
+        if isinstance(value, InvalidText):
+            bad[index] = "is not valid text in the database's encoding"
+        elif value is not None and done[index] is None:
             try:
-                done[index] = convert_value(value, base, kind, zone)
+                done[index] = convert_one(value, detail)
             except ValueError as error:
                 bad[index] = str(error)
-    return Array(done, arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind)), bad
-
-
-def times_by_arrow(values: Sequence[Any], zone: ZoneInfo) -> list[int | None]:
-    """Microseconds since 1970 of the texts that Arrow's parser takes, so that both ways agree on them."""
-    from arro3.core import Array
-
-    texts = [value if type(value) is str else None for value in values]
-    return list(cast_text_times(Array(texts, arrow_type("string")), zone).cast(arrow_type("bigint")).to_pylist())
-
-
-def convert_value(value: Any, base: str, kind: str, zone: ZoneInfo) -> Any:
-    """One value that is not NULL as what an array of type `kind` is made from; a `ValueError` says why not."""
-    if isinstance(value, InvalidText):
-        raise ValueError("is not valid text in the database's encoding")
-    if base.startswith("timestamp"):
-        return to_timestamp(value, zone)
-    return CONVERTERS[base](value, kind)
+    return array_of(done, kind), bad
 
 
 # === Source ===========================================================================================
@@ -1352,20 +1347,9 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
 
 # === Processing =======================================================================================
 #
-# Rules turn typed rows into what is sent: `Sanitize` changes values, `Filter` chooses rows, `Aggregate`
-# groups them. All of it is pure: frames in, frames out. Columns are pandas' own arrays where it has one for
-# the type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
-
-REALS = {"double": "Float64", "float": "Float32"}
-TIMES = {"timestamp": "datetime64[us, UTC]", "timestamp_ntz": "datetime64[us]"}
-PANDAS_TYPES = {"bigint": "Int64", "int": "Int32", "smallint": "Int16", "tinyint": "Int8", "boolean": "boolean"}
-PANDAS_TYPES |= REALS | TIMES
-TEXTS = ("string", "varchar", "char")
-
-
-def base_of(kind: str) -> str:
-    """`decimal` of `decimal(10,2)`."""
-    return kind.partition("(")[0]
+# Rules turn typed rows into what is sent: sanitizing changes values, filtering chooses rows, aggregating groups
+# them. All of it is pure: frames in, frames out. Columns are pandas' own arrays where it has one for the
+# type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
 
 
 def to_frame(table: Any, columns: Columns) -> Any:
@@ -1381,8 +1365,8 @@ def values_of(column: Any, kind: str) -> Any:
 
     if kind in TIMES:
         return np.array(values_of(column.cast(arrow_type("bigint")), "bigint"), dtype="datetime64[us]")
-    is_plain = (kind in PANDAS_TYPES or base_of(kind) in TEXTS) and len(column) and not column.null_count
-    return column.to_numpy() if is_plain else column.to_pylist()
+    has_array = kind_of(kind).pandas != "object" or base_of(kind) in TEXTS
+    return column.to_numpy() if has_array and len(column) and not column.null_count else column.to_pylist()
 
 
 def series_of(values: Any, kind: str) -> Any:
@@ -1391,9 +1375,9 @@ def series_of(values: Any, kind: str) -> Any:
     import pandas as pd
 
     if kind not in REALS:
-        return pd.Series(values, dtype=PANDAS_TYPES.get(kind, object))
+        return pd.Series(values, dtype=kind_of(kind).pandas)
     missing = [value is None for value in values] if isinstance(values, list) else np.zeros(len(values))
-    numbers = np.array(values, dtype=REALS[kind].lower())
+    numbers = np.array(values, dtype=kind_of(kind).arrow)
     return pd.Series(pd.arrays.FloatingArray(numbers, np.array(missing, dtype=bool)))
 
 
@@ -1404,27 +1388,17 @@ def python_values(series: Any) -> list[Any]:
 
 def to_table(frame: Any, columns: Columns) -> Any:
     """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
-    from arro3.core import Table
-
-    arrays = {name: arrow_array(frame[name], kind) for name, kind in columns.items()}
-    for name, array in arrays.items():
-        if array.null_count != frame[name].isna().sum():
-            raise SourceError(f"{name!r} holds a value that does not fit {columns[name]}", "Declare a wider type.")
-    return Table.from_arrays(list(arrays.values()), names=list(arrays))
-
-
-def arrow_array(series: Any, kind: str) -> Any:
-    """A column as an Arrow array, by way of the type that arro3 makes it from."""
-    from arro3.core import Array
-
-    base = base_of(kind)
-    if base in TIMES:
-        series = series.astype("int64").astype("Int64").mask(series.isna())
-    if base == "date":
-        series = series.map(lambda day: (day - EPOCH.date()).days, na_action="ignore").astype("Int32")
-    if base == "decimal":
-        series = series.map(canonical_text, na_action="ignore")
-    return Array(python_values(series), arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind))
+    arrays = {}
+    for name, kind in columns.items():
+        series = frame[name]
+        if kind in TIMES:
+            series = series.astype("int64").astype("Int64").mask(series.isna())
+        if base_of(kind) in ("date", "decimal"):
+            series = series.map(canonical_text, na_action="ignore")
+        arrays[name] = array_of(python_values(series), kind)
+        if arrays[name].null_count != series.isna().sum():
+            raise SourceError(f"{name!r} holds a value that does not fit {kind}", "Declare a wider type.")
+    return arrow_table(arrays)
 
 
 def canonical_text(value: Any) -> str:
@@ -1450,11 +1424,15 @@ def word_of(value: Any, known: Iterable[str], place: str, what: str, *others: st
 
 
 def list_of(value: Any, place: str, what: str) -> list[Any]:
-    """A list that is not empty; a text is a list of one."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not items:
+    """A list that is not empty."""
+    if not isinstance(value, list) or not value:
         raise ConfigError(f"{place}: expected a list of {what}, not {value!r}")
-    return items
+    return value
+
+
+def names_of(value: Any, place: str, what: str) -> list[Any]:
+    """A list of names; a single one needs no list."""
+    return [value] if isinstance(value, str) else list_of(value, place, what)
 
 
 def mapping_of(value: Any, place: str, example: str) -> Mapping[Any, Any]:
@@ -1517,12 +1495,20 @@ def rule_value(value: Any, kind: str, place: str) -> Any:
 
 
 def fits(value: Any, kind: str) -> bool:
-    """Whether a column holds the value as it is: numbers can be too large or too fine, texts too long."""
+    """Whether a column holds a number or a text as it is: it can be too large, too fine or too long."""
     with contextlib.suppress(ValueError):
-        if base_of(kind) in (*INTEGER_BITS, *TEXTS, "decimal"):
-            CONVERTERS[base_of(kind)](value, kind)
+        kind_of(kind).convert(value, kind)
         return True
     return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What `apply` makes of a frame has these `columns`; values of `touched` ones must be seen nowhere as they were."""
+
+    columns: Columns
+    touched: frozenset[str]
+    apply: Callable[[Any], Any]
 
 
 # --- Sanitize ---
@@ -1547,32 +1533,6 @@ def changed(frame: Any, steps: Iterable[Step]) -> Any:
     return frame
 
 
-@dataclasses.dataclass(frozen=True)
-class Sanitize:
-    """Cleans rows, in this order: values are replaced and patterns removed (`repairs`); rows with NULL in
-    `not_null` go; values are rounded, masked and hashed (`disguises`); columns are dropped."""
-
-    source: Columns
-    repairs: Sequence[Step]
-    not_null: Sequence[str]
-    disguises: Sequence[Step]
-    dropped: Sequence[str]
-
-    def columns(self) -> Columns:
-        """The columns that come out; hashes and masked values are text."""
-        kinds = self.source | {step.column: step.kind for step in self.disguises}
-        return {name: kind for name, kind in kinds.items() if name not in self.dropped}
-
-    def touched_columns(self) -> set[str]:
-        """The columns whose values must not be seen anywhere as they are in the source."""
-        return {step.column for step in (*self.repairs, *self.disguises)} | set(self.dropped)
-
-    def apply(self, frame: Any) -> Any:
-        """The rows that stay, cleaned, with a fresh index."""
-        complete = changed(frame, self.repairs).dropna(subset=list(self.not_null), ignore_index=True)
-        return changed(complete, self.disguises)[list(self.columns())]
-
-
 def rounded(value: Any, digits: int) -> Any:
     """A number rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
     with decimal.localcontext(prec=100):
@@ -1586,66 +1546,48 @@ def masked(value: Any, shown: int) -> str:
     return "*" * hidden + text[hidden:]
 
 
-def hashed(value: Any, secret: bytes) -> str:
-    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
-    import hmac
-
-    return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
-
-
-LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
-
-
-def named_columns(rules: Mapping[str, Any], word: str, columns: Columns) -> list[tuple[str, Any]]:
-    """The columns that a directive lists, each with what is said of it, or with None where nothing is."""
-    place = f"sanitize_config.{word}"
-    if word not in rules:
-        return []
-    if word in LISTS:
-        return [(word_of(name, columns, place, "column"), None) for name in list_of(rules[word], place, "columns")]
-    said = mapping_of(rules[word], place, f'"{word}": {{"column": …}}')
-    return [(word_of(name, columns, place, "column"), rule) for name, rule in said.items()]
+def repair(word: str, name: str, rule: Any, kind: str) -> Step:
+    """A column's `replace_values`, "pattern to remove" or {"replace_value": X, "with_value": Y}."""
+    place = f"sanitize_config.{name}"
+    if word == "replace_values":
+        place = f"sanitize_config.replace_values.{name}"
+        pairs = list(mapping_of(rule, place, '{"error": "unknown"}').items())
+    elif isinstance(rule, str):
+        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
+    elif isinstance(rule, Mapping) and set(rule) == {"replace_value", "with_value"}:
+        pairs = [(rule["replace_value"], rule["with_value"])]
+    else:
+        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
+    table = {old_value(old, kind, place): new_value(new, kind, place) for old, new in pairs}
+    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
 
 
-def key_value(key: Any, kind: str, place: str) -> Any:
+def old_value(value: Any, kind: str, place: str) -> Any:
     """What is to be replaced, None for NULL. Keys of JSON are text: "0" is 0 in a column of numbers."""
-    if isinstance(key, str) and str not in RULE_CLASSES[base_of(kind)][0]:
+    if isinstance(value, str) and str not in RULE_CLASSES[base_of(kind)][0]:
         with contextlib.suppress(ValueError):
-            key = json.loads(key)
-    return None if key is None else rule_value(key, kind, place)
+            value = json.loads(value)
+    return None if value is None else rule_value(value, kind, place)
 
 
-def stored_value(value: Any, kind: str, place: str) -> Any:
+def new_value(value: Any, kind: str, place: str) -> Any:
     """What a rule puts into a column, None for NULL."""
     found = None if value is None else rule_value(value, kind, place)
-    if found is not None and not fits(found, kind):
+    if found is not None and not isinstance(found, dt.date) and not fits(found, kind):
         raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
     return found
 
 
-def replace_step(name: str, pairs: Any, kind: str) -> Step:
-    """`column: {from: to}` of `replace_values`: whole values exchanged, once. With {a: b, b: c}, a becomes b."""
-    place = f"sanitize_config.replace_values.{name}"
-    pairs = mapping_of(pairs, place, '{"error": "unknown"}')
-    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs.items()}
-    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
+def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
+    """What `hash` (HMAC-SHA256), `mask` (all but the last characters) or `round` (decimals) does to a column."""
+    import hmac
 
-
-def column_step(key: Any, rule: Any, columns: Columns) -> Step:
-    """`column: "pattern to remove"` or `column: {"replace_value": X, "with_value": Y}`."""
-    name = word_of(key, columns, "sanitize_config", "column", *LISTS, *MAPPINGS)
-    place, kind = f"sanitize_config.{name}", columns[name]
-    if isinstance(rule, str):
-        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
-    if not isinstance(rule, Mapping) or set(rule) != {"replace_value", "with_value"}:
-        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
-    old, new = key_value(rule["replace_value"], kind, place), stored_value(rule["with_value"], kind, place)
-    return Step(name, lambda value: new if value == old else value, kind, new if old is None else None)
-
-
-def number_step(word: str, name: str, digits: Any, kind: str) -> Step:
-    """`column: digits` of `round` or `mask`."""
     place = f"sanitize_config.{word}.{name}"
+    if word == "hash":
+        if not secret:  # Without one, the hash of a name or a number is undone by trying them all.
+            raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
+        digest = functools.partial(hmac.digest, secret.encode(), digest="sha256")
+        return Step(name, lambda value: digest(canonical_text(value).encode()).hex(), "string")
     if type(digits) is not int or not 0 <= digits <= 100:
         raise ConfigError(f"{place}: expected a whole number from 0 to 100, not {digits!r}")
     if word == "mask":
@@ -1655,46 +1597,61 @@ def number_step(word: str, name: str, digits: Any, kind: str) -> Step:
     return Step(name, functools.partial(rounded, digits=digits), kind)
 
 
-def hash_step(name: str, secret: str | None) -> Step:
-    """A member of `hash`. Without a secret, the hash of a name or a number is undone by trying them all."""
-    if not secret:
-        raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
-    return Step(name, functools.partial(hashed, secret=secret.encode()), "string")
+# The directives that name columns alone, and those that say something of each; any other key is a column to repair.
+LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
 
 
-def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Sanitize:
+def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str, Any]]:
+    """A key of `sanitize_config` with each column that it is about and what is said of that."""
+    place = f"sanitize_config.{word}"
+    if word in LISTS:
+        entries: Iterable[tuple[Any, Any]] = [(name, None) for name in names_of(said, place, "columns")]
+    elif word in MAPPINGS:
+        entries = mapping_of(said, place, f'"{word}": {{"column": …}}').items()
+    else:
+        return [(word, word_of(word, columns, "sanitize_config", "column", *LISTS, *MAPPINGS), said)]
+    return [(word, word_of(name, columns, place, "column"), rule) for name, rule in entries]
+
+
+def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
     """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    named = {word: named_columns(rules, word, columns) for word in (*LISTS, *MAPPINGS)}
-    repairs = [replace_step(name, pairs, columns[name]) for name, pairs in named["replace_values"]]
-    repairs += [column_step(key, rule, columns) for key, rule in rules.items() if key not in named]
-    disguises = [number_step(w, name, digits, columns[name]) for w in ("round", "mask") for name, digits in named[w]]
-    disguises += [hash_step(name, secret) for name, _ in named["hash"]]
-    not_null, dropped = ([name for name, _ in named[word]] for word in ("remove_nulls", "drop"))
+    named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+    named.sort(key=lambda entry: entry[0] != "replace_values")
+    not_null, dropped, repairs, disguises = [], [], [], []
+    for word, name, rule in named:
+        if word == "remove_nulls":
+            not_null.append(name)
+        elif word == "drop":
+            dropped.append(name)
+        elif word in ("round", "mask", "hash"):
+            disguises.append(disguise(word, name, rule, columns[name], secret))
+        else:
+            repairs.append(repair(word, name, rule, columns[name]))
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
-    return Sanitize(columns, repairs, not_null, disguises, dropped)
+    kinds = columns | {step.column: step.kind for step in disguises}
+    kept = {name: kind for name, kind in kinds.items() if name not in dropped}
+
+    def apply(frame: Any) -> Any:
+        complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
+        return changed(complete, disguises)[list(kept)]
+
+    return Rules(kept, frozenset([*(step.column for step in (*repairs, *disguises)), *dropped]), apply)
 
 
 # --- Filter ---
 
 
-def values_in(value: Any, kind: str, place: str) -> list[Any]:
-    """The values of a list."""
-    if not isinstance(value, list) or not value:
-        raise ConfigError(f"{place}: expected a list of values, not {value!r}")
-    return [rule_value(item, kind, place) for item in value]
-
-
 def members(value: Any, kind: str, place: str) -> frozenset[Any]:
     """The values of `in` and `not_in`."""
-    return frozenset(values_in(value, kind, place))
+    return frozenset(rule_value(item, kind, place) for item in list_of(value, place, "values"))
 
 
 def limits(value: Any, kind: str, place: str) -> list[Any]:
     """The two values of `between`."""
-    found = values_in(value, kind, place)
+    found = [rule_value(item, kind, place) for item in list_of(value, place, "values")]
     if len(found) != 2 or found[0] > found[1]:
         raise ConfigError(f"{place}: expected two values, the lower first")
     return found
@@ -1717,42 +1674,9 @@ OPERATORS: dict[str, tuple[Callable[[Any, str, str], Any], Callable[[Any, Any], 
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """A test of one column: `test` maps a series without NULL, and `wanted`, to booleans; NULL gives `null`."""
-
-    column: str
-    test: Callable[[Any, Any], Any]
-    wanted: Any
-    null: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Filter:
-    """Keeps the rows that satisfy every condition."""
-
-    source: Columns
-    conditions: Sequence[Condition]
-
-    def columns(self) -> Columns:
-        """The source's columns."""
-        return self.source
-
-    def touched_columns(self) -> set[str]:
-        """None: the rows that stay are sent as they are."""
-        return set()
-
-    def apply(self, frame: Any) -> Any:
-        """The rows that stay, with a fresh index."""
-        for condition in self.conditions:
-            passed = condition.test(frame[condition.column].dropna(), condition.wanted).astype(bool)
-            frame = frame[passed.reindex(frame.index, fill_value=condition.null)]
-        return frame.reset_index(drop=True)
-
-
-def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
+def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
     """`filter_config`, checked: `{column: {operator: value}}`; a bare value means equality, null means NULL."""
-    conditions = []
+    tests = []
     for key, rule in mapping_of(rules, "filter_config", '{"temperature": {">": -50}}').items():
         name = word_of(key, columns, "filter_config", "column")
         place = f"filter_config.{name}"
@@ -1761,13 +1685,17 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
         bare = {"is_null": True} if rule is None else {"==": rule}
         for sign, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
             word = word_of(sign, OPERATORS, place, "operator")
-            read, test = OPERATORS[word]
-            wanted = read(value, "boolean" if word == "is_null" else columns[name], f"{place}.{word}")
-            conditions.append(Condition(name, test, wanted, null=word == "is_null" and wanted))
-    return Filter(columns, conditions)
+            kind = "boolean" if word == "is_null" else columns[name]
+            tests.append((name, word, OPERATORS[word][0](value, kind, f"{place}.{word}")))
 
+    def apply(frame: Any) -> Any:
+        for name, word, wanted in tests:
+            values = frame[name] if word == "is_null" else frame[name].dropna()
+            passed = OPERATORS[word][1](values, wanted).astype(bool)
+            frame = frame[passed.reindex(frame.index, fill_value=False)]
+        return frame.reset_index(drop=True)
 
-Rules = Sanitize | Filter
+    return Rules(columns, frozenset(), apply)
 
 
 # --- Aggregate ---
@@ -1776,23 +1704,16 @@ Rules = Sanitize | Filter
 # known of its values so that groups can be merged. A row is a group of one, so pages are merged alike.
 
 WINDOWS = {"minute": dt.timedelta(minutes=1), "hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1)}
-TIME_KEYS: dict[str, Callable[[Any], Any]] = {
-    "minute": lambda times: times.dt.floor("min"),
-    "hour": lambda times: times.dt.floor("h"),
-    "day": lambda times: times.dt.floor("D"),
-    "hour_of_day": lambda times: times.dt.hour,
-    # As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday.
-    "day_of_week": lambda times: (times.dt.day_of_week + 1) % 7 + 1,
-}
+TIME_KEYS = (*WINDOWS, "hour_of_day", "day_of_week")
 
 # A part's column is named by the column and the part. SQLite's names hold no NUL, so these are nobody else's.
 PART, WINDOW = "{}\0{}", "\0window"
 
-# Each part of a row, out of its values and times. Integers and decimals are added as Python's numbers, exactly.
+# Each part of a row, out of its values and times. Reals are floats already, with NaN for NULL; integers and decimals
+# are added as Python's numbers, exactly.
 ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "count": lambda values, times: values.notna().astype("int64"),
-    "total": lambda values, times: values.astype("float64").fillna(0.0),
-    "exact": lambda values, times: values.astype(object).where(values.notna(), 0),
+    "total": lambda values, times: values.astype(float if values.dtype == float else object).mask(values.isna(), 0),
     "mean": lambda values, times: values.astype("float64").fillna(0.0),
     "squares": lambda values, times: values.isna() * 0.0,
     # Texts of 8 bytes for each number: joined, they are the shortest list of a group's values.
@@ -1805,6 +1726,13 @@ ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
 # The parts that come from a single row of a group: the first or last one in the order of which part.
 EDGES = {"lowest": ("first", "lowest"), "first": ("first", "first time"), "first time": ("first", "first time")}
 EDGES |= {"highest": ("last", "highest"), "last": ("last", "last time"), "last time": ("last", "last time")}
+
+
+def time_key(key: str, times: Any) -> Any:
+    """The values of a time key. As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday."""
+    if key in WINDOWS:
+        return times.dt.floor(WINDOWS[key])
+    return times.dt.hour if key == "hour_of_day" else (times.dt.day_of_week + 1) % 7 + 1
 
 
 def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
@@ -1860,20 +1788,13 @@ def medians(values: Any) -> Any:
         return series_of([float(np.median(np.frombuffer(v))) if v else None for v in values], "double")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """One column of the result, made of some parts of a source column, or of the window, which every row has."""
-
-    name: str
-    column: str
-    parts: tuple[str, ...]
-    finish: Callable[..., Any]
-    kind: str
+# What a function needs of a column, what it makes of these parts, and the type of that.
+Function = tuple[tuple[str, ...], Callable[..., Any], str]
 
 
-def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., Any], str]]:
-    """For each function of a column of type `kind` its parts, what is made of them, and the type of that."""
-    functions: dict[str, tuple[tuple[str, ...], Callable[..., Any], str]] = {
+def functions_of(kind: str) -> dict[str, Function]:
+    """The functions of a column of type `kind`."""
+    functions: dict[str, Function] = {
         "count": (("count",), lambda counts: counts, "bigint"),
         "min": (("lowest",), lambda values: values, kind),
         "max": (("highest",), lambda values: values, kind),
@@ -1882,23 +1803,34 @@ def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., An
     }
     if base_of(kind) not in (*INTEGER_BITS, *REALS, "decimal"):
         return functions
-    total, sum_kind = ("total", "double") if kind in REALS else ("exact", "bigint")
-    if size := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
-        sum_kind = f"decimal({min(38, int(size[1]) + 10)},{size[2]})"  # ten digits wider, as in Databricks
+    sum_kind = "double" if kind in REALS else "bigint"
+    if base_of(kind) == "decimal":
+        precision, scale = sizes_of(kind)
+        sum_kind = f"decimal({min(38, precision + 10)},{scale})"  # ten digits wider, as in Databricks
     return functions | {
-        "avg": (("count", total), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
-        "sum": (("count", total), functools.partial(sums, kind=sum_kind), sum_kind),
+        "avg": (("count", "total"), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
+        "sum": (("count", "total"), functools.partial(sums, kind=sum_kind), sum_kind),
         "stddev": (("count", "mean", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
         "median": (("values",), medians, "double"),
     }
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure:
+    """One column of the result: a function of a source column, or of the window, which every row has."""
+
+    name: str
+    column: str
+    parts: tuple[str, ...]
+    finish: Callable[..., Any]
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Partials:
     """The groups so far, in frames that follow each other in the source; a group may be in several.
 
-    Where groups would take too much memory, those of later windows are given up: windows that start at `horizon`
-    or later are missing, so their rows have to be read again once the earlier windows are sent.
+    Windows that start at `horizon` or later had no room in memory: their rows have to be read again.
     """
 
     pieces: tuple[Any, ...]
@@ -1917,10 +1849,12 @@ class Aggregate:
     # Merging takes about four times as much for a moment: the process stays below 300 MiB.
     most_bytes: int = 24 << 20
 
+    @property
     def columns(self) -> Columns:
         """The keys, then the measures, in the order of the rules."""
         return self.group_by | {measure.name: measure.kind for measure in self.measures}
 
+    @property
     def source_columns(self) -> Columns:
         """The columns that a page needs."""
         used = {self.time_column, *self.group_by, *(measure.column for measure in self.measures)}
@@ -1937,26 +1871,24 @@ class Aggregate:
 
     def empty(self) -> Partials:
         """No groups yet."""
-        import pandas as pd
-
-        nothing = pd.DataFrame({name: series_of([], kind) for name, kind in self.source_columns().items()})
-        return Partials((self._rows(nothing, None),))
+        nothing = arrow_table({name: array_of([], kind) for name, kind in self.source_columns.items()})
+        return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
 
     def add(self, partials: Partials, frame: Any) -> Partials:
-        """Take in the next rows of the source, except those without a window.
-
-        They are merged with what is there when they are as many, so a group is seldom moved.
-        """
-        pieces = (*partials.pieces, self._rows(frame, partials.horizon))
-        if sum(len(piece) for piece in pieces[1:]) < max(len(pieces[0]), 1):
-            return Partials(pieces, partials.horizon)
-        return self._bounded(self._merged(pieces), partials.horizon)
+        """Take in the next rows of the source; they are merged when they are as many as the groups, so seldom."""
+        pieces, horizon = (*partials.pieces, self._rows(frame, partials.horizon)), partials.horizon
+        if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
+            return Partials(pieces, horizon)
+        groups = self._merged(pieces)
+        windows = groups[WINDOW].sort_values()
+        later = windows[windows > windows.iloc[0]]
+        if len(later) and groups.memory_usage(deep=True).sum() > self.most_bytes:  # Keep about half, the earlier ones.
+            horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
+            groups = groups[groups[WINDOW] < horizon].reset_index(drop=True)
+        return Partials((groups,), horizon)
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
-        """The time before which windows are complete: they end, lateness added, at `newest` or earlier.
-
-        It is not later than the horizon. None where no group is in such a window, and without a time key.
-        """
+        """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
             return None
         end = EPOCH + (newest - self.lateness - EPOCH) // self.window_length * self.window_length
@@ -1985,7 +1917,7 @@ class Aggregate:
         wanted = frame[WINDOW].notna() if horizon is None else frame[WINDOW] < horizon
         frame = frame[wanted].reset_index(drop=True)
         times = frame[self.time_column]
-        rows = {key: frame[key] if key in frame else TIME_KEYS[key](times) for key in (WINDOW, *self.group_by)}
+        rows = {key: frame[key] if key in frame else time_key(key, times) for key in (WINDOW, *self.group_by)}
         for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.parts):
             # NaN is no measurement, so it counts as NULL.
             values = frame[column].astype("float64") if self.source.get(column) in REALS else frame[column]
@@ -2005,42 +1937,27 @@ class Aggregate:
                 groups[label] = merged_part(rows, group, *label.rsplit("\0", 1))
         return pd.DataFrame(groups)
 
-    def _bounded(self, groups: Any, horizon: dt.datetime | None) -> Partials:
-        """Where the groups take too much memory, about half of them, the earlier windows; a single window is whole."""
-        windows = groups[WINDOW].sort_values()
-        later = windows[windows > windows.iloc[0]]
-        if later.empty or groups.memory_usage(deep=True).sum() <= self.most_bytes:
-            return Partials((groups,), horizon)
-        horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
-        return Partials((groups[groups[WINDOW] < horizon].reset_index(drop=True),), horizon)
 
-
-def measure_of(label: Any, function: Any, columns: Columns) -> Measure:
+def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     """One function of a column; `count` of a label that is no column counts rows."""
     place = f"aggregate_config.aggregations.{label}"
-    word = word_of(function, functions_of("double"), place, "function")
-    if word == "count" and str(label).lower() not in {name.lower() for name in columns}:
-        name = f"{singular(str(label))}_count"
+    function = word_of(word, functions_of("double"), place, "function")
+    if function == "count" and str(label).lower() not in map(str.lower, columns):
+        # readings is reading, entries is entry; status, class and analysis stay.
+        name = re.sub(r"(?<![siu])s$", "", re.sub(r"ies$", "y", str(label))) + "_count"
         log.info("%s: no such column; rows are counted, as %s", place, name)
         return Measure(name, WINDOW, *functions_of("timestamp")["count"])
     name = word_of(label, columns, "aggregate_config.aggregations", "column")
     functions = functions_of(columns[name])
-    if word not in functions:
-        raise ConfigError(f"{place}: {word} needs a column of numbers; this one is {columns[name]}")
-    return Measure(f"{word}_{name}", name, *functions[word])
-
-
-def singular(label: str) -> str:
-    """readings is reading, entries is entry; status, class and analysis stay."""
-    if label.endswith("ies"):
-        return label[:-3] + "y"
-    return label[:-1] if label.endswith("s") and not label.endswith(("ss", "us", "is")) else label
+    if function not in functions:
+        raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}")
+    return Measure(f"{function}_{name}", name, *functions[function])
 
 
 def group_key(item: Any, columns: Columns) -> tuple[str, str]:
     """Name and type of a key. A source column that bears the name of a time key wins over it."""
     place, word = "aggregate_config.group_by", str(item).lower()
-    if word in TIME_KEYS and word not in {name.lower() for name in columns}:
+    if word in TIME_KEYS and word not in map(str.lower, columns):
         return word, "timestamp" if word in WINDOWS else "bigint"
     name = word_of(item, columns, place, "column", *TIME_KEYS)
     if word in TIME_KEYS:
@@ -2053,19 +1970,18 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
     place, example = "aggregate_config", '{"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}}'
     for key in mapping_of(rules, place, example):
         word_of(key, ("group_by", "aggregations", "allowed_lateness"), place, "key")
-    keys = [group_key(item, columns) for item in list_of(rules.get("group_by"), f"{place}.group_by", "keys")]
+    keys = [group_key(item, columns) for item in names_of(rules.get("group_by"), f"{place}.group_by", "keys")]
     labels = mapping_of(rules.get("aggregations"), f"{place}.aggregations", '{"temperature": "avg"}')
     measures = [
-        measure_of(label, function, columns)
-        for label, functions in labels.items()
-        for function in list_of(functions, f"{place}.aggregations.{label}", "functions")
+        measure_of(label, word, columns)
+        for label, words in labels.items()
+        for word in names_of(words, f"{place}.aggregations.{label}", "functions")
     ]
     refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
     lateness = rules.get("allowed_lateness", 0)
     if not isinstance(lateness, (int, float)) or not 0 <= lateness <= 1e9:
-        raise ConfigError(
-            f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}", "It is in seconds."
-        )
+        fault = f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}"
+        raise ConfigError(fault, "It is in seconds.")
     return Aggregate(columns, time_column, dict(keys), measures, dt.timedelta(seconds=lateness))
 
 
@@ -2859,38 +2775,33 @@ class Plan:
         typed = self.typed(page)
         rows, kinds = typed.rows, self.reads
         if self.rules:
-            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns()), self.rules.columns()
+            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns), self.rules.columns
         return dataclasses.replace(typed, rows=self.fitted(rows, kinds))
 
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, bad = self._converted(page)
-        times = self._times(page, arrays)
-        wanted = self._wanted(page, times, bad)
-        rows = arrow_table(arrays)
-        if len(wanted) < len(page.keys):
-            rows = taken(rows, wanted)
-        keys = page.keys if len(wanted) == len(page.keys) else [page.keys[i] for i in wanted]
-        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest_of(times))
-
-    def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
-        """The rows' times, as they were converted already where they are read as timestamps."""
-        if self.reads.get(self.table.time) == "timestamp":
-            return arrays[self.table.time]
-        return convert(page.columns[self.table.time], "timestamp", self.zone)[0]
+        times = arrays[self.table.time]
+        if self.reads[self.table.time] != "timestamp":
+            times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+        times = times.cast(arrow_type("bigint"))
+        known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
+        rows, keys = arrow_table(arrays), page.keys
+        if bad or self.since is not None:
+            wanted = self._wanted(page.keys, times, bad)
+            rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
+            keys = [page.keys[index] for index in wanted]
+        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), max(known, default=None))
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
         """Rows with the types `kinds` as rows of the target."""
         columns = {}
         for name, kind in self.writes.items():
-            column, found = rows.column(self.sources[name]), kinds[self.sources[name]]
+            columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                column, bad = convert(RawColumn("mixed", column.to_pylist()), kind, self.zone)
+                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, self.zone)
                 if bad:
-                    raise TargetError(
-                        f"{name} {next(iter(bad.values()))}", f"Give the target's column the type {found}."
-                    )
-            columns[name] = column
+                    raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
 
     def _converted(self, page: RawPage) -> tuple[dict[str, Any], dict[int, str]]:
@@ -2901,56 +2812,27 @@ class Plan:
             arrays[name], failed = convert(page.columns[name], kind, self.zone)
             for index, reason in failed.items():
                 bad.setdefault(index, f"{name} {reason}")
-        for name in self.required:
-            if self.rules is None and arrays[self.sources[name]].null_count:
-                for index, value in enumerate(arrays[self.sources[name]].to_pylist()):
-                    if value is None:
-                        bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
+        for name in () if self.rules else self.required:
+            array = arrays.get(self.sources[name])  # None for what an aggregate makes.
+            for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
+                if value is None:
+                    bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
         return arrays, bad
 
-    def _wanted(self, page: RawPage, times: Any, bad: Mapping[int, str]) -> Sequence[int]:
+    def _wanted(self, keys: Sequence[Any], times: Any, bad: Mapping[int, str]) -> list[int]:
         """The indexes of the rows that go on."""
+        good = [index for index in range(len(keys)) if index not in bad]
         if self.since is None:
-            return [i for i in range(len(page.keys)) if i not in bad] if bad else range(len(page.keys))
-        moments = times.cast(arrow_type("bigint")).to_pylist()
-        return [i for i, key in enumerate(page.keys) if i not in bad and not self._was_delivered(key, moments[i])]
-
-    def _was_delivered(self, key: Any, moment: int | None) -> bool:
-        return moment is not None and moment <= (self.since or 0) and (self.until is None or key <= self.until)
+            return good
+        moments = times.to_pylist()
+        is_old = [moment is not None and moment <= self.since for moment in moments]
+        return [i for i in good if not (is_old[i] and (self.until is None or keys[i] <= self.until))]
 
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
-        hidden = self.rules.touched_columns() if self.rules else set()
-        values = {n: c.values() for n, c in page.columns.items() if n not in hidden} if bad else {}
+        hidden = self.rules.touched if self.rules else frozenset()
+        values = {name: column.values() for name, column in page.columns.items() if bad and name not in hidden}
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
-
-
-def latest_of(times: Any) -> int | None:
-    """The latest of an array of timestamps, in microseconds since 1970; None where all are NULL."""
-    if times.null_count:
-        return max((t for t in times.cast(arrow_type("bigint")).to_pylist() if t is not None), default=None)
-    return max(whole_numbers(times.cast(arrow_type("bigint"))), default=None)
-
-
-def arrow_table(columns: Mapping[str, Any]) -> Any:
-    """An Arrow table of arrays by name."""
-    from arro3.core import Table as ArrowTable
-
-    return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
-
-
-def array_of(values: Sequence[Any], kind: str) -> Any:
-    """An Arrow array out of Python values."""
-    from arro3.core import Array
-
-    return Array(values, arrow_type(kind))
-
-
-def taken(rows: Any, indexes: Sequence[int]) -> Any:
-    """Some rows of an Arrow table."""
-    chosen = array_of(list(indexes), "bigint")
-    names = rows.column_names
-    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in names})
 
 
 def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | None]) -> Plan:
@@ -2958,12 +2840,12 @@ def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | Non
     target = job.target.columns()
     reads = read_types(reader.table, reader, types_in(target))
     rules = rules_of(reads)
-    return plan_for(job, reader.table, reads, rules.columns() if rules else reads, target, rules)
+    return plan_for(job, reader.table, reads, rules.columns if rules else reads, target, rules)
 
 
 def aggregate_plan(job: Job, reader: Reader, aggregate: Aggregate) -> Plan:
     """The plan of groups: what is read is the source's, what is written the aggregate's."""
-    return plan_for(job, reader.table, aggregate.source_columns(), aggregate.columns(), job.target.columns(), None)
+    return plan_for(job, reader.table, aggregate.source_columns, aggregate.columns, job.target.columns(), None)
 
 
 def plan_for(
@@ -2983,7 +2865,8 @@ def plan_for(
             sources[aimed] = name
     if left_out := [name for name in given if name not in sources.values()]:
         job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
-    required = frozenset(n for n, kind in (target or {}).items() if kind.endswith(" not null")) - own_columns(types)
+    not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
+    required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
@@ -2997,10 +2880,10 @@ def types_in(target: Columns | None) -> Columns:
 
 def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
     """What each source column is read as: the target's type, the declared one, or what its values suggest."""
-    reads = {name: target.get(aimed_at(name, target) or "", "") for name in table.columns}
-    reads[table.time] = reads[table.time] or "timestamp"
+    reads = {}
     for name, declared in table.columns.items():
-        reads[name] = reads[name] or declared_type(declared) or sampled_type(reader.classes_of(name))
+        known = target.get(aimed_at(name, target) or "") or ("timestamp" if name == table.time else None)
+        reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
     return reads
 
 
@@ -3013,11 +2896,6 @@ def aimed_at(name: str, target: Iterable[str]) -> str | None:
 def plain_name(name: str) -> str:
     """A column name without the characters that Delta allows only in tables that map names."""
     return FORBIDDEN_IN_NAMES.sub("_", name)
-
-
-def own_columns(target: Iterable[str]) -> frozenset[str]:
-    """The target's columns that the uploader fills itself."""
-    return frozenset(name for name in target if name.lower() in OWN_COLUMNS)
 
 
 # === Targets: Delta ===================================================================================
@@ -3290,7 +3168,7 @@ class Stream:
         """A page with the columns that are the same in all its rows."""
         for name, value in self.own.items():
             kind = OWN_COLUMNS[name.lower()]
-            column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
+            column = array_of([value] * page.num_rows, kind)
             page = page.append_column(name, chunked(column))
         return page
 
@@ -4769,7 +4647,7 @@ class WindowFeed:
 
     def _prepared(self, windows: Windows, groups: Any) -> Prepared:
         """The groups as the target takes them, with what became of the rows."""
-        plan, kinds = self.plan(), self.aggregate.columns()
+        plan, kinds = self.plan(), self.aggregate.columns
         empty = groups if groups is not None else self.aggregate.result(self.aggregate.empty(), None, None)
         return Prepared(plan.fitted(to_table(empty, kinds), kinds), [], windows.read, windows.bad, windows.latest)
 
@@ -5487,9 +5365,9 @@ def scenario_columns(config: Config, scenario: str, reads: Columns, time_column:
     """The columns that a scenario sends."""
     rules_of = rules_for(config, scenario)
     if rules_of is None:
-        return parse_aggregate(config.aggregate_config, reads, time_column).columns()
+        return parse_aggregate(config.aggregate_config, reads, time_column).columns
     rules = rules_of(reads) if getattr(config, f"{scenario}_config", None) else None
-    return rules.columns() if rules else reads
+    return rules.columns if rules else reads
 
 
 def ddl(config: Config, scenario: str, columns: Columns, time_column: str) -> str:

@@ -73,7 +73,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -162,7 +162,7 @@ class LockedError(TransientError):
 # === Configuration ====================================================================================
 #
 # `Config` declares every setting once: its YAML key is the field's name, and flag, variable, help,
-# the example file and docs/configuration.md follow from the metadata beside it.
+# the example file and docs/configuration.md follow from what is declared beside it.
 
 Parser = Callable[[Any], Any]
 
@@ -188,29 +188,15 @@ def boolean(value: Any) -> bool:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float) -> Parser:
-    """A finite number, at least `minimum`."""
+def number(minimum: float, kind: type[float] = float) -> Parser:
+    """A finite number, at least `minimum`; a whole one for `int`."""
+    wanted = "a whole number" if kind is int else "a number"
 
     def parse(value: Any) -> float:
-        try:
-            parsed = float(text(value)) if not isinstance(value, bool) else math.nan
-        except ValueError:
-            parsed = math.nan
-        if not math.isfinite(parsed) or parsed < minimum:
-            raise ValueError(f"expected a number of at least {minimum:g}")
-        return parsed
-
-    return parse
-
-
-def whole_number(minimum: int) -> Parser:
-    """A whole number, at least `minimum`."""
-
-    def parse(value: Any) -> int:
-        shown = text(value)
-        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", shown) or int(shown) < minimum:
-            raise ValueError(f"expected a whole number of at least {minimum}")
-        return int(shown)
+        with contextlib.suppress(ValueError):
+            if not isinstance(value, bool) and minimum <= kind(text(value)) < math.inf:
+                return kind(text(value))
+        raise ValueError(f"expected {wanted} of at least {minimum:g}")
 
     return parse
 
@@ -281,197 +267,114 @@ def address(value: Any) -> str:
     return shown
 
 
-def setting(
-    default: Any,
-    env: str,
-    parse: Parser,
-    help: str,
-    *,
-    aliases: Sequence[str] = (),
-    flags: Sequence[str] = (),
-    flag: bool = True,
-    secret: bool = False,
-    shown: str = "",
-    example: str = "",
-) -> Any:
-    """Declare one setting.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How one setting is declared.
 
-    `env` lists its variables, first the usual one. `aliases` are other YAML keys, `flags` other
-    flags. A secret has no flag, may come from `<VARIABLE>_FILE`, and is masked wherever it is shown.
-    `shown` documents a default that is not a plain value; `example` stands in the example file.
+    `variables` begins with the usual one. `aliases` are other YAML keys, `flags` other flags. A secret has no flag, may
+    come from `<VARIABLE>_FILE`, and is masked wherever it is shown. `shown` documents a default that is not a plain
+    value; `example` stands in the example file.
     """
-    meta = {
-        "env": tuple(env.split()),
-        "parse": parse,
-        "help": help,
-        "aliases": tuple(aliases),
-        "flags": tuple(flags),
-        "flag": flag and not secret,
-        "secret": secret,
-        "shown": shown,
-        "example": example,
-    }
+
+    default: Any
+    variables: tuple[str, ...]
+    parse: Parser
+    help: str
+    aliases: Sequence[str] = ()
+    flags: Sequence[str] = ()
+    flag: bool = True
+    secret: bool = False
+    shown: str = ""
+    example: str = ""
+
+
+def setting(default: Any, variables: str, parse: Parser, help: str, **more: Any) -> Any:
+    """A field of `Config` that is declared as a `Setting`."""
+    declared = {"setting": Setting(default, tuple(variables.split()), parse, help, **more)}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=meta)
-    return dataclasses.field(default=default, repr=not secret, metadata=meta)
+        return dataclasses.field(default_factory=dict, metadata=declared)
+    return dataclasses.field(default=default, repr="secret" not in more, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run needs to know, checked and typed. Times are in seconds."""
 
-    sqlite: Path | None = setting(
-        None,
-        "SQLITE_PATH",
-        path,
-        "The SQLite database file to read.",
-        aliases=["sqlite_path"],
-        example="/data/sensor_data.db",
-    )
-    sqlite_table_name: str | None = setting(
-        None,
-        "SQLITE_TABLE_NAME",
-        text,
-        "Source table or view.",
-        aliases=["sqlite_table"],
-        flags=["--table"],
-        shown="detected",
-    )
+    # fmt: off
+    sqlite: Path | None = setting(None, "SQLITE_PATH", path, "The SQLite database file to read.",
+        aliases=["sqlite_path"], example="/data/sensor_data.db")
+    sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
+        aliases=["sqlite_table"], flags=["--table"], shown="detected")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
-    cursor: str = setting(
-        "auto",
-        "UPLOAD_CURSOR",
-        one_of("auto", "rowid", "timestamp"),
-        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).",
-    )
-    lookback: float = setting(
-        300.0, "UPLOAD_LOOKBACK", number(0), "Seconds that a timestamp cursor looks back for late rows."
-    )
+    cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
+        "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
+    lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
+        "Seconds that a timestamp cursor looks back for late rows.")
     source_timezone: str = setting("UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")
-    source_id: str | None = setting(
-        None,
-        "UPLOAD_SOURCE_ID",
-        text,
-        "Names this source in Delta transactions and batch ids.",
-        shown="random, kept in the state",
-    )
-    databricks_host: str | None = setting(
-        None,
-        "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME",
-        host,
+    source_id: str | None = setting(None, "UPLOAD_SOURCE_ID", text,
+        "Names this source in Delta transactions and batch ids.", shown="random, kept in the state")
+    databricks_host: str | None = setting(None, "DATABRICKS_HOST DATABRICKS_SERVER_HOSTNAME", host,
         "Workspace host; https://, a path and ?o= are accepted, so is a port.",
-        example="your-workspace.cloud.databricks.com",
-    )
-    databricks_http_path: str | None = setting(
-        None,
-        "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID",
-        http_path,
-        "Path of the SQL warehouse or cluster.",
-        shown="from `DATABRICKS_WAREHOUSE_ID`",
-        example="/sql/1.0/warehouses/your_warehouse_id",
-    )
-    databricks_token: str | None = setting(
-        None,
-        "DATABRICKS_TOKEN",
-        text,
-        "Personal access token. Better from the environment than from YAML.",
-        secret=True,
-    )
-    databricks_database: str | None = setting(
-        None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.", example="your_database"
-    )
-    databricks_table: str | None = setting(
-        None, "DATABRICKS_TABLE", text, "Base table name; the scenario's prefix is added.", example="sensor_readings"
-    )
-    databricks_volume: str | None = setting(
-        None, "DATABRICKS_VOLUME", volume, "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO."
-    )
-    databricks_ca_file: Path | None = setting(
-        None,
-        "DATABRICKS_CA_FILE",
-        path,
-        "CA bundle (PEM) that is trusted for the workspace host.",
-        shown="system roots",
-    )
-    databricks_statement_timeout: int = setting(
-        120,
-        "DATABRICKS_STATEMENT_TIMEOUT",
-        whole_number(1),
-        "Seconds that the server may work on one INSERT; the longest wait after a lost answer.",
-    )
-    table_path: str | None = setting(
-        None, "TABLE_PATH", text, "One Delta table's path or URI (local, s3://, abfss://), used as given."
-    )
-    lakehouse_path: str | None = setting(
-        None, "LAKEHOUSE_PATH", text, "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>."
-    )
-    storage_options: dict[str, Any] = setting(
-        {},
-        "STORAGE_OPTIONS",
-        mapping,
-        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).",
-        flag=False,
-    )
+        example="your-workspace.cloud.databricks.com")
+    databricks_http_path: str | None = setting(None, "DATABRICKS_HTTP_PATH DATABRICKS_WAREHOUSE_ID", http_path,
+        "Path of the SQL warehouse or cluster.", shown="from `DATABRICKS_WAREHOUSE_ID`",
+        example="/sql/1.0/warehouses/your_warehouse_id")
+    databricks_token: str | None = setting(None, "DATABRICKS_TOKEN", text,
+        "Personal access token. Better from the environment than from YAML.", secret=True)
+    databricks_database: str | None = setting(None, "DATABRICKS_DATABASE", text, "Target schema, or catalog.schema.",
+        example="your_database")
+    databricks_table: str | None = setting(None, "DATABRICKS_TABLE", text,
+        "Base table name; the scenario's prefix is added.", example="sensor_readings")
+    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME", volume,
+        "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
+    databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
+        "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
+        "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
+    table_path: str | None = setting(None, "TABLE_PATH", text,
+        "One Delta table's path or URI (local, s3://, abfss://), used as given.")
+    lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", text,
+        "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
+    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
+        "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
     enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
     enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
-    enable_aggregate: bool = setting(
-        False, "ENABLE_AGGREGATE", boolean, "Send groups only; they go to aggregated_<table>."
-    )
-    sanitize_config: dict[str, Any] = setting(
-        {}, "SANITIZE_CONFIG", mapping, "Rules of enable_sanitize (JSON outside YAML)."
-    )
+    enable_aggregate: bool = setting(False, "ENABLE_AGGREGATE", boolean,
+        "Send groups only; they go to aggregated_<table>.")
+    sanitize_config: dict[str, Any] = setting({}, "SANITIZE_CONFIG", mapping,
+        "Rules of enable_sanitize (JSON outside YAML).")
     filter_config: dict[str, Any] = setting({}, "FILTER_CONFIG", mapping, "Rules of enable_filter (JSON outside YAML).")
-    sanitize_secret: str | None = setting(
-        None, "SANITIZE_SECRET", text, "Key of hashed columns, the same on all nodes.", secret=True
-    )
-    aggregate_config: dict[str, Any] = setting(
-        {}, "AGGREGATE_CONFIG", mapping, "Rules of enable_aggregate (JSON outside YAML)."
-    )
-    state_dir: Path | None = setting(
-        None,
-        "STATE_DIR",
-        path,
+    sanitize_secret: str | None = setting(None, "SANITIZE_SECRET", text,
+        "Key of hashed columns, the same on all nodes.", secret=True)
+    aggregate_config: dict[str, Any] = setting({}, "AGGREGATE_CONFIG", mapping,
+        "Rules of enable_aggregate (JSON outside YAML).")
+    state_dir: Path | None = setting(None, "STATE_DIR", path,
         "Where last_upload.json lives: one directory per source table and scenario.",
-        shown="`/state`, or `./state` where `/state` does not exist",
-        example="./state",
-    )
+        shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")
-    jitter: float = setting(
-        0.0, "UPLOAD_JITTER", number(0), "The first cycle waits a random part of this many seconds."
-    )
+    jitter: float = setting(0.0, "UPLOAD_JITTER", number(0),
+        "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
-    batch_rows: int | None = setting(
-        None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.", shown="chosen by the tool"
-    )
-    schema: str = setting(
-        "match",
-        "UPLOAD_SCHEMA",
-        one_of("match", "evolve"),
-        "New source columns: match warns, evolve adds them (Delta targets).",
-    )
-    max_bad_rows: int = setting(
-        1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0), "Rows quarantined in one cycle before the run stops."
-    )
-    on_doubt: str = setting(
-        "stop",
-        "UPLOAD_ON_DOUBT",
-        one_of("stop", "resend"),
-        "When it can't be found out whether an INSERT committed: stop or resend.",
-    )
-    databricks_client_id: str | None = setting(
-        None, "DATABRICKS_CLIENT_ID", text, "Service principal for OAuth machine-to-machine.", flag=False
-    )
+    batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
+        shown="chosen by the tool")
+    schema: str = setting("match", "UPLOAD_SCHEMA", one_of("match", "evolve"),
+        "New source columns: match warns, evolve adds them (Delta targets).")
+    max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", number(0, int),
+        "Rows quarantined in one cycle before the run stops.")
+    on_doubt: str = setting("stop", "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
+        "When it can't be found out whether an INSERT committed: stop or resend.")
+    databricks_client_id: str | None = setting(None, "DATABRICKS_CLIENT_ID", text,
+        "Service principal for OAuth machine-to-machine.", flag=False)
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
-    databricks_config_profile: str | None = setting(
-        None, "DATABRICKS_CONFIG_PROFILE", text, "Profile of ~/.databrickscfg."
-    )
-    metrics_address: str | None = setting(
-        None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.", shown="off"
-    )
+    databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
+        "Profile of ~/.databrickscfg.")
+    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
+        shown="off")
+    # fmt: on
 
 
-SETTINGS = {field.name: field for field in dataclasses.fields(Config)}
-YAML_KEYS = {key: name for name, f in SETTINGS.items() for key in (name, *f.metadata["aliases"])}
+SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
+YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
 TARGET_SETTINGS = ("databricks_http_path", "table_path", "lakehouse_path")
 
 # A layer maps setting names to values that are already parsed.
@@ -480,12 +383,12 @@ Layer = dict[str, Any]
 
 def parse_setting(name: str, value: Any, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
-    meta = SETTINGS[name].metadata
+    setting = SETTINGS[name]
     try:
-        return meta["parse"](value)
+        return setting.parse(value)
     except ValueError as error:
-        shown = "" if meta["secret"] or name == "storage_options" else f" (it is {value!r})"
-        raise ConfigError(f"{origin}: {error}{shown}", meta["help"]) from None
+        shown = "" if setting.secret or name == "storage_options" else f" (it is {value!r})"
+        raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
 
 def layer_from_yaml(file: Path) -> Layer:
@@ -531,18 +434,18 @@ def load_yaml(file: Path) -> dict[Any, Any]:
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
-    for name, field in SETTINGS.items():
-        for variable in field.metadata["env"]:
+    for name, setting in SETTINGS.items():
+        for variable in setting.variables:
             if name not in layer and environ.get(variable, "").strip():
                 layer[name] = parse_setting(name, environ[variable], variable)
-        if field.metadata["secret"]:
+        if setting.secret:
             layer |= secret_from_file(name, environ, given=name in layer)
     return layer
 
 
 def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> Layer:
     """A secret named by `<VARIABLE>_FILE`, the convention of container images."""
-    variable = SETTINGS[name].metadata["env"][0]
+    variable = SETTINGS[name].variables[0]
     file = environ.get(f"{variable}_FILE", "").strip()
     if not file:
         return {}
@@ -603,6 +506,13 @@ def scenario_of(config: Config) -> str:
     return enabled[0] if enabled else "raw"
 
 
+def reason_of(config: Config, scenario: str) -> str:
+    """Why rows go to the scenario's table. Rules that are not enabled are named: private values would be sent."""
+    idle = [s for s in ("sanitize", "filter", "aggregate") if s != scenario and getattr(config, f"{s}_config")]
+    unused = f"; {' and '.join(f'{s}_config' for s in idle)} not in use" if idle else ""
+    return ("no processing is enabled" if scenario == "raw" else f"enable_{scenario} is true") + unused
+
+
 def routed_table(base: str, scenario: str) -> str:
     """The scenario's table. A base name that already has one of the prefixes counts without it."""
     for prefix in PREFIXES.values():
@@ -625,60 +535,14 @@ def check_target(config: Config) -> None:
         needed = ["databricks_host", "databricks_database", "databricks_table"]
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
-        variables = ", ".join(SETTINGS[name].metadata["env"][0] for name in missing)
+        variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
-
-
-def configuration_table() -> str:
-    """docs/configuration.md's table of settings, in Markdown."""
-    lines = ["| YAML key | variable | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        keys = " ".join(f"`{key}`" for key in (name, *meta["aliases"]))
-        variables = [*meta["env"], *([f"{meta['env'][0]}_FILE"] if meta["secret"] else [])]
-        flags = " ".join(f"`{f}`" for f in flags_of(name)) or "none"
-        lines.append(
-            f"| {keys} | {' '.join(f'`{v}`' for v in variables)} | {flags} | {shown_default(name)} | {meta['help']} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def flags_of(name: str) -> list[str]:
     """All flags of one setting; none for a secret."""
-    meta = SETTINGS[name].metadata
-    return [flag_of(name), *meta["flags"]] if meta["flag"] else []
-
-
-def shown_default(name: str) -> str:
-    """A setting's default, as the documentation shows it."""
-    field = SETTINGS[name]
-    if field.metadata["shown"]:
-        return str(field.metadata["shown"])
-    if field.default is dataclasses.MISSING:
-        return "`{}`"
-    return "-" if field.default is None else f"`{plain(field.default)}`"
-
-
-def plain(value: Any) -> str:
-    """A default as YAML writes it: 300, not 300.0; false, not False."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def example_config() -> str:
-    """databricks-uploader-config.yaml.example: each setting, those of a first run filled in."""
-    lines = ["# Every setting of the uploader. Flags and variables override this file.", ""]
-    for name, field in SETTINGS.items():
-        meta = field.metadata
-        lines.append(f"# {meta['help']}")
-        if meta["secret"]:
-            lines += [f"# Prefer {meta['env'][0]} or {meta['env'][0]}_FILE to a line here.", f"# {name}:", ""]
-        elif meta["example"]:
-            lines += [f"{name}: {json.dumps(meta['example'])}", ""]
-        else:
-            lines += [f"# {name}: {shown_default(name).strip('`-')}".rstrip(), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    setting = SETTINGS[name]
+    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
 
 
 # === Rows =============================================================================================
@@ -690,23 +554,15 @@ def example_config() -> str:
 Columns = dict[str, str]
 
 INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
+REALS, TEXTS, TIMES = ("double", "float"), ("string", "varchar", "char"), ("timestamp", "timestamp_ntz")
 
 # How SQLite's declared types are understood where no target column decides. Words are looked for in
 # this order; the rest follows SQLite's affinity rules (sqlite.org/datatype3.html, section 3.1).
-DECLARED = (
-    ("BOOL", "boolean"),
-    ("DATETIME", "timestamp"),
-    ("TIMESTAMP", "timestamp"),
-    ("INT", "bigint"),
-    ("CHAR", "string"),
-    ("CLOB", "string"),
-    ("TEXT", "string"),
-    ("BLOB", "binary"),
-    ("REAL", "double"),
-    ("FLOA", "double"),
-    ("DOUB", "double"),
-    ("DATE", "date"),
-)
+DECLARED = {
+    "BOOL": "boolean", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "INT": "bigint",
+    "CHAR": "string", "CLOB": "string", "TEXT": "string", "BLOB": "binary",
+    "REAL": "double", "FLOA": "double", "DOUB": "double", "DATE": "date",
+}  # fmt: skip
 
 
 def declared_type(declared: str) -> str | None:
@@ -715,42 +571,25 @@ def declared_type(declared: str) -> str | None:
     if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
         precision, scale = int(sized[1]), int(sized[2] or 0)
         return f"decimal({precision},{scale})" if scale <= precision <= 38 else "double"
-    return next((kind for part, kind in DECLARED if part in word), "double" if word.strip() else None)
+    return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
 
 
 def sampled_type(classes: set[str]) -> str:
     """The type that holds values of these classes, for a column that was declared without a type."""
+    if classes == {"integer", "real"}:
+        return "double"
     known = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
-    if classes and classes <= {"integer", "real"}:
-        return "double" if "real" in classes else "bigint"
     return known[classes.pop()] if len(classes) == 1 else "string"
 
 
-def arrow_type(kind: str) -> Any:
-    """The Arrow type of a column type; a `TargetError` for one that rows can't be made for."""
-    from arro3.core import DataType
+def base_of(kind: str) -> str:
+    """`decimal` of `decimal(10,2)`."""
+    return kind.partition("(")[0]
 
-    if sized := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
-        return DataType.decimal128(int(sized[1]), int(sized[2]))
-    if kind.startswith(("varchar", "char")):
-        return DataType.string()
-    made: dict[str, Callable[[], Any]] = {
-        "bigint": DataType.int64,
-        "int": DataType.int32,
-        "smallint": DataType.int16,
-        "tinyint": DataType.int8,
-        "double": DataType.float64,
-        "float": DataType.float32,
-        "boolean": DataType.bool,
-        "string": DataType.string,
-        "binary": DataType.binary,
-        "date": DataType.date32,
-        "timestamp": lambda: DataType.timestamp("us", tz="UTC"),
-        "timestamp_ntz": lambda: DataType.timestamp("us"),
-    }
-    if kind not in made:
-        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
-    return made[kind]()
+
+def sizes_of(kind: str) -> list[int]:
+    """10 and 2 of `decimal(10,2)`."""
+    return [int(size) for size in re.findall(r"\d+", kind)]
 
 
 def to_integer(value: Any, kind: str) -> int:
@@ -782,7 +621,7 @@ def to_double(value: Any, kind: str) -> float:
 
 def to_decimal(value: Any, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
-    precision, scale = (int(part) for part in re.findall(r"\d+", kind))
+    precision, scale = sizes_of(kind)
     try:
         exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
         fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
@@ -795,11 +634,10 @@ def to_decimal(value: Any, kind: str) -> str:
 
 def to_boolean(value: Any, _kind: str) -> bool:
     """0 and 1, as numbers or as text, and the words true and false."""
-    known = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-    try:
-        return known[str(value).lower()]
-    except KeyError:
-        raise ValueError("is neither 0 nor 1, true nor false") from None
+    word = str(value).lower()
+    if word not in ("0", "1", "0.0", "1.0", "false", "true"):
+        raise ValueError("is neither 0 nor 1, true nor false")
+    return word in ("1", "1.0", "true")
 
 
 def to_string(value: Any, kind: str) -> str:
@@ -807,7 +645,7 @@ def to_string(value: Any, kind: str) -> str:
     if isinstance(value, bytes):
         raise ValueError("is a blob")
     shown = value if isinstance(value, str) else repr(value)
-    if (sized := re.fullmatch(r"(?:var)?char\((\d+)\)", kind)) and len(shown) > int(sized[1]):
+    if (sizes := sizes_of(kind)) and len(shown) > sizes[0]:
         raise ValueError(f"is longer than {kind}")
     return shown
 
@@ -821,19 +659,15 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-def to_date(value: Any, _kind: str) -> int:
-    """ISO dates as days since 1970; a time of day other than midnight would be lost, so it is refused."""
+def to_date(value: Any, _kind: str) -> str:
+    """ISO dates; a time of day other than midnight would be lost, so it is refused."""
     try:
         moment = dt.datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError("is no ISO date") from None
     if moment.time() != dt.time():
         raise ValueError("is a time, not a date")
-    return (moment.date() - dt.date(1970, 1, 1)).days
-
-
-# Numbers in a time column count from 1970; their size tells the unit (years 1973 to 5138 in each).
-EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+    return moment.date().isoformat()
 
 
 def to_timestamp(value: Any, zone: ZoneInfo) -> int:
@@ -852,25 +686,85 @@ def to_timestamp(value: Any, zone: ZoneInfo) -> int:
 
 
 def epoch_microseconds(value: float) -> int:
-    """Microseconds since 1970 of an epoch number in any of the usual units; digits beyond them are cut."""
-    factor = next((factor for limit, factor in EPOCH_UNITS if abs(value) < limit), None)
-    if factor is None and abs(value) >= 2**63:
+    """Microseconds since 1970 of an epoch number, whose size tells its unit; digits beyond them are cut."""
+    # Years 1973 to 5138 in seconds, milliseconds and microseconds; larger numbers are nanoseconds.
+    for limit, factor in ((10**11, 10**6), (10**14, 10**3), (10**17, 1)):
+        if abs(value) < limit:
+            return round(value * factor)
+    if abs(value) >= 2**63:
         raise ValueError("is no time")
-    return int(value) // 1000 if factor is None else round(value * factor)
+    return int(value) // 1000
 
 
-CONVERTERS: dict[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(INTEGER_BITS, to_integer),
-    "double": to_double,
-    "float": to_double,
-    "decimal": to_decimal,
-    "boolean": to_boolean,
-    "string": to_string,
-    "varchar": to_string,
-    "char": to_string,
-    "binary": to_binary,
-    "date": to_date,
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What a type is for Arrow, for pandas, and where a value of it comes from.
+
+    An Arrow array is cast straight from SQLite's class `casts`, since Arrow does that exactly or marks as NULL what
+    it can't. All else goes value by value through `convert`, into an array of the type `made_from`.
+    """
+
+    arrow: str
+    pandas: str
+    casts: str | None
+    made_from: str
+    convert: Callable[[Any, Any], Any]
+
+
+# fmt: off
+KINDS = {
+    "bigint":        Kind("int64",      "Int64",               "integer", "bigint",   to_integer),
+    "int":           Kind("int32",      "Int32",               "integer", "int",      to_integer),
+    "smallint":      Kind("int16",      "Int16",               "integer", "smallint", to_integer),
+    "tinyint":       Kind("int8",       "Int8",                "integer", "tinyint",  to_integer),
+    "double":        Kind("float64",    "Float64",             "real",    "double",   to_double),
+    "float":         Kind("float32",    "Float32",             None,      "float",    to_double),
+    "decimal":       Kind("decimal128", "object",              None,      "string",   to_decimal),
+    "boolean":       Kind("bool",       "boolean",             None,      "boolean",  to_boolean),
+    "string":        Kind("string",     "object",              "text",    "string",   to_string),
+    "varchar":       Kind("string",     "object",              None,      "string",   to_string),
+    "char":          Kind("string",     "object",              None,      "string",   to_string),
+    "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
+    "date":          Kind("date32",     "object",              None,      "string",   to_date),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_timestamp),
+    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_timestamp),
 }
+# fmt: on
+
+
+def kind_of(kind: str) -> Kind:
+    """What is known of a column type; a `TargetError` where rows can't be made for it."""
+    if base_of(kind) not in KINDS:
+        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
+    return KINDS[base_of(kind)]
+
+
+def arrow_type(kind: str) -> Any:
+    """The Arrow type of a column type."""
+    from arro3.core import DataType
+
+    make = getattr(DataType, kind_of(kind).arrow)
+    if kind in TIMES:
+        return make("us", tz="UTC" if kind == "timestamp" else None)
+    return make(*sizes_of(kind)) if base_of(kind) == "decimal" else make()
+
+
+def array_of(values: Sequence[Any], kind: str) -> Any:
+    """An Arrow array out of what `convert` of its type makes, and None for NULL."""
+    from arro3.core import Array
+
+    return Array(values, arrow_type(kind_of(kind).made_from)).cast(arrow_type(kind))
+
+
+def arrow_table(columns: Mapping[str, Any]) -> Any:
+    """An Arrow table of arrays by name."""
+    from arro3.core import Table as ArrowTable
+
+    return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
+
+
+class InvalidText(bytes):
+    """Text that its database's encoding does not allow; the bytes as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -889,11 +783,6 @@ class RawColumn:
         """The values as Python objects."""
         return self.data if isinstance(self.data, list) else list(self.data.to_pylist())
 
-    @property
-    def nulls(self) -> int:
-        """How many values are NULL."""
-        return self.data.count(None) if isinstance(self.data, list) else self.data.null_count
-
     def only(self, indexes: Sequence[int]) -> RawColumn:
         """Some of the values."""
         if isinstance(self.data, list):
@@ -901,29 +790,13 @@ class RawColumn:
         return RawColumn(self.kind, self.data.take(array_of(list(indexes), "bigint")))
 
 
-class InvalidText(bytes):
-    """Text that its database's encoding does not allow; the bytes as they are."""
-
-
-# Conversions that Arrow does exactly, or marks as NULL where it can't.
-ARROW_DOES = {
-    **{("integer", kind): kind for kind in INTEGER_BITS},
-    ("real", "double"): "double",
-    ("text", "string"): "string",
-    ("text", "timestamp"): "timestamp",
-    ("blob", "binary"): "binary",
-}
-
-# What an Arrow array of a type is made from, where it can't be made from Python's values of that type.
-STORAGE = {"timestamp": "bigint", "timestamp_ntz": "bigint", "date": "int", "decimal": "string"}
-
-
 def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
-    if (column.kind, kind) not in ARROW_DOES:
-        return convert_each(column.values(), kind, zone)
-    array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
-    return (array, {}) if array.null_count == column.nulls else convert_each(column.values(), kind, zone)
+    if kind_of(kind).casts == column.kind:
+        array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
+        if array.null_count == column.data.null_count:
+            return array, {}
+    return convert_each(column.values(), kind, zone)
 
 
 def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
@@ -935,35 +808,21 @@ def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
 
 def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
-    from arro3.core import Array
-
-    base = kind.partition("(")[0]
-    done: list[Any] = times_by_arrow(values, zone) if base.startswith("timestamp") else [None] * len(values)
+    done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
+    convert_one, detail = kind_of(kind).convert, zone if kind in TIMES else kind
+    if kind in TIMES:  # Arrow's parser goes first, so that both ways agree on what it takes.
+        texts = array_of([value if type(value) is str else None for value in values], "string")
+        done = cast_text_times(texts, zone).cast(arrow_type("bigint")).to_pylist()
     for index, value in enumerate(values):
-        if value is not None and done[index] is None:
+        if isinstance(value, InvalidText):
+            bad[index] = "is not valid text in the database's encoding"
+        elif value is not None and done[index] is None:
             try:
-                done[index] = convert_value(value, base, kind, zone)
+                done[index] = convert_one(value, detail)
             except ValueError as error:
                 bad[index] = str(error)
-    return Array(done, arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind)), bad
-
-
-def times_by_arrow(values: Sequence[Any], zone: ZoneInfo) -> list[int | None]:
-    """Microseconds since 1970 of the texts that Arrow's parser takes, so that both ways agree on them."""
-    from arro3.core import Array
-
-    texts = [value if type(value) is str else None for value in values]
-    return list(cast_text_times(Array(texts, arrow_type("string")), zone).cast(arrow_type("bigint")).to_pylist())
-
-
-def convert_value(value: Any, base: str, kind: str, zone: ZoneInfo) -> Any:
-    """One value that is not NULL as what an array of type `kind` is made from; a `ValueError` says why not."""
-    if isinstance(value, InvalidText):
-        raise ValueError("is not valid text in the database's encoding")
-    if base.startswith("timestamp"):
-        return to_timestamp(value, zone)
-    return CONVERTERS[base](value, kind)
+    return array_of(done, kind), bad
 
 
 # === Source ===========================================================================================
@@ -1488,20 +1347,9 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
 
 # === Processing =======================================================================================
 #
-# Rules turn typed rows into what is sent: `Sanitize` changes values, `Filter` chooses rows, `Aggregate`
-# groups them. All of it is pure: frames in, frames out. Columns are pandas' own arrays where it has one for
-# the type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
-
-REALS = {"double": "Float64", "float": "Float32"}
-TIMES = {"timestamp": "datetime64[us, UTC]", "timestamp_ntz": "datetime64[us]"}
-PANDAS_TYPES = {"bigint": "Int64", "int": "Int32", "smallint": "Int16", "tinyint": "Int8", "boolean": "boolean"}
-PANDAS_TYPES |= REALS | TIMES
-TEXTS = ("string", "varchar", "char")
-
-
-def base_of(kind: str) -> str:
-    """`decimal` of `decimal(10,2)`."""
-    return kind.partition("(")[0]
+# Rules turn typed rows into what is sent: sanitizing changes values, filtering chooses rows, aggregating groups
+# them. All of it is pure: frames in, frames out. Columns are pandas' own arrays where it has one for the
+# type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
 
 
 def to_frame(table: Any, columns: Columns) -> Any:
@@ -1517,8 +1365,8 @@ def values_of(column: Any, kind: str) -> Any:
 
     if kind in TIMES:
         return np.array(values_of(column.cast(arrow_type("bigint")), "bigint"), dtype="datetime64[us]")
-    is_plain = (kind in PANDAS_TYPES or base_of(kind) in TEXTS) and len(column) and not column.null_count
-    return column.to_numpy() if is_plain else column.to_pylist()
+    has_array = kind_of(kind).pandas != "object" or base_of(kind) in TEXTS
+    return column.to_numpy() if has_array and len(column) and not column.null_count else column.to_pylist()
 
 
 def series_of(values: Any, kind: str) -> Any:
@@ -1527,9 +1375,9 @@ def series_of(values: Any, kind: str) -> Any:
     import pandas as pd
 
     if kind not in REALS:
-        return pd.Series(values, dtype=PANDAS_TYPES.get(kind, object))
+        return pd.Series(values, dtype=kind_of(kind).pandas)
     missing = [value is None for value in values] if isinstance(values, list) else np.zeros(len(values))
-    numbers = np.array(values, dtype=REALS[kind].lower())
+    numbers = np.array(values, dtype=kind_of(kind).arrow)
     return pd.Series(pd.arrays.FloatingArray(numbers, np.array(missing, dtype=bool)))
 
 
@@ -1540,27 +1388,17 @@ def python_values(series: Any) -> list[Any]:
 
 def to_table(frame: Any, columns: Columns) -> Any:
     """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
-    from arro3.core import Table
-
-    arrays = {name: arrow_array(frame[name], kind) for name, kind in columns.items()}
-    for name, array in arrays.items():
-        if array.null_count != frame[name].isna().sum():
-            raise SourceError(f"{name!r} holds a value that does not fit {columns[name]}", "Declare a wider type.")
-    return Table.from_arrays(list(arrays.values()), names=list(arrays))
-
-
-def arrow_array(series: Any, kind: str) -> Any:
-    """A column as an Arrow array, by way of the type that arro3 makes it from."""
-    from arro3.core import Array
-
-    base = base_of(kind)
-    if base in TIMES:
-        series = series.astype("int64").astype("Int64").mask(series.isna())
-    if base == "date":
-        series = series.map(lambda day: (day - EPOCH.date()).days, na_action="ignore").astype("Int32")
-    if base == "decimal":
-        series = series.map(canonical_text, na_action="ignore")
-    return Array(python_values(series), arrow_type(STORAGE.get(base, kind))).cast(arrow_type(kind))
+    arrays = {}
+    for name, kind in columns.items():
+        series = frame[name]
+        if kind in TIMES:
+            series = series.astype("int64").astype("Int64").mask(series.isna())
+        if base_of(kind) in ("date", "decimal"):
+            series = series.map(canonical_text, na_action="ignore")
+        arrays[name] = array_of(python_values(series), kind)
+        if arrays[name].null_count != series.isna().sum():
+            raise SourceError(f"{name!r} holds a value that does not fit {kind}", "Declare a wider type.")
+    return arrow_table(arrays)
 
 
 def canonical_text(value: Any) -> str:
@@ -1586,11 +1424,15 @@ def word_of(value: Any, known: Iterable[str], place: str, what: str, *others: st
 
 
 def list_of(value: Any, place: str, what: str) -> list[Any]:
-    """A list that is not empty; a text is a list of one."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not items:
+    """A list that is not empty."""
+    if not isinstance(value, list) or not value:
         raise ConfigError(f"{place}: expected a list of {what}, not {value!r}")
-    return items
+    return value
+
+
+def names_of(value: Any, place: str, what: str) -> list[Any]:
+    """A list of names; a single one needs no list."""
+    return [value] if isinstance(value, str) else list_of(value, place, what)
 
 
 def mapping_of(value: Any, place: str, example: str) -> Mapping[Any, Any]:
@@ -1653,12 +1495,20 @@ def rule_value(value: Any, kind: str, place: str) -> Any:
 
 
 def fits(value: Any, kind: str) -> bool:
-    """Whether a column holds the value as it is: numbers can be too large or too fine, texts too long."""
+    """Whether a column holds a number or a text as it is: it can be too large, too fine or too long."""
     with contextlib.suppress(ValueError):
-        if base_of(kind) in (*INTEGER_BITS, *TEXTS, "decimal"):
-            CONVERTERS[base_of(kind)](value, kind)
+        kind_of(kind).convert(value, kind)
         return True
     return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What `apply` makes of a frame has these `columns`; values of `touched` ones must be seen nowhere as they were."""
+
+    columns: Columns
+    touched: frozenset[str]
+    apply: Callable[[Any], Any]
 
 
 # --- Sanitize ---
@@ -1683,32 +1533,6 @@ def changed(frame: Any, steps: Iterable[Step]) -> Any:
     return frame
 
 
-@dataclasses.dataclass(frozen=True)
-class Sanitize:
-    """Cleans rows, in this order: values are replaced and patterns removed (`repairs`); rows with NULL in
-    `not_null` go; values are rounded, masked and hashed (`disguises`); columns are dropped."""
-
-    source: Columns
-    repairs: Sequence[Step]
-    not_null: Sequence[str]
-    disguises: Sequence[Step]
-    dropped: Sequence[str]
-
-    def columns(self) -> Columns:
-        """The columns that come out; hashes and masked values are text."""
-        kinds = self.source | {step.column: step.kind for step in self.disguises}
-        return {name: kind for name, kind in kinds.items() if name not in self.dropped}
-
-    def touched_columns(self) -> set[str]:
-        """The columns whose values must not be seen anywhere as they are in the source."""
-        return {step.column for step in (*self.repairs, *self.disguises)} | set(self.dropped)
-
-    def apply(self, frame: Any) -> Any:
-        """The rows that stay, cleaned, with a fresh index."""
-        complete = changed(frame, self.repairs).dropna(subset=list(self.not_null), ignore_index=True)
-        return changed(complete, self.disguises)[list(self.columns())]
-
-
 def rounded(value: Any, digits: int) -> Any:
     """A number rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
     with decimal.localcontext(prec=100):
@@ -1722,66 +1546,48 @@ def masked(value: Any, shown: int) -> str:
     return "*" * hidden + text[hidden:]
 
 
-def hashed(value: Any, secret: bytes) -> str:
-    """HMAC-SHA256 in hexadecimal digits: equal on every node that has the same secret."""
-    import hmac
-
-    return hmac.digest(secret, canonical_text(value).encode(), "sha256").hex()
-
-
-LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
-
-
-def named_columns(rules: Mapping[str, Any], word: str, columns: Columns) -> list[tuple[str, Any]]:
-    """The columns that a directive lists, each with what is said of it, or with None where nothing is."""
-    place = f"sanitize_config.{word}"
-    if word not in rules:
-        return []
-    if word in LISTS:
-        return [(word_of(name, columns, place, "column"), None) for name in list_of(rules[word], place, "columns")]
-    said = mapping_of(rules[word], place, f'"{word}": {{"column": …}}')
-    return [(word_of(name, columns, place, "column"), rule) for name, rule in said.items()]
+def repair(word: str, name: str, rule: Any, kind: str) -> Step:
+    """A column's `replace_values`, "pattern to remove" or {"replace_value": X, "with_value": Y}."""
+    place = f"sanitize_config.{name}"
+    if word == "replace_values":
+        place = f"sanitize_config.replace_values.{name}"
+        pairs = list(mapping_of(rule, place, '{"error": "unknown"}').items())
+    elif isinstance(rule, str):
+        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
+    elif isinstance(rule, Mapping) and set(rule) == {"replace_value", "with_value"}:
+        pairs = [(rule["replace_value"], rule["with_value"])]
+    else:
+        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
+    table = {old_value(old, kind, place): new_value(new, kind, place) for old, new in pairs}
+    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
 
 
-def key_value(key: Any, kind: str, place: str) -> Any:
+def old_value(value: Any, kind: str, place: str) -> Any:
     """What is to be replaced, None for NULL. Keys of JSON are text: "0" is 0 in a column of numbers."""
-    if isinstance(key, str) and str not in RULE_CLASSES[base_of(kind)][0]:
+    if isinstance(value, str) and str not in RULE_CLASSES[base_of(kind)][0]:
         with contextlib.suppress(ValueError):
-            key = json.loads(key)
-    return None if key is None else rule_value(key, kind, place)
+            value = json.loads(value)
+    return None if value is None else rule_value(value, kind, place)
 
 
-def stored_value(value: Any, kind: str, place: str) -> Any:
+def new_value(value: Any, kind: str, place: str) -> Any:
     """What a rule puts into a column, None for NULL."""
     found = None if value is None else rule_value(value, kind, place)
-    if found is not None and not fits(found, kind):
+    if found is not None and not isinstance(found, dt.date) and not fits(found, kind):
         raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
     return found
 
 
-def replace_step(name: str, pairs: Any, kind: str) -> Step:
-    """`column: {from: to}` of `replace_values`: whole values exchanged, once. With {a: b, b: c}, a becomes b."""
-    place = f"sanitize_config.replace_values.{name}"
-    pairs = mapping_of(pairs, place, '{"error": "unknown"}')
-    table = {key_value(old, kind, place): stored_value(new, kind, place) for old, new in pairs.items()}
-    return Step(name, lambda value: table.get(value, value), kind, table.get(None))
+def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
+    """What `hash` (HMAC-SHA256), `mask` (all but the last characters) or `round` (decimals) does to a column."""
+    import hmac
 
-
-def column_step(key: Any, rule: Any, columns: Columns) -> Step:
-    """`column: "pattern to remove"` or `column: {"replace_value": X, "with_value": Y}`."""
-    name = word_of(key, columns, "sanitize_config", "column", *LISTS, *MAPPINGS)
-    place, kind = f"sanitize_config.{name}", columns[name]
-    if isinstance(rule, str):
-        return Step(name, functools.partial(pattern_of(rule, kind, place).sub, ""), kind)
-    if not isinstance(rule, Mapping) or set(rule) != {"replace_value", "with_value"}:
-        raise ConfigError(f"{place}: expected a pattern, or replace_value and with_value")
-    old, new = key_value(rule["replace_value"], kind, place), stored_value(rule["with_value"], kind, place)
-    return Step(name, lambda value: new if value == old else value, kind, new if old is None else None)
-
-
-def number_step(word: str, name: str, digits: Any, kind: str) -> Step:
-    """`column: digits` of `round` or `mask`."""
     place = f"sanitize_config.{word}.{name}"
+    if word == "hash":
+        if not secret:  # Without one, the hash of a name or a number is undone by trying them all.
+            raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
+        digest = functools.partial(hmac.digest, secret.encode(), digest="sha256")
+        return Step(name, lambda value: digest(canonical_text(value).encode()).hex(), "string")
     if type(digits) is not int or not 0 <= digits <= 100:
         raise ConfigError(f"{place}: expected a whole number from 0 to 100, not {digits!r}")
     if word == "mask":
@@ -1791,46 +1597,61 @@ def number_step(word: str, name: str, digits: Any, kind: str) -> Step:
     return Step(name, functools.partial(rounded, digits=digits), kind)
 
 
-def hash_step(name: str, secret: str | None) -> Step:
-    """A member of `hash`. Without a secret, the hash of a name or a number is undone by trying them all."""
-    if not secret:
-        raise ConfigError("sanitize_config.hash needs a secret", "Set SANITIZE_SECRET or SANITIZE_SECRET_FILE.")
-    return Step(name, functools.partial(hashed, secret=secret.encode()), "string")
+# The directives that name columns alone, and those that say something of each; any other key is a column to repair.
+LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
 
 
-def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Sanitize:
+def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str, Any]]:
+    """A key of `sanitize_config` with each column that it is about and what is said of that."""
+    place = f"sanitize_config.{word}"
+    if word in LISTS:
+        entries: Iterable[tuple[Any, Any]] = [(name, None) for name in names_of(said, place, "columns")]
+    elif word in MAPPINGS:
+        entries = mapping_of(said, place, f'"{word}": {{"column": …}}').items()
+    else:
+        return [(word, word_of(word, columns, "sanitize_config", "column", *LISTS, *MAPPINGS), said)]
+    return [(word, word_of(name, columns, place, "column"), rule) for name, rule in entries]
+
+
+def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
     """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    named = {word: named_columns(rules, word, columns) for word in (*LISTS, *MAPPINGS)}
-    repairs = [replace_step(name, pairs, columns[name]) for name, pairs in named["replace_values"]]
-    repairs += [column_step(key, rule, columns) for key, rule in rules.items() if key not in named]
-    disguises = [number_step(w, name, digits, columns[name]) for w in ("round", "mask") for name, digits in named[w]]
-    disguises += [hash_step(name, secret) for name, _ in named["hash"]]
-    not_null, dropped = ([name for name, _ in named[word]] for word in ("remove_nulls", "drop"))
+    named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+    named.sort(key=lambda entry: entry[0] != "replace_values")
+    not_null, dropped, repairs, disguises = [], [], [], []
+    for word, name, rule in named:
+        if word == "remove_nulls":
+            not_null.append(name)
+        elif word == "drop":
+            dropped.append(name)
+        elif word in ("round", "mask", "hash"):
+            disguises.append(disguise(word, name, rule, columns[name], secret))
+        else:
+            repairs.append(repair(word, name, rule, columns[name]))
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
-    return Sanitize(columns, repairs, not_null, disguises, dropped)
+    kinds = columns | {step.column: step.kind for step in disguises}
+    kept = {name: kind for name, kind in kinds.items() if name not in dropped}
+
+    def apply(frame: Any) -> Any:
+        complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
+        return changed(complete, disguises)[list(kept)]
+
+    return Rules(kept, frozenset([*(step.column for step in (*repairs, *disguises)), *dropped]), apply)
 
 
 # --- Filter ---
 
 
-def values_in(value: Any, kind: str, place: str) -> list[Any]:
-    """The values of a list."""
-    if not isinstance(value, list) or not value:
-        raise ConfigError(f"{place}: expected a list of values, not {value!r}")
-    return [rule_value(item, kind, place) for item in value]
-
-
 def members(value: Any, kind: str, place: str) -> frozenset[Any]:
     """The values of `in` and `not_in`."""
-    return frozenset(values_in(value, kind, place))
+    return frozenset(rule_value(item, kind, place) for item in list_of(value, place, "values"))
 
 
 def limits(value: Any, kind: str, place: str) -> list[Any]:
     """The two values of `between`."""
-    found = values_in(value, kind, place)
+    found = [rule_value(item, kind, place) for item in list_of(value, place, "values")]
     if len(found) != 2 or found[0] > found[1]:
         raise ConfigError(f"{place}: expected two values, the lower first")
     return found
@@ -1853,42 +1674,9 @@ OPERATORS: dict[str, tuple[Callable[[Any, str, str], Any], Callable[[Any, Any], 
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """A test of one column: `test` maps a series without NULL, and `wanted`, to booleans; NULL gives `null`."""
-
-    column: str
-    test: Callable[[Any, Any], Any]
-    wanted: Any
-    null: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Filter:
-    """Keeps the rows that satisfy every condition."""
-
-    source: Columns
-    conditions: Sequence[Condition]
-
-    def columns(self) -> Columns:
-        """The source's columns."""
-        return self.source
-
-    def touched_columns(self) -> set[str]:
-        """None: the rows that stay are sent as they are."""
-        return set()
-
-    def apply(self, frame: Any) -> Any:
-        """The rows that stay, with a fresh index."""
-        for condition in self.conditions:
-            passed = condition.test(frame[condition.column].dropna(), condition.wanted).astype(bool)
-            frame = frame[passed.reindex(frame.index, fill_value=condition.null)]
-        return frame.reset_index(drop=True)
-
-
-def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
+def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
     """`filter_config`, checked: `{column: {operator: value}}`; a bare value means equality, null means NULL."""
-    conditions = []
+    tests = []
     for key, rule in mapping_of(rules, "filter_config", '{"temperature": {">": -50}}').items():
         name = word_of(key, columns, "filter_config", "column")
         place = f"filter_config.{name}"
@@ -1897,13 +1685,17 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Filter:
         bare = {"is_null": True} if rule is None else {"==": rule}
         for sign, value in (mapping_of(rule, place, '{">": -50}') if isinstance(rule, Mapping) else bare).items():
             word = word_of(sign, OPERATORS, place, "operator")
-            read, test = OPERATORS[word]
-            wanted = read(value, "boolean" if word == "is_null" else columns[name], f"{place}.{word}")
-            conditions.append(Condition(name, test, wanted, null=word == "is_null" and wanted))
-    return Filter(columns, conditions)
+            kind = "boolean" if word == "is_null" else columns[name]
+            tests.append((name, word, OPERATORS[word][0](value, kind, f"{place}.{word}")))
 
+    def apply(frame: Any) -> Any:
+        for name, word, wanted in tests:
+            values = frame[name] if word == "is_null" else frame[name].dropna()
+            passed = OPERATORS[word][1](values, wanted).astype(bool)
+            frame = frame[passed.reindex(frame.index, fill_value=False)]
+        return frame.reset_index(drop=True)
 
-Rules = Sanitize | Filter
+    return Rules(columns, frozenset(), apply)
 
 
 # --- Aggregate ---
@@ -1912,23 +1704,16 @@ Rules = Sanitize | Filter
 # known of its values so that groups can be merged. A row is a group of one, so pages are merged alike.
 
 WINDOWS = {"minute": dt.timedelta(minutes=1), "hour": dt.timedelta(hours=1), "day": dt.timedelta(days=1)}
-TIME_KEYS: dict[str, Callable[[Any], Any]] = {
-    "minute": lambda times: times.dt.floor("min"),
-    "hour": lambda times: times.dt.floor("h"),
-    "day": lambda times: times.dt.floor("D"),
-    "hour_of_day": lambda times: times.dt.hour,
-    # As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday.
-    "day_of_week": lambda times: (times.dt.day_of_week + 1) % 7 + 1,
-}
+TIME_KEYS = (*WINDOWS, "hour_of_day", "day_of_week")
 
 # A part's column is named by the column and the part. SQLite's names hold no NUL, so these are nobody else's.
 PART, WINDOW = "{}\0{}", "\0window"
 
-# Each part of a row, out of its values and times. Integers and decimals are added as Python's numbers, exactly.
+# Each part of a row, out of its values and times. Reals are floats already, with NaN for NULL; integers and decimals
+# are added as Python's numbers, exactly.
 ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "count": lambda values, times: values.notna().astype("int64"),
-    "total": lambda values, times: values.astype("float64").fillna(0.0),
-    "exact": lambda values, times: values.astype(object).where(values.notna(), 0),
+    "total": lambda values, times: values.astype(float if values.dtype == float else object).mask(values.isna(), 0),
     "mean": lambda values, times: values.astype("float64").fillna(0.0),
     "squares": lambda values, times: values.isna() * 0.0,
     # Texts of 8 bytes for each number: joined, they are the shortest list of a group's values.
@@ -1941,6 +1726,13 @@ ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
 # The parts that come from a single row of a group: the first or last one in the order of which part.
 EDGES = {"lowest": ("first", "lowest"), "first": ("first", "first time"), "first time": ("first", "first time")}
 EDGES |= {"highest": ("last", "highest"), "last": ("last", "last time"), "last time": ("last", "last time")}
+
+
+def time_key(key: str, times: Any) -> Any:
+    """The values of a time key. As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday."""
+    if key in WINDOWS:
+        return times.dt.floor(WINDOWS[key])
+    return times.dt.hour if key == "hour_of_day" else (times.dt.day_of_week + 1) % 7 + 1
 
 
 def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
@@ -1996,20 +1788,13 @@ def medians(values: Any) -> Any:
         return series_of([float(np.median(np.frombuffer(v))) if v else None for v in values], "double")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """One column of the result, made of some parts of a source column, or of the window, which every row has."""
-
-    name: str
-    column: str
-    parts: tuple[str, ...]
-    finish: Callable[..., Any]
-    kind: str
+# What a function needs of a column, what it makes of these parts, and the type of that.
+Function = tuple[tuple[str, ...], Callable[..., Any], str]
 
 
-def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., Any], str]]:
-    """For each function of a column of type `kind` its parts, what is made of them, and the type of that."""
-    functions: dict[str, tuple[tuple[str, ...], Callable[..., Any], str]] = {
+def functions_of(kind: str) -> dict[str, Function]:
+    """The functions of a column of type `kind`."""
+    functions: dict[str, Function] = {
         "count": (("count",), lambda counts: counts, "bigint"),
         "min": (("lowest",), lambda values: values, kind),
         "max": (("highest",), lambda values: values, kind),
@@ -2018,23 +1803,34 @@ def functions_of(kind: str) -> dict[str, tuple[tuple[str, ...], Callable[..., An
     }
     if base_of(kind) not in (*INTEGER_BITS, *REALS, "decimal"):
         return functions
-    total, sum_kind = ("total", "double") if kind in REALS else ("exact", "bigint")
-    if size := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", kind):
-        sum_kind = f"decimal({min(38, int(size[1]) + 10)},{size[2]})"  # ten digits wider, as in Databricks
+    sum_kind = "double" if kind in REALS else "bigint"
+    if base_of(kind) == "decimal":
+        precision, scale = sizes_of(kind)
+        sum_kind = f"decimal({min(38, precision + 10)},{scale})"  # ten digits wider, as in Databricks
     return functions | {
-        "avg": (("count", total), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
-        "sum": (("count", total), functools.partial(sums, kind=sum_kind), sum_kind),
+        "avg": (("count", "total"), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
+        "sum": (("count", "total"), functools.partial(sums, kind=sum_kind), sum_kind),
         "stddev": (("count", "mean", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
         "median": (("values",), medians, "double"),
     }
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure:
+    """One column of the result: a function of a source column, or of the window, which every row has."""
+
+    name: str
+    column: str
+    parts: tuple[str, ...]
+    finish: Callable[..., Any]
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Partials:
     """The groups so far, in frames that follow each other in the source; a group may be in several.
 
-    Where groups would take too much memory, those of later windows are given up: windows that start at `horizon`
-    or later are missing, so their rows have to be read again once the earlier windows are sent.
+    Windows that start at `horizon` or later had no room in memory: their rows have to be read again.
     """
 
     pieces: tuple[Any, ...]
@@ -2053,10 +1849,12 @@ class Aggregate:
     # Merging takes about four times as much for a moment: the process stays below 300 MiB.
     most_bytes: int = 24 << 20
 
+    @property
     def columns(self) -> Columns:
         """The keys, then the measures, in the order of the rules."""
         return self.group_by | {measure.name: measure.kind for measure in self.measures}
 
+    @property
     def source_columns(self) -> Columns:
         """The columns that a page needs."""
         used = {self.time_column, *self.group_by, *(measure.column for measure in self.measures)}
@@ -2073,26 +1871,24 @@ class Aggregate:
 
     def empty(self) -> Partials:
         """No groups yet."""
-        import pandas as pd
-
-        nothing = pd.DataFrame({name: series_of([], kind) for name, kind in self.source_columns().items()})
-        return Partials((self._rows(nothing, None),))
+        nothing = arrow_table({name: array_of([], kind) for name, kind in self.source_columns.items()})
+        return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
 
     def add(self, partials: Partials, frame: Any) -> Partials:
-        """Take in the next rows of the source, except those without a window.
-
-        They are merged with what is there when they are as many, so a group is seldom moved.
-        """
-        pieces = (*partials.pieces, self._rows(frame, partials.horizon))
-        if sum(len(piece) for piece in pieces[1:]) < max(len(pieces[0]), 1):
-            return Partials(pieces, partials.horizon)
-        return self._bounded(self._merged(pieces), partials.horizon)
+        """Take in the next rows of the source; they are merged when they are as many as the groups, so seldom."""
+        pieces, horizon = (*partials.pieces, self._rows(frame, partials.horizon)), partials.horizon
+        if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
+            return Partials(pieces, horizon)
+        groups = self._merged(pieces)
+        windows = groups[WINDOW].sort_values()
+        later = windows[windows > windows.iloc[0]]
+        if len(later) and groups.memory_usage(deep=True).sum() > self.most_bytes:  # Keep about half, the earlier ones.
+            horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
+            groups = groups[groups[WINDOW] < horizon].reset_index(drop=True)
+        return Partials((groups,), horizon)
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
-        """The time before which windows are complete: they end, lateness added, at `newest` or earlier.
-
-        It is not later than the horizon. None where no group is in such a window, and without a time key.
-        """
+        """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
             return None
         end = EPOCH + (newest - self.lateness - EPOCH) // self.window_length * self.window_length
@@ -2121,7 +1917,7 @@ class Aggregate:
         wanted = frame[WINDOW].notna() if horizon is None else frame[WINDOW] < horizon
         frame = frame[wanted].reset_index(drop=True)
         times = frame[self.time_column]
-        rows = {key: frame[key] if key in frame else TIME_KEYS[key](times) for key in (WINDOW, *self.group_by)}
+        rows = {key: frame[key] if key in frame else time_key(key, times) for key in (WINDOW, *self.group_by)}
         for column, part in dict.fromkeys((m.column, part) for m in self.measures for part in m.parts):
             # NaN is no measurement, so it counts as NULL.
             values = frame[column].astype("float64") if self.source.get(column) in REALS else frame[column]
@@ -2141,42 +1937,27 @@ class Aggregate:
                 groups[label] = merged_part(rows, group, *label.rsplit("\0", 1))
         return pd.DataFrame(groups)
 
-    def _bounded(self, groups: Any, horizon: dt.datetime | None) -> Partials:
-        """Where the groups take too much memory, about half of them, the earlier windows; a single window is whole."""
-        windows = groups[WINDOW].sort_values()
-        later = windows[windows > windows.iloc[0]]
-        if later.empty or groups.memory_usage(deep=True).sum() <= self.most_bytes:
-            return Partials((groups,), horizon)
-        horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
-        return Partials((groups[groups[WINDOW] < horizon].reset_index(drop=True),), horizon)
 
-
-def measure_of(label: Any, function: Any, columns: Columns) -> Measure:
+def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     """One function of a column; `count` of a label that is no column counts rows."""
     place = f"aggregate_config.aggregations.{label}"
-    word = word_of(function, functions_of("double"), place, "function")
-    if word == "count" and str(label).lower() not in {name.lower() for name in columns}:
-        name = f"{singular(str(label))}_count"
+    function = word_of(word, functions_of("double"), place, "function")
+    if function == "count" and str(label).lower() not in map(str.lower, columns):
+        # readings is reading, entries is entry; status, class and analysis stay.
+        name = re.sub(r"(?<![siu])s$", "", re.sub(r"ies$", "y", str(label))) + "_count"
         log.info("%s: no such column; rows are counted, as %s", place, name)
         return Measure(name, WINDOW, *functions_of("timestamp")["count"])
     name = word_of(label, columns, "aggregate_config.aggregations", "column")
     functions = functions_of(columns[name])
-    if word not in functions:
-        raise ConfigError(f"{place}: {word} needs a column of numbers; this one is {columns[name]}")
-    return Measure(f"{word}_{name}", name, *functions[word])
-
-
-def singular(label: str) -> str:
-    """readings is reading, entries is entry; status, class and analysis stay."""
-    if label.endswith("ies"):
-        return label[:-3] + "y"
-    return label[:-1] if label.endswith("s") and not label.endswith(("ss", "us", "is")) else label
+    if function not in functions:
+        raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}")
+    return Measure(f"{function}_{name}", name, *functions[function])
 
 
 def group_key(item: Any, columns: Columns) -> tuple[str, str]:
     """Name and type of a key. A source column that bears the name of a time key wins over it."""
     place, word = "aggregate_config.group_by", str(item).lower()
-    if word in TIME_KEYS and word not in {name.lower() for name in columns}:
+    if word in TIME_KEYS and word not in map(str.lower, columns):
         return word, "timestamp" if word in WINDOWS else "bigint"
     name = word_of(item, columns, place, "column", *TIME_KEYS)
     if word in TIME_KEYS:
@@ -2189,19 +1970,18 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
     place, example = "aggregate_config", '{"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}}'
     for key in mapping_of(rules, place, example):
         word_of(key, ("group_by", "aggregations", "allowed_lateness"), place, "key")
-    keys = [group_key(item, columns) for item in list_of(rules.get("group_by"), f"{place}.group_by", "keys")]
+    keys = [group_key(item, columns) for item in names_of(rules.get("group_by"), f"{place}.group_by", "keys")]
     labels = mapping_of(rules.get("aggregations"), f"{place}.aggregations", '{"temperature": "avg"}')
     measures = [
-        measure_of(label, function, columns)
-        for label, functions in labels.items()
-        for function in list_of(functions, f"{place}.aggregations.{label}", "functions")
+        measure_of(label, word, columns)
+        for label, words in labels.items()
+        for word in names_of(words, f"{place}.aggregations.{label}", "functions")
     ]
     refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
     lateness = rules.get("allowed_lateness", 0)
     if not isinstance(lateness, (int, float)) or not 0 <= lateness <= 1e9:
-        raise ConfigError(
-            f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}", "It is in seconds."
-        )
+        fault = f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}"
+        raise ConfigError(fault, "It is in seconds.")
     return Aggregate(columns, time_column, dict(keys), measures, dt.timedelta(seconds=lateness))
 
 
@@ -2995,38 +2775,33 @@ class Plan:
         typed = self.typed(page)
         rows, kinds = typed.rows, self.reads
         if self.rules:
-            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns()), self.rules.columns()
+            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns), self.rules.columns
         return dataclasses.replace(typed, rows=self.fitted(rows, kinds))
 
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, bad = self._converted(page)
-        times = self._times(page, arrays)
-        wanted = self._wanted(page, times, bad)
-        rows = arrow_table(arrays)
-        if len(wanted) < len(page.keys):
-            rows = taken(rows, wanted)
-        keys = page.keys if len(wanted) == len(page.keys) else [page.keys[i] for i in wanted]
-        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest_of(times))
-
-    def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
-        """The rows' times, as they were converted already where they are read as timestamps."""
-        if self.reads.get(self.table.time) == "timestamp":
-            return arrays[self.table.time]
-        return convert(page.columns[self.table.time], "timestamp", self.zone)[0]
+        times = arrays[self.table.time]
+        if self.reads[self.table.time] != "timestamp":
+            times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+        times = times.cast(arrow_type("bigint"))
+        known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
+        rows, keys = arrow_table(arrays), page.keys
+        if bad or self.since is not None:
+            wanted = self._wanted(page.keys, times, bad)
+            rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
+            keys = [page.keys[index] for index in wanted]
+        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), max(known, default=None))
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
         """Rows with the types `kinds` as rows of the target."""
         columns = {}
         for name, kind in self.writes.items():
-            column, found = rows.column(self.sources[name]), kinds[self.sources[name]]
+            columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                column, bad = convert(RawColumn("mixed", column.to_pylist()), kind, self.zone)
+                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, self.zone)
                 if bad:
-                    raise TargetError(
-                        f"{name} {next(iter(bad.values()))}", f"Give the target's column the type {found}."
-                    )
-            columns[name] = column
+                    raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
 
     def _converted(self, page: RawPage) -> tuple[dict[str, Any], dict[int, str]]:
@@ -3037,56 +2812,27 @@ class Plan:
             arrays[name], failed = convert(page.columns[name], kind, self.zone)
             for index, reason in failed.items():
                 bad.setdefault(index, f"{name} {reason}")
-        for name in self.required:
-            if self.rules is None and arrays[self.sources[name]].null_count:
-                for index, value in enumerate(arrays[self.sources[name]].to_pylist()):
-                    if value is None:
-                        bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
+        for name in () if self.rules else self.required:
+            array = arrays.get(self.sources[name])  # None for what an aggregate makes.
+            for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
+                if value is None:
+                    bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
         return arrays, bad
 
-    def _wanted(self, page: RawPage, times: Any, bad: Mapping[int, str]) -> Sequence[int]:
+    def _wanted(self, keys: Sequence[Any], times: Any, bad: Mapping[int, str]) -> list[int]:
         """The indexes of the rows that go on."""
+        good = [index for index in range(len(keys)) if index not in bad]
         if self.since is None:
-            return [i for i in range(len(page.keys)) if i not in bad] if bad else range(len(page.keys))
-        moments = times.cast(arrow_type("bigint")).to_pylist()
-        return [i for i, key in enumerate(page.keys) if i not in bad and not self._was_delivered(key, moments[i])]
-
-    def _was_delivered(self, key: Any, moment: int | None) -> bool:
-        return moment is not None and moment <= (self.since or 0) and (self.until is None or key <= self.until)
+            return good
+        moments = times.to_pylist()
+        is_old = [moment is not None and moment <= self.since for moment in moments]
+        return [i for i in good if not (is_old[i] and (self.until is None or keys[i] <= self.until))]
 
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
-        hidden = self.rules.touched_columns() if self.rules else set()
-        values = {n: c.values() for n, c in page.columns.items() if n not in hidden} if bad else {}
+        hidden = self.rules.touched if self.rules else frozenset()
+        values = {name: column.values() for name, column in page.columns.items() if bad and name not in hidden}
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
-
-
-def latest_of(times: Any) -> int | None:
-    """The latest of an array of timestamps, in microseconds since 1970; None where all are NULL."""
-    if times.null_count:
-        return max((t for t in times.cast(arrow_type("bigint")).to_pylist() if t is not None), default=None)
-    return max(whole_numbers(times.cast(arrow_type("bigint"))), default=None)
-
-
-def arrow_table(columns: Mapping[str, Any]) -> Any:
-    """An Arrow table of arrays by name."""
-    from arro3.core import Table as ArrowTable
-
-    return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
-
-
-def array_of(values: Sequence[Any], kind: str) -> Any:
-    """An Arrow array out of Python values."""
-    from arro3.core import Array
-
-    return Array(values, arrow_type(kind))
-
-
-def taken(rows: Any, indexes: Sequence[int]) -> Any:
-    """Some rows of an Arrow table."""
-    chosen = array_of(list(indexes), "bigint")
-    names = rows.column_names
-    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in names})
 
 
 def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | None]) -> Plan:
@@ -3094,12 +2840,12 @@ def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | Non
     target = job.target.columns()
     reads = read_types(reader.table, reader, types_in(target))
     rules = rules_of(reads)
-    return plan_for(job, reader.table, reads, rules.columns() if rules else reads, target, rules)
+    return plan_for(job, reader.table, reads, rules.columns if rules else reads, target, rules)
 
 
 def aggregate_plan(job: Job, reader: Reader, aggregate: Aggregate) -> Plan:
     """The plan of groups: what is read is the source's, what is written the aggregate's."""
-    return plan_for(job, reader.table, aggregate.source_columns(), aggregate.columns(), job.target.columns(), None)
+    return plan_for(job, reader.table, aggregate.source_columns, aggregate.columns, job.target.columns(), None)
 
 
 def plan_for(
@@ -3119,7 +2865,8 @@ def plan_for(
             sources[aimed] = name
     if left_out := [name for name in given if name not in sources.values()]:
         job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
-    required = frozenset(n for n, kind in (target or {}).items() if kind.endswith(" not null")) - own_columns(types)
+    not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
+    required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
@@ -3133,10 +2880,10 @@ def types_in(target: Columns | None) -> Columns:
 
 def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
     """What each source column is read as: the target's type, the declared one, or what its values suggest."""
-    reads = {name: target.get(aimed_at(name, target) or "", "") for name in table.columns}
-    reads[table.time] = reads[table.time] or "timestamp"
+    reads = {}
     for name, declared in table.columns.items():
-        reads[name] = reads[name] or declared_type(declared) or sampled_type(reader.classes_of(name))
+        known = target.get(aimed_at(name, target) or "") or ("timestamp" if name == table.time else None)
+        reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
     return reads
 
 
@@ -3149,11 +2896,6 @@ def aimed_at(name: str, target: Iterable[str]) -> str | None:
 def plain_name(name: str) -> str:
     """A column name without the characters that Delta allows only in tables that map names."""
     return FORBIDDEN_IN_NAMES.sub("_", name)
-
-
-def own_columns(target: Iterable[str]) -> frozenset[str]:
-    """The target's columns that the uploader fills itself."""
-    return frozenset(name for name in target if name.lower() in OWN_COLUMNS)
 
 
 # === Targets: Delta ===================================================================================
@@ -3340,8 +3082,7 @@ def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
     from arro3.core import ChunkedArray
 
     for name, value in values.items():
-        kind = OWN_COLUMNS[name.lower()]
-        column = array_of([value] * page.num_rows, STORAGE.get(kind, kind)).cast(arrow_type(kind))
+        column = array_of([value] * page.num_rows, OWN_COLUMNS[name.lower()])
         page = page.append_column(name, ChunkedArray([column]))
     return page
 
@@ -3608,7 +3349,7 @@ def encoded(column: Any, kind: str) -> Encoded:
     it can't read, and knows Python's inf and nan (docs.databricks.com, "Special floating point values"). from_json of
     some engines has no fractions in times, no NaN, and loses a number's last digit.
     """
-    base, name, cast = kind.partition("(")[0], kind.upper(), f"CAST({{}} AS {kind.upper()})"
+    base, name, cast = base_of(kind), kind.upper(), f"CAST({{}} AS {kind.upper()})"
     # Each text is made once: most texts of sensors repeat.
     as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
     if base in INTEGER_BITS:
@@ -4556,6 +4297,7 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
         # For certain: nothing has to be settled by the next run.
         job.states.save(state)
         raise
+    job.quarantine.forget(intent.get("replayed", []))
     tally.batches, tally.commits = 1, int(tally.sent > 0)
     state = confirmed(state, intent, tally)
     job.states.save(state)
@@ -4743,7 +4485,7 @@ class WindowFeed:
 
     def _prepared(self, windows: Windows, groups: Any) -> Prepared:
         """The groups as the target takes them, with what became of the rows."""
-        plan, kinds = self.plan(), self.aggregate.columns()
+        plan, kinds = self.plan(), self.aggregate.columns
         empty = groups if groups is not None else self.aggregate.result(self.aggregate.empty(), None, None)
         return Prepared(plan.fitted(to_table(empty, kinds), kinds), [], windows.read, windows.bad, windows.latest)
 
@@ -5069,63 +4811,93 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 #
 # What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
 
+# The exit status of a run that delivered what it could.
+QUARANTINED = 3
+
+# The directory of a target that only looks. It must be no real one: `WarehouseTarget.close` removes its directory.
+NOWHERE = Path(os.devnull)
+
+
+def target_of(config: Config, environ: Mapping[str, str], directory: Path, wait: Wait = time.sleep) -> Target:
+    """The target that is in force; in the state's directory it may keep files that are on their way."""
+    check_target(config)
+    table = routed_table(config.databricks_table or "", scenario_of(config))
+    if config.databricks_http_path:
+        return WarehouseTarget(Session(config, environ, wait), table, directory / "staging")
+    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
+    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+
+
+def absolute_uri(uri: str) -> str:
+    """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def state_directory(config: Config) -> Path:
+    """Where the state lives: as set, `/state` in containers, else `./state`."""
+    if config.state_dir:
+        return config.state_dir
+    default = Path("/state") if Path("/state").exists() else Path("state")
+    log.info("state_dir is not set: using %s", default)
+    return default
+
+
+@contextlib.contextmanager
+def opened_reader(config: Config) -> Iterator[Reader]:
+    """The source table, opened for a look."""
+    import tempfile
+
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        yield Reader(database, table)
+
+
+@contextlib.contextmanager
+def opened_as_job(config: Config, target: Target) -> Iterator[tuple[Job, Source]]:
+    """The source as an upload opens it, with nothing but scratch to write to."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
+        with opened(job) as source:
+            yield job, source
+
+
+# --- Results on stdout ---
+
+
+def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequence[Any]]], title: str = "") -> None:
+    """All rows under their names, as a table for people, JSON lines or CSV, written as they come."""
+    import csv
+
+    rows = ([shown(value) for value in row] for page in pages for row in page)
+    if form == "json":
+        sys.stdout.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    elif form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows(itertools.chain([names], rows))
+    else:
+        if title:
+            print(f"\n{title}")
+        print_table(names, (["NULL" if value is None else str(value) for value in row] for row in rows))
+
+
+def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+    """A table whose columns are as wide as what its first rows hold."""
+    first = list(itertools.islice(rows, 1000))
+    widths = [min(60, max(map(len, column))) for column in zip(names, *first, strict=True)]
+    for row in itertools.chain([names, ["-" * width for width in widths]], first, rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
 
 def shown(value: Any) -> Any:
     """A value as tables, CSV and JSON show it."""
-    if isinstance(value, (dt.datetime, dt.date)):
+    if isinstance(value, dt.date):
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-class Output:
-    """Rows for stdout as a table for people, JSON lines or CSV. Pages are written as they come."""
-
-    def __init__(self, form: str, stream: TextIO) -> None:
-        self.form = form
-        self.stream = stream
-
-    def title(self, text: str) -> None:
-        """A heading; programs don't want it."""
-        if self.form == "table":
-            self.stream.write(f"\n{text}\n")
-
-    def write(self, names: Sequence[str], pages: Iterable[Sequence[Sequence[Any]]]) -> None:
-        """All rows under their names. A table's widths follow its first page."""
-        widths: list[int] = []
-        for page in itertools.chain(pages, [[]] if self.form == "table" else []):
-            rows = [[shown(value) for value in row] for row in page]
-            if self.form == "table" and not widths:
-                widths = [min(60, max(len(self._text(v)) for v in column)) for column in zip(names, *rows, strict=True)]
-                self._lines([names, ["-" * width for width in widths]], widths)
-            self._rows(names, rows, widths)
-
-    def _rows(self, names: Sequence[str], rows: Sequence[Sequence[Any]], widths: Sequence[int]) -> None:
-        if self.form == "json":
-            self.stream.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
-        elif self.form == "csv":
-            import csv
-
-            csv.writer(self.stream, lineterminator="\n").writerows(rows)
-        else:
-            self._lines(rows, widths)
-
-    def _lines(self, rows: Iterable[Sequence[Any]], widths: Sequence[int]) -> None:
-        for row in rows:
-            cells = (self._text(value).ljust(width) for value, width in zip(row, widths, strict=True))
-            self.stream.write("  ".join(cells).rstrip() + "\n")
-
-    def header(self, names: Sequence[str]) -> None:
-        """CSV begins with its names."""
-        if self.form == "csv":
-            import csv
-
-            csv.writer(self.stream, lineterminator="\n").writerow(names)
-
-    @staticmethod
-    def _text(value: Any) -> str:
-        return "NULL" if value is None else str(value)
 
 
 class DeltaCatalog:
@@ -5192,63 +4964,38 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTarget(self.session, name, Path()).columns()
+        return WarehouseTarget(self.session, name, NOWHERE).columns()
 
 
-def run_query(config: Config, environ: Mapping[str, str], sql: str, output: Output) -> int:
+def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print the result of a statement, or what there is, for INFO."""
     check_target(config)
     if not config.databricks_http_path:
-        return print_query(config, DeltaCatalog(config), sql, output)
+        return print_query(config, DeltaCatalog(config), sql, form)
     with contextlib.closing(Session(config, environ)) as session:
-        return print_query(config, WarehouseCatalog(config, session), sql, output)
+        return print_query(config, WarehouseCatalog(config, session), sql, form)
 
 
-def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, output: Output) -> int:
+def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, form: str) -> int:
     """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
     if sql.strip().upper() != "INFO":
-        names, pages = catalog.query(sql)
-        output.header(names)
-        output.write(names, pages)
+        print_rows(form, *catalog.query(sql))
         return 0
     tables = catalog.tables()
-    output.title("Tables")
-    output.write(["table"], [[[name] for name in tables]])
+    print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
     routed = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
     for name in [name for name in tables if name in routed or config.table_path]:
-        output.title(f"Description of {name}")
-        output.write(["column", "type"], [list(catalog.columns(name).items())])
+        print_rows(form, ["column", "type"], [catalog.columns(name).items()], f"Description of {name}")
         _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
-        output.title(f"Rows in {name}")
-        output.write(["rows"], pages)
+        print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
 
 # --- Watching: one summary a cycle, progress, metrics ---
 
 
-class Metrics(Protocol):
-    """Counts what cycles do."""
-
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
-        """A cycle ended well."""
-
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """A cycle failed."""
-
-
-class NoMetrics:
-    """For runs that nobody scrapes."""
-
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
-        """Count nothing."""
-
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """Count nothing."""
-
-
-class PrometheusMetrics:
-    """Metrics by prometheus-client, in a registry of their own."""
+class Metrics:
+    """What cycles did, in a registry of prometheus-client."""
 
     def __init__(self, registry: Any) -> None:
         from prometheus_client import Counter, Gauge, Summary
@@ -5262,51 +5009,36 @@ class PrometheusMetrics:
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
 
-    def sent(self, tally: Tally, seconds: float, now: float) -> None:
+    def sent(self, tally: Tally, now: float) -> None:
         """A cycle ended well."""
         self.rows.inc(tally.sent)
         self.commits.inc(tally.commits)
         self.bytes.inc(tally.nbytes)
         self.bad.inc(tally.bad)
-        self.seconds.observe(seconds)
         self.ended.set(now)
         if tally.latest is not None:
-            self.lag.set(now - tally.latest / 10**6)
-
-    def failed(self, error: UploaderError, seconds: float) -> None:
-        """A cycle failed."""
-        self.errors.labels(type(error).__name__).inc()
-        self.seconds.observe(seconds)
+            newest = tally.latest / 10**6
+            self.lag.set_function(lambda: time.time() - newest)
 
 
-@contextlib.contextmanager
-def metrics_of(config: Config) -> Iterator[Metrics]:
-    """Metrics on `metrics_address`, served as long as the block lasts."""
-    if config.metrics_address is None:
-        yield NoMetrics()
-        return
+def metrics_on(address: str) -> Metrics:
+    """Metrics, served until the process ends."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    host, _, port = config.metrics_address.rpartition(":")
+    host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
     try:
-        server, thread = start_http_server(int(port), host or "127.0.0.1", registry)
+        start_http_server(int(port), host or "127.0.0.1", registry)
     except OSError as error:
-        raise ConfigError(
-            f"metrics_address {config.metrics_address}: {error.strerror}", "Choose a free port."
-        ) from None
-    yield PrometheusMetrics(registry)
-    server.shutdown()
-    server.server_close()
-    thread.join()
+        raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+    return Metrics(registry)
 
 
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
 
-    def __init__(self, job: Job, heartbeat: Heartbeat, metrics: Metrics) -> None:
+    def __init__(self, job: Job, metrics: Metrics | None) -> None:
         self.job = job
-        self.heartbeat = heartbeat
         self.metrics = metrics
 
     def cycle(self) -> Tally:
@@ -5316,12 +5048,17 @@ class Watch:
             with self._progress() as progress:
                 total = run_cycle(dataclasses.replace(self.job, progress=progress))
         except UploaderError as error:
-            self.metrics.failed(error, time.monotonic() - began)
+            if self.metrics:
+                self.metrics.errors.labels(type(error).__name__).inc()
             self._beat(str(error))
             raise
-        seconds = time.monotonic() - began
-        self.metrics.sent(total, seconds, self.job.now())
-        self._beat(None)
+        finally:
+            seconds = time.monotonic() - began
+            if self.metrics:
+                self.metrics.seconds.observe(seconds)
+        if self.metrics:
+            self.metrics.sent(total, self.job.now())
+        self._beat()
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         if total.read or log.isEnabledFor(logging.DEBUG):
             message = "%d rows sent in %d commits, %.1f s; %d to quarantine"
@@ -5330,78 +5067,73 @@ class Watch:
             log.info("nothing new", extra={"fields": fields})
         return total
 
-    def _beat(self, error: str | None) -> None:
-        self.heartbeat.beat(self.job.config.interval, error, self.job.now())
+    def _beat(self, error: str | None = None) -> None:
+        """Write down that a cycle, or one page of a long one, ended now. Not durable; nothing depends on it."""
+        ended = dt.datetime.fromtimestamp(self.job.now(), dt.UTC).isoformat(timespec="seconds")
+        beat = {"ended": ended, "interval": self.job.config.interval, "error": error}
+        temporary = self.job.states.directory / "cycle.new"
+        with contextlib.suppress(OSError):
+            temporary.touch(0o600)
+            temporary.write_text(json.dumps(beat) + "\n")
+            os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Callable[[int, int], None]]:
-        """Called with the rows read and the rows there are: a bar on a terminal, a log line a commit elsewhere."""
+        """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
         if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield lambda read, of: self._beat(None)
+            yield lambda read, of: self._beat()
             return
         from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        with (
-            tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1) as bar,
-            logging_redirect_tqdm(),
-        ):
+        bar = tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1)
 
-            def advance(read: int, of: int) -> None:
-                bar.total = max(of, bar.n + read)
-                bar.update(read)
-                self._beat(None)
+        def advance(read: int, of: int) -> None:
+            bar.total = max(of, bar.n + read)
+            bar.update(read)
+            self._beat()
 
+        with bar, logging_redirect_tqdm():
             yield advance
 
 
-# --- Looking: status, health, DDL, a dry run ---
+# --- Looking: health, status, DDL, a dry run ---
 
-
-@dataclasses.dataclass(frozen=True)
-class Heartbeat:
-    """`cycle.json` beside the state: when the last cycle ended, and how. Not durable; nothing depends on it."""
-
-    file: Path
-
-    def beat(self, interval: float, error: str | None, now: float) -> None:
-        """Say that a cycle, or one commit of a long one, ended now."""
-        ended = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
-        temporary = self.file.with_suffix(".new")
-        with contextlib.suppress(OSError):
-            temporary.write_text(json.dumps({"ended": ended, "interval": interval, "error": error}) + "\n")
-            os.replace(temporary, self.file)
-
-    def last(self) -> dict[str, Any] | None:
-        """What was said last; None where nothing was."""
-        try:
-            said: dict[str, Any] = json.loads(self.file.read_text())
-        except (OSError, ValueError):
-            return None
-        return said
-
+# Beside the state: when the last cycle ended, and how.
+CYCLE_FILE = "cycle.json"
 
 # A cycle that is late by more than this many intervals, and a minute, is taken for dead.
 LATE_INTERVALS = 3
 
 
-def healthcheck(config: Config, now: float) -> int:
+def last_cycle(directory: Path) -> dict[str, Any]:
+    """What was said of the last cycle; empty where none has ended yet."""
+    try:
+        said: dict[str, Any] = json.loads((directory / CYCLE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return said
+
+
+def healthcheck(config: Config) -> int:
     """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1."""
-    said = Heartbeat(state_directory(config) / "cycle.json").last()
-    if said is None:
+    said = last_cycle(state_directory(config))
+    if not said:
         print("no cycle has ended yet")
         return 1
-    age = now - dt.datetime.fromisoformat(said["ended"]).timestamp()
-    healthy = age <= LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout
+    age = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp()
     print(f"the last cycle ended {age:.0f} seconds ago" + (f": {said['error']}" if said["error"] else ""))
-    return 0 if healthy else 1
+    return int(age > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
 
 
-def print_status(config: Config, now: float, output: Output) -> int:
+def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
     directory = state_directory(config)
-    state = StateFile(directory).load() or State()
-    said = Heartbeat(directory / "cycle.json").last() or {}
+    state = StateFile(directory).load()
+    if state is None:
+        log.warning("%s holds no state: nothing was uploaded with it", directory)
+        state = State()
+    said = last_cycle(directory)
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     facts: dict[str, Any] = {
         "target": state.target,
@@ -5412,51 +5144,42 @@ def print_status(config: Config, now: float, output: Output) -> int:
         "commits": state.sequence,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
         "rows_waiting": rows_waiting(config, state),
-        "lag_seconds": round(now - newest) if newest else None,
+        "lag_seconds": round(time.time() - newest) if newest else None,
         "quarantined": Quarantine(directory / "quarantine").count(),
         "last_cycle": said.get("ended"),
         "last_error": said.get("error"),
     }
-    if output.form == "table":
-        output.write(["fact", "value"], [list(facts.items())])
+    if form == "table":
+        print_rows(form, ["fact", "value"], [facts.items()])
     else:
-        output.header(list(facts))
-        output.write(list(facts), [[list(facts.values())]])
+        print_rows(form, list(facts), [[list(facts.values())]])
     return 0
 
 
 def rows_waiting(config: Config, state: State) -> int | None:
     """How many rows come after the position, as far as a look at the source tells; None where it doesn't."""
-    import tempfile
-
     if config.sqlite is None or ("rowid" not in state.position and state.position):
         return None
-    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+    with opened_reader(config) as reader:
+        table = reader.table
         if not table.rowid:
             return None
         low = read_to(state.position) if state.position else None
         after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
-        return int(database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
+        return int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
 
 
-def print_ddl(config: Config, which: str, stream: TextIO) -> int:
+def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
-    import tempfile
-
-    scenarios = list(PREFIXES) if which == "all" else [scenario_of(config)]
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
-        reads = read_types(reader.table, reader, {})
-        if config.databricks_database:
-            schema = table_name(config.databricks_database, "").rpartition(".")[0]
-            stream.write(f"CREATE SCHEMA IF NOT EXISTS {schema};\n")
-        for scenario in scenarios:
-            if scenario == "aggregate" and which == "all" and not config.aggregate_config:
-                stream.write("-- aggregated: set aggregate_config to see its table\n")
-                continue
-            stream.write(
-                ddl(config, scenario, scenario_columns(config, scenario, reads, reader.table.time), reader.table.time)
-            )
+    with opened_reader(config) as reader:
+        reads, time_column = read_types(reader.table, reader, {}), reader.table.time
+    if config.databricks_database:
+        print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
+    for scenario in PREFIXES if which == "all" else [scenario_of(config)]:
+        if scenario == "aggregate" and which == "all" and not config.aggregate_config:
+            print("-- aggregated: set aggregate_config to see its table")
+        else:
+            print(ddl(config, scenario, scenario_columns(config, scenario, reads, time_column), time_column))
     return 0
 
 
@@ -5464,200 +5187,148 @@ def scenario_columns(config: Config, scenario: str, reads: Columns, time_column:
     """The columns that a scenario sends."""
     rules_of = rules_for(config, scenario)
     if rules_of is None:
-        return parse_aggregate(config.aggregate_config, reads, time_column).columns()
-    if not getattr(config, f"{scenario}_config", None):
-        return reads
-    rules = rules_of(reads)
-    return rules.columns() if rules else reads
+        return parse_aggregate(config.aggregate_config, reads, time_column).columns
+    rules = rules_of(reads) if getattr(config, f"{scenario}_config", None) else None
+    return rules.columns if rules else reads
 
 
 def ddl(config: Config, scenario: str, columns: Columns, time_column: str) -> str:
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
     name = routed_table(config.databricks_table or "readings", scenario)
     table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
-    lines = [f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items()]
+    body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
     cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
-    body = ",\n".join(lines)
-    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};\n"
+    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};"
 
 
-@contextlib.contextmanager
-def opened_reader(config: Config, scratch: Path) -> Iterator[Reader]:
-    """The source table, opened for a look."""
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with Database(config.sqlite, scratch) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield Reader(database, table)
+class Unasked(DeltaTarget):
+    """Stands for a warehouse in a dry run, which must not start one: rows look as the source types them."""
 
-
-class DryTarget:
-    """Takes rows and forgets them, save the first few."""
-
-    def __init__(self, target: Target, ask: bool) -> None:
-        self.name = target.name
-        self.target = target if ask else None
-        self.first: list[tuple[Any, ...]] = []
-        self.names: list[str] = []
-
-    def columns(self) -> Columns | None:
-        return self.target.columns() if self.target else None
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        return 1_000_000
-
-    def recover(self, state: State) -> dict[str, Any] | None:
+    def columns(self) -> None:
         return None
 
-    def holds(self, pages: Iterable[Any]) -> bool:
-        return True
-
-    def prepare(self, pages: Pages) -> Payload:
-        return pages
-
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        return intent
-
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        return False
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        for page in payload():
-            self.names = page.column_names
-            missing = min(5 - len(self.first), page.num_rows)
-            if missing > 0:
-                head = page.slice(0, missing)
-                self.first += zip(*(column.to_pylist() for column in head.columns), strict=True)
-
-    def close(self) -> None:
-        pass
+    def recover(self, state: State) -> None:
+        return None
 
 
-def dry_run(config: Config, environ: Mapping[str, str], flush: bool, output: Output) -> int:
+def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    import tempfile
-
-    scenario, directory = scenario_of(config), state_directory(config)
-    check_target(config)
-    target = target_of(config, scenario, environ, directory, time.sleep)
-    dry = DryTarget(target, ask=isinstance(target, DeltaTarget))
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = StateFile(Path(scratch))
-        saved = StateFile(directory).load() if directory.exists() else None
-        if saved:
-            kept.save(dataclasses.replace(saved, intent=None))
-        total = run_cycle(Job(config, scenario, dry, kept, Quarantine(Path(scratch) / "quarantine"), flush=flush))
+    directory = state_directory(config)
+    target, saved = target_of(config, environ, directory), StateFile(directory).load()
+    if config.databricks_http_path:
+        target = Unasked(target.name, {})
+    first, total = list[Sequence[Any]](), Tally()
+    with opened_as_job(config, target) as (job, source):
+        names = list(source.feed.plan().writes)
+        state = source.cursor.located(checked(job, source, saved))
+        for _, payload, tally in commits(job, source, state):
+            for page in payload():
+                head = page.slice(0, min(5 - len(first), page.num_rows))
+                first += zip(*(column.to_pylist() for column in head.columns), strict=True)
+            total.add(tally)
     if saved and saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
-    output.title(f"Would go to {dry.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine")
-    if dry.names:
-        output.header(dry.names)
-        output.write(dry.names, [dry.first])
+    title = f"Would go to {target.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
+    print_rows(form, names, [first], title)
     return 0
 
 
 # --- Checking: every part of the way, one after the other ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line of `--check`: what was looked at, whether it is right (None: only said), and what to do if not."""
-
-    part: str
-    ok: bool | None
-    text: str
-    hint: str = ""
+Say = Callable[..., None]
 
 
-def check(config: Config, environ: Mapping[str, str], as_json: bool, stream: TextIO) -> int:
-    """Print a finding for each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("configuration", lambda: check_configuration(config)),
-        ("database", lambda: check_database(config)),
-        ("state", lambda: check_state(config)),
-        ("target", lambda: check_warehouse(config, environ) if config.databricks_http_path else check_delta(config)),
-    ]
-    failed = False
-    for part, findings in parts:
-        for finding in guarded(part, findings):
-            failed = failed or finding.ok is False
-            stream.write(finding_line(finding, as_json) + "\n")
-            stream.flush()
-    return 1 if failed else 0
+class Report:
+    """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.failed = False
+
+    def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
+        """What was looked at, whether it is right (None: only said), and what to do if not."""
+        self.failed = self.failed or ok is False
+        if self.as_json:
+            line = json.dumps({"part": part, "ok": ok, "text": text, "hint": hint})
+        else:
+            mark = {True: "ok  ", False: "FAIL", None: "    "}[ok]
+            line = f"{mark} {part}: {text}" + (f"\n       {hint}" if hint else "")
+        print(line, flush=True)
 
 
-def guarded(part: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a part; an error is the last one."""
-    try:
-        yield from findings()
-    except UploaderError as error:
-        yield Finding(part, False, str(error), error.hint)
+def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
+    """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
+    report = Report(as_json)
+    checks = {
+        "configuration": check_configuration,
+        "database": check_database,
+        "state": check_state,
+        "target": check_warehouse if config.databricks_http_path else check_delta,
+    }
+    for part, look in checks.items():
+        try:
+            look(config, environ, report.say)
+        except UploaderError as error:
+            report.say(part, False, str(error), error.hint)
+    return int(report.failed)
 
 
-def finding_line(finding: Finding, as_json: bool) -> str:
-    """A finding for people or for programs."""
-    if as_json:
-        return json.dumps(dataclasses.asdict(finding))
-    mark = {True: "ok  ", False: "FAIL", None: "    "}[finding.ok]
-    return f"{mark} {finding.part}: {finding.text}" + (f"\n       {finding.hint}" if finding.hint else "")
-
-
-def check_configuration(config: Config) -> Iterator[Finding]:
+def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
     check_target(config)
     where = config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
-    yield Finding("configuration", True, f"{scenario} rows go to {table} ({where})")
+    say("configuration", True, f"rows go to {table} ({where}): {reason_of(config, scenario)}")
 
 
-def check_database(config: Config) -> Iterator[Finding]:
+def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
+    with opened_reader(config) as reader:
         table = reader.table
-        yield from check_file(reader.database.file)
-        yield Finding("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
+        check_file(reader.database.file, say)
+        say("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
         if table.rowid and config.cursor != "timestamp":
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
-            yield Finding("database", True, f"new rows are found by rowid ({said})")
+            say("database", True, f"new rows are found by rowid ({said})")
         else:
             indexed = has_time_index(reader)
             hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
-            yield Finding(
-                "database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint
-            )
+            say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         newest = reader.database.rows(f"SELECT CAST(max(q.{quoted(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
-        yield Finding("database", None, f"the highest time is {newest[0][0]}")
-
-
-def check_file(file: Path) -> Iterator[Finding]:
-    """The journal mode, and file systems that don't carry a WAL."""
-    mode = "WAL" if is_wal(file) else "rollback journal"
-    side_by_side = all(side.exists() for side in side_files(file)[:2])
-    alive = f", {'in use by a producer' if side_by_side else 'no producer has it open'}" if mode == "WAL" else ""
-    yield Finding("database", True, f"{file} can be opened ({mode}{alive})")
-    system = file_system_of(file)
-    if system in SHARED_FILE_SYSTEMS and mode == "WAL":
-        hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
-        yield Finding("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+        say("database", None, f"the highest time is {newest[0][0]}")
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
 SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
 
 
-def file_system_of(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+def check_file(file: Path, say: Say) -> None:
+    """The journal mode, and file systems that don't carry a WAL."""
+    if not is_wal(file):
+        say("database", True, f"{file} can be opened (rollback journal)")
+        return
+    in_use = all(side.exists() for side in side_files(file)[:2])
+    producer = "in use by a producer" if in_use else "no producer has it open"
+    say("database", True, f"{file} can be opened (WAL, {producer})")
+    system = file_system_of(file)
+    if system in SHARED_FILE_SYSTEMS:
+        hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
+        say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+
+
+def file_system_of(file: Path) -> str:
     """The type of the file system that holds a file; empty where it can't be told."""
     try:
-        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+    lines = [line.split() for line in mounts.splitlines()]
     points = {fields[4]: fields[fields.index("-") + 1] for fields in lines if "-" in fields}
     folders = [str(file.resolve()), *map(str, file.resolve().parents)]
     return next((points[folder] for folder in folders if folder in points), "")
@@ -5671,60 +5342,57 @@ def has_time_index(reader: Reader) -> bool:
     return bool(reader.database.rows(sql)[0][0])
 
 
-def check_state(config: Config) -> Iterator[Finding]:
+def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether the state can be read, and the directory written."""
+    import tempfile
+
     with StateFile(state_directory(config)) as states:
         state = states.load()
-        probe = states.directory / ".probe"
         try:
-            probe.unlink(missing_ok=True)
-            write_durably(probe, b"")
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=states.directory) as probe:
+                probe.write(bytes(4096))
         except OSError as error:
-            raise StateError(f"{states.directory} can't be written: {error.strerror}", "Mend its rights.") from None
+            hint = "Check its rights, and the disk's space."
+            raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
         said = f"uploaded up to {state.last_upload}, {state.sequence} commits" if state else "nothing uploaded yet"
-        yield Finding("state", True, f"{states.directory} can be written; {said}")
-        waiting = Quarantine(states.directory / "quarantine").count()
-        if waiting:
-            yield Finding("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
+        say("state", True, f"{states.directory} can be written; {said}")
+        if waiting := Quarantine(states.directory / "quarantine").count():
+            say("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(config: Config) -> Iterator[Finding]:
+def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, scenario_of(config), {}, Path(), time.sleep)
+    target = target_of(config, environ, NOWHERE)
     columns = target.columns()
-    if columns is None:
-        yield Finding("target", True, f"{target.name} can be reached; the first write makes the table")
-        local = "://" not in target.name
-        parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
-        if local and not os.access(parent, os.W_OK):
-            raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
-    else:
-        yield Finding("target", True, f"{target.name} can be reached, {len(columns)} columns")
-    yield from check_columns(config, target)
+    known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
+    say("target", True, f"{target.name} can be reached{known}")
+    parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
+    if columns is None and "://" not in target.name and not os.access(parent, os.W_OK):
+        raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
+    check_columns(config, target, say)
 
 
-def check_warehouse(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
-    yield Finding("target", None, "what follows opens a session, which starts a stopped warehouse")
+    say("target", None, "what follows opens a session, which starts a stopped warehouse")
     check_reachable(hostname, int(port or 443))
-    yield Finding("target", True, f"{hostname} has an address and answers")
+    say("target", True, f"{hostname} has an address and answers")
     check_certificate(config, hostname, int(port or 443))
-    yield Finding("target", True, "its certificate is right")
+    say("target", True, "its certificate is right")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        yield Finding("target", True, f"signed in as {user}")
-        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), Path())
+        say("target", True, f"signed in as {user}")
+        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), NOWHERE)
         columns = target.columns()
-        yield Finding("target", True, f"table {target.table}, {len(columns)} columns")
+        say("target", True, f"table {target.table}, {len(columns)} columns")
         session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
-        yield Finding("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
-        yield from check_columns(config, target)
+        say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
+        check_columns(config, target, say)
         if config.databricks_volume:
             session.rows(f"LIST {literal(config.databricks_volume)}")
-            yield Finding("target", True, f"{config.databricks_volume} can be listed")
+            say("target", True, f"{config.databricks_volume} can be listed")
 
 
 def check_certificate(config: Config, hostname: str, port: int) -> None:
@@ -5742,26 +5410,16 @@ def check_certificate(config: Config, hostname: str, port: int) -> None:
         raise TargetError(f"TLS with {hostname} fails: {error}", hint) from None
 
 
-def check_columns(config: Config, target: Target) -> Iterator[Finding]:
+def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as scratch, opened_reader(config, Path(scratch)) as reader:
-        scenario = scenario_of(config)
-        job = Job(config, scenario, target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
-        rules_of = rules_for(config, scenario)
-        if rules_of is None:
-            reads = read_types(reader.table, reader, {})
-            plan = aggregate_plan(job, reader, parse_aggregate(config.aggregate_config, reads, reader.table.time))
-        else:
-            plan = row_plan(job, reader, rules_of)
-        for name, kind in plan.writes.items():
-            source = plan.sources[name]
-            declared = reader.table.columns.get(source, "result")
-            yield Finding("columns", True, f"{source} ({declared or 'no type'}) -> {name} {kind}")
-        for source in plan.reads if rules_of else []:
-            if source not in plan.sources.values():
-                yield Finding("columns", None, f"{source} is left out: the target has no such column")
+    with opened_as_job(config, target) as (job, source):
+        plan, declared = source.feed.plan(), source.table.columns
+    for name, kind in plan.writes.items():
+        origin = plan.sources[name]
+        say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
+    for origin in plan.reads if job.scenario != "aggregate" else []:
+        if origin not in plan.sources.values():
+            say("columns", None, f"{origin} is left out: the target has no such column")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---
@@ -5769,8 +5427,7 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
 
 def replay_quarantine(job: Job) -> int:
     """Send the rows in quarantine that can be delivered now, in one commit; the others stay there."""
-    files = job.quarantine.files()
-    if not files:
+    if not job.quarantine.files():
         log.info("the quarantine is empty")
         return 0
     if job.scenario == "aggregate":
@@ -5779,16 +5436,11 @@ def replay_quarantine(job: Job) -> int:
         )
     with contextlib.closing(job.target), opened(job) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
-        files = job.quarantine.files()
-        batch, tally = replay_batch(source, state, files), Tally()
+        files, tally = job.quarantine.files(), Tally()
+        batch = replay_batch(source, state, files)
         intent: Intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
         payload = job.target.prepare(functools.partial(prepared_pages, job, source, batch, intent, [tally]))
-        intent = job.target.ready(intent, payload)
-        job.states.save(dataclasses.replace(state, intent=dict(intent)))
-        job.target.send(intent, payload)
-        tally.commits = int(tally.sent > 0)
-        job.quarantine.forget(intent["replayed"])
-        job.states.save(confirmed(state, intent, tally))
+        committed(job, state, intent, payload, tally)
     log.info("%d rows sent from quarantine, %d stay", tally.sent, tally.bad)
     return QUARANTINED if tally.bad else 0
 
@@ -5812,177 +5464,118 @@ def recover(job: Job) -> int:
     return 0
 
 
-def start_since(job: Job, moment: str) -> None:
-    """Move the position so that rows from `moment` on count as new, also those that were sent before."""
-    since = to_moment(moment, job.config.source_timezone)
+def start_since(job: Job, text: str) -> None:
+    """Move the position so that rows from a time on count as new, also those that were sent before."""
+    try:
+        since = to_timestamp(text, ZoneInfo(job.config.source_timezone))
+    except ValueError:
+        raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target), opened(job) as source:
         state = job.states.load()
-        state = (
-            settled(job, source, checked(job, source, state))
-            if state and state.table
-            else completed(job, source, State())
-        )
+        if state and state.table:
+            state = settled(job, source, checked(job, source, state))
+        else:
+            state = completed(job, source, State())
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         job.states.save(dataclasses.replace(state, position=position, anchors=[], epoch=state.epoch + 1))
 
 
-def to_moment(text: str, zone: str) -> int:
-    """A time on the command line, in microseconds since 1970."""
-    try:
-        return to_timestamp(text, ZoneInfo(zone))
-    except ValueError:
-        raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
-
-
 # === Command line =====================================================================================
 
-EXIT_STATUS = """exit status:
+EPILOG = """examples:
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
+  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
+  uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
+
+exit status:
   0  done; also nothing new, windows still open, or a clean stop by a signal
   1  a cycle failed; its rows wait in the source, and the next run sends them
   2  wrong configuration or usage
   3  done, but some rows went to quarantine
   75 another process uses the state directory
-"""
 
-EXAMPLES = """examples:
-  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
-  uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
-  uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
-"""
+Each setting is also a YAML key and a variable: docs/configuration.md."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The arguments; what is not given is absent from the result, so that layers can tell."""
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says. What is not given is absent, so that layers can tell."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
         description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
-        epilog=f"{EXAMPLES}\n{EXIT_STATUS}\nEach setting is also a YAML key and a variable: docs/configuration.md.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=Version, nargs=0, help="print versions and exit")
+    version = f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]})"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
-    add_actions(parser)
-    add_output(parser)
+    # fmt: off
+    add = parser.add_argument_group("actions").add_mutually_exclusive_group().add_argument
+    add("--check", action="store_true", help="test every part of the way, with remedies")
+    add("--dry-run", action="store_true", help="read and process, show what would be sent, send nothing")
+    add("--status", action="store_true", help="what was delivered and what waits; works offline")
+    add("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
+    add("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
+    add("--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements")
+    add("--replay-quarantine", action="store_true", help="send the quarantined rows that can be delivered by now")
+    add("--recover", action="store_true", help="rebuild a lost state from the target (needs source_id)")
+    add("--since", metavar="TIMESTAMP", help="one cycle that counts rows from this time on as new")
+    add("--flush", action="store_true", help="one cycle that sends open windows too (aggregate)")
+    add = parser.add_argument_group("output").add_argument
+    add("-v", "--verbose", action="count", help="say more; twice: the libraries too")
+    add("-q", "--quiet", action="store_true", help="say only what went wrong")
+    add("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
+    add("--format", choices=["table", "json", "csv"], help="results on stdout")
+    # fmt: on
     settings = parser.add_argument_group("settings")
-    for name, field in SETTINGS.items():
+    for name, setting in SETTINGS.items():
         if flags_of(name):
-            meta = field.metadata
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default in (True, False) else {}
-            text = f"{meta['help'].rstrip('.')} [{meta['env'][0]}]".replace("%", "%%")
-            settings.add_argument(*flags_of(name), dest=name, metavar=metavar_of(name), help=text, **switch)
-    return parser
-
-
-def versions() -> str:
-    """This program's version and those of what matters around it, without importing any of it."""
-    from importlib import metadata
-
-    packages = ("databricks-sql-connector", "deltalake", "adbc-driver-sqlite")
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
-    others = "".join(f", {name} {found[name]}" for name in packages if name in found)
-    return f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]}{others})"
-
-
-class Version(argparse.Action):
-    """Looks the versions up only when they are asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        print(versions())
-        parser.exit()
-
-
-def metavar_of(name: str) -> str:
-    """What a flag's value is called in the help."""
-    return name.rpartition("_")[2].upper()
-
-
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """What can be done instead of uploading; one at a time."""
-    actions = parser.add_argument_group("actions").add_mutually_exclusive_group()
-    actions.add_argument("--check", action="store_true", help="test every part of the way, with remedies")
-    actions.add_argument(
-        "--dry-run", action="store_true", help="read and process, show what would be sent, send nothing"
-    )
-    actions.add_argument("--status", action="store_true", help="what was delivered and what waits; works offline")
-    actions.add_argument("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
-    actions.add_argument("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
-    actions.add_argument(
-        "--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements"
-    )
-    actions.add_argument("--replay-quarantine", action="store_true", help="send quarantined rows whose cause is mended")
-    actions.add_argument(
-        "--recover", action="store_true", help="make a lost state anew from the target (needs source_id)"
-    )
-    actions.add_argument("--since", metavar="TIMESTAMP", help="upload, counting rows from this time on as new")
-    actions.add_argument("--flush", action="store_true", help="upload, and send open windows too, once (aggregate)")
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """How much is said, and in which form."""
-    output = parser.add_argument_group("output")
-    output.add_argument("-v", "--verbose", action="count", help="say more; twice: the libraries too")
-    output.add_argument("-q", "--quiet", action="store_true", help="say only what went wrong")
-    output.add_argument("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
-    output.add_argument("--format", choices=["table", "json", "csv"], help="results on stdout")
-
-
-def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-    """What the command line says: actions, and settings that are given."""
-    return vars(build_parser().parse_args(argv))
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
+            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
+            metavar = name.rpartition("_")[2].upper()
+            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
+    return vars(parser.parse_args(argv))
 
 
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """The configuration of one run: defaults, then YAML, environment and command line."""
-    file = arguments.get("config")
-    return merge_layers(
-        [
-            ("YAML file", layer_from_yaml(file) if file else {}),
-            ("environment", layer_from_environ(environ)),
-            ("command line", layer_from_flags(arguments)),
-        ]
-    )
+    yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
+    flags = layer_from_flags(arguments)
+    return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a log line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
-        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
-        return json.dumps({**line, **getattr(record, "fields", {})})
-
-
-class TextLines(logging.Formatter):
-    """Time, level and message; levels in colour on a terminal."""
+class LogLines(logging.Formatter):
+    """A line for people, in colour on a terminal, or one JSON object. Libraries' tracebacks are left out."""
 
     COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
 
-    def __init__(self, coloured: bool) -> None:
+    def __init__(self, as_json: bool, coloured: bool) -> None:
         super().__init__()
+        self.as_json = as_json
         self.coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = dt.datetime.fromtimestamp(record.created, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        colour = self.COLOURS.get(record.levelname, "") if self.coloured else ""
-        return f"{moment} {colour}{record.levelname}{colour and chr(27) + '[0m'} {record.getMessage()}"
-
-
-class Console(logging.StreamHandler[TextIO]):
-    """The handler that writes to stderr; set up again once the secrets are known."""
+        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        if self.as_json:
+            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower()}
+            return json.dumps({**line, "message": record.getMessage(), **getattr(record, "fields", {})})
+        if self.coloured and level in self.COLOURS:
+            level = f"{self.COLOURS[level]}{level}\033[0m"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {record.getMessage()}"
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
-    """One handler on stderr, without secrets, whoever logs them."""
-    handler = Console(sys.stderr)
+    """One handler on stderr, without secrets, whoever logs them; set up again once they are known."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.name = "uploader"
     coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(JsonLines() if arguments.get("log_format") == "json" else TextLines(coloured))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured))
     handler.addFilter(Redacted(secrets))
     verbose = arguments.get("verbose") or 0
     root = logging.getLogger()
-    root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, Console)), handler]
+    root.handlers[:] = [*(other for other in root.handlers if other.name != handler.name), handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING if arguments.get("quiet") else logging.INFO)
 
@@ -5991,106 +5584,26 @@ def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
     options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
     stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
-    return [*(getattr(config, name) for name, field in SETTINGS.items() if field.metadata["secret"]), *options, *stores]
+    return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
-def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Do what the command line asks for; returns the exit status."""
-    config = load_config(arguments, environ)
-    set_up_logging(arguments, secrets_of(config, environ), environ)
-    output = Output(arguments.get("format", "table"), sys.stdout)
-    if "check" in arguments:
-        return check(config, environ, arguments.get("log_format") == "json", sys.stdout)
-    if "run_query" in arguments:
-        return run_query(config, environ, arguments["run_query"], output)
-    if "status" in arguments:
-        return print_status(config, time.time(), output)
-    if "healthcheck" in arguments:
-        return healthcheck(config, time.time())
-    if "print_ddl" in arguments:
-        return print_ddl(config, arguments["print_ddl"], sys.stdout)
-    if "dry_run" in arguments:
-        return dry_run(config, environ, "flush" in arguments, output)
-    return upload(config, environ, arguments, stop_event())
+def stop_event() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
 
+    `uv run` passes on what its whole group was sent, so the same request can come twice.
+    """
+    stop, requested = threading.Event(), list[float]()
 
-def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any], stop: threading.Event) -> int:
-    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
-    scenario = scenario_of(config)
-    check_target(config)
-    with StateFile(state_directory(config)) as states:
-        sweep(states.directory)
-        target = target_of(config, scenario, environ, states.directory, stop.wait)
-        log.info("%s rows go to %s", scenario, target.name)
-        quarantine = Quarantine(states.directory / "quarantine")
-        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
-        if "replay_quarantine" in arguments:
-            return replay_quarantine(job)
-        if "recover" in arguments:
-            return recover(job)
-        if "since" in arguments:
-            start_since(job, arguments["since"])
-        return run_cycles(job)
+    def request_stop(number: int, _frame: object) -> None:
+        stop.set()
+        requested.append(time.monotonic())
+        if requested[-1] - requested[0] >= 1.0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
-
-def sweep(directory: Path) -> None:
-    """Remove what a killed run left: private copies, and files on their way into a volume."""
-    for left in [*directory.glob("copy-*"), directory / "staging"]:
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def run_cycles(job: Job) -> int:
-    """One cycle, or cycles until a signal comes; returns the exit status."""
-    import random
-
-    with metrics_of(job.config) as metrics:
-        watch = Watch(job, Heartbeat(job.states.directory / "cycle.json"), metrics)
-        if job.config.once:
-            return QUARANTINED if watch.cycle().bad else 0
-        job.stopping.wait(random.uniform(0, job.config.jitter))
-        run_for_ever(watch.cycle, job.config.interval, job.stopping)
-    return 0
-
-
-# The exit status of a run that delivered what it could.
-QUARANTINED = 3
-
-
-def target_of(config: Config, scenario: str, environ: Mapping[str, str], states: Path, wait: Wait) -> Target:
-    """The target that is in force."""
-    table = routed_table(config.databricks_table or "", scenario)
-    if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, states / "staging")
-    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
-    warn_of_old_options(config.storage_options, environ)
-    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
-
-
-# They once made concurrent writers on S3 safe, or unsafe. delta-rs 1.6 commits with conditional puts whatever they
-# say (github.com/delta-io/delta-rs/discussions/4482).
-OLD_OPTIONS = ("AWS_S3_ALLOW_UNSAFE_RENAME", "AWS_S3_LOCKING_PROVIDER")
-
-
-def warn_of_old_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Name those that do nothing any more."""
-    given = {name.upper() for name in (*options, *environ)}
-    for name in OLD_OPTIONS:
-        if name in given:
-            log.warning("%s does nothing: commits are conditional puts, safe for many writers; remove it", name)
-
-
-def absolute_uri(uri: str) -> str:
-    """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
-
-
-def state_directory(config: Config) -> Path:
-    """Where the state lives: as set, `/state` in containers, else `./state`."""
-    if config.state_dir:
-        return config.state_dir
-    default = Path("/state") if Path("/state").exists() else Path("state")
-    log.info("state_dir is not set: using %s", default)
-    return default
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
+    return stop
 
 
 def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threading.Event) -> None:
@@ -6105,23 +5618,56 @@ def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threadi
         stop.wait(interval)
 
 
-def stop_event(now: Callable[[], float] = time.monotonic) -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
+def run_cycles(job: Job) -> int:
+    """One cycle, or cycles until a signal comes; returns the exit status."""
+    import random
 
-    `uv run` passes on what its whole group was sent, so the same request can come twice.
-    """
-    stop, requested = threading.Event(), list[float]()
+    address = job.config.metrics_address
+    watch = Watch(job, metrics_on(address) if address is not None else None)
+    if job.config.once:
+        return QUARANTINED if watch.cycle().bad else 0
+    job.stopping.wait(random.uniform(0, job.config.jitter))
+    run_for_ever(watch.cycle, job.config.interval, job.stopping)
+    return 0
 
-    def request_stop(number: int, _frame: object) -> None:
-        stop.set()
-        requested.append(now())
-        if requested[-1] - requested[0] >= 1.0:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, request_stop)
-    return stop
+def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
+    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
+    stop, scenario, directory = stop_event(), scenario_of(config), state_directory(config)
+    target = target_of(config, environ, directory, stop.wait)
+    with StateFile(directory) as states:
+        # What a killed run left: private copies, and files on their way into a volume.
+        for left in [*directory.glob("copy-*"), directory / "staging"]:
+            shutil.rmtree(left, ignore_errors=True)
+        log.info("rows go to %s: %s", target.name, reason_of(config, scenario))
+        quarantine = Quarantine(directory / "quarantine")
+        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
+        if "replay_quarantine" in arguments:
+            return replay_quarantine(job)
+        if "recover" in arguments:
+            return recover(job)
+        if "since" in arguments:
+            start_since(job, arguments["since"])
+        return run_cycles(job)
+
+
+def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Do what the command line asks for; returns the exit status."""
+    config = load_config(arguments, environ)
+    if arguments.keys() & {"since", "flush"}:
+        config = dataclasses.replace(config, once=True)
+    set_up_logging(arguments, secrets_of(config, environ), environ)
+    form = arguments.get("format", "table")
+    actions: dict[str, Callable[[], int]] = {
+        "check": lambda: check(config, environ, arguments.get("log_format") == "json"),
+        "run_query": lambda: run_query(config, environ, arguments["run_query"], form),
+        "status": lambda: print_status(config, form),
+        "healthcheck": lambda: healthcheck(config),
+        "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
+        "dry_run": lambda: dry_run(config, environ, form),
+    }
+    chosen = next((action for name, action in actions.items() if name in arguments), None)
+    return chosen() if chosen else upload(config, environ, arguments)
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:

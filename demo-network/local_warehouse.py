@@ -69,6 +69,7 @@ import fnmatch
 import hmac
 import http.server
 import ipaddress
+import itertools
 import json
 import os
 import re
@@ -1197,12 +1198,22 @@ VERBS: dict[str, Callable[[Run], Result]] = {
 }
 
 
+def refuse_a_second_statement(sql: str) -> None:
+    """A request carries one statement; a semicolon may end it."""
+    words = itertools.dropwhile(lambda token: token.text != ";", tokens(sql))
+    if more := next((token for token in words if token.text != ";"), None):
+        message = f"Syntax error at or near {more.text[:40]!r}: extra input after the statement"
+        raise failure("PARSE_SYNTAX_ERROR", "42601", message)
+
+
 def execute(store: Store, operation: Operation, parameters: list[Any], presign: Presign) -> Result:
     """Carry out a statement. Raises SqlError."""
     if len(operation.text.encode()) > STATEMENT_LIMIT:
         raise failure("STATEMENT_TOO_LARGE", "54000", f"The statement is larger than {STATEMENT_LIMIT} bytes")
     if parameters:
         operation.text = bound(operation.text, parameters)
+    if ";" in operation.text:
+        refuse_a_second_statement(operation.text)
     operation.session.engine.follow(store)
     words = Words(operation.text)
     verb = VERBS.get(words.peek().text.upper())

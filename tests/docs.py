@@ -6,12 +6,14 @@ the order in which the blocks stand. Times, identifiers and paths that differ fr
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,14 +33,52 @@ VOLATILE = (
     (re.compile(r"(lag_seconds +)\d+"), r"\1…"),
     (re.compile(r"(last_cycle +)\S+"), r"\1…"),
     (re.compile(r"\d+\.\d s;"), "… s;"),
-    (re.compile(r"\(Python [^)]*\)"), "(Python …)"),
 )
 
 
 def document(text: str, folder: Path) -> str:
     """A document with its generated parts made anew."""
-    text = TABLE.sub(lambda found: found[1] + up.configuration_table() + found[3], text)
+    text = TABLE.sub(lambda found: found[1] + settings_table() + found[3], text)
     return BLOCK.sub(lambda found: found[1] + output(found["arguments"], folder) + found[4], text)
+
+
+def settings_table() -> str:
+    """The table of settings of docs/configuration.md."""
+    lines = ["| YAML key | variable | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, setting in up.SETTINGS.items():
+        variables = [*setting.variables, *([f"{setting.variables[0]}_FILE"] if setting.secret else [])]
+        named = (in_code([name, *setting.aliases]), in_code(variables), in_code(up.flags_of(name)) or "none")
+        lines.append(f"| {' | '.join(named)} | {shown_default(setting)} | {setting.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def in_code(words: Iterable[str]) -> str:
+    """Words in backquotes."""
+    return " ".join(f"`{word}`" for word in words)
+
+
+def shown_default(setting: up.Setting) -> str:
+    """A default as YAML writes it: 300, not 300.0; false, not False."""
+    if setting.shown or setting.default is None:
+        return setting.shown or "-"
+    if isinstance(setting.default, float):
+        return f"`{setting.default:g}`"
+    return f"`{json.dumps(setting.default)}`".replace('"', "")
+
+
+def example_config() -> str:
+    """databricks-uploader-config.yaml.example: each setting, those of a first run filled in."""
+    lines = ["# Every setting of the uploader. Flags and variables override this file.", ""]
+    for name, setting in up.SETTINGS.items():
+        lines.append(f"# {setting.help}")
+        if setting.secret:
+            lines += [f"# Prefer {setting.variables[0]} or {setting.variables[0]}_FILE to a line here.", f"# {name}:"]
+        elif setting.example:
+            lines.append(f"{name}: {json.dumps(setting.example)}")
+        else:
+            lines.append(f"# {name}: {shown_default(setting).strip('`-')}".rstrip())
+        lines.append("")
+    return "\n".join(lines)
 
 
 def output(arguments: str, folder: Path) -> str:
@@ -74,8 +114,8 @@ def stale() -> dict[Path, str]:
             fresh = document(file.read_text(), Path(folder))
         if fresh != file.read_text():
             found[file] = fresh
-    if EXAMPLE.read_text() != up.example_config():
-        found[EXAMPLE] = up.example_config()
+    if EXAMPLE.read_text() != example_config():
+        found[EXAMPLE] = example_config()
     return found
 
 

@@ -17,7 +17,7 @@ import termios
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
-from boxes import SCRIPT, Box
+from boxes import SCRIPT, Box, interrupted_at
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL, note TEXT)"
@@ -48,20 +48,34 @@ def schema(warehouse: Warehouse, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def to_warehouse(box: Box, warehouse: Warehouse, schema: str) -> dict[str, str]:
+def to_warehouse(box: Box, warehouse: Warehouse, schema: str) -> None:
     """Point a box at the warehouse; a higher layer must not name another target."""
     del box.environ["LAKEHOUSE_PATH"]
     box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": schema}
-    return box.environ
 
 
-def created(box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Make the tables that --print-ddl prints."""
-    capsys.readouterr()
-    assert box.run("--print-ddl") == 0
-    for statement in capsys.readouterr().out.split(";\n"):
-        if statement.strip():
+@pytest.fixture
+def printed(box: Box, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a run prints that ends well."""
+
+    def run(*flags: str) -> str:
+        capsys.readouterr()
+        assert box.run(*flags) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def create(box: Box, warehouse: Warehouse, schema: str, printed: Callable[..., str]) -> Callable[[], None]:
+    """Points the box at a schema of its own, with the tables that --print-ddl prints."""
+
+    def run() -> None:
+        to_warehouse(box, warehouse, schema)
+        for statement in filter(str.strip, printed("--print-ddl").split(";\n")):
             warehouse.sql(statement)
+
+    return run
 
 
 def some_rows(box: Box, count: int = 3) -> None:
@@ -71,47 +85,37 @@ def some_rows(box: Box, count: int = 3) -> None:
 # --- Queries ---
 
 
-def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(
-    box: Box, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     assert box.run() == 0
     assert (
         box.run("--enable-filter", "--filter-config", '{"value": {">": 0}}', "--state-dir", str(box.folder / "f")) == 0
     )
-    capsys.readouterr()
-    environ = {name: value for name, value in box.environ.items() if name != "SQLITE_PATH"}
-    assert up.main(["--run-query", "INFO"], environ) == 0
-    out = capsys.readouterr().out
+    del box.environ["SQLITE_PATH"]
+    out = printed("--run-query", "INFO")
     assert re.search(r"Rows in raw_readings\nrows\n----\n3\n", out)
     assert re.search(r"Rows in filtered_readings\nrows\n----\n2\n", out)
     assert re.search(r"value\s+double", out)
 
 
 def test_info_and_queries_work_on_a_warehouse(
-    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+    box: Box, schema: str, create: Callable[[], None], printed: Callable[..., str]
 ) -> None:
     some_rows(box)
-    to_warehouse(box, warehouse, schema)
-    created(box, warehouse, schema, capsys)
+    create()
     assert box.run() == 0
-    assert box.run("--run-query", "info") == 0
-    out = capsys.readouterr().out
+    out = printed("--run-query", "info")
     assert "raw_readings" in out
     assert re.search(r"Rows in raw_readings\nrows\n----\n3\n", out)
-    assert box.run("--run-query", f"SELECT id, note FROM {schema}.raw_readings ORDER BY id", "--format", "json") == 0
-    assert [json.loads(line)["note"] for line in capsys.readouterr().out.splitlines()] == ["n0", "n1", "n2"]
+    out = printed("--run-query", f"SELECT id, note FROM {schema}.raw_readings ORDER BY id", "--format", "json")
+    assert [json.loads(line)["note"] for line in out.splitlines()] == ["n0", "n1", "n2"]
 
 
-def test_a_result_comes_as_csv_with_its_quotes(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_comes_as_csv_with_its_quotes(box: Box, printed: Callable[..., str]) -> None:
     box.execute(TABLE, INSERT, rows=[("2026-01-01", None, 'a "quoted", text\nof two lines')])
     assert box.run() == 0
-    capsys.readouterr()
-    assert box.run("--run-query", "SELECT note, value FROM raw_readings", "--format", "csv") == 0
-    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [
-        ["note", "value"],
-        ['a "quoted", text\nof two lines', ""],
-    ]
+    out = printed("--run-query", "SELECT note, value FROM raw_readings", "--format", "csv")
+    assert list(csv.reader(io.StringIO(out))) == [["note", "value"], ['a "quoted", text\nof two lines', ""]]
 
 
 def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,13 +128,11 @@ def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCa
 # --- Status and health ---
 
 
-def test_status_tells_what_was_delivered_and_what_waits(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_tells_what_was_delivered_and_what_waits(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     assert box.run() == 0
     box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "late")] * 2)
-    capsys.readouterr()
-    assert box.run("--status", "--format", "json") == 0
-    facts = json.loads(capsys.readouterr().out)
+    facts = json.loads(printed("--status", "--format", "json"))
     assert (facts["rows_waiting"], facts["commits"], facts["position"], facts["quarantined"]) == (2, 1, 3, 0)
     assert facts["last_upload"] == "2026-01-01T00:00:02+00:00"
     assert facts["last_error"] is None
@@ -153,11 +155,10 @@ def test_the_healthcheck_follows_the_age_of_the_last_cycle_even_a_failed_one(box
 
 
 def test_the_printed_ddl_runs_as_it_is_and_takes_the_rows(
-    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+    box: Box, warehouse: Warehouse, schema: str, create: Callable[[], None]
 ) -> None:
     box.sample()
-    to_warehouse(box, warehouse, schema)
-    created(box, warehouse, schema, capsys)
+    create()
     assert box.run() == 0
     [(count, ids, batches)] = warehouse.sql(
         f"SELECT count(*), count(DISTINCT id), count(databricks_batch_id) FROM {schema}.raw_readings"
@@ -165,37 +166,44 @@ def test_the_printed_ddl_runs_as_it_is_and_takes_the_rows(
     assert (count, ids, batches) == (3000, 3000, 3000)
 
 
-def test_all_four_tables_can_be_printed(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_four_tables_can_be_printed(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     rules = {"group_by": ["hour"], "aggregations": {"value": "avg", "rows": "count"}}
     flags = ["--aggregate-config", json.dumps(rules), "--sanitize-config", '{"drop": ["note"]}']
-    assert box.run("--print-ddl", "all", *flags) == 0
-    out = capsys.readouterr().out
-    assert re.findall(r"EXISTS `(\w+)` \(", out) == [
-        f"{p}readings" for p in ("raw_", "filtered_", "secure_", "aggregated_")
-    ]
+    out = printed("--print-ddl", "all", *flags)
+    tables = [f"{prefix}readings" for prefix in ("raw_", "filtered_", "secure_", "aggregated_")]
+    assert re.findall(r"EXISTS `(\w+)` \(", out) == tables
     assert "`avg_value` DOUBLE" in out
     assert out.count("`note`") == 2
 
 
-def test_a_dry_run_shows_rows_and_counts_and_touches_nothing(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_rows_and_counts_and_touches_nothing(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
-    assert box.run("--dry-run", "--enable-filter", "--filter-config", '{"value": {">": 0}}') == 0
-    out = capsys.readouterr().out
+    out = printed("--dry-run", "--enable-filter", "--filter-config", '{"value": {">": 0}}')
     assert "filtered_readings: 2 rows of 3 read" in out
     assert "n1" in out
     assert not (box.folder / "lake").exists()
     assert not box.state_file.parent.exists()
 
 
-def test_a_dry_run_goes_on_from_the_state(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_goes_on_from_the_state(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     assert box.run() == 0
     before = box.state_file.read_bytes()
     box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "new")])
-    assert box.run("--dry-run") == 0
-    assert "1 rows of 1 read" in capsys.readouterr().out
+    assert "1 rows of 1 read" in printed("--dry-run")
     assert box.state_file.read_bytes() == before
+
+
+def test_a_dry_run_asks_no_warehouse(box: Box, warehouse: Warehouse, schema: str, printed: Callable[..., str]) -> None:
+    some_rows(box, 7)
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "bad")])
+    to_warehouse(box, warehouse, schema)
+    before = warehouse.log()["requests"]
+    assert f"{schema}.raw_readings: 7 rows of 8 read, 1 to quarantine" in printed("--dry-run")
+    assert [json.loads(line)["id"] for line in printed("--dry-run", "--format", "json").splitlines()] == [1, 2, 3, 4, 5]
+    assert warehouse.log()["requests"] == before
+    assert not box.state_file.exists()
 
 
 # --- Check ---
@@ -216,14 +224,16 @@ def test_check_finds_everything_right_on_a_lakehouse(box: Box, capsys: pytest.Ca
     assert {f["part"] for f in found} == {"configuration", "database", "state", "target", "columns"}
 
 
-def test_check_goes_the_whole_way_to_a_warehouse(
-    box: Box, warehouse: Warehouse, schema: str, capsys: pytest.CaptureFixture[str]
+def test_check_goes_the_whole_way_to_a_warehouse_and_removes_nothing(
+    box: Box, create: Callable[[], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A warehouse target that is closed removes its directory: it must not be the one that the check is run in.
+    monkeypatch.chdir(box.folder)
     some_rows(box)
-    to_warehouse(box, warehouse, schema)
-    created(box, warehouse, schema, capsys)
+    create()
     status, found = findings(box, capsys)
     assert (status, [f for f in found if f["ok"] is False]) == (0, [])
+    assert box.database.exists()
     texts = " ".join(f["text"] for f in found)
     for part in (
         "starts a stopped warehouse",
@@ -269,19 +279,24 @@ def wrong_ca(folder: Path) -> Path:
 
 
 def poisoned(box: Box) -> None:
+    """Upload three rows, of which two can't be delivered."""
     box.execute(TABLE, INSERT, rows=[("2026-01-01T00:00:00Z", 1.0, "a"), ("2026-01-01T00:00:01Z", "warm", "b")])
     box.execute("INSERT INTO s (timestamp, value, note) VALUES ('2026-01-01T00:00:02Z', 9e999, CAST(x'ff' AS TEXT))")
+    assert box.run() == up.QUARANTINED
+
+
+def mended(box: Box) -> None:
+    """Correct one of the two rows in quarantine."""
+    for file in box.state_file.parent.glob("quarantine/*.jsonl"):
+        file.write_text(file.read_text().replace('"warm"', "21.5"))
 
 
 def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
     poisoned(box)
-    assert box.run() == up.QUARANTINED
     table = box.table()
     assert box.run("--replay-quarantine") == up.QUARANTINED
     assert len(box.quarantined()) == 2
-    files = list(box.state_file.parent.glob("quarantine/*.jsonl"))
-    for file in files:
-        file.write_text(file.read_text().replace('"warm"', "21.5"))
+    mended(box)
     assert box.run("--replay-quarantine") == up.QUARANTINED
     assert box.arrived("id, value") == [(1, 1.0), (2, 21.5)]
     assert [line["key"] for line in box.quarantined()] == [3]
@@ -293,12 +308,8 @@ def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
 def test_a_replay_that_is_killed_sends_nothing_twice(
     box: Box, monkeypatch: pytest.MonkeyPatch, name: str, when: str, call: int
 ) -> None:
-    from boxes import interrupted_at
-
     poisoned(box)
-    assert box.run() == up.QUARANTINED
-    for file in box.state_file.parent.glob("quarantine/*.jsonl"):
-        file.write_text(file.read_text().replace('"warm"', "21.5"))
+    mended(box)
     interrupted_at(up.StateFile if name == "save" else up.DeltaTarget, name, when, call, monkeypatch.setattr)
     with pytest.raises(KeyboardInterrupt):
         box.run("--replay-quarantine")

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,10 +55,10 @@ assert not heavy, heavy
 def test_the_help_tells_the_exit_statuses_and_each_setting_with_its_variable() -> None:
     text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True).stdout
     assert "3  done, but some rows went to quarantine" in " ".join(text.split("\n"))
-    for name, field in up.SETTINGS.items():
+    for name, setting in up.SETTINGS.items():
         if up.flags_of(name):
             assert up.flag_of(name) in text
-            assert field.metadata["env"][0] in text
+            assert setting.variables[0] in text
 
 
 def test_without_its_packages_the_script_says_to_use_uv_run(box: Box) -> None:
@@ -69,42 +69,25 @@ def test_without_its_packages_the_script_says_to_use_uv_run(box: Box) -> None:
     assert "Traceback" not in done.stderr
 
 
-def broken(box: Box, fault: str) -> dict[str, str]:
-    """Break one thing; returns settings that go with it."""
-    if fault == "missing database":
-        box.database.unlink()
-    if fault == "no database":
-        box.database.write_text("nothing of the kind " * 100)
-    if fault == "empty database":
-        box.database.write_bytes(b"")
-    if fault == "unwritable state":
-        box.state_file.parent.write_text("a file where the directory should be")
-    return {
-        "wrong table": {"SQLITE_TABLE_NAME": "sensor_reading"},
-        "wrong column": {"TIMESTAMP_COL": "timestmp"},
-        "no target": {"LAKEHOUSE_PATH": ""},
-        "no table name": {"DATABRICKS_TABLE": ""},
-        "two scenarios": {"ENABLE_FILTER": "1", "ENABLE_SANITIZE": "1"},
-    }.get(fault, {})
+FAULTS: dict[str, tuple[Callable[[Box], object], dict[str, str], int, str]] = {
+    "missing database": (lambda box: box.database.unlink(), {}, 1, "does not exist"),
+    "no database": (lambda box: box.database.write_text("nothing of the kind " * 100), {}, 1, "is not a SQLite database"),
+    "empty database": (lambda box: box.database.write_bytes(b""), {}, 1, "no table yet"),
+    "unwritable state": (lambda box: box.state_file.parent.write_text("a file, no directory"), {}, 1, "can't be written"),
+    "wrong table": (Box.sample, {"SQLITE_TABLE_NAME": "sensor_reading"}, 2, "'sensor_readings'"),
+    "wrong column": (Box.sample, {"TIMESTAMP_COL": "timestmp"}, 2, "'timestamp'"),
+    "no target": (Box.sample, {"LAKEHOUSE_PATH": ""}, 2, "lakehouse_path"),
+    "no table name": (Box.sample, {"DATABRICKS_TABLE": ""}, 2, "DATABRICKS_TABLE"),
+    "two scenarios": (Box.sample, {"ENABLE_FILTER": "1", "ENABLE_SANITIZE": "1"}, 2, "both true"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "said"),
-    [
-        ("missing database", 1, "does not exist"),
-        ("no database", 1, "is not a SQLite database"),
-        ("empty database", 1, "no table yet"),
-        ("unwritable state", 1, "can't be written"),
-        ("wrong table", 2, "'sensor_readings'"),
-        ("wrong column", 2, "'timestamp'"),
-        ("no target", 2, "lakehouse_path"),
-        ("no table name", 2, "DATABRICKS_TABLE"),
-        ("two scenarios", 2, "both true"),
-    ],
-)
-def test_each_fault_ends_with_one_clear_message_and_its_status(box: Box, fault: str, status: int, said: str) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_ends_with_one_clear_message_and_its_status(box: Box, fault: str) -> None:
+    break_it, environ, status, said = FAULTS[fault]
     box.sample()
-    done = run(box, **broken(box, fault))
+    break_it(box)
+    done = run(box, **environ)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
     assert not (box.folder / "lake").exists()
 
@@ -137,13 +120,8 @@ def test_a_warehouse_that_cannot_be_used_is_reported_without_the_token(
     box: Box, warehouse: Warehouse, environ: dict[str, str], said: str
 ) -> None:
     box.sample()
-    settings = {
-        **warehouse.environment(),
-        "LAKEHOUSE_PATH": "",
-        "DATABRICKS_DATABASE": "sensors",
-        "DATABRICKS_TOKEN": CANARY,
-    }
-    done = run(box, "-vv", **{**settings, **environ})
+    settings = {"LAKEHOUSE_PATH": "", "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TOKEN": CANARY}
+    done = run(box, "-vv", **{**warehouse.environment(), **settings, **environ})
     assert done.returncode in (1, 2)
     assert said in done.stderr
     for form in (CANARY, base64.b64encode(CANARY.encode()).decode()):
@@ -187,11 +165,8 @@ def test_the_token_is_in_no_log_line_of_any_library_at_debug(box: Box, warehouse
     done = run(box, "-vv")
     assert done.returncode == 0, done.stderr
     assert "DEBUG" in done.stderr
-    everything = (
-        done.stderr
-        + done.stdout
-        + "".join(file.read_text(errors="replace") for file in box.state_file.parent.rglob("*") if file.is_file())
-    )
+    files = [file.read_text(errors="replace") for file in box.state_file.parent.rglob("*") if file.is_file()]
+    everything = "".join([done.stderr, done.stdout, *files])
     for form in (warehouse.token, base64.b64encode(warehouse.token.encode()).decode()):
         assert form not in everything
 
@@ -238,3 +213,22 @@ interval: 300
     config = up.load_config(up.parse_arguments(["--config", str(today)]), {})
     up.check_target(config)
     assert up.routed_table(config.databricks_table or "", up.scenario_of(config)) == "raw_sensor_readings"
+
+
+def test_rules_that_are_not_enabled_are_named(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Who writes rules of a sanitizer may believe that values are hidden."""
+    box.sample()
+    assert box.run("--sanitize-config", '{"drop": ["temperature"]}') == 0
+    assert "no processing is enabled; sanitize_config not in use" in caplog.text
+    filtered = box.run("--enable-filter", "--filter-config", '{"temperature": {">": 0}}', STATE_DIR=f"{box.folder}/f")
+    assert filtered == 0
+    assert "/filtered_readings: enable_filter is true" in caplog.text
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("flags", [["--since", "2026-01-01"], ["--flush"]])
+def test_what_is_done_once_runs_one_cycle(box: Box, flags: list[str]) -> None:
+    """A service that kept such a flag would send rows again at each start."""
+    box.sample()
+    del box.environ["ONCE"]
+    assert box.run(*flags) == 0

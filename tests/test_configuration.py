@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import docs
 import sqlite_to_databricks_uploader as up
 
 
@@ -53,7 +54,7 @@ def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_the_example_file_is_accepted(tmp_path: Path) -> None:
-    config = load(tmp_path, up.example_config())
+    config = load(tmp_path, docs.example_config())
     up.check_target(config)
     assert config.databricks_table == "sensor_readings"
 
@@ -77,18 +78,16 @@ def test_each_setting_can_be_given_by_yaml_environment_and_flag_and_bad_values_a
     tmp_path: Path, name: str
 ) -> None:
     """A nested list fits no setting; the place where it stands is named."""
-    field = up.SETTINGS[name]
+    setting = up.SETTINGS[name]
     with pytest.raises(up.ConfigError, match=name):
         load(tmp_path, f"{name}: [[1]]")
-    for alias in field.metadata["aliases"]:
+    for alias in setting.aliases:
         with pytest.raises(up.ConfigError, match="repeats"):
             load(
                 tmp_path,
-                f"{name}: '1'\n{alias}: '1'"
-                if field.metadata["parse"] is not up.mapping
-                else f"{name}: {{}}\n{alias}: {{}}",
+                f"{name}: '1'\n{alias}: '1'" if setting.parse is not up.mapping else f"{name}: {{}}\n{alias}: {{}}",
             )
-    if field.metadata["secret"]:
+    if setting.secret:
         assert up.flags_of(name) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -271,7 +272,7 @@ def test_another_user_than_the_producers_leaves_nothing_that_it_could_not_write(
     assert as_user(PRODUCER, create)
     live = producer(shared) if ending == "live" else None
     for value in (1, 2, 3):
-        assert as_user(PRODUCER, lambda value=value: produce(value)) == (ending != "killed")
+        assert as_user(PRODUCER, functools.partial(produce, value)) == (ending != "killed")
         assert stage.run(shared.environ, user=READER) == 0
         owners = {file.name: file.stat().st_uid for file in shared.database.parent.iterdir()}
         assert READER not in owners.values(), owners

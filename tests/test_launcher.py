@@ -224,14 +224,14 @@ def test_variables_are_passed_by_name_and_no_secret_is_on_the_command_line(place
 
 def test_every_setting_can_be_passed_in_the_environment(place: Place) -> None:
     mounted = {"SQLITE_PATH", "STATE_DIR", "TABLE_PATH", "LAKEHOUSE_PATH", "DATABRICKS_CA_FILE"}
-    names = {name for setting in up.SETTINGS.values() for name in setting.metadata["env"]} - mounted
+    names = {name for setting in up.SETTINGS.values() for name in setting.variables} - mounted
     place.variables |= dict.fromkeys(names, "1")
     (place.home / ".databrickscfg").touch()
     assert names <= set(environment(place.recorded()))
 
 
 def test_files_named_by_variables_are_mounted_and_renamed(place: Place) -> None:
-    secrets = [setting.metadata["env"][0] for setting in up.SETTINGS.values() if setting.metadata["secret"]]
+    secrets = [setting.variables[0] for setting in up.SETTINGS.values() if setting.secret]
     names = ["DATABRICKS_CA_FILE", *(f"{secret}_FILE" for secret in secrets)]
     for name in names:
         (place.home / name.lower()).write_text("secret")
@@ -252,7 +252,7 @@ def test_a_profile_brings_the_profile_file(place: Place) -> None:
 def test_the_example_of_an_environment_file_names_every_variable() -> None:
     content = (ROOT / ".env.example").read_text()
     for setting in up.SETTINGS.values():
-        assert re.search(rf"\b{setting.metadata['env'][0]}\b", content), setting.name
+        assert re.search(rf"\b{setting.variables[0]}\b", content), setting.variables
 
 
 def test_the_example_of_an_environment_file_has_lines_that_every_reader_takes_alike() -> None:

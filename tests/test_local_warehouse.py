@@ -236,6 +236,12 @@ def test_parameters_are_bound_up_to_the_limit(warehouse: Warehouse, readings: st
         warehouse.sql(f"INSERT INTO {readings} VALUES {many}", list(range(256)))
 
 
+def test_a_request_carries_one_statement(warehouse: Warehouse, readings: str) -> None:
+    """Only the first one would run otherwise, and nobody would know."""
+    assert "PARSE_SYNTAX_ERROR" in refusal(warehouse, f"DROP TABLE {readings}; SELECT 1")
+    assert warehouse.sql(f"SELECT count(*), '; ;' FROM {readings} ; ; -- the end") == [(0, "; ;")]
+
+
 def test_a_statement_over_16_mib_is_refused(warehouse: Warehouse) -> None:
     assert "STATEMENT_TOO_LARGE" in refusal(warehouse, f"SELECT length('{'x' * 16 * 1024 * 1024}')")
 

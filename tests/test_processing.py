@@ -47,8 +47,7 @@ def arrow(items: Sequence[Any], kind: str) -> Any:
         items = [item and (item - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1) for item in items]
     if kind == "date" or kind.startswith("decimal"):
         items = [item and str(item) for item in items]
-    stored = up.STORAGE.get(kind.partition("(")[0], kind) if kind != "date" else "string"
-    return Array(items, up.arrow_type(stored)).cast(up.arrow_type(kind))
+    return up.array_of(items, kind)
 
 
 def values(found: Any, columns: Mapping[str, str]) -> dict[str, list[Any]]:
@@ -127,7 +126,7 @@ def test_a_decimal_that_does_not_fit_is_an_error_and_not_null() -> None:
 def sanitized(rules: Any, columns: Mapping[str, str], secret: str | None = None, **items: Sequence[Any]) -> Any:
     """The values that come out of `rules`."""
     sanitize = up.parse_sanitize(rules, dict(columns), secret)
-    return values(sanitize.apply(frame(columns, **items)), sanitize.columns())
+    return values(sanitize.apply(frame(columns, **items)), sanitize.columns)
 
 
 def test_the_sanitize_rules_of_the_readme_do_what_it_says() -> None:
@@ -204,7 +203,7 @@ def test_null_stays_null_through_every_change_of_values(kind: str) -> None:
     table, columns = arrow_table()
     for rules in ({"hash": [kind]}, {"mask": {kind: 1}}, {kind: {"replace_value": None, "with_value": None}}):
         sanitize = up.parse_sanitize(rules, columns, "k")
-        found = values(sanitize.apply(up.to_frame(table, columns)), sanitize.columns())[kind]
+        found = values(sanitize.apply(up.to_frame(table, columns)), sanitize.columns)[kind]
         assert [item is None for item in found] == [False, True, False]
 
 
@@ -236,7 +235,7 @@ def test_a_mask_shows_the_last_characters_and_never_a_whole_value() -> None:
 def test_dropped_columns_are_gone_and_may_still_remove_rows() -> None:
     sanitize = up.parse_sanitize({"drop": ["STATUS"], "remove_nulls": ["status"]}, SEED, None)
     found = sanitize.apply(frame(SEED, id=[1, 2], status=["ok", None]))
-    assert "status" not in sanitize.columns() and list(found) == list(sanitize.columns())
+    assert "status" not in sanitize.columns and list(found) == list(sanitize.columns)
     assert found["id"].tolist() == [1]
 
 
@@ -246,7 +245,7 @@ def test_the_columns_whose_values_are_private_are_named() -> None:
         "e": "x", "replace_values": {"f": {"x": "y"}}, "remove_nulls": ["g"],
     }  # fmt: skip
     columns = dict.fromkeys("abcefgh", "string") | {"d": "double"}
-    assert up.parse_sanitize(rules, columns, "k").touched_columns() == set("abcdef")
+    assert up.parse_sanitize(rules, columns, "k").touched == set("abcdef")
 
 
 def test_a_rule_wins_over_a_column_of_its_name() -> None:
@@ -465,7 +464,7 @@ def aggregated(aggregate: Any, pages: Sequence[Any]) -> dict[str, list[Any]]:
     partials = aggregate.empty()
     for page in pages:
         partials = aggregate.add(partials, page)
-    return values(aggregate.result(partials, None, None), aggregate.columns())
+    return values(aggregate.result(partials, None, None), aggregate.columns)
 
 
 def times(*texts: str) -> list[Any]:
@@ -478,7 +477,7 @@ def test_the_aggregate_rules_of_the_readme_fill_the_table_of_the_readme() -> Non
         'group_by: ["device_id", "hour"]\naggregations:\n  temperature: "avg"\n  humidity: "max"\n  readings: "count"'
     )
     aggregate = up.parse_aggregate(rules, SEED, "timestamp")
-    assert list(aggregate.columns().items()) == [
+    assert list(aggregate.columns.items()) == [
         ("device_id", "string"),
         ("hour", "timestamp"),
         ("avg_temperature", "double"),
@@ -533,7 +532,7 @@ def test_functions_are_named_and_typed_after_their_column() -> None:
             "entries": "count",
         },
     }
-    assert up.parse_aggregate(rules, columns, "t").columns() == {
+    assert up.parse_aggregate(rules, columns, "t").columns == {
         "s": "string", "avg_n": "double", "sum_n": "bigint", "min_n": "int", "stddev_n": "double",
         "median_n": "double", "count_n": "bigint", "sum_d": "decimal(20,2)", "max_d": "decimal(10,2)",
         "avg_d": "double", "sum_f": "double", "last_f": "float", "first_s": "string", "status_count": "bigint",
@@ -546,7 +545,7 @@ def test_a_source_column_wins_over_a_time_key_and_the_log_says_so(caplog: pytest
     with caplog.at_level(logging.INFO, "uploader"):
         aggregate = up.parse_aggregate({"group_by": ["hour"], "aggregations": {"rows": "count"}}, columns, "timestamp")
     assert "'Hour' is the source's column" in caplog.text
-    assert aggregate.columns() == {"Hour": "bigint", "row_count": "bigint"}
+    assert aggregate.columns == {"Hour": "bigint", "row_count": "bigint"}
     assert aggregate.window_length is None and aggregate.window_of(frame(columns, Hour=[1])) is None
 
 
@@ -575,7 +574,7 @@ def test_without_a_time_key_all_rows_count_and_no_window_closes() -> None:
     aggregate = up.parse_aggregate({"group_by": "status", "aggregations": {"rows": "count"}}, SEED, "timestamp")
     partials = aggregate.add(aggregate.empty(), frame(SEED, status=["b", None, "b"]))
     assert aggregate.closed(partials, NOON) is None
-    assert values(aggregate.result(partials, None, None), aggregate.columns()) == {
+    assert values(aggregate.result(partials, None, None), aggregate.columns) == {
         "status": [None, "b"],
         "row_count": [1, 2],
     }
@@ -589,8 +588,8 @@ def test_a_window_closes_when_the_newest_time_passes_its_end_and_the_lateness() 
     assert aggregate.closed(partials, noon + dt.timedelta(seconds=59)) is None
     assert aggregate.closed(partials, noon + dt.timedelta(seconds=60)) == noon
     closed = aggregate.result(partials, None, noon)
-    assert values(closed, aggregate.columns())["hour"] == [noon - dt.timedelta(hours=1)]
-    assert values(aggregate.result(partials, noon, None), aggregate.columns())["hour"] == [noon]
+    assert values(closed, aggregate.columns)["hour"] == [noon - dt.timedelta(hours=1)]
+    assert values(aggregate.result(partials, noon, None), aggregate.columns)["hour"] == [noon]
 
 
 def test_first_and_last_go_by_time_and_ties_by_the_order_of_the_source() -> None:
@@ -740,7 +739,7 @@ def reference(rows: Sequence[Any]) -> dict[str, list[Any]]:
             groups.setdefault((row[0].replace(second=0), row[1]), []).append(row)
     order = sorted(groups, key=lambda key: (key[0], key[1] is not None, key[1] or ""))
     records = [reference_group(minute, sensor, groups[minute, sensor]) for minute, sensor in order]
-    return {name: [record[name] for record in records] for name in up.parse_aggregate(RULES, GROUPED, "t").columns()}
+    return {name: [record[name] for record in records] for name in up.parse_aggregate(RULES, GROUPED, "t").columns}
 
 
 def reference_group(minute: dt.datetime, sensor: str | None, rows: Sequence[Any]) -> dict[str, Any]:
@@ -784,7 +783,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
     """Each cycle reads rows of windows that are not sent yet, a cycle's pages more than the one before."""
     aggregate = up.parse_aggregate(RULES, GROUPED, "t")
     rows = sorted((row for row in rows if row[0] is not None), key=lambda row: row[0])
-    sent: dict[str, list[Any]] = {name: [] for name in aggregate.columns()}
+    sent: dict[str, list[Any]] = {name: [] for name in aggregate.columns}
     mark = dt.datetime.min.replace(tzinfo=dt.UTC)
     for seen in [*range(cycle, len(rows), cycle), len(rows)]:
         waiting = [row for row in rows[:seen] if row[0].replace(tzinfo=dt.UTC) >= mark]
@@ -794,7 +793,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
         newest = waiting[-1][0].replace(tzinfo=dt.UTC) if waiting else mark
         end = None if seen == len(rows) else aggregate.closed(partials, newest)
         if end or seen == len(rows):
-            for name, items in values(aggregate.result(partials, mark, end), aggregate.columns()).items():
+            for name, items in values(aggregate.result(partials, mark, end), aggregate.columns).items():
                 sent[name] += items
         mark = end or mark
     check_equal(sent, reference(rows))
@@ -804,7 +803,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
 @given(GROUP_ROWS, PAGES)
 def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: list[int]) -> None:
     aggregate = dataclasses.replace(up.parse_aggregate(RULES, GROUPED, "t"), most_bytes=1)
-    sent: dict[str, list[Any]] = {name: [] for name in aggregate.columns()}
+    sent: dict[str, list[Any]] = {name: [] for name in aggregate.columns}
     mark: dt.datetime | None = None
     rounds = 0
     while rounds == 0 or mark is not None:
@@ -814,7 +813,7 @@ def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: l
             partials = aggregate.add(partials, page)
         end = aggregate.closed(partials, dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
         assert end is None or partials.horizon is None or (mark or up.EPOCH) < end == partials.horizon
-        for name, items in values(aggregate.result(partials, mark, end), aggregate.columns()).items():
+        for name, items in values(aggregate.result(partials, mark, end), aggregate.columns).items():
             sent[name] += items
         mark, rounds = partials.horizon, rounds + 1
     check_equal(sent, reference(rows))

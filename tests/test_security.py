@@ -46,10 +46,10 @@ def forms_of(secret: str) -> list[str]:
 # --- Secrets ---
 
 
-@pytest.mark.parametrize("name", [n for n, f in up.SETTINGS.items() if f.metadata["secret"]])
+@pytest.mark.parametrize("name", [n for n, s in up.SETTINGS.items() if s.secret])
 def test_a_secret_is_in_no_output_and_no_file_wherever_it_comes_from(box: Box, tmp_path: Path, name: str) -> None:
     box.sample()
-    variable = up.SETTINGS[name].metadata["env"][0]
+    variable = up.SETTINGS[name].variables[0]
     file = tmp_path / "secret"
     file.write_text(CANARY + "\n")
     config = tmp_path / "c.yaml"
@@ -68,8 +68,8 @@ def test_a_secret_is_in_no_output_and_no_file_wherever_it_comes_from(box: Box, t
 
 
 def test_secrets_have_no_flag() -> None:
-    for name, field in up.SETTINGS.items():
-        if field.metadata["secret"]:
+    for name, setting in up.SETTINGS.items():
+        if setting.secret:
             with pytest.raises(SystemExit) as ended:
                 up.parse_arguments([up.flag_of(name), CANARY])
             assert ended.value.code == 2

@@ -139,7 +139,7 @@ def typed_rows(kinds: dict[str, str], values: dict[str, list[Any]]) -> Any:
 
 def array(values: list[Any], kind: str) -> Any:
     """An Arrow array; times are given in microseconds, dates in days, decimals as text."""
-    return up.array_of(values, up.STORAGE.get(kind.partition("(")[0], kind)).cast(up.arrow_type(kind))
+    return up.array_of(values, "int" if kind == "date" else kind).cast(up.arrow_type(kind))
 
 
 # --- Types ---

@@ -253,7 +253,8 @@ class Siege:
         self.figures.runs += 1
         assert self.stage.run(self.box.environ, constants=self.constants()) == 1, self.stage.said()
         assert self.state_file.read_bytes() == broken
-        assert self.arrived() == before
+        # A statement of an earlier run may still be carried out by a warehouse.
+        assert self.arrived() == before or self.warehouse
         self.state_file.write_bytes(whole)
 
     def let_the_producer(self, do: str) -> None:

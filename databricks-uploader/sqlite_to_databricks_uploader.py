@@ -1049,11 +1049,6 @@ def ours(files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def uri_of(file: Path, options: str) -> str:
-    """A SQLite URI; the path is percent-encoded, since `?` or `%` in it would open another file."""
-    return f"file:{quote(str(file.absolute()))}?{options}"
-
-
 def private_copy(file: Path, directory: Path) -> Path:
     """A copy of a database and its WAL, taken while neither changed; rows in the WAL are in it."""
     before = fingerprint(file)
@@ -1079,11 +1074,12 @@ def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
             f"{file} is mounted alone: its WAL is out of sight and its rows would be stale",
             "Mount the directory that holds the database.",
         )
-    if not wal_mode or (wal.exists() and shm.exists()):
-        return uri_of(file, "mode=ro"), False
-    if wal_bytes(file):
-        return uri_of(private_copy(file, private()), "mode=rw"), False
-    return uri_of(file, "mode=ro&immutable=1"), True
+    options = "mode=ro"
+    if wal_mode and not (wal.exists() and shm.exists()):
+        options = "mode=rw" if wal_bytes(file) else "mode=ro&immutable=1"
+    opened = private_copy(file, private()) if options == "mode=rw" else file
+    # Percent-encoded, since `?` or `%` in the path would open another file.
+    return f"file:{quote(str(opened.absolute()))}?{options}", "immutable" in options
 
 
 class Database:
@@ -1216,21 +1212,21 @@ TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "
 
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
-    found = database.rows(
-        "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
-        " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
+    found = dict(
+        database.rows(
+            "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
+            " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
+        )
     )
-    names = [name for name, _ in found]
-    if wanted is not None:
-        matches = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
-        if not matches:
-            if not names:
-                raise SourceError(f"the database has no table {wanted!r} yet", "Start the producer, or check sqlite.")
-            raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted, names))
-        return str(matches[0])
-    candidates = [name for name, kind in found if kind != "view"] or names
+    if wanted is None:
+        candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
+    else:
+        candidates = [name for name in found if name.lower() == wanted.lower()]
+    if not candidates and found:
+        raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
     if not candidates:
-        raise SourceError("the database has no table yet", "Start the producer, or check sqlite.")
+        which = f"table {wanted!r}" if wanted else "table"
+        raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
     if len(candidates) > 1:
         raise ConfigError(f"several tables: {', '.join(candidates)}", "Set sqlite_table_name.")
     return str(candidates[0])
@@ -1277,44 +1273,34 @@ def describe(database: Database, name: str, time_column: str | None) -> Table:
     [(kind, without)] = database.rows(f"SELECT type, wr FROM pragma_table_list WHERE name = {literal} LIMIT 1")
     keys = [str(column) for column, declared, pk in infos if pk and declared.upper() == "INTEGER"]
     key = keys[0] if len([pk for *_, pk in infos if pk]) == 1 and keys and not without else None
+    key = key if kind == "table" else None
+    declared = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     return Table(
         name=name,
         columns=columns,
         time=detect_time_column(columns, time_column),
         rowid=(free[0] if free else key) if kind == "table" and not without else None,
-        key=key if kind == "table" else None,
-        autoincrement=key is not None and kind == "table" and has_sequence(database, name),
+        key=key,
+        autoincrement=any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in declared),
         encoding=str(database.rows("PRAGMA encoding")[0][0]),
     )
-
-
-def has_sequence(database: Database, name: str) -> bool:
-    """Whether the table is declared AUTOINCREMENT, so that its rowids are never used again."""
-    [(sql,)] = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {text_literal(name)}")
-    return re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) is not None
 
 
 # Affinities whose values can be read as they are: what else may stand in such a column shows in the
 # type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
 # The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
-PLAIN = (
-    ("INT", "integer", "0"),
-    ("CHAR", "text", "''"),
-    ("CLOB", "text", "''"),
-    ("TEXT", "text", "''"),
-    ("BLOB", "mixed", ""),
-    ("REAL", "real", "0.5"),
-    ("FLOA", "real", "0.5"),
-    ("DOUB", "real", "0.5"),
-)
+PLAIN = {
+    "INT": "integer", "CHAR": "text", "CLOB": "text", "TEXT": "text", "BLOB": "mixed", "REAL": "real", "FLOA": "real",
+    "DOUB": "real",
+}  # fmt: skip
+SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
 PLAIN_TYPES = {"integer": "bigint", "text": "string", "real": "double"}
 
 
-def plain_kind(declared: str) -> tuple[str, str]:
-    """The class of value that a column's affinity keeps, with its seed; `mixed` where it keeps any."""
-    matches = (entry[1:] for entry in PLAIN if entry[0] in declared.upper())
-    return next(matches, ("mixed", ""))
+def plain_kind(declared: str) -> str:
+    """The class of value that a column's affinity keeps; `mixed` where it keeps any."""
+    return next((kind for word, kind in PLAIN.items() if word in declared.upper()), "mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1338,15 +1324,22 @@ class Reader:
         self.database = database
         self.table = table
 
+    def bounds(self, low: int | None = None) -> tuple[int | None, int]:
+        """The lowest rowid over `low`, None for none, and the highest of all, in two look-ups; 0 for an empty table."""
+        rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
+        after = "" if low is None else f"WHERE {rowid} > {low}"
+        (first,), (last,) = self.database.rows(
+            f"SELECT min({rowid}) FROM {name} q {after} UNION ALL SELECT max({rowid}) FROM {name} q"
+        )
+        return first, last or 0
+
     def bytes_per_row(self) -> float:
         """A guess by the size of the file; 1,000 for a view or a table without rowids."""
         if not self.table.rowid:
             return 1000.0
-        rowid, name = f"q.{quoted(self.table.rowid)}", quoted(self.table.name)
-        found = self.database.rows(f"SELECT min({rowid}) FROM {name} q UNION ALL SELECT max({rowid}) FROM {name} q")
-        first, last = (bound[0] or 0 for bound in found)
+        first, last = self.bounds()
         with source_files(self.database.file):
-            return self.database.file.stat().st_size / max(1, last - first + 1)
+            return self.database.file.stat().st_size / max(1, last - (first or 0) + 1)
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -1365,67 +1358,39 @@ class Reader:
 
         A column whose values are not all of its affinity's class is read again, value by value.
         """
-        mixed = {name for name, declared in self.table.columns.items() if plain_kind(declared)[0] == "mixed"}
-        pages = [self._part(where, order, limit, key, names, mixed) for names in self._parts(mixed)]
+        rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
+        kinds = {name: plain_kind(declared) for name, declared in self.table.columns.items()}
+        left, pages = list(kinds), list[RawPage]()
+        while left:
+            # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
+            some = {name: kinds[name] for name in left[: 450 if "mixed" in kinds.values() else 1900]}
+            keys, guard, arrays = self._read(rows, limit, key, some)
+            if surprising := surprising_columns(guard, arrays, some):
+                kinds.update(dict.fromkeys(surprising, "mixed"))
+                continue
+            columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
+            size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
+            keys = whole_numbers(keys) if keys.type == arrow_type("bigint") else keys.to_pylist()
+            pages.append(RawPage(keys, columns, size))
+            left = left[len(some) :]
         if any(page.keys != pages[0].keys for page in pages):
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _parts(self, mixed: set[str]) -> list[list[str]]:
-        """The columns, divided where one SELECT could not have them all (sqlite.org/limits.html: 2,000 columns)."""
-        names = list(self.table.columns)
-        most = 450 if mixed else 1900
-        return [names[start : start + most] for start in range(0, len(names), most)]
-
-    def _part(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> RawPage:
-        """Some of a page's columns; the surprising ones among them are read once more."""
-        arrays = self._read(where, order, limit, key, names, mixed)
-        surprising = self._surprising(arrays, names, mixed)
-        if not surprising:
-            return self._page(arrays, names, mixed)
-        parts = [names[start : start + 450] for start in range(0, len(names), 450)]
-        if len(parts) == 1:
-            return self._part(where, order, limit, key, names, mixed | surprising)
-        pages = [self._part(where, order, limit, key, part, mixed | surprising) for part in parts]
-        columns = {name: column for page in pages for name, column in page.columns.items()}
-        return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
-
-    def _read(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> list[Any]:
-        """The rows as Arrow arrays: the key, the guard for blobs among text, then one or four columns a column."""
-        kinds = {name: plain_kind(self.table.columns[name]) for name in names}
-        texts = [
-            f"q.{quoted(name)} >= x''" for name, (kind, _) in kinds.items() if kind == "text" and name not in mixed
-        ]
+    def _read(self, rows: str, limit: int, key: str, kinds: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
+        """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
+        texts = [f"q.{quoted(name)} >= x''" for name, kind in kinds.items() if kind == "text"]
         guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
-        seeds, chosen = ["0" if self.table.rowid else "''", "0"], [key, f"({' OR '.join(guards) or '0'})"]
-        for name, (_, seed) in kinds.items():
-            seeds += ["''", "0", "0.5", "x''"] if name in mixed else [seed]
-            chosen += by_class(f"q.{quoted(name)}") if name in mixed else [f"q.{quoted(name)}"]
-        inner = f"SELECT {', '.join(chosen)} FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        sql = f"SELECT {', '.join(seeds)} UNION ALL SELECT * FROM ({inner})"
-        return [column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns]
-
-    def _surprising(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> set[str]:
-        """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
-        kinds = {name: plain_kind(self.table.columns[name])[0] for name in names if name not in mixed}
-        places = places_of(names, mixed)
-        found = {n for n, kind in kinds.items() if arrays[places[n]].type != arrow_type(PLAIN_TYPES[kind])}
-        texts = {name for name, kind in kinds.items() if kind == "text"}
-        # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
-        if memoryview(arrays[1].buffer()).tobytes().strip(b"\0"):
-            return found | texts
-        return found | {name for name in texts - found if not is_utf8(arrays[places[name]])}
-
-    def _page(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> RawPage:
-        columns = {}
-        for name, place in places_of(names, mixed).items():
-            if name in mixed:
-                columns[name] = raw_column(arrays[place : place + 4], self.table.encoding)
-            else:
-                columns[name] = RawColumn(plain_kind(self.table.columns[name])[0], arrays[place])
-        keys = whole_numbers(arrays[0]) if arrays[0].type == arrow_type("bigint") else arrays[0].to_pylist()
-        return RawPage(keys, columns, sum(array.nbytes for array in arrays))
+        asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({' OR '.join(guards) or '0'})"])]
+        for name, kind in kinds.items():
+            asked += [(SEEDS[kind], by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"])]
+        seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
+        values = ", ".join(value for _, values in asked for value in values)
+        sql = f"SELECT {seeds} UNION ALL SELECT * FROM (SELECT {values} {rows})"
+        arrays = (column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns)
+        (keys,), (guard,), *columns = [[next(arrays) for _ in values] for _, values in asked]
+        return keys, guard, dict(zip(kinds, columns, strict=True))
 
 
 def by_class(column: str) -> list[str]:
@@ -1438,10 +1403,15 @@ def by_class(column: str) -> list[str]:
     ]
 
 
-def places_of(names: Iterable[str], mixed: set[str]) -> dict[str, int]:
-    """The first Arrow array of each column, after the key and the guard."""
-    widths = [4 if name in mixed else 1 for name in names]
-    return dict(zip(names, itertools.accumulate(widths, initial=2), strict=False))
+def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> set[str]:
+    """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
+    plain = {name: parts[0] for name, parts in arrays.items() if kinds[name] != "mixed"}
+    found = {name for name, array in plain.items() if array.type != arrow_type(PLAIN_TYPES[kinds[name]])}
+    texts = {name for name in plain if kinds[name] == "text"}
+    # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
+    if memoryview(guard.buffer()).tobytes().strip(b"\0"):
+        return found | texts
+    return found | {name for name in texts - found if not is_utf8(plain[name])}
 
 
 def whole_numbers(array: Any) -> Sequence[int]:
@@ -1456,23 +1426,19 @@ def is_utf8(column: Any) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
-def raw_column(parts: Sequence[Any], encoding: str) -> RawColumn:
-    """One column out of its four parts: `typeof`, and the values of each class where they are of it."""
-    kinds, integers, reals, blobs = parts
-    classes = set(kinds.to_pylist()) - {"null"}
-    if classes <= {"integer"}:
-        return RawColumn("integer", integers)
-    if classes == {"real"}:
-        return RawColumn("real", reals)
-    if classes == {"blob"}:
-        return RawColumn("blob", blobs)
+def raw_column(kind: str, parts: Sequence[Any], encoding: str) -> RawColumn:
+    """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
+    if kind != "mixed":
+        return RawColumn(kind, parts[0])
+    classes = set(parts[0].to_pylist()) - {"null"}
+    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
+    if len(classes) <= 1 and classes <= of_class.keys():
+        kind = classes.pop() if classes else "integer"
+        return RawColumn(kind, of_class[kind])
     values: list[Any] = []
     for kind, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
-        values.append(
-            decoded(blob, encoding)
-            if kind == "text"
-            else next((v for v in (integer, real, blob) if v is not None), None)
-        )
+        known = [value for value in (integer, real, blob) if value is not None] or [None]
+        values.append(decoded(blob, encoding) if kind == "text" else known[0])
     if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
         return RawColumn("text", array_of(values, "string"))
     return RawColumn("mixed", values)
@@ -2534,11 +2500,11 @@ class RowidCursor:
 
     def start(self, since: int | None) -> dict[str, Any]:
         """Before all rows. `until` bounds what `since` holds for: rows that come later are new, however late."""
-        return {"rowid": None, **({} if since is None else {"since": since, "until": self.bounds(None)[1]})}
+        return {"rowid": None, **({} if since is None else {"since": since, "until": self.reader.bounds()[1]})}
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
         """The rows of the range between two positions."""
-        first, _ = self.bounds(position["rowid"])
+        first, _ = self.reader.bounds(position["rowid"])
         last = after["rowid"]
         return (
             None
@@ -2549,7 +2515,7 @@ class RowidCursor:
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """A range of rowids that holds one to `most_rows` rows. Takes two look-ups, whatever the table's size."""
         low = position["rowid"]
-        first, last = self.bounds(low)
+        first, last = self.reader.bounds(low)
         if self.up_to is not None:
             last = min(last, self.up_to)
         if first is None or first > last:
@@ -2599,12 +2565,12 @@ class RowidCursor:
         moved = None if self.table.key else self._found_by_content(state.anchors)
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            return dataclasses.replace(state, anchors=self.anchors(self.bounds(None)[0] or 0, moved))
+            return dataclasses.replace(state, anchors=self.anchors(self.reader.bounds()[0] or 0, moved))
         return self._judged(state, present)
 
     def _judged(self, state: State, present: Mapping[int, Anchor]) -> State:
         """The position by what became of the anchors, where the newest one is not as it was."""
-        position, highest = read_to(state.position), self._highest()
+        position, highest = read_to(state.position), self.reader.bounds()[1]
         shrunk = position is not None and highest < position
         same = rows_still_there(state.anchors, present, shrunk)
         replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
@@ -2638,18 +2604,6 @@ class RowidCursor:
     def _digests_down_from(self, rowid: int) -> list[str]:
         rows = self._anchors(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
         return [anchor.digest for anchor in rows]
-
-    def bounds(self, low: int | None) -> tuple[int | None, int]:
-        """The lowest rowid over `low`, None for none, and the highest of all."""
-        name = quoted(self.table.name)
-        after = "" if low is None else f"WHERE {self.rowid} > {low}"
-        found = self.database.rows(
-            f"SELECT min({self.rowid}) FROM {name} q {after} UNION ALL SELECT max({self.rowid}) FROM {name} q"
-        )
-        return found[0][0], found[1][0]
-
-    def _highest(self) -> int:
-        return int(self.bounds(None)[1] or 0)
 
     def _anchors(self, which: str) -> list[Anchor]:
         """The rows whose rowid is as `which` says."""
@@ -4819,7 +4773,7 @@ class WindowFeed:
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
-        first, last = self.cursor.bounds(position["rowid"])
+        first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
             return None
@@ -4833,7 +4787,7 @@ class WindowFeed:
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
         """The batch that led from one position to the other, as far as the source still has its rows."""
-        first, last = self.cursor.bounds(position["rowid"])[0], after["read_to"]
+        first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if first is None or last is None:
             return None
         windows = self._read(position, first, last)

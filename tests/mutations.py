@@ -61,12 +61,12 @@ MUTANTS = (
     ),
     # --- Source and cursor ---
     Mutant(
-        "columns without the alias", 'by_class(f"q.{quoted(name)}") if name in mixed else [f"q.{quoted(name)}"]',
-        "by_class(quoted(name)) if name in mixed else [quoted(name)]", (SOURCE, "renamed_amid"),
+        "columns without the alias", 'by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"]',
+        'by_class(quoted(name)) if kind == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",
-        "if not wal_mode or (wal.exists() and shm.exists()):", "if True:", (SOURCE, "another_user or closed_wal"),
+        "if wal_mode and not (wal.exists() and shm.exists()):", "if False:", (SOURCE, "another_user or closed_wal"),
     ),
     Mutant(
         "a file that came to life is read on", "if self._unchanging and self._unchanging != fingerprint(self.file):",

@@ -2240,8 +2240,12 @@ class StateFile:
         except (OSError, ValueError) as error:
             raise self._damaged(error.__class__.__name__) from None
         if isinstance(document, dict) and document.keys() == {"last_upload"}:
-            return State(last_upload=utc_text(document["last_upload"], self.file))
-        return self._checked(document)
+            return State(last_upload=self._utc_text(document["last_upload"]))
+        if not isinstance(document, dict) or document.get("checksum") != checksum(document):
+            raise self._damaged("its checksum does not fit")
+        if document["format"] != STATE_FORMAT:
+            raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
+        return State(**state_fields(document))
 
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
@@ -2252,12 +2256,13 @@ class StateFile:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _checked(self, document: Any) -> State:
-        if not isinstance(document, dict) or document.get("checksum") != checksum(document):
-            raise self._damaged("its checksum does not fit")
-        if document["format"] != STATE_FORMAT:
-            raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
-        return State(**state_fields(document))
+    def _utc_text(self, value: Any) -> str:
+        """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
+        try:
+            return (EPOCH + dt.timedelta(microseconds=to_timestamp(str(value), UTC))).isoformat()
+        except ValueError:
+            hint = "Write it as 2026-01-31T12:00:00Z."
+            raise StateError(f"{self.file}: last_upload {value!r} is no time", hint) from None
 
     def _damaged(self, why: str) -> StateError:
         hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
@@ -2301,16 +2306,6 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def utc_text(value: Any, file: Path) -> str:
-    """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
-    try:
-        moment = dt.datetime.fromisoformat(str(value))
-    except ValueError:
-        raise StateError(f"{file}: last_upload {value!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return moment.astimezone(dt.UTC).isoformat()
-
-
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
@@ -2330,10 +2325,11 @@ class Quarantine:
         if not rows:
             file.unlink(missing_ok=True)
             return
-        lines = [
-            json.dumps({"table": table, "key": r.key, "reason": r.reason, "row": plain_values(r.row)}) for r in rows
-        ]
-        content = "".join(f"{line}\n" for line in lines).encode()
+        lines = []
+        for row in rows:
+            values = {name: plain_value(value) for name, value in row.row.items()}
+            lines.append(json.dumps({"table": table, "key": row.key, "reason": row.reason, "row": values}) + "\n")
+        content = "".join(lines).encode()
         if sum(f.stat().st_size for f in self.files()) + len(content) > self.MOST_BYTES:
             raise StateError(
                 f"{self.directory} is full", "Mend the cause, --replay-quarantine, or move its files away."
@@ -2358,34 +2354,14 @@ class Quarantine:
         return sum(file.read_bytes().count(b"\n") for file in self.files())
 
 
-def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """SQLite values as JSON has them; what it has not is an object that names its kind."""
-    import base64
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, InvalidText):
-            return {"invalid_text": base64.b64encode(value).decode()}
-        if isinstance(value, bytes):
-            return {"blob": base64.b64encode(value).decode()}
-        return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {name: plain(value) for name, value in row.items()}
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows in one file of the quarantine."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def page_of_lines(table: Table, lines: Sequence[Mapping[str, Any]]) -> RawPage:
+def page_of_lines(table: Table, files: Iterable[Path]) -> RawPage:
     """Quarantined rows as a page, as if SQLite had handed them out."""
-    foreign = {line["table"] for line in lines} - {table.name}
-    if foreign:
+    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    if foreign := {line["table"] for line in lines} - {table.name}:
         raise StateError(
             f"the quarantine holds rows of {', '.join(sorted(foreign))}", "Use the state_dir of that table."
         )
-    hidden = [name for name in table.columns if any(name not in line["row"] for line in lines)]
-    if hidden:
+    if hidden := [name for name in table.columns if any(name not in line["row"] for line in lines)]:
         raise ConfigError(
             f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new",
             "Correct the rows in the source: an UPDATE is no new row, an INSERT is.",
@@ -2394,8 +2370,17 @@ def page_of_lines(table: Table, lines: Sequence[Mapping[str, Any]]) -> RawPage:
     return RawPage([line["key"] for line in lines], columns, 0)
 
 
+def plain_value(value: Any) -> Any:
+    """A SQLite value as JSON has it; what it has not is an object that names its kind."""
+    if isinstance(value, InvalidText):
+        return {"invalid_text": base64.b64encode(value).decode()}
+    if isinstance(value, bytes):
+        return {"blob": base64.b64encode(value).decode()}
+    return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def sqlite_value(plain: Any) -> Any:
-    """The inverse of `plain_values`, for one value."""
+    """The inverse of `plain_value`."""
     if not isinstance(plain, dict):
         return plain
     [(kind, text)] = plain.items()
@@ -2681,7 +2666,6 @@ ZONE_SPREAD = 26 * 3600 * 10**6
 
 # Local times without a zone happen twice when clocks go back; then rows are late by as much, in microseconds.
 CLOCK_SHIFT = 2 * 3600 * 10**6
-
 
 # A time before all others, in microseconds since 1970.
 BEFORE_ALL = -(2**62)
@@ -4968,7 +4952,7 @@ def pages_again(job: Job, source: Source, state: State) -> Callable[[], Iterator
 
 def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
     """Quarantined rows as a batch that moves no position."""
-    page = page_of_lines(source.table, [line for file in files for line in read_lines(file)])
+    page = page_of_lines(source.table, files)
     return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
 
 
@@ -4986,15 +4970,16 @@ def commits(job: Job, source: Source, state: State, rows: int | None = None) -> 
         if rows is None:
             rows = job.target.batch_rows(source.cursor.reader.bytes_per_row())
             continue
-        intent, tallies = intent_of(job, state, batch), [*tallies, Tally()]
-        pages = functools.partial(prepared_pages, job, source, batch, intent, tallies)
+        intent, tally = intent_of(job, state, batch), Tally()
+        pages = functools.partial(prepared_pages, job, source, batch, intent, [*tallies, tally])
         try:
             payload = job.target.prepare(pages)
         except TooLarge as too_large:
             rows = too_large.rows
             continue
-        yield intent, payload, tallies[-1]
-        state = confirmed(state, intent, tallies[-1])
+        yield intent, payload, tally
+        tallies.append(tally)
+        state = confirmed(state, intent, tally)
 
 
 @functools.cache
@@ -5018,13 +5003,12 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
     tally.reset()
     for prepared in batch.pages():
         bad += prepared.bad
-        tally.add(
-            Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest, prepared.rows.nbytes)
-        )
+        rows, count = prepared.rows, len(prepared.bad)
+        tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
         if bad:
             check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
         job.progress(prepared.read, batch.waiting)
-        yield prepared.rows
+        yield rows
     job.quarantine.put(intent["sequence"], source.table.name, bad)
 
 

@@ -56,8 +56,8 @@ MUTANTS = (
         "state = confirmed(state, intent, tally)", (SENDING, "batch_ids_name"),
     ),
     Mutant(
-        "bad rows are not kept", "        yield prepared.rows\n    job.quarantine.put(intent[\"sequence\"], source.table.name, bad)",
-        "        yield prepared.rows", (STATE, "bad_rows_are_kept"),
+        "bad rows are not kept", "        yield rows\n    job.quarantine.put(intent[\"sequence\"], source.table.name, bad)",
+        "        yield rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Source and cursor ---
     Mutant(

@@ -1135,17 +1135,6 @@ class Database:
         self._free.put(None)
         self._stack.close()
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[Any]:
-        """A connection that no other thread uses."""
-        connection = self._free.get()
-        try:
-            if connection is None:
-                raise SourceError("the database was closed while it was read")
-            yield connection
-        finally:
-            self._free.put(connection)
-
     def _private_directory(self) -> Path:
         import tempfile
 
@@ -1164,13 +1153,18 @@ class Database:
         import adbc_driver_manager
         from arro3.core import Table
 
+        connection = self._free.get()
         try:
-            with self._turn() as connection, adbc_driver_manager.AdbcStatement(connection) as statement:
+            if connection is None:
+                raise SourceError("the database was closed while it was read")
+            with adbc_driver_manager.AdbcStatement(connection) as statement:
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
                 table = Table.from_arrow(statement.execute_query()[0])
         except (adbc_driver_manager.Error, OSError, ValueError) as error:
             raise source_error(str(error)) from None
+        finally:
+            self._free.put(connection)
         if self._unchanging and self._unchanging != fingerprint(self.file):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
         return table
@@ -1235,13 +1229,11 @@ def detect_table(database: Database, wanted: str | None) -> str:
 def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
     """The time column among `columns`, a mapping of names to declared types."""
     by_name = {name.lower(): name for name in columns}
-    if wanted is not None:
-        if wanted.lower() not in by_name:
-            raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
-        return by_name[wanted.lower()]
-    for name in TIME_NAMES:
+    for name in TIME_NAMES if wanted is None else [wanted.lower()]:
         if name in by_name:
             return by_name[name]
+    if wanted is not None:
+        raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
     declared = [n for n, kind in columns.items() if kind.upper().split("(")[0] in ("DATE", "DATETIME", "TIMESTAMP")]
     if len(declared) != 1:
         raise ConfigError(f"no single time column among {', '.join(columns)}", "Set timestamp_col.")
@@ -2700,33 +2692,33 @@ class TimestampCursor:
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
-        page, times = self._new_rows(position, min(most_rows, TIME_ROWS))
-        return Batch(self._after(position, page, times), [], lambda: iter([page])) if page.keys else None
+        for where in self._places(position):
+            page, times = self._new_rows(position, where, min(most_rows, TIME_ROWS))
+            if page.keys:
+                return Batch(self._after(position, page, times), [], functools.partial(iter, [page]))
+        return None
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
-        page, times = self._new_rows(position, MOST_ROWS_AGAIN)
-        before = counts_in(position)
-        later = set(beyond({d: count - before.get(d, 0) for d, count in counts_in(after).items()}, page.keys))
-        oldest = after["latest"] - self.lookback
-        old = {index for index, time in enumerate(times) if time is not None and time < oldest}
-        chosen = [index for index in range(len(times)) if index not in later or index in old]
-        if chosen:
-            yield page.only(chosen, [page.keys[index] for index in chosen])
+        before, oldest = counts_in(position), after["latest"] - self.lookback
+        sent = {digest: count - before.get(digest, 0) for digest, count in counts_in(after).items()}
+        for where in self._places(position):
+            page, times = self._new_rows(position, where, MOST_ROWS_AGAIN)
+            later = set(beyond(sent, page.keys))
+            old = {index for index, time in enumerate(times) if time is not None and time < oldest}
+            chosen = [index for index in range(len(times)) if index not in later or index in old]
+            if chosen:
+                yield page.only(chosen, [page.keys[index] for index in chosen])
 
-    def _new_rows(self, before: Mapping[str, Any], most_rows: int) -> tuple[RawPage, list[int | None]]:
-        """The rows after a position under their digests, without those that were delivered, and their times."""
-        for where in self._places(before):
-            limit = most_rows + sum(counts_in(before).values())
-            while True:
-                page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
-                new, times = self._unseen(before, page)
-                if new.keys:
-                    return new, times
-                if len(page.keys) < limit:
-                    break
-                limit *= 2
-        return new, []
+    def _new_rows(self, before: Mapping[str, Any], where: str, most: int) -> tuple[RawPage, list[int | None]]:
+        """Rows after a position under their digests, without those that were delivered, and their times."""
+        limit = most + sum(counts_in(before).values())
+        while True:
+            page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
+            new, times = self._unseen(before, page)
+            if new.keys or len(page.keys) < limit:
+                return new, times
+            limit *= 2
 
     def _unseen(self, before: Mapping[str, Any], page: RawPage) -> tuple[RawPage, list[int | None]]:
         """The rows of a page that were not delivered. One that comes later than `lookback` allows may have been."""
@@ -2749,7 +2741,7 @@ class TimestampCursor:
         oldest = before["latest"] - self.lookback
         limits = [-EPOCH_UNITS[0][0], *(limit for limit, _ in EPOCH_UNITS), 2**63 - 1]
         lows = [*(oldest // factor for _, factor in EPOCH_UNITS), oldest * 1000]
-        ranges = [(max(*pair), high) for *pair, high in zip(limits, lows, limits[1:], strict=False)]
+        ranges = zip(map(max, limits, lows), limits[1:], strict=False)
         numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in ranges)
         if isinstance(before["highest"], str):
             return [f"({numbers})", self._texts(before["highest"], oldest)]
@@ -4847,11 +4839,12 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source)
     if state.table is None:
         return completed(job, source, state)
+    cursor = "rowid" if "rowid" in state.position else "timestamp"
     for what, saved, given in (
         ("table", state.table, source.table.name),
         ("target", state.target, job.target.name),
         ("source_id", state.source_id, job.config.source_id or state.source_id),
-        ("cursor", "rowid" if "rowid" in state.position else "timestamp", source.cursor.kind),
+        ("cursor", cursor, source.cursor.kind),
     ):
         if saved != given:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
@@ -4918,14 +4911,14 @@ def settled(job: Job, source: Source, state: State) -> State:
     if state.intent is None:
         return state
     intent = state.intent
-    if not job.target.settle(intent, lambda: payload_again(job, source, state)):
+    took_place = job.target.settle(intent, lambda: payload_again(job, source, state))
+    if took_place:
+        log.info("commit %d had taken place", intent["sequence"])
+        job.quarantine.forget(intent.get("replayed", []))
+        state = confirmed(state, intent, Tally(commits=1, latest=latest_again(job, source, state)))
+    else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
         state = dataclasses.replace(state, intent=None)
-        job.states.save(state)
-        return state
-    log.info("commit %d had taken place", intent["sequence"])
-    job.quarantine.forget(intent.get("replayed", []))
-    state = confirmed(state, intent, Tally(commits=1, latest=latest_again(job, source, state)))
     job.states.save(state)
     return state
 

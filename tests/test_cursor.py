@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -184,6 +185,29 @@ def test_a_text_in_an_epoch_column_does_not_freeze_a_timestamp_cursor(box: Box) 
     assert box.run() == 0
     assert values(box) == [1, *range(3, 13)]
     assert [line["row"]["time"] for line in box.quarantined()] == ["x"]
+
+
+def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box: Box) -> None:
+    box.execute(*[statement.replace("time TEXT", "time") for statement in VIEW])
+    insert = "INSERT INTO base VALUES (?, ?)"
+    box.execute(insert, rows=[("2026-01-01T00:00:01Z", 1)])
+    with up.Database(box.database, box.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        first = cursor.next_batch(cursor.start(None), 100)
+        box.execute(insert, rows=[("2026-01-01T00:00:02Z", 2)])
+        second = first and cursor.next_batch(first.position, 100)
+        assert first and second
+        box.execute(insert, rows=[(1767225603, 3)])
+        pages = cursor.again(first.position, second.position)
+        assert [page.columns["v"].values() for page in pages] == [[2]]
+
+
+def test_a_time_to_start_from_does_not_hold_for_rows_that_come_later(box: Box) -> None:
+    box.execute(KEYED)
+    assert box.run("--since", "2026-06-01") == 0
+    box.execute(INSERT, rows=rows(1, 3, year=1999))
+    assert box.run() == 0
+    assert values(box) == [1, 2, 3]
 
 
 def test_a_state_with_only_last_upload_sends_the_rows_past_it_and_later_ones_however_late(box: Box) -> None:

@@ -1049,19 +1049,7 @@ def ours(files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def private_copy(file: Path, directory: Path) -> Path:
-    """A copy of a database and its WAL, taken while neither changed; rows in the WAL are in it."""
-    before = fingerprint(file)
-    copy = directory / "copy.db"
-    with source_files(file):
-        shutil.copyfile(file, copy)
-        shutil.copyfile(side_files(file)[0], side_files(copy)[0])
-    if fingerprint(file) != before:
-        raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
-    return copy
-
-
-def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
+def opening(file: Path, copied: Callable[[], Path]) -> tuple[str, bool]:
     """The URI that opens `file` without writing beside it, and whether it must stay unchanged meanwhile.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
@@ -1077,7 +1065,7 @@ def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
     options = "mode=ro"
     if wal_mode and not (wal.exists() and shm.exists()):
         options = "mode=rw" if wal_bytes(file) else "mode=ro&immutable=1"
-    opened = private_copy(file, private()) if options == "mode=rw" else file
+    opened = copied() if options == "mode=rw" else file
     # Percent-encoded, since `?` or `%` in the path would open another file.
     return f"file:{quote(str(opened.absolute()))}?{options}", "immutable" in options
 
@@ -1102,7 +1090,7 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         before = ours(side_files(self.file))
-        uri, unchanging = opening(self.file, self._private_directory)
+        uri, unchanging = opening(self.file, self._private_copy)
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
             database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
@@ -1135,11 +1123,19 @@ class Database:
         self._free.put(None)
         self._stack.close()
 
-    def _private_directory(self) -> Path:
+    def _private_copy(self) -> Path:
+        """A copy of the database and its WAL, taken while neither changed; rows in the WAL are in it."""
         import tempfile
 
+        before = fingerprint(self.file)
         with source_files(self.file):
-            return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
+            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
+            copy = Path(directory) / "copy.db"
+            shutil.copyfile(self.file, copy)
+            shutil.copyfile(side_files(self.file)[0], side_files(copy)[0])
+        if fingerprint(self.file) != before:
+            raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
+        return copy
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -4911,24 +4907,18 @@ def settled(job: Job, source: Source, state: State) -> State:
     if state.intent is None:
         return state
     intent = state.intent
-    took_place = job.target.settle(intent, lambda: payload_again(job, source, state))
-    if took_place:
+    if job.target.settle(intent, lambda: payload_again(job, source, state)):
         log.info("commit %d had taken place", intent["sequence"])
         job.quarantine.forget(intent.get("replayed", []))
-        state = confirmed(state, intent, Tally(commits=1, latest=latest_again(job, source, state)))
+        latest = None
+        with contextlib.suppress(SourceError):  # where the source no longer has the rows
+            latest = latest_time(*(prepared.latest for prepared in pages_again(job, source, state)()))
+        state = confirmed(state, intent, Tally(commits=1, latest=latest))
     else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
         state = dataclasses.replace(state, intent=None)
     job.states.save(state)
     return state
-
-
-def latest_again(job: Job, source: Source, state: State) -> int | None:
-    """The latest time in the batch of an intent, as far as the source still has its rows."""
-    try:
-        return latest_time(*(prepared.latest for prepared in pages_again(job, source, state)()))
-    except SourceError:
-        return None
 
 
 def pages_again(job: Job, source: Source, state: State) -> Callable[[], Iterator[Prepared]]:

@@ -2434,6 +2434,16 @@ def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
+def begins_with(values: Iterable[bytes], digest: str) -> bool:
+    """Whether the values of a row, or the first ones of them, have a digest."""
+    content = hashlib.blake2b(digest_size=8)
+    for value in values:
+        content.update(value)
+        if content.hexdigest() == digest:
+            return True
+    return False
+
+
 def row_content(columns: Iterable[str]) -> str:
     """An SQL expression for all values of a row `q`, with their types, as a blob. In groups: SQLite limits nesting."""
     quotes = [f"quote(q.{quoted(column)})" for column in columns]
@@ -2512,7 +2522,7 @@ class RowidCursor:
 
         Follows a file that was vacuumed, recreated, truncated or restored; the usual case takes one look-up.
         """
-        if not state.anchors or self._anchors(f"= {state.anchors[0].rowid}")[:1] == state.anchors[:1]:
+        if not state.anchors or self._unchanged(state.anchors[:1]):
             return state
         rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
         present = {anchor.rowid: anchor for anchor in self._anchors(f"IN ({rowids})")}
@@ -2522,7 +2532,7 @@ class RowidCursor:
             return dataclasses.replace(state, anchors=self.anchors(self.reader.bounds()[0] or 0, moved))
         position, highest = read_to(state.position), self.reader.bounds()[1]
         shrunk = position is not None and highest < position
-        same = rows_still_there(state.anchors, present, shrunk)
+        same = rows_still_there(state.anchors, present, self._unchanged(state.anchors), shrunk)
         replaced = present.keys() - same
         if not replaced and not shrunk:
             return state
@@ -2536,6 +2546,16 @@ class RowidCursor:
             f"which of the rows {known + 1} to {upper - 1} were delivered can't be told",
             "Find out where they end, then use --since TIMESTAMP; the state is untouched.",
         )
+
+    def _unchanged(self, anchors: Sequence[Anchor]) -> set[int]:
+        """The rowids of the rows that are as they were, save for columns that were added since, after the others."""
+        values = ", ".join(f"CAST(quote(q.{quoted(column)}) AS BLOB)" for column in self.table.columns)
+        found = set()
+        for anchor in anchors:
+            where = f"{quoted(self.table.name)} q WHERE {self.rowid} = {anchor.rowid}"
+            for row in self.reader.database.rows(f"SELECT {values} FROM {where}"):
+                found |= {anchor.rowid} if begins_with(row, anchor.digest) else set()
+        return found
 
     def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
         """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
@@ -2600,14 +2620,15 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def rows_still_there(before: Sequence[Anchor], now: Mapping[int, Anchor], shrunk: bool) -> list[int]:
+def rows_still_there(
+    before: Sequence[Anchor], now: Mapping[int, Anchor], unchanged: set[int], shrunk: bool
+) -> list[int]:
     """The rowids that still hold the row that was delivered; one that was edited in place keeps its time.
 
     Where no row is as it was, some equal times tell nothing: those of a recreated file may be whole days, or begin
     at the same moment with each start of a box without a clock. Edits keep most times, and they keep the rows.
     """
     found = [(anchor, now[anchor.rowid]) for anchor in before if anchor.rowid in now]
-    unchanged = [old.rowid for old, new in found if old.digest == new.digest]
     alike = {old.time for old, new in found if old.time == new.time}
     if not unchanged and (shrunk or len(alike) <= len(found) // 2):
         return []

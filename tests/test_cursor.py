@@ -111,6 +111,20 @@ def test_a_row_that_was_edited_in_place_is_no_sign_of_a_new_file(box: Box) -> No
     assert values(box) == list(range(1, 43))
 
 
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_a_new_column_is_no_sign_of_a_new_file_though_all_rows_have_one_time(
+    box: Box, table: str, deleted: int
+) -> None:
+    box.execute(table, INSERT, rows=[("2026-01-01", v) for v in range(1, 41)])
+    assert box.run() == 0
+    box.execute(f"DELETE FROM t WHERE v > {40 - deleted}", "ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5")
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("2026-01-02", 41), ("2026-01-02", 42)])
+    assert box.run() == 0
+    assert values(box) == list(range(1, 43))
+
+
 def test_a_file_restored_from_an_older_copy_sends_only_what_was_not_delivered(box: Box) -> None:
     box.execute(KEYED, INSERT, rows=rows(1, 30))
     copy = box.database.read_bytes()

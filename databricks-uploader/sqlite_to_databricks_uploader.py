@@ -2760,9 +2760,11 @@ class TimestampCursor:
         lows = [*(oldest // factor for _, factor in EPOCH_UNITS), oldest * 1000]
         ranges = zip(map(max, limits, lows), limits[1:], strict=False)
         numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in ranges)
+        # A column of TEXT affinity compares numbers as texts, among which every date would be.
+        numbers = f"({numbers}) AND {self.column} NOT LIKE '____-__-__%'"
         if isinstance(before["highest"], str):
-            return [f"({numbers})", self._texts(before["highest"], oldest)]
-        return [f"{self.column} >= ''", f"({numbers})"]
+            return [numbers, self._texts(before["highest"], oldest)]
+        return [f"{self.column} >= ''", numbers]
 
     def _texts(self, highest: str, oldest: int) -> str:
         """Those written like the highest text from `oldest` on, others from a day before: texts sort so."""

@@ -201,6 +201,18 @@ def test_a_text_in_an_epoch_column_does_not_freeze_a_timestamp_cursor(box: Box) 
     assert [line["row"]["time"] for line in box.quarantined()] == ["x"]
 
 
+def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> None:
+    times = [(f"2026-01-{day:02}T{hour:02}:00:00Z", day) for day in range(1, 29) for hour in range(24)]
+    box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=times)
+    with up.Database(box.database, box.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        position, sizes = cursor.start(None), []
+        while batch := cursor.next_batch(position, 96):
+            position = batch.position
+            sizes += [len(page.keys) for page in batch.pages()]
+    assert sizes == [96] * 7
+
+
 def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box: Box) -> None:
     box.execute(*[statement.replace("time TEXT", "time") for statement in VIEW])
     insert = "INSERT INTO base VALUES (?, ?)"

@@ -90,8 +90,8 @@ MUTANTS = (
         "after = confirmed(state, intent, Tally())", (SENDING, "vacuum_between and insert"),
     ),
     Mutant(
-        "late rows are not told from delivered ones", "for index in beyond(counts_in(before), digests) if",
-        "for index in range(len(digests)) if", ("test_cursor.py", "timestamp_cursor_loses"),
+        "equal rows are not counted", "if left[digest] < 0:", "if digest not in counts:",
+        ("test_cursor.py", "equal_rows_of_a_view"),
     ),
     # --- Delta ---
     Mutant(

@@ -685,10 +685,14 @@ def to_timestamp(value: Any, zone: ZoneInfo) -> int:
         raise ValueError("is no time") from None
 
 
+# The size of an epoch number tells its unit: seconds, milliseconds and microseconds of the years 1973 to 5138, each with
+# what makes microseconds of it; larger numbers are nanoseconds.
+EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+
+
 def epoch_microseconds(value: float) -> int:
-    """Microseconds since 1970 of an epoch number, whose size tells its unit; digits beyond them are cut."""
-    # Years 1973 to 5138 in seconds, milliseconds and microseconds; larger numbers are nanoseconds.
-    for limit, factor in ((10**11, 10**6), (10**14, 10**3), (10**17, 1)):
+    """Microseconds since 1970 of an epoch number; digits beyond them are cut."""
+    for limit, factor in EPOCH_UNITS:
         if abs(value) < limit:
             return round(value * factor)
     if abs(value) >= 2**63:
@@ -908,24 +912,7 @@ def ours(files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def uri_of(file: Path, options: str) -> str:
-    """A SQLite URI; the path is percent-encoded, since `?` or `%` in it would open another file."""
-    return f"file:{quote(str(file.absolute()))}?{options}"
-
-
-def private_copy(file: Path, directory: Path) -> Path:
-    """A copy of a database and its WAL, taken while neither changed; rows in the WAL are in it."""
-    before = fingerprint(file)
-    copy = directory / "copy.db"
-    with source_files(file):
-        shutil.copyfile(file, copy)
-        shutil.copyfile(side_files(file)[0], side_files(copy)[0])
-    if fingerprint(file) != before:
-        raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
-    return copy
-
-
-def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
+def opening(file: Path, copied: Callable[[], Path]) -> tuple[str, bool]:
     """The URI that opens `file` without writing beside it, and whether it must stay unchanged meanwhile.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
@@ -938,11 +925,12 @@ def opening(file: Path, private: Callable[[], Path]) -> tuple[str, bool]:
             f"{file} is mounted alone: its WAL is out of sight and its rows would be stale",
             "Mount the directory that holds the database.",
         )
-    if not wal_mode or (wal.exists() and shm.exists()):
-        return uri_of(file, "mode=ro"), False
-    if wal_bytes(file):
-        return uri_of(private_copy(file, private()), "mode=rw"), False
-    return uri_of(file, "mode=ro&immutable=1"), True
+    options = "mode=ro"
+    if wal_mode and not (wal.exists() and shm.exists()):
+        options = "mode=rw" if wal_bytes(file) else "mode=ro&immutable=1"
+    opened = copied() if options == "mode=rw" else file
+    # Percent-encoded, since `?` or `%` in the path would open another file.
+    return f"file:{quote(str(opened.absolute()))}?{options}", "immutable" in options
 
 
 class Database:
@@ -965,7 +953,7 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         before = ours(side_files(self.file))
-        uri, unchanging = opening(self.file, self._private_directory)
+        uri, unchanging = opening(self.file, self._private_copy)
         self._unchanging = fingerprint(self.file) if unchanging else None
         try:
             database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
@@ -998,22 +986,19 @@ class Database:
         self._free.put(None)
         self._stack.close()
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[Any]:
-        """A connection that no other thread uses."""
-        connection = self._free.get()
-        try:
-            if connection is None:
-                raise SourceError("the database was closed while it was read")
-            yield connection
-        finally:
-            self._free.put(connection)
-
-    def _private_directory(self) -> Path:
+    def _private_copy(self) -> Path:
+        """A copy of the database and its WAL, taken while neither changed; rows in the WAL are in it."""
         import tempfile
 
+        before = fingerprint(self.file)
         with source_files(self.file):
-            return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch)))
+            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
+            copy = Path(directory) / "copy.db"
+            shutil.copyfile(self.file, copy)
+            shutil.copyfile(side_files(self.file)[0], side_files(copy)[0])
+        if fingerprint(self.file) != before:
+            raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
+        return copy
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -1027,13 +1012,18 @@ class Database:
         import adbc_driver_manager
         from arro3.core import Table
 
+        connection = self._free.get()
         try:
-            with self._turn() as connection, adbc_driver_manager.AdbcStatement(connection) as statement:
+            if connection is None:
+                raise SourceError("the database was closed while it was read")
+            with adbc_driver_manager.AdbcStatement(connection) as statement:
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
                 statement.set_sql_query(sql)
                 table = Table.from_arrow(statement.execute_query()[0])
         except (adbc_driver_manager.Error, OSError, ValueError) as error:
             raise source_error(str(error)) from None
+        finally:
+            self._free.put(connection)
         if self._unchanging and self._unchanging != fingerprint(self.file):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
         return table
@@ -1075,21 +1065,21 @@ TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "
 
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
-    found = database.rows(
-        "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
-        " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
+    found = dict(
+        database.rows(
+            "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
+            " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
+        )
     )
-    names = [name for name, _ in found]
-    if wanted is not None:
-        matches = [name for name in names if name == wanted] or [n for n in names if n.lower() == wanted.lower()]
-        if not matches:
-            if not names:
-                raise SourceError(f"the database has no table {wanted!r} yet", "Start the producer, or check sqlite.")
-            raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted, names))
-        return str(matches[0])
-    candidates = [name for name, kind in found if kind != "view"] or names
+    if wanted is None:
+        candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
+    else:
+        candidates = [name for name in found if name.lower() == wanted.lower()]
+    if not candidates and found:
+        raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
     if not candidates:
-        raise SourceError("the database has no table yet", "Start the producer, or check sqlite.")
+        which = f"table {wanted!r}" if wanted else "table"
+        raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
     if len(candidates) > 1:
         raise ConfigError(f"several tables: {', '.join(candidates)}", "Set sqlite_table_name.")
     return str(candidates[0])
@@ -1098,13 +1088,11 @@ def detect_table(database: Database, wanted: str | None) -> str:
 def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
     """The time column among `columns`, a mapping of names to declared types."""
     by_name = {name.lower(): name for name in columns}
-    if wanted is not None:
-        if wanted.lower() not in by_name:
-            raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
-        return by_name[wanted.lower()]
-    for name in TIME_NAMES:
+    for name in TIME_NAMES if wanted is None else [wanted.lower()]:
         if name in by_name:
             return by_name[name]
+    if wanted is not None:
+        raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
     declared = [n for n, kind in columns.items() if kind.upper().split("(")[0] in ("DATE", "DATETIME", "TIMESTAMP")]
     if len(declared) != 1:
         raise ConfigError(f"no single time column among {', '.join(columns)}", "Set timestamp_col.")
@@ -1134,46 +1122,36 @@ def describe(database: Database, name: str, time_column: str | None) -> Table:
     infos = database.rows(f"SELECT name, type, pk FROM pragma_table_xinfo({literal}) WHERE hidden <> 1")
     columns = {str(column): str(declared) for column, declared, _ in infos}
     [(kind, without)] = database.rows(f"SELECT type, wr FROM pragma_table_list WHERE name = {literal} LIMIT 1")
-    keys = [str(column) for column, declared, pk in infos if pk and declared.upper() == "INTEGER"]
-    key = keys[0] if len([pk for *_, pk in infos if pk]) == 1 and keys and not without else None
+    has_rowid = kind == "table" and not without
+    primary = [(str(column), declared.upper()) for column, declared, pk in infos if pk]
+    key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
+    declared = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     return Table(
         name=name,
         columns=columns,
         time=detect_time_column(columns, time_column),
-        rowid=(free[0] if free else key) if kind == "table" and not without else None,
-        key=key if kind == "table" else None,
-        autoincrement=key is not None and kind == "table" and has_sequence(database, name),
+        rowid=(free[0] if free else key) if has_rowid else None,
+        key=key,
+        autoincrement=any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in declared),
         encoding=str(database.rows("PRAGMA encoding")[0][0]),
     )
-
-
-def has_sequence(database: Database, name: str) -> bool:
-    """Whether the table is declared AUTOINCREMENT, so that its rowids are never used again."""
-    [(sql,)] = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {text_literal(name)}")
-    return re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) is not None
 
 
 # Affinities whose values can be read as they are: what else may stand in such a column shows in the
 # type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
 # The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
-PLAIN = (
-    ("INT", "integer", "0"),
-    ("CHAR", "text", "''"),
-    ("CLOB", "text", "''"),
-    ("TEXT", "text", "''"),
-    ("BLOB", "mixed", ""),
-    ("REAL", "real", "0.5"),
-    ("FLOA", "real", "0.5"),
-    ("DOUB", "real", "0.5"),
-)
+PLAIN = {
+    "INT": "integer", "CHAR": "text", "CLOB": "text", "TEXT": "text", "BLOB": "mixed", "REAL": "real", "FLOA": "real",
+    "DOUB": "real",
+}  # fmt: skip
+SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
 PLAIN_TYPES = {"integer": "bigint", "text": "string", "real": "double"}
 
 
-def plain_kind(declared: str) -> tuple[str, str]:
-    """The class of value that a column's affinity keeps, with its seed; `mixed` where it keeps any."""
-    matches = (entry[1:] for entry in PLAIN if entry[0] in declared.upper())
-    return next(matches, ("mixed", ""))
+def plain_kind(declared: str) -> str:
+    """The class of value that a column's affinity keeps; `mixed` where it keeps any."""
+    return next((kind for word, kind in PLAIN.items() if word in declared.upper()), "mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1197,15 +1175,22 @@ class Reader:
         self.database = database
         self.table = table
 
+    def bounds(self, low: int | None = None) -> tuple[int | None, int]:
+        """The lowest rowid over `low`, None for none, and the highest of all, in two look-ups; 0 for an empty table."""
+        rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
+        after = "" if low is None else f"WHERE {rowid} > {low}"
+        (first,), (last,) = self.database.rows(
+            f"SELECT min({rowid}) FROM {name} q {after} UNION ALL SELECT max({rowid}) FROM {name} q"
+        )
+        return first, last or 0
+
     def bytes_per_row(self) -> float:
         """A guess by the size of the file; 1,000 for a view or a table without rowids."""
         if not self.table.rowid:
             return 1000.0
-        rowid, name = f"q.{quoted(self.table.rowid)}", quoted(self.table.name)
-        found = self.database.rows(f"SELECT min({rowid}) FROM {name} q UNION ALL SELECT max({rowid}) FROM {name} q")
-        first, last = (bound[0] or 0 for bound in found)
+        first, last = self.bounds()
         with source_files(self.database.file):
-            return self.database.file.stat().st_size / max(1, last - first + 1)
+            return self.database.file.stat().st_size / max(1, last - (first or 0) + 1)
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -1224,67 +1209,39 @@ class Reader:
 
         A column whose values are not all of its affinity's class is read again, value by value.
         """
-        mixed = {name for name, declared in self.table.columns.items() if plain_kind(declared)[0] == "mixed"}
-        pages = [self._part(where, order, limit, key, names, mixed) for names in self._parts(mixed)]
+        rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
+        kinds = {name: plain_kind(declared) for name, declared in self.table.columns.items()}
+        left, pages = list(kinds), list[RawPage]()
+        while left:
+            # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
+            some = {name: kinds[name] for name in left[: 450 if "mixed" in kinds.values() else 1900]}
+            keys, guard, arrays = self._read(rows, limit, key, some)
+            if surprising := surprising_columns(guard, arrays, some):
+                kinds.update(dict.fromkeys(surprising, "mixed"))
+                continue
+            columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
+            size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
+            keys = whole_numbers(keys) if keys.type == arrow_type("bigint") else keys.to_pylist()
+            pages.append(RawPage(keys, columns, size))
+            left = left[len(some) :]
         if any(page.keys != pages[0].keys for page in pages):
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _parts(self, mixed: set[str]) -> list[list[str]]:
-        """The columns, divided where one SELECT could not have them all (sqlite.org/limits.html: 2,000 columns)."""
-        names = list(self.table.columns)
-        most = 450 if mixed else 1900
-        return [names[start : start + most] for start in range(0, len(names), most)]
-
-    def _part(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> RawPage:
-        """Some of a page's columns; the surprising ones among them are read once more."""
-        arrays = self._read(where, order, limit, key, names, mixed)
-        surprising = self._surprising(arrays, names, mixed)
-        if not surprising:
-            return self._page(arrays, names, mixed)
-        parts = [names[start : start + 450] for start in range(0, len(names), 450)]
-        if len(parts) == 1:
-            return self._part(where, order, limit, key, names, mixed | surprising)
-        pages = [self._part(where, order, limit, key, part, mixed | surprising) for part in parts]
-        columns = {name: column for page in pages for name, column in page.columns.items()}
-        return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
-
-    def _read(self, where: str, order: str, limit: int, key: str, names: Sequence[str], mixed: set[str]) -> list[Any]:
-        """The rows as Arrow arrays: the key, the guard for blobs among text, then one or four columns a column."""
-        kinds = {name: plain_kind(self.table.columns[name]) for name in names}
-        texts = [
-            f"q.{quoted(name)} >= x''" for name, (kind, _) in kinds.items() if kind == "text" and name not in mixed
-        ]
+    def _read(self, rows: str, limit: int, key: str, kinds: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
+        """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
+        texts = [f"q.{quoted(name)} >= x''" for name, kind in kinds.items() if kind == "text"]
         guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
-        seeds, chosen = ["0" if self.table.rowid else "''", "0"], [key, f"({' OR '.join(guards) or '0'})"]
-        for name, (_, seed) in kinds.items():
-            seeds += ["''", "0", "0.5", "x''"] if name in mixed else [seed]
-            chosen += by_class(f"q.{quoted(name)}") if name in mixed else [f"q.{quoted(name)}"]
-        inner = f"SELECT {', '.join(chosen)} FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        sql = f"SELECT {', '.join(seeds)} UNION ALL SELECT * FROM ({inner})"
-        return [column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns]
-
-    def _surprising(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> set[str]:
-        """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
-        kinds = {name: plain_kind(self.table.columns[name])[0] for name in names if name not in mixed}
-        places = places_of(names, mixed)
-        found = {n for n, kind in kinds.items() if arrays[places[n]].type != arrow_type(PLAIN_TYPES[kind])}
-        texts = {name for name, kind in kinds.items() if kind == "text"}
-        # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
-        if memoryview(arrays[1].buffer()).tobytes().strip(b"\0"):
-            return found | texts
-        return found | {name for name in texts - found if not is_utf8(arrays[places[name]])}
-
-    def _page(self, arrays: Sequence[Any], names: Sequence[str], mixed: set[str]) -> RawPage:
-        columns = {}
-        for name, place in places_of(names, mixed).items():
-            if name in mixed:
-                columns[name] = raw_column(arrays[place : place + 4], self.table.encoding)
-            else:
-                columns[name] = RawColumn(plain_kind(self.table.columns[name])[0], arrays[place])
-        keys = whole_numbers(arrays[0]) if arrays[0].type == arrow_type("bigint") else arrays[0].to_pylist()
-        return RawPage(keys, columns, sum(array.nbytes for array in arrays))
+        asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({' OR '.join(guards) or '0'})"])]
+        for name, kind in kinds.items():
+            asked += [(SEEDS[kind], by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"])]
+        seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
+        values = ", ".join(value for _, values in asked for value in values)
+        sql = f"SELECT {seeds} UNION ALL SELECT * FROM (SELECT {values} {rows})"
+        arrays = (column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns)
+        (keys,), (guard,), *columns = [[next(arrays) for _ in values] for _, values in asked]
+        return keys, guard, dict(zip(kinds, columns, strict=True))
 
 
 def by_class(column: str) -> list[str]:
@@ -1297,10 +1254,15 @@ def by_class(column: str) -> list[str]:
     ]
 
 
-def places_of(names: Iterable[str], mixed: set[str]) -> dict[str, int]:
-    """The first Arrow array of each column, after the key and the guard."""
-    widths = [4 if name in mixed else 1 for name in names]
-    return dict(zip(names, itertools.accumulate(widths, initial=2), strict=False))
+def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> set[str]:
+    """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
+    plain = {name: parts[0] for name, parts in arrays.items() if kinds[name] != "mixed"}
+    found = {name for name, array in plain.items() if array.type != arrow_type(PLAIN_TYPES[kinds[name]])}
+    texts = {name for name in plain if kinds[name] == "text"}
+    # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
+    if memoryview(guard.buffer()).tobytes().strip(b"\0"):
+        return found | texts
+    return found | {name for name in texts - found if not is_utf8(plain[name])}
 
 
 def whole_numbers(array: Any) -> Sequence[int]:
@@ -1315,23 +1277,19 @@ def is_utf8(column: Any) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
-def raw_column(parts: Sequence[Any], encoding: str) -> RawColumn:
-    """One column out of its four parts: `typeof`, and the values of each class where they are of it."""
-    kinds, integers, reals, blobs = parts
-    classes = set(kinds.to_pylist()) - {"null"}
-    if classes <= {"integer"}:
-        return RawColumn("integer", integers)
-    if classes == {"real"}:
-        return RawColumn("real", reals)
-    if classes == {"blob"}:
-        return RawColumn("blob", blobs)
+def raw_column(kind: str, parts: Sequence[Any], encoding: str) -> RawColumn:
+    """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
+    if kind != "mixed":
+        return RawColumn(kind, parts[0])
+    classes = set(parts[0].to_pylist()) - {"null"}
+    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
+    if len(classes) <= 1 and classes <= of_class.keys():
+        kind = classes.pop() if classes else "integer"
+        return RawColumn(kind, of_class[kind])
     values: list[Any] = []
     for kind, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
-        values.append(
-            decoded(blob, encoding)
-            if kind == "text"
-            else next((v for v in (integer, real, blob) if v is not None), None)
-        )
+        known = [value for value in (integer, real, blob) if value is not None] or [None]
+        values.append(decoded(blob, encoding) if kind == "text" else known[0])
     if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
         return RawColumn("text", array_of(values, "string"))
     return RawColumn("mixed", values)
@@ -2054,8 +2012,12 @@ class StateFile:
         except (OSError, ValueError) as error:
             raise self._damaged(error.__class__.__name__) from None
         if isinstance(document, dict) and document.keys() == {"last_upload"}:
-            return State(last_upload=utc_text(document["last_upload"], self.file))
-        return self._checked(document)
+            return State(last_upload=self._utc_text(document["last_upload"]))
+        if not isinstance(document, dict) or document.get("checksum") != checksum(document):
+            raise self._damaged("its checksum does not fit")
+        if document["format"] != STATE_FORMAT:
+            raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
+        return State(**state_fields(document))
 
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
@@ -2066,12 +2028,13 @@ class StateFile:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _checked(self, document: Any) -> State:
-        if not isinstance(document, dict) or document.get("checksum") != checksum(document):
-            raise self._damaged("its checksum does not fit")
-        if document["format"] != STATE_FORMAT:
-            raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
-        return State(**state_fields(document))
+    def _utc_text(self, value: Any) -> str:
+        """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
+        try:
+            return (EPOCH + dt.timedelta(microseconds=to_timestamp(str(value), UTC))).isoformat()
+        except ValueError:
+            hint = "Write it as 2026-01-31T12:00:00Z."
+            raise StateError(f"{self.file}: last_upload {value!r} is no time", hint) from None
 
     def _damaged(self, why: str) -> StateError:
         hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
@@ -2115,16 +2078,6 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def utc_text(value: Any, file: Path) -> str:
-    """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
-    try:
-        moment = dt.datetime.fromisoformat(str(value))
-    except ValueError:
-        raise StateError(f"{file}: last_upload {value!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    return moment.astimezone(dt.UTC).isoformat()
-
-
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
@@ -2144,10 +2097,11 @@ class Quarantine:
         if not rows:
             file.unlink(missing_ok=True)
             return
-        lines = [
-            json.dumps({"table": table, "key": r.key, "reason": r.reason, "row": plain_values(r.row)}) for r in rows
-        ]
-        content = "".join(f"{line}\n" for line in lines).encode()
+        lines = []
+        for row in rows:
+            values = {name: plain_value(value) for name, value in row.row.items()}
+            lines.append(json.dumps({"table": table, "key": row.key, "reason": row.reason, "row": values}) + "\n")
+        content = "".join(lines).encode()
         if sum(f.stat().st_size for f in self.files()) + len(content) > self.MOST_BYTES:
             raise StateError(
                 f"{self.directory} is full", "Mend the cause, --replay-quarantine, or move its files away."
@@ -2172,34 +2126,14 @@ class Quarantine:
         return sum(file.read_bytes().count(b"\n") for file in self.files())
 
 
-def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """SQLite values as JSON has them; what it has not is an object that names its kind."""
-    import base64
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, InvalidText):
-            return {"invalid_text": base64.b64encode(value).decode()}
-        if isinstance(value, bytes):
-            return {"blob": base64.b64encode(value).decode()}
-        return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {name: plain(value) for name, value in row.items()}
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows in one file of the quarantine."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def page_of_lines(table: Table, lines: Sequence[Mapping[str, Any]]) -> RawPage:
+def page_of_lines(table: Table, files: Iterable[Path]) -> RawPage:
     """Quarantined rows as a page, as if SQLite had handed them out."""
-    foreign = {line["table"] for line in lines} - {table.name}
-    if foreign:
+    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    if foreign := {line["table"] for line in lines} - {table.name}:
         raise StateError(
             f"the quarantine holds rows of {', '.join(sorted(foreign))}", "Use the state_dir of that table."
         )
-    hidden = [name for name in table.columns if any(name not in line["row"] for line in lines)]
-    if hidden:
+    if hidden := [name for name in table.columns if any(name not in line["row"] for line in lines)]:
         raise ConfigError(
             f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new",
             "Correct the rows in the source: an UPDATE is no new row, an INSERT is.",
@@ -2208,8 +2142,17 @@ def page_of_lines(table: Table, lines: Sequence[Mapping[str, Any]]) -> RawPage:
     return RawPage([line["key"] for line in lines], columns, 0)
 
 
+def plain_value(value: Any) -> Any:
+    """A SQLite value as JSON has it; what it has not is an object that names its kind."""
+    if isinstance(value, InvalidText):
+        return {"invalid_text": base64.b64encode(value).decode()}
+    if isinstance(value, bytes):
+        return {"blob": base64.b64encode(value).decode()}
+    return {"real": repr(value)} if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def sqlite_value(plain: Any) -> Any:
-    """The inverse of `plain_values`, for one value."""
+    """The inverse of `plain_value`."""
     if not isinstance(plain, dict):
         return plain
     [(kind, text)] = plain.items()
@@ -2270,27 +2213,19 @@ class Batch:
     waiting: int = 0
 
 
-class Cursor(Protocol):
-    """Finds new rows after the position in a state. `kind` is rowid or timestamp."""
-
-    kind: str
-
-    def start(self, since: int | None) -> dict[str, Any]:
-        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new."""
-
-    def located(self, state: State) -> State:
-        """The state with its position in the file as it is now; a `SourceError` where that can't be told."""
-
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
-        """The next rows after `position`; None where there are none."""
-
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The batch that led from one position to the other, as far as its rows are still there."""
-
-
 def digest_of(content: bytes) -> str:
     """A short digest of a row; 64 bits, since rows are compared with few others."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def begins_with(values: Iterable[bytes], digest: str) -> bool:
+    """Whether the values of a row, or the first ones of them, have a digest."""
+    content = hashlib.blake2b(digest_size=8)
+    for value in values:
+        content.update(value)
+        if content.hexdigest() == digest:
+            return True
+    return False
 
 
 def row_content(columns: Iterable[str]) -> str:
@@ -2307,37 +2242,33 @@ class RowidCursor:
 
     def __init__(self, reader: Reader, up_to: int | None = None) -> None:
         self.reader = reader
-        self.up_to = up_to
-        self.database = reader.database
         self.table = reader.table
+        self.up_to = up_to
         self.rowid = f"q.{quoted(reader.table.rowid or '')}"
 
     def start(self, since: int | None) -> dict[str, Any]:
-        """Before all rows. `until` bounds what `since` holds for: rows that come later are new, however late."""
-        return {"rowid": None, **({} if since is None else {"since": since, "until": self.bounds(None)[1]})}
+        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The rows of the range between two positions."""
-        first, _ = self.bounds(position["rowid"])
-        last = after["rowid"]
-        return (
-            None
-            if first is None or last is None or first > last
-            else Batch(dict(after), [], lambda: self.pages(first, last))
-        )
+        `until` is the last of those: rows that come later are new, however late.
+        """
+        return {"rowid": None, **({} if since is None else {"since": since, "until": self.reader.bounds()[1]})}
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
-        """A range of rowids that holds one to `most_rows` rows. Takes two look-ups, whatever the table's size."""
-        low = position["rowid"]
-        first, last = self.bounds(low)
+        """The next rows after `position`, None where there are none: a range of rowids with up to `most_rows` rows."""
+        first, last = self.reader.bounds(position["rowid"])
         if self.up_to is not None:
             last = min(last, self.up_to)
         if first is None or first > last:
             return None
         high = min(last, first - 1 + most_rows)
-        return Batch(
-            {**position, "rowid": high}, self.anchors(first, high), lambda: self.pages(first, high), last - first + 1
-        )
+        pages = functools.partial(self.pages, first, high)
+        return Batch({**position, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
+
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
+        """The rows of the batch that led from one position to the other, as far as they are still there."""
+        first, last = self.reader.bounds(position["rowid"])[0], after["rowid"]
+        if first is not None and last is not None:
+            yield from self.pages(first, last)
 
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
@@ -2371,29 +2302,27 @@ class RowidCursor:
         return newest + [a for a in self._anchors(f"= {first}") if a not in newest]
 
     def located(self, state: State) -> State:
-        """Follow a file that was vacuumed, recreated, truncated or restored; the usual case takes one look-up."""
-        if not state.anchors or self._anchors(f"= {state.anchors[0].rowid}")[:1] == state.anchors[:1]:
+        """The state with its position in the file as it is now; a `SourceError` where that can't be told.
+
+        Follows a file that was vacuumed, recreated, truncated or restored; the usual case takes one look-up.
+        """
+        if not state.anchors or self._unchanged(state.anchors[:1]):
             return state
         rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
         present = {anchor.rowid: anchor for anchor in self._anchors(f"IN ({rowids})")}
         moved = None if self.table.key else self._found_by_content(state.anchors)
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            return dataclasses.replace(state, anchors=self.anchors(self.bounds(None)[0] or 0, moved))
-        return self._judged(state, present)
-
-    def _judged(self, state: State, present: Mapping[int, Anchor]) -> State:
-        """The position by what became of the anchors, where the newest one is not as it was."""
-        position, highest = read_to(state.position), self._highest()
+            return dataclasses.replace(state, anchors=self.anchors(self.reader.bounds()[0] or 0, moved))
+        position, highest = read_to(state.position), self.reader.bounds()[1]
         shrunk = position is not None and highest < position
-        same = rows_still_there(state.anchors, present, shrunk)
-        replaced = [a.rowid for a in state.anchors if a.rowid in present and a.rowid not in same]
-        if not replaced and (position is None or highest >= position or position in same):
+        same = rows_still_there(state.anchors, present, self._unchanged(state.anchors), shrunk)
+        replaced = present.keys() - same
+        if not replaced and not shrunk:
             return state
         if not same and (replaced or highest == 0):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
-        known = max(same, default=0)
-        upper = min(replaced, default=highest + 1)
+        known, upper = max(same, default=0), min(replaced, default=highest + 1)
         if same and (not replaced or not self._anchors(f"BETWEEN {known + 1} AND {upper - 1} LIMIT 1")):
             return moved_to(state, known if replaced else highest, "its newest rows were taken away")
         raise SourceError(
@@ -2402,12 +2331,24 @@ class RowidCursor:
             "Find out where they end, then use --since TIMESTAMP; the state is untouched.",
         )
 
+    def _unchanged(self, anchors: Sequence[Anchor]) -> set[int]:
+        """The rowids of the rows that are as they were, save for columns that were added since, after the others."""
+        values = ", ".join(f"CAST(quote(q.{quoted(column)}) AS BLOB)" for column in self.table.columns)
+        found = set()
+        for anchor in anchors:
+            where = f"{quoted(self.table.name)} q WHERE {self.rowid} = {anchor.rowid}"
+            for row in self.reader.database.rows(f"SELECT {values} FROM {where}"):
+                found |= {anchor.rowid} if begins_with(row, anchor.digest) else set()
+        return found
+
     def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
         """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
         newest, run = anchors[0], [anchor.digest for anchor in anchors[:CLOSE_ANCHORS]]
-        time = f"q.{quoted(self.table.time)} IS {newest.time}"
-        equal = [a.rowid for a in self._anchors(f"<= {newest.rowid} AND {time}") if a.digest == newest.digest]
-        fitting = [rowid for rowid in equal if follows(self._digests_down_from(rowid), run)]
+        fitting = []
+        for equal in self._anchors(f"<= {newest.rowid} AND q.{quoted(self.table.time)} IS {newest.time}"):
+            if equal.digest == newest.digest:
+                rows = self._anchors(f"<= {equal.rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
+                fitting += [equal.rowid] if follows([row.digest for row in rows], run) else []
         if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
             raise SourceError(
                 f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told",
@@ -2415,28 +2356,13 @@ class RowidCursor:
             )
         return max(fitting, default=None)
 
-    def _digests_down_from(self, rowid: int) -> list[str]:
-        rows = self._anchors(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
-        return [anchor.digest for anchor in rows]
-
-    def bounds(self, low: int | None) -> tuple[int | None, int]:
-        """The lowest rowid over `low`, None for none, and the highest of all."""
-        name = quoted(self.table.name)
-        after = "" if low is None else f"WHERE {self.rowid} > {low}"
-        found = self.database.rows(
-            f"SELECT min({self.rowid}) FROM {name} q {after} UNION ALL SELECT max({self.rowid}) FROM {name} q"
-        )
-        return found[0][0], found[1][0]
-
-    def _highest(self) -> int:
-        return int(self.bounds(None)[1] or 0)
-
     def _anchors(self, which: str) -> list[Anchor]:
         """The rows whose rowid is as `which` says."""
         content, time = row_content(self.table.columns), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
         sql = f"SELECT {self.rowid}, {content}, {time} FROM {quoted(self.table.name)} q WHERE {self.rowid} {which}"
         return [
-            Anchor(rowid, digest_of(row), time.decode(errors="replace")) for rowid, row, time in self.database.rows(sql)
+            Anchor(rowid, digest_of(row), time.decode(errors="replace"))
+            for rowid, row, time in self.reader.database.rows(sql)
         ]
 
 
@@ -2478,14 +2404,15 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def rows_still_there(before: Sequence[Anchor], now: Mapping[int, Anchor], shrunk: bool) -> list[int]:
+def rows_still_there(
+    before: Sequence[Anchor], now: Mapping[int, Anchor], unchanged: set[int], shrunk: bool
+) -> list[int]:
     """The rowids that still hold the row that was delivered; one that was edited in place keeps its time.
 
     Where no row is as it was, some equal times tell nothing: those of a recreated file may be whole days, or begin
     at the same moment with each start of a box without a clock. Edits keep most times, and they keep the rows.
     """
     found = [(anchor, now[anchor.rowid]) for anchor in before if anchor.rowid in now]
-    unchanged = [old.rowid for old, new in found if old.digest == new.digest]
     alike = {old.time for old, new in found if old.time == new.time}
     if not unchanged and (shrunk or len(alike) <= len(found) // 2):
         return []
@@ -2527,30 +2454,23 @@ def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
 # A batch of a timestamp cursor is one page; so many rows may have come in since it was read.
 MOST_ROWS_AGAIN = 20 * TIME_ROWS
 
-# Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00).
-ZONE_SPREAD = dt.timedelta(hours=26)
+# Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
+ZONE_SPREAD = 26 * 3600 * 10**6
 
-# Local times without a zone happen twice when clocks go back; then rows are late by as much.
-CLOCK_SHIFT = dt.timedelta(hours=2)
+# Local times without a zone happen twice when clocks go back; then rows are late by as much, in microseconds.
+CLOCK_SHIFT = 2 * 3600 * 10**6
 
-
-@dataclasses.dataclass(frozen=True)
-class TimePosition:
-    """Where a timestamp cursor stands: the latest time, the highest value that is a time, and the rows around them.
-
-    `seen` has, for the digest of each row within `lookback` of the latest time, how often it was
-    delivered and its time in microseconds since 1970; rows whose time can't be read stay in it for good.
-    """
-
-    latest: int
-    highest: Any
-    seen: dict[str, tuple[int, int | None]]
+# A time before all others, in microseconds since 1970.
+BEFORE_ALL = -(2**62)
 
 
 class TimestampCursor:
     """New rows are those with a time later than the latest, or within `lookback` of it and not seen before.
 
-    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time.
+    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
+    `latest` time, the `highest` value that is a time, and in `seen`, for the digest of each row within `lookback` of
+    the latest time, how often it was delivered and its time; rows whose time can't be read stay in it for good.
+    All times are in microseconds since 1970.
     """
 
     kind = "timestamp"
@@ -2558,131 +2478,117 @@ class TimestampCursor:
     def __init__(self, reader: Reader, lookback: float, zone: ZoneInfo, now: Callable[[], float]) -> None:
         self.reader = reader
         self.table = reader.table
-        self.lookback = dt.timedelta(seconds=lookback) + (CLOCK_SHIFT if zone.key != "UTC" else dt.timedelta(0))
+        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone.key != "UTC" else 0)
         self.zone = zone
         self.now = now
         self.column = f"q.{quoted(reader.table.time)}"
 
     def start(self, since: int | None) -> dict[str, Any]:
-        """Before all rows, or at a time."""
-        return {**dataclasses.asdict(TimePosition(BEFORE_ALL if since is None else since, None, {})), "since": since}
+        """The position of a first run, before all rows or at a time."""
+        return {"latest": BEFORE_ALL if since is None else since, "highest": None, "seen": {}, "since": since}
 
     def located(self, state: State) -> State:
         """Times need no following: a recreated table goes on with later ones."""
         return state
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
-        batch = self.next_batch(position, MOST_ROWS_AGAIN)
-        if batch is None:
-            return None
-        before, goal = time_position(position), time_position(after)
-        left = {digest: count - before.seen.get(digest, (0, None))[0] for digest, (count, _) in goal.seen.items()}
-        page = next(batch.pages())
-        times = convert_each(page.columns[self.table.time].values(), "timestamp", self.zone)[0]
-        oldest = goal.latest - self.lookback // dt.timedelta(microseconds=1)
-        chosen = []
-        for index, moment in enumerate(times.cast(arrow_type("bigint")).to_pylist()):
-            digest = page.keys[index]
-            left[digest] = left.get(digest, 0) - 1
-            if left[digest] >= 0 or (moment is not None and moment < oldest):
-                chosen.append(index)
-        rows = page.only(chosen, [page.keys[index] for index in chosen])
-        return Batch(dict(after), [], lambda: iter([rows]))
-
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
-        before = time_position(position)
-        for where in self._places(before):
-            limit = (most_rows if most_rows == MOST_ROWS_AGAIN else min(most_rows, TIME_ROWS)) + sum(
-                count for count, _ in before.seen.values()
-            )
-            while True:
-                page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
-                batch = self._batch(before, page)
-                if batch or len(page.keys) < limit:
-                    break
-                limit *= 2
-            if batch:
-                return dataclasses.replace(batch, position={**position, **batch.position})
+        for where in self._places(position):
+            page, times = self._new_rows(position, where, min(most_rows, TIME_ROWS))
+            if page.keys:
+                return Batch(self._after(position, page, times), [], functools.partial(iter, [page]))
         return None
 
-    def _places(self, before: TimePosition) -> list[str]:
-        """Where new rows may be, as SQL: values of the other class, then those of the class that the times are of."""
-        if before.highest is None:
-            return [f"{self.column} IS NOT NULL"]
-        numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in self._epoch_ranges(before))
-        if not isinstance(before.highest, str):
-            return [f"{self.column} >= ''", f"({numbers})"]
-        return [f"({numbers})", self._texts(before)]
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
+        """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
+        before, oldest = counts_in(position), after["latest"] - self.lookback
+        sent = {digest: count - before.get(digest, 0) for digest, count in counts_in(after).items()}
+        for where in self._places(position):
+            page, times = self._new_rows(position, where, MOST_ROWS_AGAIN)
+            later = set(beyond(sent, page.keys))
+            old = {index for index, time in enumerate(times) if time is not None and time < oldest}
+            chosen = [index for index in range(len(times)) if index not in later or index in old]
+            if chosen:
+                yield page.only(chosen, [page.keys[index] for index in chosen])
 
-    def _texts(self, before: TimePosition) -> str:
-        """Those written like the highest text from `lookback` before it on, others from a day before: texts sort so."""
-        since = moment_of(before.latest) - self.lookback
-        bound = text_literal(min(before.highest, written_like(before.highest, since, self.zone)))
-        earliest = text_literal((since - ZONE_SPREAD).strftime("%Y-%m-%d"))
-        alike = f"{self.column} LIKE {text_literal(shape_of(before.highest))}"
-        return f"{self.column} >= {earliest} AND ({self.column} >= {bound} OR NOT {alike})"
+    def _new_rows(self, before: Mapping[str, Any], where: str, most: int) -> tuple[RawPage, list[int | None]]:
+        """Rows after a position under their digests, without those that were delivered, and their times."""
+        limit = most + sum(counts_in(before).values())
+        while True:
+            page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
+            new, times = self._unseen(before, page)
+            if new.keys or len(page.keys) < limit:
+                return new, times
+            limit *= 2
 
-    def _epoch_ranges(self, before: TimePosition) -> Iterator[tuple[int, int]]:
-        """The numbers not older than `lookback`, in each unit that epoch numbers come in."""
-        since = before.latest - self.lookback // dt.timedelta(microseconds=1)
-        for low, high, numerator, denominator in (
-            (0, 10**11, 1, 10**6),
-            (10**11, 10**14, 1, 1000),
-            (10**14, 10**17, 1, 1),
-            (10**17, 2**63 - 1, 1000, 1),
-        ):
-            yield max(low, since * numerator // denominator), high
-
-    def _batch(self, before: TimePosition, page: RawPage) -> Batch | None:
-        """The rows of a page that were not delivered, and the position after them."""
+    def _unseen(self, before: Mapping[str, Any], page: RawPage) -> tuple[RawPage, list[int | None]]:
+        """The rows of a page that were not delivered. One that comes later than `lookback` allows may have been."""
+        digests, highest = [digest_of(key) for key in page.keys], before["highest"]
         raws = page.columns[self.table.time].values()
         times = convert_each(raws, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
-        digests = [digest_of(key) for key in page.keys]
-        left = {digest: count for digest, (count, _) in before.seen.items()}
-        new = []
-        for index, digest in enumerate(digests):
-            left[digest] = left.get(digest, 0) - 1
-            if left[digest] < 0 and not self._is_too_late(before, raws[index], times[index]):
-                new.append(index)
-        if not new:
-            return None
-        after = self._after(before, [(digests[i], raws[i], times[i]) for i in new])
-        chosen = page.only(new, [digests[i] for i in new])
-        return Batch(dataclasses.asdict(after), [], lambda: iter([chosen]))
+        oldest = before["latest"] - self.lookback
+        too_late = {
+            index
+            for index, (raw, time) in enumerate(zip(raws, times, strict=True))
+            if time is not None and time < oldest and type(raw) is type(highest) and raw < highest
+        }
+        new = [index for index in beyond(counts_in(before), digests) if index not in too_late]
+        return page.only(new, [digests[index] for index in new]), [times[index] for index in new]
 
-    def _is_too_late(self, before: TimePosition, raw: Any, time: int | None) -> bool:
-        """Whether a row comes later than `lookback` allows: it can't be told from one that was delivered long ago."""
-        if before.highest is None or time is None or type(raw) is not type(before.highest) or raw >= before.highest:
-            return False
-        return time < before.latest - self.lookback // dt.timedelta(microseconds=1)
+    def _places(self, before: Mapping[str, Any]) -> list[str]:
+        """Where new rows may be, as SQL: values of the other class, then those of the class that the times are of."""
+        if before["highest"] is None:
+            return [f"{self.column} IS NOT NULL"]
+        oldest = before["latest"] - self.lookback
+        limits = [-EPOCH_UNITS[0][0], *(limit for limit, _ in EPOCH_UNITS), 2**63 - 1]
+        lows = [*(oldest // factor for _, factor in EPOCH_UNITS), oldest * 1000]
+        ranges = zip(map(max, limits, lows), limits[1:], strict=False)
+        numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in ranges)
+        # A column of TEXT affinity compares numbers as texts, among which every date would be.
+        numbers = f"({numbers}) AND {self.column} NOT LIKE '____-__-__%'"
+        if isinstance(before["highest"], str):
+            return [numbers, self._texts(before["highest"], oldest)]
+        return [f"{self.column} >= ''", numbers]
 
-    def _after(self, before: TimePosition, rows: Sequence[tuple[str, Any, int | None]]) -> TimePosition:
+    def _texts(self, highest: str, oldest: int) -> str:
+        """Those written like the highest text from `oldest` on, others from a day before: texts sort so."""
+        bound = text_literal(min(highest, written_like(highest, moment_of(oldest), self.zone)))
+        earliest = text_literal(moment_of(oldest - ZONE_SPREAD).date().isoformat())
+        alike = f"{self.column} LIKE {text_literal(shape_of(highest))}"
+        return f"{self.column} >= {earliest} AND ({self.column} >= {bound} OR NOT {alike})"
+
+    def _after(self, before: Mapping[str, Any], page: RawPage, times: Sequence[int | None]) -> dict[str, Any]:
         """The position after new rows. A row from the future does not move it past now: later rows would be late."""
-        now = int(self.now() * 10**6)
-        known = [(time, raw) for _, raw, time in rows if time is not None and time <= now]
-        latest = max([before.latest, *(time for time, _ in known)])
-        kind = type(before.highest if before.highest is not None else known[0][1]) if known else None
-        highest = max(
-            [raw for raw in [before.highest, *(raw for _, raw in known)] if type(raw) is kind], default=before.highest
-        )
-        seen = dict(before.seen)
-        for digest, _, moment in rows:
+        now, latest, highest = int(self.now() * 10**6), before["latest"], before["highest"]
+        seen = dict(before["seen"])
+        for digest, raw, moment in zip(page.keys, page.columns[self.table.time].values(), times, strict=True):
             seen[digest] = (seen.get(digest, (0, None))[0] + 1, moment)
-        oldest = latest - self.lookback // dt.timedelta(microseconds=1)
-        return TimePosition(
-            latest, highest, {d: (n, time) for d, (n, time) in seen.items() if time is None or time >= oldest}
-        )
+            if moment is not None and moment <= now:
+                latest = max(latest, moment)
+                if highest is None or (type(raw) is type(highest) and raw > highest):
+                    highest = raw
+        oldest = latest - self.lookback
+        seen = {digest: (count, time) for digest, (count, time) in seen.items() if time is None or time >= oldest}
+        return {**before, "latest": latest, "highest": highest, "seen": seen}
 
 
-# A time before all others, in microseconds since 1970.
-BEFORE_ALL = -(2**62)
+# Finds new rows after the position in a state.
+Cursor = RowidCursor | TimestampCursor
 
 
-def time_position(position: Mapping[str, Any]) -> TimePosition:
-    """The position of a timestamp cursor out of a state."""
-    return TimePosition(position["latest"], position["highest"], position["seen"])
+def counts_in(position: Mapping[str, Any]) -> dict[str, int]:
+    """How often each row in sight of a timestamp cursor was delivered."""
+    return {digest: count for digest, (count, _) in position["seen"].items()}
+
+
+def beyond(counts: Mapping[str, int], digests: Sequence[str]) -> list[int]:
+    """The indexes of the rows that come more often than they were counted."""
+    left, found = dict(counts), []
+    for index, digest in enumerate(digests):
+        left[digest] = left.get(digest, 0) - 1
+        if left[digest] < 0:
+            found.append(index)
+    return found
 
 
 def moment_of(microseconds: int) -> dt.datetime:
@@ -2704,15 +2610,9 @@ def shape_of(text: str) -> str:
 def written_like(text: str, moment: dt.datetime, zone: ZoneInfo) -> str:
     """A moment, cut to seconds, as `text` writes times: in its zone, with its separator."""
     suffix = ZONE_SUFFIX.search(text)
-    offset = (
-        dt.datetime.fromisoformat(f"2000-01-01T00:00:00{suffix[0].upper()}").tzinfo if suffix and suffix[0] else zone
-    )
-    local = moment.astimezone(offset)
-    return (
-        local.strftime("%Y-%m-%d") + text[10:11] + local.strftime("%H:%M:%S")
-        if len(text) > 10
-        else local.strftime("%Y-%m-%d")
-    )
+    written = suffix and suffix[0] and dt.datetime.fromisoformat(f"2000-01-01T00:00:00{suffix[0].upper()}").tzinfo
+    local = moment.astimezone(written or zone).replace(tzinfo=None)
+    return local.isoformat(text[10:11], "seconds") if len(text) > 10 else local.date().isoformat()
 
 
 # === Plan =============================================================================================
@@ -4213,14 +4113,18 @@ class Tally:
 
     def reset(self) -> None:
         """Begin anew: a batch may be read more than once."""
-        self.read = self.sent = self.bad = self.commits = self.nbytes = self.batches = 0
-        self.latest = None
+        vars(self).update(vars(Tally()))
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
         for name in ("read", "sent", "bad", "commits", "nbytes", "batches"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.latest = max((t for t in (self.latest, other.latest) if t is not None), default=None)
+        self.latest = latest_time(self.latest, other.latest)
+
+
+def latest_time(*times: int | None) -> int | None:
+    """The latest of some times; None where none is known."""
+    return max((time for time in times if time is not None), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4256,30 +4160,21 @@ def run_cycle(job: Job) -> Tally:
         return deliver_around(job, refused)
     except CorruptError as error:
         if error.good is not None:
-            deliver(job, Bounds(up_to=error.good))
+            deliver(job, up_to=error.good)
         raise
 
 
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """How far one delivery goes: up to a rowid, in batches of some rows, for some commits."""
-
-    up_to: int | None = None
-    rows: int | None = None
-    commits: float = math.inf
-
-
-def deliver(job: Job, bounds: Bounds = Bounds()) -> Tally:
-    """Deliver new rows, one commit after another; returns what was done."""
+def deliver(job: Job, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf) -> Tally:
+    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns what was done."""
     total = Tally()
-    with contextlib.closing(job.target), opened(job, bounds.up_to) as source:
+    with contextlib.closing(job.target), opened(job, up_to) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         state = source.cursor.located(state)
-        with contextlib.closing(ahead(commits(job, source, state, bounds.rows))) as upcoming:
+        with contextlib.closing(ahead(commits(job, source, state, rows))) as upcoming:
             for intent, payload, tally in upcoming:
                 state = committed(job, state, intent, payload, tally)
                 total.add(tally)
-                if job.stopping.is_set() or total.batches >= bounds.commits:
+                if job.stopping.is_set() or total.batches >= most_batches:
                     break
     return total
 
@@ -4309,7 +4204,7 @@ def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
     total, rows = Tally(), refused.rows
     while True:
         try:
-            part = deliver(job, Bounds(rows=max(1, rows), commits=1))
+            part = deliver(job, rows=max(1, rows), most_batches=1)
         except RefusedValuesError as error:
             if job.scenario == "aggregate":
                 raise
@@ -4330,9 +4225,8 @@ def set_aside(job: Job, refused: RefusedValuesError) -> None:
     with contextlib.closing(job.target), opened(job) as source:
         state = checked(job, source, job.states.load())
         intent = state.intent or {}
-        batch = source.cursor.again(state.position, intent["position"])
-        plan = source.feed.plan()
-        bad = [row for page in (batch.pages() if batch else ()) for row in plan.bad_rows(page, {0: str(refused)})]
+        pages = source.cursor.again(state.position, intent["position"])
+        bad = [row for page in pages for row in source.plan().bad_rows(page, {0: str(refused)})]
         job.quarantine.put(intent["sequence"], source.table.name, bad)
         job.states.save(confirmed(state, intent, Tally()))
 
@@ -4346,25 +4240,25 @@ def check_bad_rows(job: Job, count: int, example: str) -> None:
         )
 
 
-class RowFeed:
-    """Batches of rows as they come: raw, filtered or sanitized."""
+class RowSource:
+    """A table, open for one cycle, and batches of its new rows as they come: raw, filtered or sanitized."""
 
     def __init__(self, cursor: Cursor, plan: Callable[[], Plan]) -> None:
         self.cursor = cursor
+        self.table = cursor.table
         self.plan = plan
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
-        return self._prepared(self.cursor.next_batch(position, most_rows), position)
+        batch = self.cursor.next_batch(position, most_rows)
+        return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The batch that led from one position to the other, as far as the source still has its rows."""
-        return self._prepared(self.cursor.again(position, after), position)
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
+        """The pages that led from one position to the other, as far as the source still has their rows."""
+        return self._prepared(position, self.cursor.again(position, after))
 
-    def _prepared(self, batch: Batch | None, position: Mapping[str, Any]) -> Batch | None:
-        if batch is None:
-            return None
-        return dataclasses.replace(batch, pages=lambda: map(self.plan().from_position(position).prepare, batch.pages()))
+    def _prepared(self, position: Mapping[str, Any], pages: Iterator[RawPage]) -> Iterator[Prepared]:
+        return map(self.plan().from_position(position).prepare, pages)
 
 
 @dataclasses.dataclass
@@ -4380,9 +4274,10 @@ class Windows:
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
 
-class WindowFeed:
-    """Batches of groups. A window is sent once, when a time past its end and `allowed_lateness` was read.
+class WindowSource:
+    """A table, open for one cycle, and batches of groups.
 
+    A window is sent once, when a time past its end and `allowed_lateness` was read.
     The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
     rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
     that memory had no room for. Nothing else is kept: a cycle with new rows reads those of the open windows
@@ -4393,6 +4288,7 @@ class WindowFeed:
         self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool, now: Callable[[], float]
     ) -> None:
         self.cursor = cursor
+        self.table = cursor.table
         self.plan = plan
         self.aggregate = aggregate
         self.flush = flush
@@ -4400,80 +4296,66 @@ class WindowFeed:
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
-        first, last = self.cursor.bounds(position["rowid"])
+        first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
             return None
         windows = self._read(position, first, last)
-        start, end, is_all = self._complete(position, windows)
-        groups = self.aggregate.result(windows.partials, start, end) if is_all or end else None
-        after = self._after(position, windows, last, end, is_all)
+        after = self._after(position, windows, last)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)
-        return Batch(after, self.cursor.anchors(first, last), lambda: iter([self._prepared(windows, groups)]))
+        prepared = self._prepared(position, after, windows)
+        return Batch(after, self.cursor.anchors(first, last), lambda: iter([prepared]))
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The batch that led from one position to the other, as far as the source still has its rows."""
-        first, last = self.cursor.bounds(position["rowid"])[0], after["read_to"]
-        if first is None or last is None:
-            return None
-        windows = self._read(position, first, last)
-        start = moment_or_none(position.get("closed"))
-        groups = self.aggregate.result(windows.partials, start, moment_or_none(after.get("closed")))
-        return Batch(dict(after), [], lambda: iter([self._prepared(windows, groups)]))
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
+        """The groups that led from one position to the other, as far as the source still has their rows."""
+        first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
+        if first is not None and last is not None:
+            yield self._prepared(position, after, self._read(position, first, last))
 
     def _read(self, position: Mapping[str, Any], first: int, last: int) -> Windows:
         """All rows of open windows, page by page, as groups."""
-        plan, seen, closed = self.plan().from_position(position), read_to(position), position.get("closed")
+        plan, seen = self.plan().from_position(position), read_to(position)
+        seen = seen if seen is not None else first - 1
         windows = Windows(self.aggregate.empty())
-        reader = self.cursor.reader.narrowed(plan.reads)
-        for page in self.cursor.pages(first, last, reader):
+        for page in self.cursor.pages(first, last, self.cursor.reader.narrowed(plan.reads)):
             typed = plan.typed(page)
-            windows.latest = max((t for t in (windows.latest, typed.latest) if t is not None), default=None)
-            windows.read += sum(1 for key in page.keys if seen is None or key > seen)
-            windows.bad += [row for row in typed.bad if seen is None or row.key > seen]
-            self._take_in(windows, plan, typed, seen, closed)
+            windows.latest = latest_time(windows.latest, typed.latest)
+            windows.read += sum(1 for key in page.keys if key > seen)
+            windows.bad += [row for row in typed.bad if row.key > seen]
+            self._take_in(windows, plan, typed, seen, position.get("closed"))
         return windows
 
-    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, seen: int | None, closed: int | None) -> None:
+    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None) -> None:
         """Add a page's rows to the groups of their windows."""
+        import pandas as pd
+
         frame = to_frame(typed.rows, plan.reads)
         starts = self.aggregate.window_of(frame)
         if starts is not None:
+            keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
             known = starts.notna()
-            for key in (k for k, is_known in zip(typed.keys, known, strict=True) if not is_known):
-                if seen is None or key > seen:
-                    windows.bad.append(BadRow(key, f"{plan.table.time} is NULL: the row belongs to no window", {}))
-            is_open = known & ((starts >= moment_of(closed)) if closed is not None else True)
-            late = known & ~is_open
-            windows.late += sum(1 for k, is_late in zip(typed.keys, late, strict=True) if is_late and k > (seen or 0))
-            for start, key in first_keys(starts, typed.keys, is_open):
-                windows.first.setdefault(start, key)
+            is_open = known if closed is None else known & (starts >= moment_of(closed))
+            reason = f"{plan.table.time} is NULL: the row belongs to no window"
+            windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & (keys > seen)]]
+            windows.late += int((known & ~is_open & (keys > seen)).sum())
+            for start, key in keys[is_open].groupby(starts[is_open]).min().items():
+                windows.first.setdefault(int(start.timestamp() * 10**6), int(key))
             frame = frame[is_open]
         windows.rows += len(frame)
         windows.partials = self.aggregate.add(windows.partials, frame)
 
-    def _complete(
-        self, position: Mapping[str, Any], windows: Windows
-    ) -> tuple[dt.datetime | None, dt.datetime | None, bool]:
-        """From when to when windows are complete, and whether all are: in a flush, or without a time key."""
-        start = moment_or_none(position.get("closed"))
-        is_all = self.aggregate.window_length is None or (self.flush and windows.partials.horizon is None)
-        if is_all or windows.latest is None:
-            return start, None, is_all
-        newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
-        return start, self.aggregate.closed(windows.partials, newest), False
-
-    def _after(
-        self, position: Mapping[str, Any], windows: Windows, last: int, end: dt.datetime | None, is_all: bool
-    ) -> dict[str, Any]:
-        """The position once the windows before `end`, or all, were sent."""
-        closed = position.get("closed")
-        if is_all and windows.first and self.aggregate.window_length:
-            end = moment_of(max(windows.first)) + self.aggregate.window_length
-        closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else closed
+    def _after(self, position: Mapping[str, Any], windows: Windows, last: int) -> dict[str, Any]:
+        """The position once the windows that are complete were sent: all, in a flush or without a time key."""
+        length, horizon, end = self.aggregate.window_length, windows.partials.horizon, None
+        is_all = length is None or (self.flush and horizon is None)
+        if is_all:
+            end = moment_of(max(windows.first)) + length if length and windows.first else None
+        elif windows.latest is not None:
+            newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
+            end = self.aggregate.closed(windows.partials, newest)
+        closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
         still_open = [key for start, key in windows.first.items() if closed is None or start >= closed]
-        horizon = windows.partials.horizon
         return {
             **position,
             "rowid": min(still_open) - 1 if still_open and not is_all else last,
@@ -4483,51 +4365,17 @@ class WindowFeed:
             "open_rows": 0 if is_all else windows.rows,
         }
 
-    def _prepared(self, windows: Windows, groups: Any) -> Prepared:
-        """The groups as the target takes them, with what became of the rows."""
+    def _prepared(self, position: Mapping[str, Any], after: Mapping[str, Any], windows: Windows) -> Prepared:
+        """The groups of the windows between two positions as the target takes them, with what became of the rows."""
         plan, kinds = self.plan(), self.aggregate.columns
-        empty = groups if groups is not None else self.aggregate.result(self.aggregate.empty(), None, None)
-        return Prepared(plan.fitted(to_table(empty, kinds), kinds), [], windows.read, windows.bad, windows.latest)
+        start, end = (None if time is None else moment_of(time) for time in (position.get("closed"), after["closed"]))
+        is_none = self.aggregate.window_length is not None and start == end
+        groups = self.aggregate.result(self.aggregate.empty() if is_none else windows.partials, start, end)
+        return Prepared(plan.fitted(to_table(groups, kinds), kinds), [], windows.read, windows.bad, windows.latest)
 
 
-def moment_or_none(microseconds: int | None) -> dt.datetime | None:
-    """A time in UTC out of microseconds since 1970, or None."""
-    return None if microseconds is None else moment_of(microseconds)
-
-
-def first_keys(starts: Any, keys: Sequence[Any], chosen: Any) -> Iterator[tuple[int, Any]]:
-    """For each window of the chosen rows, in microseconds, the first row's key."""
-    import pandas as pd
-
-    frame = pd.DataFrame({"start": starts[chosen], "key": pd.Series(keys, index=starts.index)[chosen]})
-    for start, key in frame.groupby("start")["key"].min().items():
-        yield int(pd.Timestamp(start).timestamp() * 10**6), int(key)
-
-
-class Feed(Protocol):
-    """Makes batches of what the scenario sends; `plan` is made when it is first asked for."""
-
-    plan: Callable[[], Plan]
-
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
-        """The next batch after `position`; None where nothing is new."""
-
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Batch | None:
-        """The batch that led from one position to the other, as far as the source still has its rows."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A table, open for one cycle, the cursor that finds its new rows, and the feed that makes batches of them."""
-
-    reader: Reader
-    cursor: Cursor
-    feed: Feed
-
-    @property
-    def table(self) -> Table:
-        """What SQLite says of the table."""
-        return self.reader.table
+# What `opened` hands out; `plan` is made when it is first asked for.
+Source = RowSource | WindowSource
 
 
 @contextlib.contextmanager
@@ -4538,9 +4386,7 @@ def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
         raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
     with Database(config.sqlite, job.states.directory) as database:
         table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        reader = Reader(database, table)
-        cursor = cursor_for(job, reader, up_to)
-        yield Source(reader, cursor, feed_for(job, reader, cursor))
+        yield source_of(job, cursor_for(job, Reader(database, table), up_to))
 
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
@@ -4565,19 +4411,19 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
-def feed_for(job: Job, reader: Reader, cursor: Cursor) -> Feed:
-    """The feed of the scenario. Its rules are checked here, before anything is read; the target is asked later."""
-    config = job.config
+def source_of(job: Job, cursor: Cursor) -> Source:
+    """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
+    config, reader = job.config, cursor.reader
     columns = read_types(reader.table, reader, {})
     rules_of = rules_for(config, job.scenario)
-    if rules_of is None:
-        aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
-        if not isinstance(cursor, RowidCursor):
-            raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-        plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
-        return WindowFeed(cursor, plan, aggregate, job.flush, job.now)
-    rules_of(columns)
-    return RowFeed(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
+    if rules_of:
+        rules_of(columns)
+        return RowSource(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
+    aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
+    if not isinstance(cursor, RowidCursor):
+        raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
+    plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
+    return WindowSource(cursor, plan, aggregate, job.flush, job.now)
 
 
 def rules_for(config: Config, scenario: str) -> Callable[[Columns], Rules | None] | None:
@@ -4597,11 +4443,12 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source)
     if state.table is None:
         return completed(job, source, state)
+    cursor = "rowid" if "rowid" in state.position else "timestamp"
     for what, saved, given in (
         ("table", state.table, source.table.name),
         ("target", state.target, job.target.name),
         ("source_id", state.source_id, job.config.source_id or state.source_id),
-        ("cursor", "rowid" if "rowid" in state.position else "timestamp", source.cursor.kind),
+        ("cursor", cursor, source.cursor.kind),
     ):
         if saved != given:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
@@ -4636,9 +4483,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
     if state.anchors or not isinstance(source.cursor, RowidCursor):
         return state
     place = state.position["rowid"]
-    batch = source.feed.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
-    rows = (prepared.rows for prepared in (batch.pages() if batch else ()))
-    if not job.target.holds(rows):
+    newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
+    if not job.target.holds(prepared.rows for prepared in newest):
         raise StateError(
             f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
             "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
@@ -4669,68 +4515,62 @@ def settled(job: Job, source: Source, state: State) -> State:
     if state.intent is None:
         return state
     intent = state.intent
-    if not job.target.settle(intent, lambda: payload_again(job, source, state)):
+    if job.target.settle(intent, lambda: payload_again(job, source, state)):
+        log.info("commit %d had taken place", intent["sequence"])
+        job.quarantine.forget(intent.get("replayed", []))
+        latest = None
+        with contextlib.suppress(SourceError):  # where the source no longer has the rows
+            latest = latest_time(*(prepared.latest for prepared in pages_again(job, source, state)()))
+        state = confirmed(state, intent, Tally(commits=1, latest=latest))
+    else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
         state = dataclasses.replace(state, intent=None)
-        job.states.save(state)
-        return state
-    log.info("commit %d had taken place", intent["sequence"])
-    job.quarantine.forget(intent.get("replayed", []))
-    state = confirmed(state, intent, Tally(commits=1, latest=latest_again(job, source, state)))
     job.states.save(state)
     return state
 
 
-def latest_again(job: Job, source: Source, state: State) -> int | None:
-    """The latest time in the batch of an intent, as far as the source still has its rows."""
-    try:
-        batch = batch_again(job, source, state)
-    except SourceError:
-        return None
-    return max((p.latest for p in batch.pages() if p.latest is not None), default=None) if batch else None
-
-
-def batch_again(job: Job, source: Source, state: State) -> Batch | None:
-    """The batch of an intent, out of the source, or out of the quarantine where it was a replay."""
+def pages_again(job: Job, source: Source, state: State) -> Callable[[], Iterator[Prepared]]:
+    """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
     intent = state.intent or {}
-    if "replayed" not in intent:
-        # Both ends are looked up anew: rowids may have been renumbered since.
-        before = source.cursor.located(state)
-        after = source.cursor.located(confirmed(state, intent, Tally()))
-        return source.feed.again(before.position, after.position)
-    files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
-    return replay_batch(source, state, files)
+    if "replayed" in intent:
+        files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
+        return replay_batch(source, state, files).pages
+    # Both ends are looked up anew: rowids may have been renumbered since.
+    before = source.cursor.located(state)
+    after = source.cursor.located(confirmed(state, intent, Tally()))
+    return functools.partial(source.again, before.position, after.position)
 
 
 def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
     """Quarantined rows as a batch that moves no position."""
-    page = page_of_lines(source.table, [line for file in files for line in read_lines(file)])
-    return Batch(dict(state.position), [], lambda: map(source.feed.plan().prepare, [page]))
+    page = page_of_lines(source.table, files)
+    return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
 
 
 def payload_again(job: Job, source: Source, state: State) -> Payload:
-    """The rows of an intent, as far as the source still has them."""
-    batch = batch_again(job, source, state)
-    return job.target.prepare(lambda: (prepared.rows for prepared in (batch.pages() if batch else ())))
+    """What an intent was to send, as far as the source still has the rows."""
+    pages = pages_again(job, source, state)
+    return job.target.prepare(lambda: (prepared.rows for prepared in pages()))
 
 
 def commits(job: Job, source: Source, state: State, rows: int | None = None) -> Iterator[tuple[Intent, Payload, Tally]]:
     """One intent after another with what is to be sent, each prepared while the one before is under way."""
     rows, tallies = rows or job.config.batch_rows, list[Tally]()
-    while batch := source.feed.next_batch(state.position, rows or 1):
+    while batch := source.next_batch(state.position, rows or 1):
         share_heap()
         if rows is None:
-            rows = job.target.batch_rows(source.reader.bytes_per_row())
+            rows = job.target.batch_rows(source.cursor.reader.bytes_per_row())
             continue
-        intent, tallies = intent_of(job, state, batch), [*tallies, Tally()]
-        pages = functools.partial(prepared_pages, job, source, batch, intent, tallies)
+        intent, tally = intent_of(job, state, batch), Tally()
+        pages = functools.partial(prepared_pages, job, source, batch, intent, [*tallies, tally])
         try:
             payload = job.target.prepare(pages)
         except TooLarge as too_large:
             rows = too_large.rows
             continue
-        yield intent, payload, tallies[-1]
-        state = confirmed(state, intent, tallies[-1])
+        yield intent, payload, tally
+        tallies.append(tally)
+        state = confirmed(state, intent, tally)
 
 
 @functools.cache
@@ -4754,13 +4594,12 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
     tally.reset()
     for prepared in batch.pages():
         bad += prepared.bad
-        tally.add(
-            Tally(prepared.read, prepared.rows.num_rows, len(prepared.bad), 0, prepared.latest, prepared.rows.nbytes)
-        )
+        rows, count = prepared.rows, len(prepared.bad)
+        tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
         if bad:
             check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
         job.progress(prepared.read, batch.waiting)
-        yield prepared.rows
+        yield rows
     job.quarantine.put(intent["sequence"], source.table.name, bad)
 
 
@@ -5223,7 +5062,7 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
     with opened_as_job(config, target) as (job, source):
-        names = list(source.feed.plan().writes)
+        names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for _, payload, tally in commits(job, source, state):
             for page in payload():
@@ -5413,7 +5252,7 @@ def check_certificate(config: Config, hostname: str, port: int) -> None:
 def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_as_job(config, target) as (job, source):
-        plan, declared = source.feed.plan(), source.table.columns
+        plan, declared = source.plan(), source.table.columns
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -110,6 +111,20 @@ def test_a_row_that_was_edited_in_place_is_no_sign_of_a_new_file(box: Box) -> No
     assert values(box) == list(range(1, 43))
 
 
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("deleted", [0, 1])
+def test_a_new_column_is_no_sign_of_a_new_file_though_all_rows_have_one_time(
+    box: Box, table: str, deleted: int
+) -> None:
+    box.execute(table, INSERT, rows=[("2026-01-01", v) for v in range(1, 41)])
+    assert box.run() == 0
+    box.execute(f"DELETE FROM t WHERE v > {40 - deleted}", "ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5")
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("2026-01-02", 41), ("2026-01-02", 42)])
+    assert box.run() == 0
+    assert values(box) == list(range(1, 43))
+
+
 def test_a_file_restored_from_an_older_copy_sends_only_what_was_not_delivered(box: Box) -> None:
     box.execute(KEYED, INSERT, rows=rows(1, 30))
     copy = box.database.read_bytes()
@@ -184,6 +199,41 @@ def test_a_text_in_an_epoch_column_does_not_freeze_a_timestamp_cursor(box: Box) 
     assert box.run() == 0
     assert values(box) == [1, *range(3, 13)]
     assert [line["row"]["time"] for line in box.quarantined()] == ["x"]
+
+
+def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> None:
+    times = [(f"2026-01-{day:02}T{hour:02}:00:00Z", day) for day in range(1, 29) for hour in range(24)]
+    box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=times)
+    with up.Database(box.database, box.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        position, sizes = cursor.start(None), []
+        while batch := cursor.next_batch(position, 96):
+            position = batch.position
+            sizes += [len(page.keys) for page in batch.pages()]
+    assert sizes == [96] * 7
+
+
+def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box: Box) -> None:
+    box.execute(*[statement.replace("time TEXT", "time") for statement in VIEW])
+    insert = "INSERT INTO base VALUES (?, ?)"
+    box.execute(insert, rows=[("2026-01-01T00:00:01Z", 1)])
+    with up.Database(box.database, box.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        first = cursor.next_batch(cursor.start(None), 100)
+        box.execute(insert, rows=[("2026-01-01T00:00:02Z", 2)])
+        second = first and cursor.next_batch(first.position, 100)
+        assert first and second
+        box.execute(insert, rows=[(1767225603, 3)])
+        pages = cursor.again(first.position, second.position)
+        assert [page.columns["v"].values() for page in pages] == [[2]]
+
+
+def test_a_time_to_start_from_does_not_hold_for_rows_that_come_later(box: Box) -> None:
+    box.execute(KEYED)
+    assert box.run("--since", "2026-06-01") == 0
+    box.execute(INSERT, rows=rows(1, 3, year=1999))
+    assert box.run() == 0
+    assert values(box) == [1, 2, 3]
 
 
 def test_a_state_with_only_last_upload_sends_the_rows_past_it_and_later_ones_however_late(box: Box) -> None:

@@ -107,6 +107,21 @@ def test_more_bad_rows_than_allowed_stop_the_run_and_nothing_is_sent(box: Box) -
     assert box.run("--max-bad-rows", "6") == up.QUARANTINED
 
 
+def test_bad_rows_of_a_batch_that_was_too_large_are_counted_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned(box)
+    prepare, tried = up.DeltaTarget.prepare, []
+
+    def once_too_large(target: up.DeltaTarget, pages: up.Pages) -> up.Payload:
+        tried.append(list(pages()))
+        if len(tried) == 1:
+            raise up.TooLarge(9)
+        return prepare(target, pages)
+
+    monkeypatch.setattr(up.DeltaTarget, "prepare", once_too_large)
+    assert box.run("--max-bad-rows", "6") == up.QUARANTINED
+    assert len(box.quarantined()) == 6
+
+
 def test_a_state_of_another_source_target_or_cursor_is_refused(box: Box) -> None:
     box.sample()
     assert box.run() == 0

@@ -685,8 +685,8 @@ def to_timestamp(value: Any, zone: ZoneInfo) -> int:
         raise ValueError("is no time") from None
 
 
-# The size of an epoch number tells its unit: seconds, milliseconds, microseconds (years 1973 to 5138), each with what makes
-# microseconds of it; larger numbers are nanoseconds.
+# The size of an epoch number tells its unit: seconds, milliseconds and microseconds (years 1973 to 5138), each with
+# what makes microseconds of it; larger numbers are nanoseconds.
 EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
 
 

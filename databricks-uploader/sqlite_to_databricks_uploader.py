@@ -2117,9 +2117,17 @@ class Quarantine:
         for name in names:
             (self.directory / name).unlink(missing_ok=True)
 
+    def forget_after(self, sequence: int) -> None:
+        """Remove what was set aside for batches that were prepared but never sent: their rows are read again."""
+        self.forget(file.name for file in self.files() if int(file.stem) > sequence)
+
+    def newest(self) -> int:
+        """The highest sequence number that has a file; 0 where there is none."""
+        return max((int(file.stem) for file in self.files()), default=0)
+
     def files(self) -> list[Path]:
         """The files with quarantined rows, oldest first."""
-        return sorted(self.directory.glob("*.jsonl"))
+        return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal())
 
     def count(self) -> int:
         """How many rows are in quarantine."""
@@ -4501,6 +4509,8 @@ def completed(job: Job, source: Source, state: State) -> State:
         source_id=job.config.source_id or uuid.uuid4().hex,
         table=source.table.name,
         target=job.target.name,
+        # Numbers go on after those of a state that was lost: its quarantine stays.
+        sequence=job.quarantine.newest(),
         position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
     )
 
@@ -4512,9 +4522,10 @@ def application_of(state: State) -> str:
 
 def settled(job: Job, source: Source, state: State) -> State:
     """The state without doubt: the target tells whether an intent that has no confirmation was committed."""
-    if state.intent is None:
-        return state
     intent = state.intent
+    if intent is None:
+        job.quarantine.forget_after(state.sequence)
+        return state
     if job.target.settle(intent, lambda: payload_again(job, source, state)):
         log.info("commit %d had taken place", intent["sequence"])
         job.quarantine.forget(intent.get("replayed", []))
@@ -4525,6 +4536,7 @@ def settled(job: Job, source: Source, state: State) -> State:
     else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
         state = dataclasses.replace(state, intent=None)
+    job.quarantine.forget_after(state.sequence)
     job.states.save(state)
     return state
 

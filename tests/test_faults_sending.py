@@ -528,6 +528,20 @@ def test_rows_that_do_not_fit_are_set_aside_and_the_others_arrive(delivery: Deli
     assert way.run() == 0
 
 
+@pytest.mark.parametrize("route", ["insert", "copy", "insert with id", "copy with id"])
+def test_a_row_set_aside_ahead_of_its_commit_is_set_aside_once(delivery: Deliveries, route: str) -> None:
+    """The next batch is prepared while one is sent; after a kill its rows may come in another batch. (matrix row 43)"""
+    way = delivery(route)
+    way.box.execute(COUNTED, INSERT, rows=[*rows(1, 7), ("2026-01-02", "bad"), *rows(9, 10)])
+    step = "WarehouseTarget._copy" if "copy" in route else "WarehouseTarget._insert"
+    wait = {"at": [step], "call": 1, "when": "before", "do": "sleep", "seconds": 1}
+    assert way.run("--batch-rows", "5", plan=[wait, {**wait, "do": "kill"}]) == -signal.SIGKILL
+    assert [line["row"]["v"] for line in way.box.quarantined()] == ["bad"]
+    assert way.run(later=60) == up.QUARANTINED
+    assert way.values() == [*range(1, 8), 9, 10]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == ["bad"]
+
+
 def test_a_row_that_a_constraint_of_the_table_refuses_does_not_block_the_others(box: Box) -> None:
     """The target refuses the batch; the row is found and set aside. (matrix row 43)"""
     box.execute(COUNTED, INSERT, rows=rows(1, 3))

@@ -360,6 +360,18 @@ def test_bad_rows_are_kept_before_their_commit(box: Box, stage: Stage, step: str
     assert [line["row"]["v"] for line in box.quarantined()] == ["bad"]
 
 
+def test_the_quarantine_of_a_lost_state_stays(box: Box) -> None:
+    """Numbers of commits begin anew with a new state, names of files must not."""
+    box.execute(COUNTED, INSERT, rows=[("2026-01-01", 1), ("2026-01-01", "bad")])
+    assert box.run() == up.QUARANTINED
+    box.state_file.unlink()
+    box.execute("DELETE FROM t WHERE v = 'bad'")
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("2026-01-02", 3)])
+    assert box.run() == 0
+    assert [line["row"]["v"] for line in box.quarantined()] == ["bad"]
+
+
 def test_the_time_in_the_state_counts_rows_whose_confirmation_was_lost(box: Box, stage: Stage) -> None:
     """`last_upload` is the greatest time handled so far, also after a doubt was resolved. (matrix row 35)"""
     box.execute(COUNTED, INSERT, rows=rows(1, 10))

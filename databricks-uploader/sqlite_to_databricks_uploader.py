@@ -866,14 +866,15 @@ def is_wal(file: Path) -> bool:
     return header[18:19] == b"\x02"
 
 
-def mounted_alone(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether the file itself is a mount point, so that its WAL, a file beside it, is out of sight."""
+def mount_points(listed: Path = Path("/proc/self/mountinfo")) -> dict[str, str]:
+    """Linux' mount points, each with the type of its file system (proc_pid_mountinfo(5)); empty elsewhere."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = [line.split() for line in listed.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
-        return False
-    points = {line.split()[4].replace("\\040", " ") for line in lines if len(line.split()) > 4}
-    return str(file.resolve()) in points
+        return {}
+    # Spaces and the like are written in octal: \040.
+    names = [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]) for fields in lines]
+    return {name: fields[fields.index("-") + 1] for name, fields in zip(names, lines, strict=True)}
 
 
 def fingerprint(file: Path) -> tuple[int, ...]:
@@ -920,7 +921,7 @@ def opening(file: Path, copied: Callable[[], Path]) -> tuple[str, bool]:
     """
     wal, shm, _ = side_files(file)
     wal_mode = is_wal(file)
-    if wal_mode and mounted_alone(file):
+    if wal_mode and str(file.resolve()) in mount_points():
         raise SourceError(
             f"{file} is mounted alone: its WAL is out of sight and its rows would be stale",
             "Mount the directory that holds the database.",
@@ -1242,6 +1243,18 @@ class Reader:
         arrays = (column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns)
         (keys,), (guard,), *columns = [[next(arrays) for _ in values] for _, values in asked]
         return keys, guard, dict(zip(kinds, columns, strict=True))
+
+
+@contextlib.contextmanager
+def opened_reader(config: Config, scratch: Path | None = None) -> Iterator[Reader]:
+    """The source table, opened; `scratch` is a directory for SQLite's temporary files and for private copies."""
+    import tempfile
+
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with Database(config.sqlite, scratch or Path(tempfile.gettempdir())) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        yield Reader(database, table)
 
 
 def by_class(column: str) -> list[str]:
@@ -2261,8 +2274,9 @@ class RowidCursor:
         if first is None or first > last:
             return None
         high = min(last, first - 1 + most_rows)
+        after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
-        return Batch({**position, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
+        return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
         """The rows of the batch that led from one position to the other, as far as they are still there."""
@@ -2430,12 +2444,17 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    position = {**state.position, "rowid": rowid}
+    position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and position.get("open_rows"):
             log.warning("%d rows of windows that were open are gone with the old file", position["open_rows"])
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+
+
+def at_any_time(position: Mapping[str, Any]) -> dict[str, Any]:
+    """A position after which all rows are new, whatever their times."""
+    return {name: value for name, value in position.items() if name not in ("since", "until")}
 
 
 def read_to(position: Mapping[str, Any]) -> int | None:
@@ -4380,13 +4399,9 @@ Source = RowSource | WindowSource
 
 @contextlib.contextmanager
 def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
-    """The database, opened anew since it may have been replaced."""
-    config = job.config
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with Database(config.sqlite, job.states.directory) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield source_of(job, cursor_for(job, Reader(database, table), up_to))
+    """The scenario's source, opened anew for each cycle, since the file may have been replaced."""
+    with opened_reader(job.config, job.states.directory) as reader:
+        yield source_of(job, cursor_for(job, reader, up_to))
 
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
@@ -4679,18 +4694,6 @@ def state_directory(config: Config) -> Path:
     default = Path("/state") if Path("/state").exists() else Path("state")
     log.info("state_dir is not set: using %s", default)
     return default
-
-
-@contextlib.contextmanager
-def opened_reader(config: Config) -> Iterator[Reader]:
-    """The source table, opened for a look."""
-    import tempfile
-
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield Reader(database, table)
 
 
 @contextlib.contextmanager
@@ -5163,12 +5166,7 @@ def check_file(file: Path, say: Say) -> None:
 
 def file_system_of(file: Path) -> str:
     """The type of the file system that holds a file; empty where it can't be told."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = [line.split() for line in mounts.splitlines()]
-    points = {fields[4]: fields[fields.index("-") + 1] for fields in lines if "-" in fields}
+    points = mount_points()
     folders = [str(file.resolve()), *map(str, file.resolve().parents)]
     return next((points[folder] for folder in folders if folder in points), "")
 

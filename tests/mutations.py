@@ -61,8 +61,8 @@ MUTANTS = (
     ),
     # --- Source and cursor ---
     Mutant(
-        "columns without the alias", 'by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"]',
-        'by_class(quoted(name)) if kind == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
+        "columns without the alias", 'by_class(f"q.{quoted(name)}") if storage == "mixed" else [f"q.{quoted(name)}"]',
+        'by_class(quoted(name)) if storage == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",

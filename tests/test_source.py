@@ -158,7 +158,7 @@ def test_columns_that_keep_their_affinity_are_read_without_a_detour(file: Path) 
         "INSERT INTO t VALUES (NULL, NULL, NULL, NULL), ('2026-01-01', 1, 2, 'ü'), ('x', 9007199254740993, 1e300, '')",
     ).close()
     page = page_of(file)
-    assert {name: column.kind for name, column in page.columns.items()} == {
+    assert {name: column.storage for name, column in page.columns.items()} == {
         "time": "text", "i": "integer", "r": "real", "s": "text",
     }  # fmt: skip
     assert page.columns["i"].values() == [None, 1, 9007199254740993]

@@ -213,6 +213,18 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
+def matching(pattern: str, expected: str) -> Parser:
+    """A text of one form, as far as the pattern's group has it."""
+
+    def parse(value: Any) -> str:
+        found = re.fullmatch(pattern, text(value))
+        if not found:
+            raise ValueError(f"expected {expected}")
+        return found[1]
+
+    return parse
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Rules: a mapping in YAML, JSON text elsewhere."""
     if isinstance(value, str):
@@ -249,22 +261,6 @@ def http_path(value: Any) -> str:
     """The path of a warehouse or cluster; a bare warehouse id becomes its path."""
     shown = text(value)
     return shown if "/" in shown else f"/sql/1.0/warehouses/{shown}"
-
-
-def volume(value: Any) -> str:
-    """A Unity Catalog volume's path."""
-    shown = text(value).rstrip("/")
-    if not re.fullmatch(r"/Volumes/[^/]+/[^/]+/[^/]+(/[^/]+)*", shown):
-        raise ValueError("expected /Volumes/catalog/schema/volume")
-    return shown
-
-
-def address(value: Any) -> str:
-    """`host:port` to listen on; `off` for none."""
-    shown = text(value)
-    if not re.fullmatch(r".*:\d{1,5}", shown):
-        raise ValueError("expected host:port, for example 127.0.0.1:9108")
-    return shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +321,8 @@ class Config:
         example="your_database")
     databricks_table: str | None = setting(None, "DATABRICKS_TABLE", text,
         "Base table name; the scenario's prefix is added.", example="sensor_readings")
-    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME", volume,
+    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME",
+        matching("(/Volumes(?:/[^/]+){3,})/*", "/Volumes/catalog/schema/volume"),
         "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
     databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
@@ -368,7 +365,8 @@ class Config:
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
     databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
         "Profile of ~/.databrickscfg.")
-    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
+    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS",
+        matching(r"(.*:\d{1,5})", "host:port, for example 127.0.0.1:9108"), "host:port for Prometheus metrics.",
         shown="off")
     # fmt: on
 
@@ -1078,12 +1076,9 @@ TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "
 
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
-    found = dict(
-        database.rows(
-            "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
-            " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
-        )
-    )
+    sql = """SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'
+             AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
+    found = dict(database.rows(sql))
     if wanted is None:
         candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
     else:
@@ -2350,10 +2345,8 @@ class RowidCursor:
                 rows = self._anchors_where(f"<= {equal.rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
                 fitting += [equal.rowid] if follows([row.digest for row in rows], run) else []
         if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
-            raise SourceError(
-                f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told",
-                "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.",
-            )
+            fault = f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told"
+            raise SourceError(fault, "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.")
         return max(fitting, default=None)
 
     def _anchors_where(self, which: str) -> list[Anchor]:

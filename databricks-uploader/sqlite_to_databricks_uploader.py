@@ -449,32 +449,29 @@ def layer_from_yaml(file: Path) -> Layer:
     return layer
 
 
-def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> Layer:
-    """A secret named by `<VARIABLE>_FILE`, the convention of container images."""
-    variable = SETTINGS[name].variables[0]
-    file = environ.get(f"{variable}_FILE", "").strip()
-    if not file:
-        return {}
-    if given:
-        raise ConfigError(f"{variable} and {variable}_FILE are both set", "Unset one of them.")
+def secret_from_file(file: Path, variable: str) -> str:
+    """A secret out of the file that a variable names, the convention of container images."""
     try:
-        secret = Path(file).read_text(encoding="utf-8").strip()
-        if Path(file).stat().st_mode & 0o077:
-            log.warning("%s_FILE: %s can be read by others; chmod 600 it where that can be set", variable, file)
+        if file.stat().st_mode & 0o077:
+            log.warning("%s: %s can be read by others; chmod 600 it where that can be set", variable, file)
+        return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable}_FILE: {file} can't be read: {error.__class__.__name__}") from None
-    return {name: parse_setting(name, secret, f"{variable}_FILE")}
+        raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
 
 
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
     for name, setting in SETTINGS.items():
-        for variable in setting.variables:
-            if name not in layer and environ.get(variable, "").strip():
-                layer[name] = parse_setting(name, environ[variable], variable)
-        if setting.secret:
-            layer |= secret_from_file(name, environ, given=name in layer)
+        given = [variable for variable in setting.variables if environ.get(variable, "").strip()]
+        named = f"{setting.variables[0]}_FILE"
+        file = environ.get(named, "").strip() if setting.secret else ""
+        if given and file:
+            raise ConfigError(f"{setting.variables[0]} and {named} are both set", "Unset one of them.")
+        if given:
+            layer[name] = parse_setting(name, environ[given[0]], given[0])
+        elif file:
+            layer[name] = parse_setting(name, secret_from_file(Path(file), named), named)
     return layer
 
 
@@ -562,7 +559,7 @@ def declared_type(declared: str) -> str | None:
     word = declared.upper()
     if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
         precision, scale = int(sized[1]), int(sized[2] or 0)
-        return f"decimal({precision},{scale})" if scale <= precision <= 38 else "double"
+        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else "double"
     return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
 
 
@@ -609,8 +606,9 @@ def to_double(value: Any, kind: str) -> float:
     if isinstance(value, bytes):
         raise ValueError("is a blob")
     number = float(value)
-    if kind == "float" and math.isfinite(number) and abs(number) > 3.4028235677973366e38:
-        raise ValueError("is outside the range of float")
+    is_finite = isinstance(value, str) or math.isfinite(number)  # Text is digits, not the name of an infinity.
+    if is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max):
+        raise ValueError(f"is outside the range of {kind}")
     return number
 
 

@@ -213,6 +213,18 @@ def one_of(*choices: str) -> Parser:
     return parse
 
 
+def matching(pattern: str, expected: str) -> Parser:
+    """A text of one form, as far as the pattern's group has it."""
+
+    def parse(value: Any) -> str:
+        found = re.fullmatch(pattern, text(value))
+        if not found:
+            raise ValueError(f"expected {expected}")
+        return found[1]
+
+    return parse
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Rules: a mapping in YAML, JSON text elsewhere."""
     if isinstance(value, str):
@@ -249,22 +261,6 @@ def http_path(value: Any) -> str:
     """The path of a warehouse or cluster; a bare warehouse id becomes its path."""
     shown = text(value)
     return shown if "/" in shown else f"/sql/1.0/warehouses/{shown}"
-
-
-def volume(value: Any) -> str:
-    """A Unity Catalog volume's path."""
-    shown = text(value).rstrip("/")
-    if not re.fullmatch(r"/Volumes/[^/]+/[^/]+/[^/]+(/[^/]+)*", shown):
-        raise ValueError("expected /Volumes/catalog/schema/volume")
-    return shown
-
-
-def address(value: Any) -> str:
-    """`host:port` to listen on; `off` for none."""
-    shown = text(value)
-    if not re.fullmatch(r".*:\d{1,5}", shown):
-        raise ValueError("expected host:port, for example 127.0.0.1:9108")
-    return shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +321,8 @@ class Config:
         example="your_database")
     databricks_table: str | None = setting(None, "DATABRICKS_TABLE", text,
         "Base table name; the scenario's prefix is added.", example="sensor_readings")
-    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME", volume,
+    databricks_volume: str | None = setting(None, "DATABRICKS_VOLUME",
+        matching("(/Volumes(?:/[^/]+){3,})/*", "/Volumes/catalog/schema/volume"),
         "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
     databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
@@ -368,17 +365,42 @@ class Config:
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
     databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
         "Profile of ~/.databrickscfg.")
-    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS", address, "host:port for Prometheus metrics.",
+    metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS",
+        matching(r"(.*:\d{1,5})", "host:port, for example 127.0.0.1:9108"), "host:port for Prometheus metrics.",
         shown="off")
     # fmt: on
 
 
 SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
 YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
-TARGET_SETTINGS = ("databricks_http_path", "table_path", "lakehouse_path")
+
+# The settings that name a target, and what each needs besides.
+TARGETS = {
+    "databricks_http_path": ("databricks_host", "databricks_database", "databricks_table"),
+    "table_path": (),
+    "lakehouse_path": ("databricks_table",),
+}
 
 # A layer maps setting names to values that are already parsed.
 Layer = dict[str, Any]
+
+
+def flag_of(name: str) -> str:
+    """`batch_rows` is `--batch-rows`."""
+    return "--" + name.replace("_", "-")
+
+
+def flags_of(name: str) -> list[str]:
+    """All flags of one setting; none for a secret."""
+    setting = SETTINGS[name]
+    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint with the known word that looks most like this one."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
 
 
 def parse_setting(name: str, value: Any, origin: str) -> Any:
@@ -389,6 +411,25 @@ def parse_setting(name: str, value: Any, origin: str) -> Any:
     except ValueError as error:
         shown = "" if setting.secret or name == "storage_options" else f" (it is {value!r})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
+
+
+def load_yaml(file: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file, read by the safe loader."""
+    import yaml
+
+    try:
+        if file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
+            raise ConfigError(f"{file} is too large to be settings", "Check --config.")
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ConfigError(f"{file} is not valid YAML{line}", "Check quotes and indentation.") from None
+    if document is not None and not isinstance(document, dict):
+        raise ConfigError(f"{file} holds no settings", "Expected lines such as `sqlite: /data/sensor.db`.")
+    return document or {}
 
 
 def layer_from_yaml(file: Path) -> Layer:
@@ -408,56 +449,30 @@ def layer_from_yaml(file: Path) -> Layer:
     return layer
 
 
-# Settings and rules take some kilobytes; a file of another kind should not be parsed for minutes.
-MOST_YAML_BYTES = 1 << 20
-
-
-def load_yaml(file: Path) -> dict[Any, Any]:
-    """The mapping in a YAML file, read by the safe loader."""
-    import yaml
-
+def secret_from_file(file: Path, variable: str) -> str:
+    """A secret out of the file that a variable names, the convention of container images."""
     try:
-        if file.stat().st_size > MOST_YAML_BYTES:
-            raise ConfigError(f"{file} is too large to be settings", "Check --config.")
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.stat().st_mode & 0o077:
+            log.warning("%s: %s can be read by others; chmod 600 it where that can be set", variable, file)
+        return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"{file} is not valid YAML{line}", "Check quotes and indentation.") from None
-    if document is not None and not isinstance(document, dict):
-        raise ConfigError(f"{file} holds no settings", "Expected lines such as `sqlite: /data/sensor.db`.")
-    return document or {}
+        raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
 
 
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
     for name, setting in SETTINGS.items():
-        for variable in setting.variables:
-            if name not in layer and environ.get(variable, "").strip():
-                layer[name] = parse_setting(name, environ[variable], variable)
-        if setting.secret:
-            layer |= secret_from_file(name, environ, given=name in layer)
+        given = [variable for variable in setting.variables if environ.get(variable, "").strip()]
+        named = f"{setting.variables[0]}_FILE"
+        file = environ.get(named, "").strip() if setting.secret else ""
+        if given and file:
+            raise ConfigError(f"{setting.variables[0]} and {named} are both set", "Unset one of them.")
+        if given:
+            layer[name] = parse_setting(name, environ[given[0]], given[0])
+        elif file:
+            layer[name] = parse_setting(name, secret_from_file(Path(file), named), named)
     return layer
-
-
-def secret_from_file(name: str, environ: Mapping[str, str], *, given: bool) -> Layer:
-    """A secret named by `<VARIABLE>_FILE`, the convention of container images."""
-    variable = SETTINGS[name].variables[0]
-    file = environ.get(f"{variable}_FILE", "").strip()
-    if not file:
-        return {}
-    if given:
-        raise ConfigError(f"{variable} and {variable}_FILE are both set", "Unset one of them.")
-    try:
-        secret = Path(file).read_text(encoding="utf-8").strip()
-        if Path(file).stat().st_mode & 0o077:
-            log.warning("%s_FILE: %s can be read by others; chmod 600 it where that can be set", variable, file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{variable}_FILE: {file} can't be read: {error.__class__.__name__}") from None
-    return {name: parse_setting(name, secret, f"{variable}_FILE")}
 
 
 def layer_from_flags(arguments: Mapping[str, Any]) -> Layer:
@@ -471,26 +486,14 @@ def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
     for _, layer in layers:
         merged |= layer
     for origin, layer in reversed(layers):
-        named = [name for name in TARGET_SETTINGS if name in layer]
+        named = [name for name in TARGETS if name in layer]
         if len(named) > 1:
             raise ConfigError(f"{origin}: two targets, {' and '.join(named)}", "Keep one of them.")
         if named:
-            merged = {k: v for k, v in merged.items() if k not in TARGET_SETTINGS or k == named[0]}
+            merged = {k: v for k, v in merged.items() if k not in TARGETS or k == named[0]}
             log.debug("target %s comes from the %s", named[0], origin)
             break
     return Config(**merged)
-
-
-def flag_of(name: str) -> str:
-    """`batch_rows` is `--batch-rows`."""
-    return "--" + name.replace("_", "-")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint with the known word that looks most like this one."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
 
 
 # The table that rows go to depends on the one kind of processing that is enabled.
@@ -515,34 +518,20 @@ def reason_of(config: Config, scenario: str) -> str:
 
 def routed_table(base: str, scenario: str) -> str:
     """The scenario's table. A base name that already has one of the prefixes counts without it."""
-    for prefix in PREFIXES.values():
-        if base.lower().startswith(prefix) and len(base) > len(prefix):
-            base = base[len(prefix) :]
-            break
-    return PREFIXES[scenario] + base
+    known = next((p for p in PREFIXES.values() if base.lower().startswith(p) and base.lower() != p), "")
+    return PREFIXES[scenario] + base[len(known) :]
 
 
 def check_target(config: Config) -> None:
     """Exactly one target, with all that it needs, or a `ConfigError` that says what to set."""
-    if not any(getattr(config, name) for name in TARGET_SETTINGS):
-        raise ConfigError(
-            "no target is set", "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path."
-        )
-    needed: list[str] = []
-    if config.lakehouse_path:
-        needed = ["databricks_table"]
-    if config.databricks_http_path:
-        needed = ["databricks_host", "databricks_database", "databricks_table"]
-    missing = [name for name in needed if getattr(config, name) is None]
+    named = [name for name in TARGETS if getattr(config, name)]
+    if not named:
+        hint = "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path."
+        raise ConfigError("no target is set", hint)
+    missing = [name for name in TARGETS[named[0]] if getattr(config, name) is None]
     if missing:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
-
-
-def flags_of(name: str) -> list[str]:
-    """All flags of one setting; none for a secret."""
-    setting = SETTINGS[name]
-    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
 
 
 # === Rows =============================================================================================
@@ -570,16 +559,19 @@ def declared_type(declared: str) -> str | None:
     word = declared.upper()
     if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
         precision, scale = int(sized[1]), int(sized[2] or 0)
-        return f"decimal({precision},{scale})" if scale <= precision <= 38 else "double"
+        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else "double"
     return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
+
+
+# The type that holds each of SQLite's classes of values.
+CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
 
 
 def sampled_type(classes: set[str]) -> str:
     """The type that holds values of these classes, for a column that was declared without a type."""
     if classes == {"integer", "real"}:
         return "double"
-    known = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
-    return known[classes.pop()] if len(classes) == 1 else "string"
+    return CLASS_TYPES[classes.pop()] if len(classes) == 1 else "string"
 
 
 def base_of(kind: str) -> str:
@@ -614,8 +606,9 @@ def to_double(value: Any, kind: str) -> float:
     if isinstance(value, bytes):
         raise ValueError("is a blob")
     number = float(value)
-    if kind == "float" and math.isfinite(number) and abs(number) > 3.4028235677973366e38:
-        raise ValueError("is outside the range of float")
+    is_finite = isinstance(value, str) or math.isfinite(number)  # Text is digits, not the name of an infinity.
+    if is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max):
+        raise ValueError(f"is outside the range of {kind}")
     return number
 
 
@@ -700,6 +693,11 @@ def epoch_microseconds(value: float) -> int:
     return int(value) // 1000
 
 
+def moment_of(microseconds: int) -> dt.datetime:
+    """A time in UTC out of microseconds since 1970, within the years that Python knows."""
+    return EPOCH + dt.timedelta(microseconds=max(-62_135_510_400_000_000, min(microseconds, 253_402_214_400_000_000)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """What a type is for Arrow, for pandas, and where a value of it comes from.
@@ -775,12 +773,12 @@ class InvalidText(bytes):
 class RawColumn:
     """A page's values of one column, as SQLite holds them.
 
-    `kind` is integer, real, text or blob where all values are of that class (or NULL), and `data` an
+    `storage` is integer, real, text or blob where all values are of that class (or NULL), and `data` an
     Arrow array; it is mixed otherwise, and `data` a list of int, float, str, bytes and None. Text that is
     not valid in the database's encoding is held as `InvalidText`.
     """
 
-    kind: str
+    storage: str
     data: Any
 
     def values(self) -> list[Any]:
@@ -790,13 +788,13 @@ class RawColumn:
     def only(self, indexes: Sequence[int]) -> RawColumn:
         """Some of the values."""
         if isinstance(self.data, list):
-            return RawColumn(self.kind, [self.data[index] for index in indexes])
-        return RawColumn(self.kind, self.data.take(array_of(list(indexes), "bigint")))
+            return RawColumn(self.storage, [self.data[index] for index in indexes])
+        return RawColumn(self.storage, self.data.take(array_of(list(indexes), "bigint")))
 
 
 def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
-    if kind_of(kind).casts == column.kind:
+    if kind_of(kind).casts == column.storage:
         array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
         if array.null_count == column.data.null_count:
             return array, {}
@@ -835,6 +833,9 @@ def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any,
 # first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction,
 # finished before anything is sent, so the producer's WAL can always be checkpointed.
 
+# How many pages are read side by side, each through a connection of its own.
+READERS = 2
+
 
 def quoted(name: str) -> str:
     """An SQLite identifier. Columns also need a table alias, or a wrong name becomes a string."""
@@ -846,10 +847,9 @@ def text_literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def side_files(file: Path) -> tuple[Path, Path, Path]:
+def side_files(file: Path) -> list[Path]:
     """The WAL, shared-memory and rollback-journal files of a database."""
-    wal, shm, journal = (file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal"))
-    return wal, shm, journal
+    return [file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal")]
 
 
 def is_wal(file: Path) -> bool:
@@ -866,14 +866,27 @@ def is_wal(file: Path) -> bool:
     return header[18:19] == b"\x02"
 
 
-def mounted_alone(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether the file itself is a mount point, so that its WAL, a file beside it, is out of sight."""
+def mount_points(listed: Path = Path("/proc/self/mountinfo")) -> dict[str, str]:
+    """Linux' mount points, each with the type of its file system (proc_pid_mountinfo(5)); empty elsewhere."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = listed.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    points = {line.split()[4].replace("\\040", " ") for line in lines if len(line.split()) > 4}
-    return str(file.resolve()) in points
+        return {}
+    # ID, parent, device, root, mount point, options, any more fields, "-", type; a space in a name is \040.
+    found = re.findall(r"^(?:\S+ ){4}(\S+) .*? - (\S+)", lines, re.MULTILINE)
+    return {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), name): system for name, system in found}
+
+
+@contextlib.contextmanager
+def source_files(file: Path) -> Iterator[None]:
+    """Errors of a file that its producer takes away, as one does at each start; of a full disk too."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise TransientError(f"{file} was taken away meanwhile", "The next cycle reads the new one.") from None
+    except OSError as error:
+        hint = "Check its rights, and the disk's space."
+        raise SourceError(f"{file} can't be read: {error.strerror}", hint) from None
 
 
 def fingerprint(file: Path) -> tuple[int, ...]:
@@ -890,19 +903,6 @@ def wal_bytes(file: Path) -> int:
         return wal.stat().st_size if wal.exists() else 0
 
 
-@contextlib.contextmanager
-def source_files(file: Path) -> Iterator[None]:
-    """Errors of a file that its producer takes away, as one does at each start; of a full disk too."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise TransientError(f"{file} was taken away meanwhile", "The next cycle reads the new one.") from None
-    except OSError as error:
-        raise SourceError(
-            f"{file} can't be read: {error.strerror}", "Check its rights, and the disk's space."
-        ) from None
-
-
 def ours(files: Iterable[Path]) -> list[Path]:
     """Those that belong to our user and that no other may write."""
     found = []
@@ -912,25 +912,62 @@ def ours(files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def opening(file: Path, copied: Callable[[], Path]) -> tuple[str, bool]:
-    """The URI that opens `file` without writing beside it, and whether it must stay unchanged meanwhile.
+# The options of SQLite's URIs (sqlite.org/uri.html): read as it is, taken for unchanging, a copy of our own.
+SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
+
+
+def way_to_open(file: Path) -> str:
+    """How `file` is opened without writing beside it.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
     producer could not write them. It is opened immutable where no WAL holds rows, else copied.
     """
     wal, shm, _ = side_files(file)
     wal_mode = is_wal(file)
-    if wal_mode and mounted_alone(file):
-        raise SourceError(
-            f"{file} is mounted alone: its WAL is out of sight and its rows would be stale",
-            "Mount the directory that holds the database.",
-        )
-    options = "mode=ro"
+    if wal_mode and str(file.resolve()) in mount_points():
+        fault = f"{file} is mounted alone: its WAL is out of sight and its rows would be stale"
+        raise SourceError(fault, "Mount the directory that holds the database.")
     if wal_mode and not (wal.exists() and shm.exists()):
-        options = "mode=rw" if wal_bytes(file) else "mode=ro&immutable=1"
-    opened = copied() if options == "mode=rw" else file
-    # Percent-encoded, since `?` or `%` in the path would open another file.
-    return f"file:{quote(str(opened.absolute()))}?{options}", "immutable" in options
+        return COPIED if wal_bytes(file) else UNCHANGING
+    return SHARED
+
+
+def sqlite_driver() -> str:
+    """The driver's library, beside its package.
+
+    `adbc_driver_sqlite.connect` looks for it by importlib.resources, which takes a tenth of a run with nothing new.
+    """
+    package = importlib.util.find_spec("adbc_driver_sqlite")
+    library = Path(package.origin or "").with_name("libadbc_driver_sqlite.so") if package else Path()
+    if not library.is_file():
+        raise SourceError("the package adbc-driver-sqlite is not complete", "Install it again.")
+    return str(library)
+
+
+class CorruptError(SourceError):
+    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known."""
+
+    good: int | None = None
+
+
+def source_error(message: str) -> UploaderError:
+    """SQLite's message as one of ours; the driver gives no error code."""
+    message = message.split("\nquery:")[0].split("] ", 1)[-1]
+    if "locked" in message or "busy" in message:
+        return TransientError("the database is locked by another process", "The next cycle tries again.")
+    if "readonly" in message:
+        hint = "A crashed producer left a journal; let it open its database once, which mends it."
+        return TransientError(f"the database waits for its producer: {message}", hint)
+    if "malformed" in message or "disk I/O" in message:
+        return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
+
+
+def is_utf8(column: Any) -> bool:
+    """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
+    from arro3.core import DataType
+
+    return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
 class Database:
@@ -953,8 +990,11 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         before = ours(side_files(self.file))
-        uri, unchanging = opening(self.file, self._private_copy)
-        self._unchanging = fingerprint(self.file) if unchanging else None
+        way = way_to_open(self.file)
+        file = self._private_copy() if way == COPIED else self.file
+        self._unchanging = fingerprint(self.file) if way == UNCHANGING else None
+        # Percent-encoded, since `?` or `%` in the path would open another file.
+        uri = f"file:{quote(str(file.absolute()))}?{way}"
         try:
             database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
             for _ in range(READERS):
@@ -1029,60 +1069,26 @@ class Database:
         return table
 
 
-def sqlite_driver() -> str:
-    """The driver's library, beside its package.
-
-    `adbc_driver_sqlite.connect` looks for it by importlib.resources, which takes a tenth of a run with nothing new.
-    """
-    package = importlib.util.find_spec("adbc_driver_sqlite")
-    library = Path(package.origin or "").with_name("libadbc_driver_sqlite.so") if package else Path()
-    if not library.is_file():
-        raise SourceError("the package adbc-driver-sqlite is not complete", "Install it again.")
-    return str(library)
-
-
-class CorruptError(SourceError):
-    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known."""
-
-    good: int | None = None
-
-
-def source_error(message: str) -> UploaderError:
-    """SQLite's message as one of ours; the driver gives no error code."""
-    message = message.split("\nquery:")[0].split("] ", 1)[-1]
-    if "locked" in message or "busy" in message:
-        return TransientError("the database is locked by another process", "The next cycle tries again.")
-    if "readonly" in message:
-        hint = "A crashed producer left a journal; let it open its database once, which mends it."
-        return TransientError(f"the database waits for its producer: {message}", hint)
-    if "malformed" in message or "disk I/O" in message:
-        return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
-    return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
-
-
 TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
 
 
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
-    found = dict(
-        database.rows(
-            "SELECT name, type FROM pragma_table_list WHERE schema = 'main'"
-            " AND type <> 'shadow' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"
-        )
-    )
+    sql = """SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'
+             AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
+    found = dict(database.rows(sql))
     if wanted is None:
         candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
     else:
         candidates = [name for name in found if name.lower() == wanted.lower()]
-    if not candidates and found:
-        raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
-    if not candidates:
-        which = f"table {wanted!r}" if wanted else "table"
-        raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
     if len(candidates) > 1:
         raise ConfigError(f"several tables: {', '.join(candidates)}", "Set sqlite_table_name.")
-    return str(candidates[0])
+    if candidates:
+        return str(candidates[0])
+    if found:
+        raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
+    which = f"table {wanted!r}" if wanted else "table"
+    raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
 
 
 def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
@@ -1125,17 +1131,12 @@ def describe(database: Database, name: str, time_column: str | None) -> Table:
     has_rowid = kind == "table" and not without
     primary = [(str(column), declared.upper()) for column, declared, pk in infos if pk]
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
-    declared = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
+    created = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
+    autoincrement = any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in created)
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
-    return Table(
-        name=name,
-        columns=columns,
-        time=detect_time_column(columns, time_column),
-        rowid=(free[0] if free else key) if has_rowid else None,
-        key=key,
-        autoincrement=any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in declared),
-        encoding=str(database.rows("PRAGMA encoding")[0][0]),
-    )
+    rowid = (free[0] if free else key) if has_rowid else None
+    [(encoding,)] = database.rows("PRAGMA encoding")
+    return Table(name, columns, detect_time_column(columns, time_column), rowid, key, autoincrement, encoding)
 
 
 # Affinities whose values can be read as they are: what else may stand in such a column shows in the
@@ -1146,17 +1147,16 @@ PLAIN = {
     "DOUB": "real",
 }  # fmt: skip
 SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
-PLAIN_TYPES = {"integer": "bigint", "text": "string", "real": "double"}
 
 
-def plain_kind(declared: str) -> str:
+def expected_storage(declared: str) -> str:
     """The class of value that a column's affinity keeps; `mixed` where it keeps any."""
-    return next((kind for word, kind in PLAIN.items() if word in declared.upper()), "mixed")
+    return next((storage for word, storage in PLAIN.items() if word in declared.upper()), "mixed")
 
 
 @dataclasses.dataclass(frozen=True)
 class RawPage:
-    """Some rows as SQLite holds them, with the rowid or, without one, the digest of each as its key."""
+    """Some rows as SQLite holds them. `keys` are their rowids, or their contents or digests where there are none."""
 
     keys: Sequence[Any]
     columns: dict[str, RawColumn]
@@ -1166,6 +1166,58 @@ class RawPage:
         """Some of the rows, under other keys."""
         columns = {name: column.only(indexes) for name, column in self.columns.items()}
         return RawPage(keys, columns, self.nbytes)
+
+
+def by_class(column: str) -> list[str]:
+    """What a column's values are, and the values of each class; text as its bytes."""
+    return [
+        f"typeof({column})",
+        f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
+        f"CASE typeof({column}) WHEN 'real' THEN {column} END",
+        f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
+    ]
+
+
+def whole_numbers(array: Any) -> Sequence[int]:
+    """The numbers of an Arrow array of bigint without NULLs, in place."""
+    return memoryview(array.buffer()).cast("B").cast("q")
+
+
+def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], expected: Mapping[str, str]) -> set[str]:
+    """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
+    plain = {name: parts[0] for name, parts in arrays.items() if expected[name] != "mixed"}
+    found = {name for name, array in plain.items() if array.type != arrow_type(CLASS_TYPES[expected[name]])}
+    texts = {name for name in plain if expected[name] == "text"}
+    # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
+    if memoryview(guard.buffer()).tobytes().strip(b"\0"):
+        return found | texts
+    return found | {name for name in texts - found if not is_utf8(plain[name])}
+
+
+def decoded(content: bytes, encoding: str) -> str | InvalidText:
+    """Text in the database's encoding, or its bytes where they are no such text."""
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        return InvalidText(content)
+
+
+def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
+    """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
+    if storage != "mixed":
+        return RawColumn(storage, parts[0])
+    classes = set(parts[0].to_pylist()) - {"null"}
+    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
+    if len(classes) <= 1 and classes <= of_class.keys():
+        storage = classes.pop() if classes else "integer"
+        return RawColumn(storage, of_class[storage])
+    values: list[Any] = []
+    for storage, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
+        known = [value for value in (integer, real, blob) if value is not None] or [None]
+        values.append(decoded(blob, encoding) if storage == "text" else known[0])
+    if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
+        return RawColumn("text", array_of(values, "string"))
+    return RawColumn("mixed", values)
 
 
 class Reader:
@@ -1210,14 +1262,14 @@ class Reader:
         A column whose values are not all of its affinity's class is read again, value by value.
         """
         rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        kinds = {name: plain_kind(declared) for name, declared in self.table.columns.items()}
-        left, pages = list(kinds), list[RawPage]()
+        expected = {name: expected_storage(declared) for name, declared in self.table.columns.items()}
+        left, pages = list(expected), list[RawPage]()
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
-            some = {name: kinds[name] for name in left[: 450 if "mixed" in kinds.values() else 1900]}
+            some = {name: expected[name] for name in left[: 450 if "mixed" in expected.values() else 1900]}
             keys, guard, arrays = self._read(rows, limit, key, some)
             if surprising := surprising_columns(guard, arrays, some):
-                kinds.update(dict.fromkeys(surprising, "mixed"))
+                expected.update(dict.fromkeys(surprising, "mixed"))
                 continue
             columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
             size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
@@ -1229,78 +1281,31 @@ class Reader:
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _read(self, rows: str, limit: int, key: str, kinds: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
+    def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
-        texts = [f"q.{quoted(name)} >= x''" for name, kind in kinds.items() if kind == "text"]
+        texts = [f"q.{quoted(name)} >= x''" for name, storage in some.items() if storage == "text"]
         guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
         asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({' OR '.join(guards) or '0'})"])]
-        for name, kind in kinds.items():
-            asked += [(SEEDS[kind], by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"])]
+        for name, storage in some.items():
+            asked += [(SEEDS[storage], by_class(f"q.{quoted(name)}") if storage == "mixed" else [f"q.{quoted(name)}"])]
         seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
         values = ", ".join(value for _, values in asked for value in values)
         sql = f"SELECT {seeds} UNION ALL SELECT * FROM (SELECT {values} {rows})"
         arrays = (column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns)
         (keys,), (guard,), *columns = [[next(arrays) for _ in values] for _, values in asked]
-        return keys, guard, dict(zip(kinds, columns, strict=True))
+        return keys, guard, dict(zip(some, columns, strict=True))
 
 
-def by_class(column: str) -> list[str]:
-    """What a column's values are, and the values of each class; text as its bytes."""
-    return [
-        f"typeof({column})",
-        f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
-        f"CASE typeof({column}) WHEN 'real' THEN {column} END",
-        f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
-    ]
+@contextlib.contextmanager
+def opened_reader(config: Config, scratch: Path | None = None) -> Iterator[Reader]:
+    """The source table, opened; `scratch` is a directory for SQLite's temporary files and for private copies."""
+    import tempfile
 
-
-def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> set[str]:
-    """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
-    plain = {name: parts[0] for name, parts in arrays.items() if kinds[name] != "mixed"}
-    found = {name for name, array in plain.items() if array.type != arrow_type(PLAIN_TYPES[kinds[name]])}
-    texts = {name for name in plain if kinds[name] == "text"}
-    # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
-    if memoryview(guard.buffer()).tobytes().strip(b"\0"):
-        return found | texts
-    return found | {name for name in texts - found if not is_utf8(plain[name])}
-
-
-def whole_numbers(array: Any) -> Sequence[int]:
-    """The numbers of an Arrow array of bigint without NULLs, in place."""
-    return memoryview(array.buffer()).cast("B").cast("q")
-
-
-def is_utf8(column: Any) -> bool:
-    """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
-    from arro3.core import DataType
-
-    return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
-
-
-def raw_column(kind: str, parts: Sequence[Any], encoding: str) -> RawColumn:
-    """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
-    if kind != "mixed":
-        return RawColumn(kind, parts[0])
-    classes = set(parts[0].to_pylist()) - {"null"}
-    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
-    if len(classes) <= 1 and classes <= of_class.keys():
-        kind = classes.pop() if classes else "integer"
-        return RawColumn(kind, of_class[kind])
-    values: list[Any] = []
-    for kind, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
-        known = [value for value in (integer, real, blob) if value is not None] or [None]
-        values.append(decoded(blob, encoding) if kind == "text" else known[0])
-    if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
-        return RawColumn("text", array_of(values, "string"))
-    return RawColumn("mixed", values)
-
-
-def decoded(content: bytes, encoding: str) -> str | InvalidText:
-    """Text in the database's encoding, or its bytes where they are no such text."""
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        return InvalidText(content)
+    if config.sqlite is None:
+        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
+    with Database(config.sqlite, scratch or Path(tempfile.gettempdir())) as database:
+        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
+        yield Reader(database, table)
 
 
 # === Processing =======================================================================================
@@ -1417,7 +1422,7 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
         raise ConfigError(f"{place}: bad regular expression {value!r}: {error}") from None
 
 
-def moment(value: Any) -> dt.datetime:
+def rule_time(value: Any) -> dt.datetime:
     """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
     found = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
     return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
@@ -1434,8 +1439,8 @@ RULE_CLASSES: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], str]] = {
     "decimal": ((int, float, str), lambda n: decimal.Decimal(str(n)), NUMBER),
     **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes.")),
     "boolean": ((bool,), bool, "Write true or false."),
-    "timestamp": ((str, dt.date), moment, TIME),
-    "timestamp_ntz": ((str, dt.date), lambda time: moment(time).replace(tzinfo=None), TIME),
+    "timestamp": ((str, dt.date), rule_time, TIME),
+    "timestamp_ntz": ((str, dt.date), lambda time: rule_time(time).replace(tzinfo=None), TIME),
     "date": ((str, dt.date), lambda day: dt.date.fromisoformat(str(day)), 'Write a day such as "2026-01-31".'),
     "binary": ((), bytes, "BLOBs can be tested by is_null only."),
 }
@@ -1462,7 +1467,7 @@ def fits(value: Any, kind: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What `apply` makes of a frame has these `columns`; values of `touched` ones must be seen nowhere as they were."""
+    """Rules, checked: `apply` makes a frame with `columns`. The raw values of `touched` ones may be kept nowhere."""
 
     columns: Columns
     touched: frozenset[str]
@@ -1557,6 +1562,7 @@ def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -
 
 # The directives that name columns alone, and those that say something of each; any other key is a column to repair.
 LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", "mask")
+DISGUISES = ("hash", "round", "mask")
 
 
 def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str, Any]]:
@@ -1576,16 +1582,10 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
     named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
     named.sort(key=lambda entry: entry[0] != "replace_values")
-    not_null, dropped, repairs, disguises = [], [], [], []
-    for word, name, rule in named:
-        if word == "remove_nulls":
-            not_null.append(name)
-        elif word == "drop":
-            dropped.append(name)
-        elif word in ("round", "mask", "hash"):
-            disguises.append(disguise(word, name, rule, columns[name], secret))
-        else:
-            repairs.append(repair(word, name, rule, columns[name]))
+    not_null = [name for word, name, _ in named if word == "remove_nulls"]
+    dropped = [name for word, name, _ in named if word == "drop"]
+    disguises = [disguise(*entry, columns[entry[1]], secret) for entry in named if entry[0] in DISGUISES]
+    repairs = [repair(*entry, columns[entry[1]]) for entry in named if entry[0] not in (*DISGUISES, *LISTS)]
     refuse_repeats([*(step.column for step in disguises), *dropped], "sanitize_config: round, mask, hash, drop")
     if set(dropped) == set(columns):
         raise ConfigError("sanitize_config.drop: no column is left")
@@ -1952,6 +1952,25 @@ STATE_FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
+class Anchor:
+    """A delivered row: where it was, a digest of all its values, and its time as an SQLite literal."""
+
+    rowid: int
+    digest: str
+    time: str
+
+    def line(self) -> str:
+        """The anchor as the state file has it."""
+        return f"{self.rowid} {self.digest} {self.time}"
+
+    @staticmethod
+    def of(line: str) -> Anchor:
+        """The anchor out of a line of the state file."""
+        rowid, digest, time = line.split(" ", 2)
+        return Anchor(int(rowid), digest, time)
+
+
+@dataclasses.dataclass(frozen=True)
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
 
@@ -1995,9 +2014,8 @@ class StateFile:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise LockedError(
-                f"another process uses {self.directory}", "Give each uploader its own state_dir."
-            ) from None
+            hint = "Give each uploader its own state_dir."
+            raise LockedError(f"another process uses {self.directory}", hint) from None
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -2031,7 +2049,7 @@ class StateFile:
     def _utc_text(self, value: Any) -> str:
         """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
         try:
-            return (EPOCH + dt.timedelta(microseconds=to_timestamp(str(value), UTC))).isoformat()
+            return moment_of(to_timestamp(str(value), UTC)).isoformat()
         except ValueError:
             hint = "Write it as 2026-01-31T12:00:00Z."
             raise StateError(f"{self.file}: last_upload {value!r} is no time", hint) from None
@@ -2078,6 +2096,15 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+@dataclasses.dataclass(frozen=True)
+class BadRow:
+    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
+
+    key: Any
+    reason: str
+    row: dict[str, Any]
+
+
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
@@ -2103,9 +2130,8 @@ class Quarantine:
             lines.append(json.dumps({"table": table, "key": row.key, "reason": row.reason, "row": values}) + "\n")
         content = "".join(lines).encode()
         if sum(f.stat().st_size for f in self.files()) + len(content) > self.MOST_BYTES:
-            raise StateError(
-                f"{self.directory} is full", "Mend the cause, --replay-quarantine, or move its files away."
-            )
+            hint = "Mend the cause, --replay-quarantine, or move its files away."
+            raise StateError(f"{self.directory} is full", hint)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_durably(file, content)
@@ -2138,9 +2164,8 @@ def page_of_lines(table: Table, files: Iterable[Path]) -> RawPage:
     """Quarantined rows as a page, as if SQLite had handed them out."""
     lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     if foreign := {line["table"] for line in lines} - {table.name}:
-        raise StateError(
-            f"the quarantine holds rows of {', '.join(sorted(foreign))}", "Use the state_dir of that table."
-        )
+        fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
+        raise StateError(fault, "Use the state_dir of that table.")
     if hidden := [name for name in table.columns if any(name not in line["row"] for line in lines)]:
         raise ConfigError(
             f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new",
@@ -2178,34 +2203,11 @@ def sqlite_value(plain: Any) -> Any:
 
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
-
-# How many pages are read side by side, each through a connection of its own.
-READERS = 2
-
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
 # The most rows of a timestamp cursor's commit, which are in memory all at once.
 TIME_ROWS = 50_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Anchor:
-    """A delivered row: where it was, a digest of all its values, and its time as an SQLite literal."""
-
-    rowid: int
-    digest: str
-    time: str
-
-    def line(self) -> str:
-        """The anchor as the state file has it."""
-        return f"{self.rowid} {self.digest} {self.time}"
-
-    @staticmethod
-    def of(line: str) -> Anchor:
-        """The anchor out of a line of the state file."""
-        rowid, digest, time = line.split(" ", 2)
-        return Anchor(int(rowid), digest, time)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2224,16 +2226,6 @@ class Batch:
 def digest_of(content: bytes) -> str:
     """A short digest of a row; 64 bits, since rows are compared with few others."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def begins_with(values: Iterable[bytes], digest: str) -> bool:
-    """Whether the values of a row, or the first ones of them, have a digest."""
-    content = hashlib.blake2b(digest_size=8)
-    for value in values:
-        content.update(value)
-        if content.hexdigest() == digest:
-            return True
-    return False
 
 
 def row_content(columns: Iterable[str]) -> str:
@@ -2257,7 +2249,7 @@ class RowidCursor:
     def start(self, since: int | None) -> dict[str, Any]:
         """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
 
-        `until` is the last of those: rows that come later are new, however late.
+        `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
         """
         return {"rowid": None, **({} if since is None else {"since": since, "until": self.reader.bounds()[1]})}
 
@@ -2269,8 +2261,9 @@ class RowidCursor:
         if first is None or first > last:
             return None
         high = min(last, first - 1 + most_rows)
+        after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
-        return Batch({**position, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
+        return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
         """The rows of the batch that led from one position to the other, as far as they are still there."""
@@ -2306,8 +2299,8 @@ class RowidCursor:
 
     def anchors(self, first: int, last: int) -> list[Anchor]:
         """The newest rows of a range, newest first, and its first one."""
-        newest = self._anchors(f"BETWEEN {first} AND {last} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS}")
-        return newest + [a for a in self._anchors(f"= {first}") if a not in newest]
+        newest = self._anchors_where(f"BETWEEN {first} AND {last} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS}")
+        return newest + [a for a in self._anchors_where(f"= {first}") if a not in newest]
 
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told.
@@ -2317,7 +2310,7 @@ class RowidCursor:
         if not state.anchors or self._unchanged(state.anchors[:1]):
             return state
         rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
-        present = {anchor.rowid: anchor for anchor in self._anchors(f"IN ({rowids})")}
+        present = {anchor.rowid: anchor for anchor in self._anchors_where(f"IN ({rowids})")}
         moved = None if self.table.key else self._found_by_content(state.anchors)
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
@@ -2331,7 +2324,7 @@ class RowidCursor:
         if not same and (replaced or highest == 0):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
         known, upper = max(same, default=0), min(replaced, default=highest + 1)
-        if same and (not replaced or not self._anchors(f"BETWEEN {known + 1} AND {upper - 1} LIMIT 1")):
+        if same and (not replaced or not self._anchors_where(f"BETWEEN {known + 1} AND {upper - 1} LIMIT 1")):
             return moved_to(state, known if replaced else highest, "its newest rows were taken away")
         raise SourceError(
             f"{self.table.name} was restored from an older copy, and new rows came in since: "
@@ -2340,32 +2333,30 @@ class RowidCursor:
         )
 
     def _unchanged(self, anchors: Sequence[Anchor]) -> set[int]:
-        """The rowids of the rows that are as they were, save for columns that were added since, after the others."""
+        """The rowids of the rows that are as they were; columns that were added since come after the others."""
         values = ", ".join(f"CAST(quote(q.{quoted(column)}) AS BLOB)" for column in self.table.columns)
         found = set()
         for anchor in anchors:
             where = f"{quoted(self.table.name)} q WHERE {self.rowid} = {anchor.rowid}"
             for row in self.reader.database.rows(f"SELECT {values} FROM {where}"):
-                found |= {anchor.rowid} if begins_with(row, anchor.digest) else set()
+                found |= {anchor.rowid} if anchor.digest in map(digest_of, itertools.accumulate(row)) else set()
         return found
 
     def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
         """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
         newest, run = anchors[0], [anchor.digest for anchor in anchors[:CLOSE_ANCHORS]]
         fitting = []
-        for equal in self._anchors(f"<= {newest.rowid} AND q.{quoted(self.table.time)} IS {newest.time}"):
+        for equal in self._anchors_where(f"<= {newest.rowid} AND q.{quoted(self.table.time)} IS {newest.time}"):
             if equal.digest == newest.digest:
-                rows = self._anchors(f"<= {equal.rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
+                rows = self._anchors_where(f"<= {equal.rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
                 fitting += [equal.rowid] if follows([row.digest for row in rows], run) else []
         if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
-            raise SourceError(
-                f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told",
-                "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.",
-            )
+            fault = f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told"
+            raise SourceError(fault, "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.")
         return max(fitting, default=None)
 
-    def _anchors(self, which: str) -> list[Anchor]:
-        """The rows whose rowid is as `which` says."""
+    def _anchors_where(self, which: str) -> list[Anchor]:
+        """The rows whose rowid is as `which` says, as anchors."""
         content, time = row_content(self.table.columns), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
         sql = f"SELECT {self.rowid}, {content}, {time} FROM {quoted(self.table.name)} q WHERE {self.rowid} {which}"
         return [
@@ -2438,12 +2429,17 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    position = {**state.position, "rowid": rowid}
+    position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and position.get("open_rows"):
             log.warning("%d rows of windows that were open are gone with the old file", position["open_rows"])
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+
+
+def at_any_time(position: Mapping[str, Any]) -> dict[str, Any]:
+    """A position after which all rows are new, whatever their times."""
+    return {name: value for name, value in position.items() if name not in ("since", "until")}
 
 
 def read_to(position: Mapping[str, Any]) -> int | None:
@@ -2459,17 +2455,11 @@ def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
     return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
 
 
-# A batch of a timestamp cursor is one page; so many rows may have come in since it was read.
-MOST_ROWS_AGAIN = 20 * TIME_ROWS
-
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
 ZONE_SPREAD = 26 * 3600 * 10**6
 
 # Local times without a zone happen twice when clocks go back; then rows are late by as much, in microseconds.
 CLOCK_SHIFT = 2 * 3600 * 10**6
-
-# A time before all others, in microseconds since 1970.
-BEFORE_ALL = -(2**62)
 
 
 class TimestampCursor:
@@ -2492,8 +2482,8 @@ class TimestampCursor:
         self.column = f"q.{quoted(reader.table.time)}"
 
     def start(self, since: int | None) -> dict[str, Any]:
-        """The position of a first run, before all rows or at a time."""
-        return {"latest": BEFORE_ALL if since is None else since, "highest": None, "seen": {}, "since": since}
+        """The position of a first run, before all times or at one."""
+        return {"latest": -(2**62) if since is None else since, "highest": None, "seen": {}, "since": since}
 
     def located(self, state: State) -> State:
         """Times need no following: a recreated table goes on with later ones."""
@@ -2512,7 +2502,8 @@ class TimestampCursor:
         before, oldest = counts_in(position), after["latest"] - self.lookback
         sent = {digest: count - before.get(digest, 0) for digest, count in counts_in(after).items()}
         for where in self._places(position):
-            page, times = self._new_rows(position, where, MOST_ROWS_AGAIN)
+            # A batch has up to `TIME_ROWS` rows; many more may have come in since it was read.
+            page, times = self._new_rows(position, where, 20 * TIME_ROWS)
             later = set(beyond(sent, page.keys))
             old = {index for index, time in enumerate(times) if time is not None and time < oldest}
             chosen = [index for index in range(len(times)) if index not in later or index in old]
@@ -2599,11 +2590,6 @@ def beyond(counts: Mapping[str, int], digests: Sequence[str]) -> list[int]:
     return found
 
 
-def moment_of(microseconds: int) -> dt.datetime:
-    """A time in UTC out of microseconds since 1970, within the years that Python knows."""
-    return EPOCH + dt.timedelta(microseconds=max(-62_135_510_400_000_000, min(microseconds, 253_402_214_400_000_000)))
-
-
 # A text's zone: Z, an offset, or none.
 ZONE_SUFFIX = re.compile(r"(Z|[+-]\d\d:?\d\d)?$", re.IGNORECASE)
 
@@ -2633,15 +2619,6 @@ FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 
 # Columns of the target that the uploader fills itself, where the target has them.
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
-
-
-@dataclasses.dataclass(frozen=True)
-class BadRow:
-    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
-
-    key: Any
-    reason: str
-    row: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4388,13 +4365,9 @@ Source = RowSource | WindowSource
 
 @contextlib.contextmanager
 def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
-    """The database, opened anew since it may have been replaced."""
-    config = job.config
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with Database(config.sqlite, job.states.directory) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield source_of(job, cursor_for(job, Reader(database, table), up_to))
+    """The scenario's source, opened anew for each cycle, since the file may have been replaced."""
+    with opened_reader(job.config, job.states.directory) as reader:
+        yield source_of(job, cursor_for(job, reader, up_to))
 
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
@@ -4691,18 +4664,6 @@ def state_directory(config: Config) -> Path:
     default = Path("/state") if Path("/state").exists() else Path("state")
     log.info("state_dir is not set: using %s", default)
     return default
-
-
-@contextlib.contextmanager
-def opened_reader(config: Config) -> Iterator[Reader]:
-    """The source table, opened for a look."""
-    import tempfile
-
-    if config.sqlite is None:
-        raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with tempfile.TemporaryDirectory() as scratch, Database(config.sqlite, Path(scratch)) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield Reader(database, table)
 
 
 @contextlib.contextmanager
@@ -5175,12 +5136,7 @@ def check_file(file: Path, say: Say) -> None:
 
 def file_system_of(file: Path) -> str:
     """The type of the file system that holds a file; empty where it can't be told."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = [line.split() for line in mounts.splitlines()]
-    points = {fields[4]: fields[fields.index("-") + 1] for fields in lines if "-" in fields}
+    points = mount_points()
     folders = [str(file.resolve()), *map(str, file.resolve().parents)]
     return next((points[folder] for folder in folders if folder in points), "")
 

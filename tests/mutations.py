@@ -61,8 +61,8 @@ MUTANTS = (
     ),
     # --- Source and cursor ---
     Mutant(
-        "columns without the alias", 'by_class(f"q.{quoted(name)}") if kind == "mixed" else [f"q.{quoted(name)}"]',
-        'by_class(quoted(name)) if kind == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
+        "columns without the alias", 'by_class(f"q.{quoted(name)}") if storage == "mixed" else [f"q.{quoted(name)}"]',
+        'by_class(quoted(name)) if storage == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",
@@ -73,7 +73,7 @@ MUTANTS = (
         "if False:", ("test_source.py", "comes_to_life"),
     ),
     Mutant(
-        "a database mounted alone is read", "if wal_mode and mounted_alone(file):", "if False:",
+        "a database mounted alone is read", "if wal_mode and str(file.resolve()) in mount_points():", "if False:",
         (SOURCE, "without_its_directory"),
     ),
     Mutant(

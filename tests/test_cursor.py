@@ -236,6 +236,36 @@ def test_a_time_to_start_from_does_not_hold_for_rows_that_come_later(box: Box) -
     assert values(box) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+def test_a_time_to_start_from_does_not_hold_in_a_recreated_file(box: Box, table: str) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run("--since", "2026-01-01") == 0
+    box.database.unlink()
+    box.execute(table, INSERT, rows=rows(101, 120, year=1999))
+    assert box.run() == 0
+    assert values(box) == [*range(1, 41), *range(101, 121)]
+
+
+@pytest.mark.parametrize("table", [PLAIN, KEYED])
+def test_a_time_to_start_from_does_not_hold_for_rows_under_rowids_used_again(box: Box, table: str) -> None:
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run("--since", "2026-01-01") == 0
+    box.execute("DELETE FROM t WHERE v > 37", INSERT, rows=rows(41, 44, year=1999))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 45))
+
+
+def test_a_time_to_start_from_does_not_hold_in_a_recreated_file_of_windows(box: Box) -> None:
+    rules = '{"group_by": ["hour"], "aggregations": {"readings": "count"}}'
+    flags = ["--enable-aggregate", "true", "--aggregate-config", rules]
+    box.execute(KEYED, INSERT, rows=rows(1, 40))
+    assert box.run("--since", "2026-01-01", *flags) == 0
+    box.database.unlink()
+    box.execute(KEYED, INSERT, rows=[("1999-01-01T00:00:00Z", 1), ("1999-01-01T02:00:00Z", 2)])
+    assert box.run(*flags) == 0
+    assert [n for (n,) in box.arrived("reading_count", "aggregated_")] == [1]
+
+
 def test_a_state_with_only_last_upload_sends_the_rows_past_it_and_later_ones_however_late(box: Box) -> None:
     box.execute(KEYED, INSERT, rows=rows(1, 40))
     box.state_file.parent.mkdir()

@@ -299,7 +299,7 @@ def test_a_producer_that_closes_in_the_moment_of_opening_can_go_on(shared: Box) 
     while not (wal.exists() and wal.stat().st_size > 4096):
         time.sleep(0.01)
     command = ["sh", "-c", f"touch {closing}; while [ -e {wal} ]; do sleep 0.01; done"]
-    close = {"at": ["opening"], "call": 1, "when": "after", "do": "run", "command": command}
+    close = {"at": ["way_to_open"], "call": 1, "when": "after", "do": "run", "command": command}
     with Stage(shared.folder) as stage:
         assert stage.run(shared.environ, plan=[close], user=READER) in (0, 1), stage.said()
         assert os.waitpid(child, 0)[1] == 0

@@ -112,11 +112,11 @@ def test_rows_read_while_a_closed_wal_database_comes_to_life_are_discarded(file:
         producer.close()
 
 
-def test_a_wal_database_that_is_mounted_alone_is_refused(file: Path, tmp_path: Path) -> None:
+def test_a_mount_point_is_known_by_its_name_also_with_spaces(file: Path, tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"36 35 98:0 / {str(file).replace(' ', chr(92) + '040')} ro - ext4 /dev/sda ro\n")
-    assert up.mounted_alone(file, mounts)
-    assert not up.mounted_alone(file.with_name("other.db"), mounts)
+    assert up.mount_points(mounts) == {str(file): "ext4"}
+    assert up.mount_points(tmp_path / "none") == {}
 
 
 def test_a_missing_file_is_not_created(file: Path) -> None:
@@ -158,7 +158,7 @@ def test_columns_that_keep_their_affinity_are_read_without_a_detour(file: Path) 
         "INSERT INTO t VALUES (NULL, NULL, NULL, NULL), ('2026-01-01', 1, 2, 'ü'), ('x', 9007199254740993, 1e300, '')",
     ).close()
     page = page_of(file)
-    assert {name: column.kind for name, column in page.columns.items()} == {
+    assert {name: column.storage for name, column in page.columns.items()} == {
         "time": "text", "i": "integer", "r": "real", "s": "text",
     }  # fmt: skip
     assert page.columns["i"].values() == [None, 1, 9007199254740993]

@@ -2735,27 +2735,14 @@ class Plan:
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
 
 
-def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | None]) -> Plan:
-    """The plan of raw, filtered and sanitized rows, for the target's columns as they are now."""
-    target = job.target.columns()
-    reads = read_types(reader.table, reader, types_in(target))
-    rules = rules_of(reads)
-    return plan_for(job, reader.table, reads, rules.columns if rules else reads, target, rules)
-
-
-def aggregate_plan(job: Job, reader: Reader, aggregate: Aggregate) -> Plan:
-    """The plan of groups: what is read is the source's, what is written the aggregate's."""
-    return plan_for(job, reader.table, aggregate.source_columns, aggregate.columns, job.target.columns(), None)
-
-
 def plan_for(
-    job: Job, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
+    config: Config, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
 ) -> Plan:
     """The plan that takes the columns `given` to a target; None where the first write makes it.
 
     Columns that the target lacks are added or left out, as `schema` says.
     """
-    types, evolve = types_in(target), target is None or job.config.schema == "evolve"
+    types, evolve = types_in(target), target is None or config.schema == "evolve"
     sources: dict[str, str] = {}
     for name in given:
         aimed = aimed_at(name, types) or (plain_name(name) if evolve else "")
@@ -2763,14 +2750,12 @@ def plan_for(
             raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
         if aimed:
             sources[aimed] = name
-    if left_out := [name for name in given if name not in sources.values()]:
-        job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, ZoneInfo(job.config.source_timezone), rules)
+    return Plan(table, reads, writes, sources, required, ZoneInfo(config.source_timezone), rules)
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -2836,6 +2821,11 @@ class Target(Protocol):
 
     def close(self) -> None:
         """End what was opened for a cycle."""
+
+
+def application_of(state: State) -> str:
+    """The name of a source in Delta transactions."""
+    return f"sqlite-uploader/{state.source_id}/{state.table}"
 
 
 class TooLarge(Exception):
@@ -2912,6 +2902,18 @@ def store_error(name: str, text: str) -> UploaderError:
     line = one_line(text.partition("Preview of invalid data")[0])
     kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
     return kind(f"{name}: {line}", hint)
+
+
+END: Any = object()
+
+
+def ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items, each made in another thread while the one before is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, END)
+        while (item := upcoming.result()) is not END:
+            upcoming = pool.submit(next, items, END)
+            yield item
 
 
 class Stream:
@@ -3478,6 +3480,11 @@ START_SECONDS = 600
 ANSWER_SECONDS = 30
 
 
+def is_warehouse(config: Config) -> bool:
+    """Whether statements go to a SQL warehouse, which has STATEMENT_TIMEOUT; clusters don't."""
+    return bool(re.search(r"/(warehouses|endpoints)/", config.databricks_http_path or ""))
+
+
 class Session:
     """A session with a warehouse, opened by the first statement. It keeps the server's time.
 
@@ -3497,11 +3504,6 @@ class Session:
         self.clock = clock
         self._connection: Any = None
         self._ahead = 0.0
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether STATEMENT_TIMEOUT is in force: warehouses have it, clusters don't."""
-        return bool(re.search(r"/(warehouses|endpoints)/", self.config.databricks_http_path or ""))
 
     def now(self) -> float:
         """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
@@ -3562,7 +3564,7 @@ class Session:
         try:
             (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
             self._ahead = micros / 1e6 - self.clock()
-            if self.is_bounded:
+            if is_warehouse(self.config):
                 self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
         except UploaderError:
             # Nothing may be sent in a session that is not as it should be.
@@ -3594,7 +3596,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     """
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
-    check_reachable(hostname, int(port or 443))
+    shake_hands(config, hostname, int(port or 443))
     signed_in = credentials(config, environ)
     # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
     for name in ("databricks", "urllib3"):
@@ -3604,7 +3606,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
 
     # Strict casts, and times shown in UTC.
     settings = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
-    if Session(config, environ).is_bounded:
+    if is_warehouse(config):
         settings = {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
     with driver_errors():
         return sql.connect(
@@ -3625,7 +3627,6 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
 
 def check_host(config: Config, hostname: str) -> None:
     """A token goes to Databricks alone, unless `databricks_ca_file` vouches for another host."""
-    tls_context(config.databricks_ca_file)
     if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
         hint = "Check databricks_host. For a host of your own set databricks_ca_file to its CA's certificate."
         raise ConfigError(f"{hostname} is no Databricks host, so the token is not sent there", hint)
@@ -3641,18 +3642,23 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
 
 
-def check_reachable(hostname: str, port: int) -> None:
-    """Find out fast, and in plain words, that a host can't be reached; behind a proxy only the proxy knows."""
+def shake_hands(config: Config, hostname: str, port: int) -> None:
+    """Find out fast, and in plain words, that TLS with a host does not work; behind a proxy only the proxy knows."""
     import socket
+    import ssl
     import urllib.request
 
+    context = tls_context(config.databricks_ca_file)
     if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
         return
     try:
-        socket.create_connection((hostname, port), timeout=10).close()
+        with socket.create_connection((hostname, port), timeout=10) as connection:
+            context.wrap_socket(connection, server_hostname=hostname).close()
     except socket.gaierror:
         hint = "Is the machine offline? If not, check databricks_host for a typo."
         raise Postponed(f"the name {hostname} can't be resolved", hint) from None
+    except ssl.SSLError as error:
+        raise network_error(error, writes=False) from None
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
         raise Postponed(f"{hostname}:{port} can't be reached: {error}", hint) from None
@@ -3772,8 +3778,8 @@ class WarehouseTarget:
     """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
 
     Two routes lead there. INSERT carries rows in its own text. With a volume, many rows go as one Parquet file,
-    taken up by COPY INTO, which knows by itself the files that it has loaded. `directory` is private; files
-    that are on their way lie there.
+    taken up by COPY INTO, which knows by itself the files that it has loaded. Files on their way there lie in
+    folders that are made in `directory`, by itself the system's for temporary files.
     """
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
@@ -3787,7 +3793,7 @@ class WarehouseTarget:
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
 
-    def __init__(self, session: Session, table: str, directory: Path) -> None:
+    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
         self.table = table_name(config.databricks_database or "", table)
@@ -3797,6 +3803,7 @@ class WarehouseTarget:
         self.timeout = config.databricks_statement_timeout
         self.resend = config.on_doubt == "resend"
         self._columns: Columns | None = None
+        self._staging: list[str] = []
         self._left_over: set[str] = set()
         self._swept = False
         self._not_run: tuple[str, str] | None = None
@@ -3899,8 +3906,8 @@ class WarehouseTarget:
         from deltalake import DeltaTable
 
         first = next(pages)
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=self.directory)
+        folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
+        self._staging.append(folder)
         write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
@@ -3983,8 +3990,15 @@ class WarehouseTarget:
             f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
             writes=True,
         )
-        self._left_over.add(f"{self.volume}/{intent['file']}")
+        self._mark_for_removal(intent["file"])
         payload.file.unlink(missing_ok=True)
+
+    def _mark_for_removal(self, file: str) -> None:
+        """Have `close` remove a file from the volume, which may have been unset since the file was put there."""
+        if self.volume:
+            self._left_over.add(f"{self.volume}/{file}")
+        else:
+            log.warning("the file %s stays in its volume, since databricks_volume is not set any more", file)
 
     def _own_values(self, intent: Intent) -> dict[str, str]:
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
@@ -4006,7 +4020,7 @@ class WarehouseTarget:
             if held is False:
                 held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
             if intent["route"] == "copy" and held is not None:
-                self._left_over.add(f"{self.volume}/{intent['file']}")
+                self._mark_for_removal(intent["file"])
         if held is not None:
             return held
         if self.resend:
@@ -4058,7 +4072,7 @@ class WarehouseTarget:
 
         False where nothing bounds it.
         """
-        if not self.session.is_bounded:
+        if not is_warehouse(self.session.config):
             return False
         end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0:
@@ -4075,22 +4089,8 @@ class WarehouseTarget:
         except UploaderError as error:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
         self.session.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-class Redacted(logging.Filter):
-    """Blots secrets out of log records, whoever wrote them, and signed parts of addresses."""
-
-    def __init__(self, secrets: Iterable[str | None]) -> None:
-        super().__init__()
-        self.secrets = [secret for secret in secrets if secret]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        for secret in self.secrets:
-            message = message.replace(secret, "***")
-        record.msg, record.args = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message), None
-        return True
+        while self._staging:
+            shutil.rmtree(self._staging.pop(), ignore_errors=True)
 
 
 # === Cycle ============================================================================================
@@ -4411,30 +4411,40 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
+def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
+    """The rules for rows with these columns; None for raw rows."""
+    if scenario == "sanitize":
+        return parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
+    return parse_filter(config.filter_config, columns) if scenario == "filter" else None
+
+
+def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
+    """The scenario's plan, for the target's columns as they are now."""
+    target, rules = job.target.columns(), None
+    if aggregate:
+        reads, given = aggregate.source_columns, aggregate.columns
+    else:
+        reads = read_types(reader.table, reader, types_in(target))
+        rules = rules_for(job.config, job.scenario, reads)
+        given = rules.columns if rules else reads
+    plan = plan_for(job.config, reader.table, reads, given, target, rules)
+    if left_out := [name for name in given if name not in plan.sources.values()]:
+        job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
+    return plan
+
+
 def source_of(job: Job, cursor: Cursor) -> Source:
     """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
     config, reader = job.config, cursor.reader
     columns = read_types(reader.table, reader, {})
-    rules_of = rules_for(config, job.scenario)
-    if rules_of:
-        rules_of(columns)
-        return RowSource(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
+    if job.scenario != "aggregate":
+        rules_for(config, job.scenario, columns)
+        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
     aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
+    plan = functools.cache(lambda: plan_of(job, reader, aggregate))
     return WindowSource(cursor, plan, aggregate, job.flush, job.now)
-
-
-def rules_for(config: Config, scenario: str) -> Callable[[Columns], Rules | None] | None:
-    """What makes the scenario's rules for a table's columns; None for aggregates, which are no rules for rows."""
-    if scenario == "aggregate":
-        return None
-    if scenario == "sanitize":
-        return lambda columns: parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
-    if scenario == "filter":
-        return lambda columns: parse_filter(config.filter_config, columns)
-    return lambda columns: None
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
@@ -4505,22 +4515,17 @@ def completed(job: Job, source: Source, state: State) -> State:
     )
 
 
-def application_of(state: State) -> str:
-    """The name of a source in Delta transactions."""
-    return f"sqlite-uploader/{state.source_id}/{state.table}"
-
-
 def settled(job: Job, source: Source, state: State) -> State:
     """The state without doubt: the target tells whether an intent that has no confirmation was committed."""
     if state.intent is None:
         return state
-    intent = state.intent
-    if job.target.settle(intent, lambda: payload_again(job, source, state)):
+    intent, pages = state.intent, functools.partial(pages_again, job, source, state)
+    if job.target.settle(intent, lambda: job.target.prepare(lambda: (prepared.rows for prepared in pages()))):
         log.info("commit %d had taken place", intent["sequence"])
         job.quarantine.forget(intent.get("replayed", []))
         latest = None
         with contextlib.suppress(SourceError):  # where the source no longer has the rows
-            latest = latest_time(*(prepared.latest for prepared in pages_again(job, source, state)()))
+            latest = latest_time(*(prepared.latest for prepared in pages()))
         state = confirmed(state, intent, Tally(commits=1, latest=latest))
     else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
@@ -4529,28 +4534,22 @@ def settled(job: Job, source: Source, state: State) -> State:
     return state
 
 
-def pages_again(job: Job, source: Source, state: State) -> Callable[[], Iterator[Prepared]]:
+def pages_again(job: Job, source: Source, state: State) -> Iterator[Prepared]:
     """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
     intent = state.intent or {}
     if "replayed" in intent:
         files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
-        return replay_batch(source, state, files).pages
+        return replay_batch(source, state, files).pages()
     # Both ends are looked up anew: rowids may have been renumbered since.
     before = source.cursor.located(state)
     after = source.cursor.located(confirmed(state, intent, Tally()))
-    return functools.partial(source.again, before.position, after.position)
+    return source.again(before.position, after.position)
 
 
 def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
     """Quarantined rows as a batch that moves no position."""
     page = page_of_lines(source.table, files)
     return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
-
-
-def payload_again(job: Job, source: Source, state: State) -> Payload:
-    """What an intent was to send, as far as the source still has the rows."""
-    pages = pages_again(job, source, state)
-    return job.target.prepare(lambda: (prepared.rows for prepared in pages()))
 
 
 def commits(job: Job, source: Source, state: State, rows: int | None = None) -> Iterator[tuple[Intent, Payload, Tally]]:
@@ -4634,18 +4633,6 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     )
 
 
-END: Any = object()
-
-
-def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, each made in another thread while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, END)
-        while (item := upcoming.result()) is not END:
-            upcoming = pool.submit(next, items, END)
-            yield item
-
-
 # === Actions ==========================================================================================
 #
 # What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
@@ -4653,16 +4640,15 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 # The exit status of a run that delivered what it could.
 QUARANTINED = 3
 
-# The directory of a target that only looks. It must be no real one: `WarehouseTarget.close` removes its directory.
-NOWHERE = Path(os.devnull)
 
-
-def target_of(config: Config, environ: Mapping[str, str], directory: Path, wait: Wait = time.sleep) -> Target:
-    """The target that is in force; in the state's directory it may keep files that are on their way."""
+def target_of(
+    config: Config, environ: Mapping[str, str], directory: Path | None = None, wait: Wait = time.sleep
+) -> Target:
+    """The target that is in force; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
     if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, directory / "staging")
+        return WarehouseTarget(Session(config, environ, wait), table, directory)
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
 
@@ -4803,7 +4789,7 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTarget(self.session, name, NOWHERE).columns()
+        return WarehouseTarget(self.session, name).columns()
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
@@ -5024,10 +5010,9 @@ def print_ddl(config: Config, which: str) -> int:
 
 def scenario_columns(config: Config, scenario: str, reads: Columns, time_column: str) -> Columns:
     """The columns that a scenario sends."""
-    rules_of = rules_for(config, scenario)
-    if rules_of is None:
+    if scenario == "aggregate":
         return parse_aggregate(config.aggregate_config, reads, time_column).columns
-    rules = rules_of(reads) if getattr(config, f"{scenario}_config", None) else None
+    rules = rules_for(config, scenario, reads) if getattr(config, f"{scenario}_config", None) else None
     return rules.columns if rules else reads
 
 
@@ -5056,8 +5041,7 @@ class Unasked(DeltaTarget):
 
 def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    directory = state_directory(config)
-    target, saved = target_of(config, environ, directory), StateFile(directory).load()
+    target, saved = target_of(config, environ), StateFile(state_directory(config)).load()
     if config.databricks_http_path:
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
@@ -5201,7 +5185,7 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
 
 def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, environ, NOWHERE)
+    target = target_of(config, environ)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
@@ -5213,17 +5197,11 @@ def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
 
 def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
-    hostname, _, port = (config.databricks_host or "").partition(":")
-    check_host(config, hostname)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
-    check_reachable(hostname, int(port or 443))
-    say("target", True, f"{hostname} has an address and answers")
-    check_certificate(config, hostname, int(port or 443))
-    say("target", True, "its certificate is right")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        say("target", True, f"signed in as {user}")
-        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), NOWHERE)
+        say("target", True, f"{config.databricks_host} answers, its certificate is right; signed in as {user}")
+        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()
         say("target", True, f"table {target.table}, {len(columns)} columns")
         session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
@@ -5232,21 +5210,6 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
         if config.databricks_volume:
             session.rows(f"LIST {literal(config.databricks_volume)}")
             say("target", True, f"{config.databricks_volume} can be listed")
-
-
-def check_certificate(config: Config, hostname: str, port: int) -> None:
-    """A TLS handshake; behind a proxy it is left to the driver."""
-    import socket
-    import urllib.request
-
-    if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
-        return
-    try:
-        with socket.create_connection((hostname, port), 10) as plain:
-            tls_context(config.databricks_ca_file).wrap_socket(plain, server_hostname=hostname).close()
-    except OSError as error:
-        hint = "Check databricks_host; for a private CA set databricks_ca_file."
-        raise TargetError(f"TLS with {hostname} fails: {error}", hint) from None
 
 
 def check_columns(config: Config, target: Target, say: Say) -> None:
@@ -5386,23 +5349,31 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
 
 
 class LogLines(logging.Formatter):
-    """A line for people, in colour on a terminal, or one JSON object. Libraries' tracebacks are left out."""
+    """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
 
     COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
 
-    def __init__(self, as_json: bool, coloured: bool) -> None:
+    def __init__(self, as_json: bool, coloured: bool, secrets: Iterable[str | None]) -> None:
         super().__init__()
         self.as_json = as_json
         self.coloured = coloured
+        self.secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        moment, level, message = (
+            dt.datetime.fromtimestamp(record.created, dt.UTC),
+            record.levelname,
+            record.getMessage(),
+        )
+        for secret in self.secrets:
+            message = message.replace(secret, "***")
+        message = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message)
         if self.as_json:
-            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower()}
-            return json.dumps({**line, "message": record.getMessage(), **getattr(record, "fields", {})})
+            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
+            return json.dumps({**line, **getattr(record, "fields", {})})
         if self.coloured and level in self.COLOURS:
             level = f"{self.COLOURS[level]}{level}\033[0m"
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {record.getMessage()}"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
@@ -5410,8 +5381,7 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
     coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured))
-    handler.addFilter(Redacted(secrets))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured, secrets))
     verbose = arguments.get("verbose") or 0
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if other.name != handler.name), handler]
@@ -5476,7 +5446,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
     target = target_of(config, environ, directory, stop.wait)
     with StateFile(directory) as states:
         # What a killed run left: private copies, and files on their way into a volume.
-        for left in [*directory.glob("copy-*"), directory / "staging"]:
+        for left in [*directory.glob("copy-*"), *directory.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
         log.info("rows go to %s: %s", target.name, reason_of(config, scenario))
         quarantine = Quarantine(directory / "quarantine")

@@ -393,6 +393,13 @@ def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
     return seen.decode(errors="replace")
 
 
+def test_log_lines_beside_the_bar_hold_no_secrets(box: Box) -> None:
+    """A handler of the bar's writes them."""
+    box.execute("CREATE TABLE canary (timestamp TEXT)", "INSERT INTO canary VALUES (?)", rows=[("2026-01-01",)])
+    seen = on_a_terminal(box, AWS_SECRET_ACCESS_KEY="canary")
+    assert "all rows of *** are new" in seen and "canary" not in seen
+
+
 def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: Box) -> None:
     sensor_table.create(box.database, 600_000, index=False)
     seen = on_a_terminal(box, "--batch-rows", "20000")

@@ -2078,6 +2078,15 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+@dataclasses.dataclass(frozen=True)
+class BadRow:
+    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
+
+    key: Any
+    reason: str
+    row: dict[str, Any]
+
+
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
@@ -2399,6 +2408,18 @@ def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> It
             yield list(pool.map(work, some))
 
 
+END: Any = object()
+
+
+def ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items, each made in another thread while the one before is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, END)
+        while (item := upcoming.result()) is not END:
+            upcoming = pool.submit(next, items, END)
+            yield item
+
+
 def fitting_rows(bytes_per_row: float) -> int:
     """How many rows of that size make a page."""
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
@@ -2623,17 +2644,8 @@ def written_like(text: str, moment: dt.datetime, zone: ZoneInfo) -> str:
 # Characters that Delta allows in no column name unless the table maps names (delta.io, column mapping).
 FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 
-# Columns of the target that the uploader fills itself, where the target has them.
+# Columns of the target that the uploader fills itself, where the target has them; the source's of that name stay out.
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
-
-
-@dataclasses.dataclass(frozen=True)
-class BadRow:
-    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
-
-    key: Any
-    reason: str
-    row: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2748,7 +2760,7 @@ def plan_for(
         aimed = aimed_at(name, types) or (plain_name(name) if evolve else "")
         if aimed in sources:
             raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
-        if aimed:
+        if aimed and aimed.lower() not in OWN_COLUMNS:
             sources[aimed] = name
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
@@ -2904,18 +2916,6 @@ def store_error(name: str, text: str) -> UploaderError:
     return kind(f"{name}: {line}", hint)
 
 
-END: Any = object()
-
-
-def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, each made in another thread while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, END)
-        while (item := upcoming.result()) is not END:
-            upcoming = pool.submit(next, items, END)
-            yield item
-
-
 class Stream:
     """Pages as Arrow batches. Remembers the error that ended it, since the writer reports it as text only."""
 
@@ -2952,13 +2952,12 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
         raise
 
 
-def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
-    """Stream pages, at least one, into a Delta table as one commit."""
+def write_pages(name: str, first: Any, others: Iterator[Any], table: Any = None, **options: Any) -> None:
+    """Stream pages into a Delta table as one commit."""
     from arro3.core import RecordBatchReader
     from deltalake import WriterProperties, write_deltalake
 
-    first = next(pages)
-    stream = Stream(itertools.chain([first], pages))
+    stream = Stream(itertools.chain([first], others))
     with delta_errors(name, stream):
         write_deltalake(
             table or name,
@@ -3032,10 +3031,11 @@ class DeltaTarget:
         application, table = application_of(state), self.table()
         if not self._version(table, application):
             return None
-        for saved in self._told(table, application):
-            return {**saved, "committed": saved["sequence"]}
-        hint = "Use --since TIMESTAMP, or restore the state from a copy."
-        raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
+        saved = next(self._told(table, application), None)
+        if saved is None:
+            hint = "Use --since TIMESTAMP, or restore the state from a copy."
+            raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
+        return {**saved, "committed": saved["sequence"]}
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
@@ -3149,7 +3149,8 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            itertools.chain([first], filled),
+            first,
+            filled,
             table,
             mode="append" if table else "error",
             schema_mode="merge" if table else None,
@@ -3908,7 +3909,7 @@ class WarehouseTarget:
         first = next(pages)
         folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
         self._staging.append(folder)
-        write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
+        write_pages(folder, renamed(first), map(renamed, pages), target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
         kinds = enumerate(self._types_of(first).items())
@@ -4202,7 +4203,7 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
 def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
     """Deliver in ever smaller batches until the row is found that the target refuses; it goes to quarantine."""
     total, rows = Tally(), refused.rows
-    while True:
+    while not job.stopping.is_set():
         try:
             part = deliver(job, rows=max(1, rows), most_batches=1)
         except RefusedValuesError as error:
@@ -4216,8 +4217,9 @@ def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
             continue
         total.add(part)
         if part.batches == 0:
-            return total
+            break
         rows *= 2
+    return total
 
 
 def set_aside(job: Job, refused: RefusedValuesError) -> None:
@@ -4429,7 +4431,7 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         given = rules.columns if rules else reads
     plan = plan_for(job.config, reader.table, reads, given, target, rules)
     if left_out := [name for name in given if name not in plan.sources.values()]:
-        job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
+        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
     return plan
 
 
@@ -4859,6 +4861,10 @@ def metrics_on(address: str) -> Metrics:
     return Metrics(registry)
 
 
+# Beside the state: when the last cycle ended, and how.
+CYCLE_FILE = "cycle.json"
+
+
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
 
@@ -4923,9 +4929,6 @@ class Watch:
 
 
 # --- Looking: health, status, DDL, a dry run ---
-
-# Beside the state: when the last cycle ended, and how.
-CYCLE_FILE = "cycle.json"
 
 # A cycle that is late by more than this many intervals, and a minute, is taken for dead.
 LATE_INTERVALS = 3
@@ -5221,7 +5224,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
     for origin in plan.reads if job.scenario != "aggregate" else []:
         if origin not in plan.sources.values():
-            say("columns", None, f"{origin} is left out: the target has no such column")
+            say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---

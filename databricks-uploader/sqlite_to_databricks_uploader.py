@@ -2757,7 +2757,7 @@ def plan_for(
     types, evolve = types_in(target), target is None or config.schema == "evolve"
     sources: dict[str, str] = {}
     for name in given:
-        aimed = aimed_at(name, types) or (plain_name(name) if evolve else "")
+        aimed = target_column(name, types) or (delta_name(name) if evolve else "")
         if aimed in sources:
             raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
         if aimed and aimed.lower() not in OWN_COLUMNS:
@@ -2779,18 +2779,18 @@ def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
     """What each source column is read as: the target's type, the declared one, or what its values suggest."""
     reads = {}
     for name, declared in table.columns.items():
-        known = target.get(aimed_at(name, target) or "") or ("timestamp" if name == table.time else None)
+        known = target.get(target_column(name, target) or "") or ("timestamp" if name == table.time else None)
         reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
     return reads
 
 
-def aimed_at(name: str, target: Iterable[str]) -> str | None:
+def target_column(name: str, target: Iterable[str]) -> str | None:
     """The target's column for a source column: the same name, in any case, or as Delta allows it."""
     by_name = {column.lower(): column for column in target}
-    return by_name.get(name.lower()) or by_name.get(plain_name(name).lower())
+    return by_name.get(name.lower()) or by_name.get(delta_name(name).lower())
 
 
-def plain_name(name: str) -> str:
+def delta_name(name: str) -> str:
     """A column name without the characters that Delta allows only in tables that map names."""
     return FORBIDDEN_IN_NAMES.sub("_", name)
 
@@ -3538,7 +3538,7 @@ class Session:
         return [row for page in self.query(sql)[1] for row in page]
 
     def close(self) -> None:
-        """End the session, if there is one. Failing to say goodbye matters to nobody."""
+        """End the session, if there is one. An error while closing it does no harm."""
         connection, self._connection = self._connection, None
         if connection:
             with contextlib.suppress(UploaderError), driver_errors():
@@ -3573,7 +3573,7 @@ class Session:
             raise
 
     def _abandon(self) -> None:
-        """Leave a broken connection without a word: saying goodbye, now or when Python collects it, could hang."""
+        """Drop a broken connection without closing it: the request, now or when Python collects it, could hang."""
         connection, self._connection = self._connection, None
         if connection:
             connection.session.is_open = False
@@ -3821,7 +3821,7 @@ class WarehouseTarget:
 
     def _required(self) -> set[str]:
         """The columns that are NOT NULL and have no default, where the server tells."""
-        self.session.now()
+        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
         try:
             answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
         except (Rejected, ValueError, IndexError):
@@ -4037,7 +4037,7 @@ class WarehouseTarget:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
         Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
-        nothing, so any mixture is a riddle: rows equal to earlier ones, or changed since by somebody else. A batch
+        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
         whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
         databricks_batch_id tells that apart.
         """
@@ -4110,7 +4110,6 @@ class Tally:
     commits: int = 0
     latest: int | None = None
     nbytes: int = 0
-    batches: int = 0
 
     def reset(self) -> None:
         """Begin anew: a batch may be read more than once."""
@@ -4118,7 +4117,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        for name in ("read", "sent", "bad", "commits", "nbytes", "batches"):
+        for name in ("read", "sent", "bad", "commits", "nbytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latest = latest_time(self.latest, other.latest)
 
@@ -4153,21 +4152,23 @@ class Job:
             log.warning(message)
 
 
-def run_cycle(job: Job) -> Tally:
-    """Deliver all rows that are new, also around what stands in the way."""
+def run_cycle(job: Job, total: Tally) -> None:
+    """Deliver all rows that are new, also around what stands in the way; `total` counts, also up to an error."""
     try:
-        return deliver(job)
+        deliver(job, total)
     except RefusedValuesError as refused:
-        return deliver_around(job, refused)
+        deliver_around(job, total, refused.rows)
     except CorruptError as error:
         if error.good is not None:
-            deliver(job, up_to=error.good)
+            deliver(job, total, up_to=error.good)
         raise
 
 
-def deliver(job: Job, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf) -> Tally:
-    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns what was done."""
-    total = Tally()
+def deliver(
+    job: Job, total: Tally, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf
+) -> int:
+    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns how many batches."""
+    batches = 0
     with contextlib.closing(job.target), opened(job, up_to) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         state = source.cursor.located(state)
@@ -4175,9 +4176,10 @@ def deliver(job: Job, up_to: int | None = None, rows: int | None = None, most_ba
             for intent, payload, tally in upcoming:
                 state = committed(job, state, intent, payload, tally)
                 total.add(tally)
-                if job.stopping.is_set() or total.batches >= most_batches:
+                batches += 1
+                if job.stopping.is_set() or batches >= most_batches:
                     break
-    return total
+    return batches
 
 
 def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: Tally) -> State:
@@ -4194,18 +4196,17 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
         job.states.save(state)
         raise
     job.quarantine.forget(intent.get("replayed", []))
-    tally.batches, tally.commits = 1, int(tally.sent > 0)
+    tally.commits = int(tally.sent > 0)
     state = confirmed(state, intent, tally)
     job.states.save(state)
     return state
 
 
-def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
+def deliver_around(job: Job, total: Tally, rows: int) -> None:
     """Deliver in ever smaller batches until the row is found that the target refuses; it goes to quarantine."""
-    total, rows = Tally(), refused.rows
     while not job.stopping.is_set():
         try:
-            part = deliver(job, rows=max(1, rows), most_batches=1)
+            batches = deliver(job, total, rows=max(1, rows), most_batches=1)
         except RefusedValuesError as error:
             if job.scenario == "aggregate":
                 raise
@@ -4214,12 +4215,10 @@ def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
                 total.add(Tally(read=1, bad=1))
                 check_bad_rows(job, total.bad, str(error))
             rows = error.rows // 2
-            continue
-        total.add(part)
-        if part.batches == 0:
-            break
-        rows *= 2
-    return total
+        else:
+            if batches == 0:
+                return
+            rows *= 2
 
 
 def set_aside(job: Job, refused: RefusedValuesError) -> None:
@@ -4836,13 +4835,13 @@ class Metrics:
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
 
-    def sent(self, tally: Tally, now: float) -> None:
-        """A cycle ended well."""
+    def count(self, tally: Tally, seconds: float) -> None:
+        """Count what a cycle did, also one that failed."""
         self.rows.inc(tally.sent)
         self.commits.inc(tally.commits)
         self.bytes.inc(tally.nbytes)
         self.bad.inc(tally.bad)
-        self.ended.set(now)
+        self.seconds.observe(seconds)
         if tally.latest is not None:
             newest = tally.latest / 10**6
             self.lag.set_function(lambda: time.time() - newest)
@@ -4874,10 +4873,10 @@ class Watch:
 
     def cycle(self) -> Tally:
         """One cycle; its error, if it has one, is counted and goes on."""
-        began = time.monotonic()
+        began, total = time.monotonic(), Tally()
         try:
             with self._progress() as progress:
-                total = run_cycle(dataclasses.replace(self.job, progress=progress))
+                run_cycle(dataclasses.replace(self.job, progress=progress), total)
         except UploaderError as error:
             if self.metrics:
                 self.metrics.errors.labels(type(error).__name__).inc()
@@ -4886,9 +4885,9 @@ class Watch:
         finally:
             seconds = time.monotonic() - began
             if self.metrics:
-                self.metrics.seconds.observe(seconds)
+                self.metrics.count(total, seconds)
         if self.metrics:
-            self.metrics.sent(total, self.job.now())
+            self.metrics.ended.set(self.job.now())
         self._beat()
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         if total.read or log.isEnabledFor(logging.DEBUG):

@@ -203,6 +203,18 @@ def test_columns_that_the_uploader_fills_are_not_the_sources(box: Box, caplog: p
     assert first is None and second.endswith("/2")
 
 
+def test_all_rows_of_a_cycle_are_counted_also_those_before_a_refused_one(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert = "INSERT INTO t VALUES ('2026-01-01', ?)"
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", insert, rows=[(0,)])
+    assert box.run() == 0
+    box.table().alter.add_constraint({"small": "v < 100"})
+    box.execute(insert, rows=[(v,) for v in (1, 2, 1000, 4)])
+    assert box.run("--batch-rows", "2") == up.QUARANTINED
+    assert "3 rows sent in 2 commits" in caplog.text and "1 to quarantine" in caplog.text
+
+
 def test_a_stop_also_ends_the_search_for_a_row_that_the_target_refuses(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

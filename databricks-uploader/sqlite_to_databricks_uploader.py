@@ -3486,25 +3486,19 @@ def is_warehouse(config: Config) -> bool:
     return bool(re.search(r"/(warehouses|endpoints)/", config.databricks_http_path or ""))
 
 
+@dataclasses.dataclass(eq=False, repr=False)  # The environment holds secrets.
 class Session:
     """A session with a warehouse, opened by the first statement. It keeps the server's time.
 
     `wait` sleeps for some seconds and returns true if the run should stop; `clock` counts seconds.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        environ: Mapping[str, str],
-        wait: Wait = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.config = config
-        self.environ = environ
-        self.wait = wait
-        self.clock = clock
-        self._connection: Any = None
-        self._ahead = 0.0
+    config: Config
+    environ: Mapping[str, str]
+    wait: Wait = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _connection: Any = None
+    _ahead: float = 0.0
 
     def now(self) -> float:
         """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
@@ -4228,7 +4222,7 @@ def set_aside(job: Job, refused: RefusedValuesError) -> None:
         intent = state.intent or {}
         pages = source.cursor.again(state.position, intent["position"])
         bad = [row for page in pages for row in source.plan().bad_rows(page, {0: str(refused)})]
-        job.quarantine.put(intent["sequence"], source.table.name, bad)
+        job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
         job.states.save(confirmed(state, intent, Tally()))
 
 
@@ -4241,13 +4235,12 @@ def check_bad_rows(job: Job, count: int, example: str) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class RowSource:
     """A table, open for one cycle, and batches of its new rows as they come: raw, filtered or sanitized."""
 
-    def __init__(self, cursor: Cursor, plan: Callable[[], Plan]) -> None:
-        self.cursor = cursor
-        self.table = cursor.table
-        self.plan = plan
+    cursor: Cursor
+    plan: Callable[[], Plan]
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
@@ -4275,6 +4268,7 @@ class Windows:
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
 class WindowSource:
     """A table, open for one cycle, and batches of groups.
 
@@ -4285,15 +4279,11 @@ class WindowSource:
     anew. A time in the future closes no window, since the rows before it would all come too late.
     """
 
-    def __init__(
-        self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool, now: Callable[[], float]
-    ) -> None:
-        self.cursor = cursor
-        self.table = cursor.table
-        self.plan = plan
-        self.aggregate = aggregate
-        self.flush = flush
-        self.now = now
+    cursor: RowidCursor
+    plan: Callable[[], Plan]
+    aggregate: Aggregate
+    flush: bool
+    now: Callable[[], float]
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
@@ -4456,7 +4446,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return completed(job, source, state)
     cursor = "rowid" if "rowid" in state.position else "timestamp"
     for what, saved, given in (
-        ("table", state.table, source.table.name),
+        ("table", state.table, source.cursor.table.name),
         ("target", state.target, job.target.name),
         ("source_id", state.source_id, job.config.source_id or state.source_id),
         ("cursor", cursor, source.cursor.kind),
@@ -4472,7 +4462,7 @@ def first_state(job: Job, source: Source) -> State:
     first = completed(job, source, State())
     state = recovered(job, source, first) if job.config.source_id else None
     if state is None:
-        log.info("first run of source %s: all rows of %s are new", first.source_id, source.table.name)
+        log.info("first run of source %s: all rows of %s are new", first.source_id, source.cursor.table.name)
         return first
     log.warning("no state here, but the target knows %s: going on after commit %d", state.source_id, state.sequence)
     return state
@@ -4510,7 +4500,7 @@ def completed(job: Job, source: Source, state: State) -> State:
     return dataclasses.replace(
         state,
         source_id=job.config.source_id or uuid.uuid4().hex,
-        table=source.table.name,
+        table=source.cursor.table.name,
         target=job.target.name,
         position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
     )
@@ -4549,7 +4539,7 @@ def pages_again(job: Job, source: Source, state: State) -> Iterator[Prepared]:
 
 def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
     """Quarantined rows as a batch that moves no position."""
-    page = page_of_lines(source.table, files)
+    page = page_of_lines(source.cursor.table, files)
     return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
 
 
@@ -4600,7 +4590,7 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
             check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
         job.progress(prepared.read, batch.waiting)
         yield rows
-    job.quarantine.put(intent["sequence"], source.table.name, bad)
+    job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
 
 
 def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
@@ -4864,12 +4854,12 @@ def metrics_on(address: str) -> Metrics:
 CYCLE_FILE = "cycle.json"
 
 
+@dataclasses.dataclass(frozen=True)
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
 
-    def __init__(self, job: Job, metrics: Metrics | None) -> None:
-        self.job = job
-        self.metrics = metrics
+    job: Job
+    metrics: Metrics | None
 
     def cycle(self) -> Tally:
         """One cycle; its error, if it has one, is counted and goes on."""
@@ -5068,12 +5058,12 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
 Say = Callable[..., None]
 
 
+@dataclasses.dataclass
 class Report:
     """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
 
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-        self.failed = False
+    as_json: bool
+    failed: bool = False
 
     def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not."""
@@ -5217,7 +5207,7 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
 def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_as_job(config, target) as (job, source):
-        plan, declared = source.plan(), source.table.columns
+        plan, declared = source.plan(), source.cursor.table.columns
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
@@ -5235,9 +5225,8 @@ def replay_quarantine(job: Job) -> int:
         log.info("the quarantine is empty")
         return 0
     if job.scenario == "aggregate":
-        raise ConfigError(
-            "groups can't be replayed: their windows were sent", "Correct the rows in the source instead."
-        )
+        hint = "Correct the rows in the source instead."
+        raise ConfigError("groups can't be replayed: their windows were sent", hint)
     with contextlib.closing(job.target), opened(job) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         files, tally = job.quarantine.files(), Tally()

@@ -2398,6 +2398,18 @@ def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> It
             yield list(pool.map(work, some))
 
 
+END: Any = object()
+
+
+def ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items, each made in another thread while the one before is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, END)
+        while (item := upcoming.result()) is not END:
+            upcoming = pool.submit(next, items, END)
+            yield item
+
+
 def fitting_rows(bytes_per_row: float) -> int:
     """How many rows of that size make a page."""
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
@@ -2617,7 +2629,7 @@ def written_like(text: str, moment: dt.datetime, zone: ZoneInfo) -> str:
 # Characters that Delta allows in no column name unless the table maps names (delta.io, column mapping).
 FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 
-# Columns of the target that the uploader fills itself, where the target has them.
+# Columns of the target that the uploader fills itself, where the target has them; the source's of that name stay out.
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
 
 
@@ -2720,42 +2732,27 @@ class Plan:
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
 
 
-def row_plan(job: Job, reader: Reader, rules_of: Callable[[Columns], Rules | None]) -> Plan:
-    """The plan of raw, filtered and sanitized rows, for the target's columns as they are now."""
-    target = job.target.columns()
-    reads = read_types(reader.table, reader, types_in(target))
-    rules = rules_of(reads)
-    return plan_for(job, reader.table, reads, rules.columns if rules else reads, target, rules)
-
-
-def aggregate_plan(job: Job, reader: Reader, aggregate: Aggregate) -> Plan:
-    """The plan of groups: what is read is the source's, what is written the aggregate's."""
-    return plan_for(job, reader.table, aggregate.source_columns, aggregate.columns, job.target.columns(), None)
-
-
 def plan_for(
-    job: Job, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
+    config: Config, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
 ) -> Plan:
     """The plan that takes the columns `given` to a target; None where the first write makes it.
 
     Columns that the target lacks are added or left out, as `schema` says.
     """
-    types, evolve = types_in(target), target is None or job.config.schema == "evolve"
+    types, evolve = types_in(target), target is None or config.schema == "evolve"
     sources: dict[str, str] = {}
     for name in given:
-        aimed = aimed_at(name, types) or (plain_name(name) if evolve else "")
+        aimed = target_column(name, types) or (delta_name(name) if evolve else "")
         if aimed in sources:
             raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
-        if aimed:
+        if aimed and aimed.lower() not in OWN_COLUMNS:
             sources[aimed] = name
-    if left_out := [name for name in given if name not in sources.values()]:
-        job.warn_once(f"left out, since the target has no such column: {', '.join(left_out)}")
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, ZoneInfo(job.config.source_timezone), rules)
+    return Plan(table, reads, writes, sources, required, ZoneInfo(config.source_timezone), rules)
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -2767,18 +2764,18 @@ def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
     """What each source column is read as: the target's type, the declared one, or what its values suggest."""
     reads = {}
     for name, declared in table.columns.items():
-        known = target.get(aimed_at(name, target) or "") or ("timestamp" if name == table.time else None)
+        known = target.get(target_column(name, target) or "") or ("timestamp" if name == table.time else None)
         reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
     return reads
 
 
-def aimed_at(name: str, target: Iterable[str]) -> str | None:
+def target_column(name: str, target: Iterable[str]) -> str | None:
     """The target's column for a source column: the same name, in any case, or as Delta allows it."""
     by_name = {column.lower(): column for column in target}
-    return by_name.get(name.lower()) or by_name.get(plain_name(name).lower())
+    return by_name.get(name.lower()) or by_name.get(delta_name(name).lower())
 
 
-def plain_name(name: str) -> str:
+def delta_name(name: str) -> str:
     """A column name without the characters that Delta allows only in tables that map names."""
     return FORBIDDEN_IN_NAMES.sub("_", name)
 
@@ -2821,6 +2818,11 @@ class Target(Protocol):
 
     def close(self) -> None:
         """End what was opened for a cycle."""
+
+
+def application_of(state: State) -> str:
+    """The name of a source in Delta transactions."""
+    return f"sqlite-uploader/{state.source_id}/{state.table}"
 
 
 class TooLarge(Exception):
@@ -2935,13 +2937,12 @@ def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
         raise
 
 
-def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
-    """Stream pages, at least one, into a Delta table as one commit."""
+def write_pages(name: str, first: Any, others: Iterator[Any], table: Any = None, **options: Any) -> None:
+    """Stream pages into a Delta table as one commit."""
     from arro3.core import RecordBatchReader
     from deltalake import WriterProperties, write_deltalake
 
-    first = next(pages)
-    stream = Stream(itertools.chain([first], pages))
+    stream = Stream(itertools.chain([first], others))
     with delta_errors(name, stream):
         write_deltalake(
             table or name,
@@ -3015,10 +3016,11 @@ class DeltaTarget:
         application, table = application_of(state), self.table()
         if not self._version(table, application):
             return None
-        for saved in self._told(table, application):
-            return {**saved, "committed": saved["sequence"]}
-        hint = "Use --since TIMESTAMP, or restore the state from a copy."
-        raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
+        saved = next(self._told(table, application), None)
+        if saved is None:
+            hint = "Use --since TIMESTAMP, or restore the state from a copy."
+            raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
+        return {**saved, "committed": saved["sequence"]}
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return self.COMMIT_ROWS
@@ -3132,7 +3134,8 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            itertools.chain([first], filled),
+            first,
+            filled,
             table,
             mode="append" if table else "error",
             schema_mode="merge" if table else None,
@@ -3463,30 +3466,24 @@ START_SECONDS = 600
 ANSWER_SECONDS = 30
 
 
+def is_warehouse(config: Config) -> bool:
+    """Whether statements go to a SQL warehouse, which has STATEMENT_TIMEOUT; clusters don't."""
+    return bool(re.search(r"/(warehouses|endpoints)/", config.databricks_http_path or ""))
+
+
+@dataclasses.dataclass(eq=False, repr=False)  # The environment holds secrets.
 class Session:
     """A session with a warehouse, opened by the first statement. It keeps the server's time.
 
     `wait` sleeps for some seconds and returns true if the run should stop; `clock` counts seconds.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        environ: Mapping[str, str],
-        wait: Wait = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.config = config
-        self.environ = environ
-        self.wait = wait
-        self.clock = clock
-        self._connection: Any = None
-        self._ahead = 0.0
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether STATEMENT_TIMEOUT is in force: warehouses have it, clusters don't."""
-        return bool(re.search(r"/(warehouses|endpoints)/", self.config.databricks_http_path or ""))
+    config: Config
+    environ: Mapping[str, str]
+    wait: Wait = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _connection: Any = None
+    _ahead: float = 0.0
 
     def now(self) -> float:
         """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
@@ -3520,7 +3517,7 @@ class Session:
         return [row for page in self.query(sql)[1] for row in page]
 
     def close(self) -> None:
-        """End the session, if there is one. Failing to say goodbye matters to nobody."""
+        """End the session, if there is one. An error while closing it does no harm."""
         connection, self._connection = self._connection, None
         if connection:
             with contextlib.suppress(UploaderError), driver_errors():
@@ -3547,7 +3544,7 @@ class Session:
         try:
             (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
             self._ahead = micros / 1e6 - self.clock()
-            if self.is_bounded:
+            if is_warehouse(self.config):
                 self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
         except UploaderError:
             # Nothing may be sent in a session that is not as it should be.
@@ -3555,7 +3552,7 @@ class Session:
             raise
 
     def _abandon(self) -> None:
-        """Leave a broken connection without a word: saying goodbye, now or when Python collects it, could hang."""
+        """Drop a broken connection without closing it: the request, now or when Python collects it, could hang."""
         connection, self._connection = self._connection, None
         if connection:
             connection.session.is_open = False
@@ -3579,7 +3576,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     """
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
-    check_reachable(hostname, int(port or 443))
+    shake_hands(config, hostname, int(port or 443))
     signed_in = credentials(config, environ)
     # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
     for name in ("databricks", "urllib3"):
@@ -3589,7 +3586,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
 
     # Strict casts, and times shown in UTC.
     settings = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
-    if Session(config, environ).is_bounded:
+    if is_warehouse(config):
         settings = {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
     with driver_errors():
         return sql.connect(
@@ -3610,7 +3607,6 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
 
 def check_host(config: Config, hostname: str) -> None:
     """A token goes to Databricks alone, unless `databricks_ca_file` vouches for another host."""
-    tls_context(config.databricks_ca_file)
     if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
         hint = "Check databricks_host. For a host of your own set databricks_ca_file to its CA's certificate."
         raise ConfigError(f"{hostname} is no Databricks host, so the token is not sent there", hint)
@@ -3626,18 +3622,23 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
 
 
-def check_reachable(hostname: str, port: int) -> None:
-    """Find out fast, and in plain words, that a host can't be reached; behind a proxy only the proxy knows."""
+def shake_hands(config: Config, hostname: str, port: int) -> None:
+    """Find out fast, and in plain words, that TLS with a host does not work; behind a proxy only the proxy knows."""
     import socket
+    import ssl
     import urllib.request
 
+    context = tls_context(config.databricks_ca_file)
     if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
         return
     try:
-        socket.create_connection((hostname, port), timeout=10).close()
+        with socket.create_connection((hostname, port), timeout=10) as connection:
+            context.wrap_socket(connection, server_hostname=hostname).close()
     except socket.gaierror:
         hint = "Is the machine offline? If not, check databricks_host for a typo."
         raise Postponed(f"the name {hostname} can't be resolved", hint) from None
+    except ssl.SSLError as error:
+        raise network_error(error, writes=False) from None
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
         raise Postponed(f"{hostname}:{port} can't be reached: {error}", hint) from None
@@ -3757,8 +3758,8 @@ class WarehouseTarget:
     """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
 
     Two routes lead there. INSERT carries rows in its own text. With a volume, many rows go as one Parquet file,
-    taken up by COPY INTO, which knows by itself the files that it has loaded. `directory` is private; files
-    that are on their way lie there.
+    taken up by COPY INTO, which knows by itself the files that it has loaded. Files on their way there lie in
+    folders that are made in `directory`, by itself the system's for temporary files.
     """
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
@@ -3772,7 +3773,7 @@ class WarehouseTarget:
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
 
-    def __init__(self, session: Session, table: str, directory: Path) -> None:
+    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
         self.table = table_name(config.databricks_database or "", table)
@@ -3782,6 +3783,7 @@ class WarehouseTarget:
         self.timeout = config.databricks_statement_timeout
         self.resend = config.on_doubt == "resend"
         self._columns: Columns | None = None
+        self._staging: list[str] = []
         self._left_over: set[str] = set()
         self._swept = False
         self._not_run: tuple[str, str] | None = None
@@ -3798,7 +3800,7 @@ class WarehouseTarget:
 
     def _required(self) -> set[str]:
         """The columns that are NOT NULL and have no default, where the server tells."""
-        self.session.now()
+        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
         try:
             answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
         except (Rejected, ValueError, IndexError):
@@ -3884,9 +3886,9 @@ class WarehouseTarget:
         from deltalake import DeltaTable
 
         first = next(pages)
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(dir=self.directory)
-        write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
+        folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
+        self._staging.append(folder)
+        write_pages(folder, renamed(first), map(renamed, pages), target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
         kinds = enumerate(self._types_of(first).items())
@@ -3968,8 +3970,15 @@ class WarehouseTarget:
             f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
             writes=True,
         )
-        self._left_over.add(f"{self.volume}/{intent['file']}")
+        self._mark_for_removal(intent["file"])
         payload.file.unlink(missing_ok=True)
+
+    def _mark_for_removal(self, file: str) -> None:
+        """Have `close` remove a file from the volume, which may have been unset since the file was put there."""
+        if self.volume:
+            self._left_over.add(f"{self.volume}/{file}")
+        else:
+            log.warning("the file %s stays in its volume, since databricks_volume is not set any more", file)
 
     def _own_values(self, intent: Intent) -> dict[str, str]:
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
@@ -3991,7 +4000,7 @@ class WarehouseTarget:
             if held is False:
                 held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
             if intent["route"] == "copy" and held is not None:
-                self._left_over.add(f"{self.volume}/{intent['file']}")
+                self._mark_for_removal(intent["file"])
         if held is not None:
             return held
         if self.resend:
@@ -4007,7 +4016,7 @@ class WarehouseTarget:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
         Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
-        nothing, so any mixture is a riddle: rows equal to earlier ones, or changed since by somebody else. A batch
+        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
         whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
         databricks_batch_id tells that apart.
         """
@@ -4043,7 +4052,7 @@ class WarehouseTarget:
 
         False where nothing bounds it.
         """
-        if not self.session.is_bounded:
+        if not is_warehouse(self.session.config):
             return False
         end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0:
@@ -4060,22 +4069,8 @@ class WarehouseTarget:
         except UploaderError as error:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
         self.session.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
-class Redacted(logging.Filter):
-    """Blots secrets out of log records, whoever wrote them, and signed parts of addresses."""
-
-    def __init__(self, secrets: Iterable[str | None]) -> None:
-        super().__init__()
-        self.secrets = [secret for secret in secrets if secret]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        for secret in self.secrets:
-            message = message.replace(secret, "***")
-        record.msg, record.args = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message), None
-        return True
+        while self._staging:
+            shutil.rmtree(self._staging.pop(), ignore_errors=True)
 
 
 # === Cycle ============================================================================================
@@ -4094,7 +4089,6 @@ class Tally:
     commits: int = 0
     latest: int | None = None
     nbytes: int = 0
-    batches: int = 0
 
     def reset(self) -> None:
         """Begin anew: a batch may be read more than once."""
@@ -4102,7 +4096,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        for name in ("read", "sent", "bad", "commits", "nbytes", "batches"):
+        for name in ("read", "sent", "bad", "commits", "nbytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latest = latest_time(self.latest, other.latest)
 
@@ -4137,21 +4131,23 @@ class Job:
             log.warning(message)
 
 
-def run_cycle(job: Job) -> Tally:
-    """Deliver all rows that are new, also around what stands in the way."""
+def run_cycle(job: Job, total: Tally) -> None:
+    """Deliver all rows that are new, also around what stands in the way; `total` counts, also up to an error."""
     try:
-        return deliver(job)
+        deliver(job, total)
     except RefusedValuesError as refused:
-        return deliver_around(job, refused)
+        deliver_around(job, total, refused.rows)
     except CorruptError as error:
         if error.good is not None:
-            deliver(job, up_to=error.good)
+            deliver(job, total, up_to=error.good)
         raise
 
 
-def deliver(job: Job, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf) -> Tally:
-    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns what was done."""
-    total = Tally()
+def deliver(
+    job: Job, total: Tally, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf
+) -> int:
+    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns how many batches."""
+    batches = 0
     with contextlib.closing(job.target), opened(job, up_to) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         state = source.cursor.located(state)
@@ -4159,13 +4155,17 @@ def deliver(job: Job, up_to: int | None = None, rows: int | None = None, most_ba
             for intent, payload, tally in upcoming:
                 state = committed(job, state, intent, payload, tally)
                 total.add(tally)
-                if job.stopping.is_set() or total.batches >= most_batches:
+                batches += 1
+                if job.stopping.is_set() or batches >= most_batches:
                     break
-    return total
+    return batches
 
 
 def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: Tally) -> State:
     """The state after one commit: its intent was saved before, its confirmation is saved now."""
+    if not job.states.file.exists():
+        # A kill before the first intent must not lose the name that a staged file is found by.
+        job.states.save(State(source_id=state.source_id))
     intent = job.target.ready(intent, payload)
     job.states.save(dataclasses.replace(state, intent=dict(intent)))
     try:
@@ -4178,18 +4178,17 @@ def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: T
         job.states.save(state)
         raise
     job.quarantine.forget(intent.get("replayed", []))
-    tally.batches, tally.commits = 1, int(tally.sent > 0)
+    tally.commits = int(tally.sent > 0)
     state = confirmed(state, intent, tally)
     job.states.save(state)
     return state
 
 
-def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
+def deliver_around(job: Job, total: Tally, rows: int) -> None:
     """Deliver in ever smaller batches until the row is found that the target refuses; it goes to quarantine."""
-    total, rows = Tally(), refused.rows
-    while True:
+    while not job.stopping.is_set():
         try:
-            part = deliver(job, rows=max(1, rows), most_batches=1)
+            batches = deliver(job, total, rows=max(1, rows), most_batches=1)
         except RefusedValuesError as error:
             if job.scenario == "aggregate":
                 raise
@@ -4198,11 +4197,10 @@ def deliver_around(job: Job, refused: RefusedValuesError) -> Tally:
                 total.add(Tally(read=1, bad=1))
                 check_bad_rows(job, total.bad, str(error))
             rows = error.rows // 2
-            continue
-        total.add(part)
-        if part.batches == 0:
-            return total
-        rows *= 2
+        else:
+            if batches == 0:
+                return
+            rows *= 2
 
 
 def set_aside(job: Job, refused: RefusedValuesError) -> None:
@@ -4212,7 +4210,7 @@ def set_aside(job: Job, refused: RefusedValuesError) -> None:
         intent = state.intent or {}
         pages = source.cursor.again(state.position, intent["position"])
         bad = [row for page in pages for row in source.plan().bad_rows(page, {0: str(refused)})]
-        job.quarantine.put(intent["sequence"], source.table.name, bad)
+        job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
         job.states.save(confirmed(state, intent, Tally()))
 
 
@@ -4225,13 +4223,12 @@ def check_bad_rows(job: Job, count: int, example: str) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class RowSource:
     """A table, open for one cycle, and batches of its new rows as they come: raw, filtered or sanitized."""
 
-    def __init__(self, cursor: Cursor, plan: Callable[[], Plan]) -> None:
-        self.cursor = cursor
-        self.table = cursor.table
-        self.plan = plan
+    cursor: Cursor
+    plan: Callable[[], Plan]
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
@@ -4259,6 +4256,7 @@ class Windows:
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
 class WindowSource:
     """A table, open for one cycle, and batches of groups.
 
@@ -4269,15 +4267,11 @@ class WindowSource:
     anew. A time in the future closes no window, since the rows before it would all come too late.
     """
 
-    def __init__(
-        self, cursor: RowidCursor, plan: Callable[[], Plan], aggregate: Aggregate, flush: bool, now: Callable[[], float]
-    ) -> None:
-        self.cursor = cursor
-        self.table = cursor.table
-        self.plan = plan
-        self.aggregate = aggregate
-        self.flush = flush
-        self.now = now
+    cursor: RowidCursor
+    plan: Callable[[], Plan]
+    aggregate: Aggregate
+    flush: bool
+    now: Callable[[], float]
 
     def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
@@ -4392,41 +4386,51 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
+def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
+    """The rules for rows with these columns; None for raw rows."""
+    if scenario == "sanitize":
+        return parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
+    return parse_filter(config.filter_config, columns) if scenario == "filter" else None
+
+
+def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
+    """The scenario's plan, for the target's columns as they are now."""
+    target, rules = job.target.columns(), None
+    if aggregate:
+        reads, given = aggregate.source_columns, aggregate.columns
+    else:
+        reads = read_types(reader.table, reader, types_in(target))
+        rules = rules_for(job.config, job.scenario, reads)
+        given = rules.columns if rules else reads
+    plan = plan_for(job.config, reader.table, reads, given, target, rules)
+    if left_out := [name for name in given if name not in plan.sources.values()]:
+        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
+    return plan
+
+
 def source_of(job: Job, cursor: Cursor) -> Source:
     """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
     config, reader = job.config, cursor.reader
     columns = read_types(reader.table, reader, {})
-    rules_of = rules_for(config, job.scenario)
-    if rules_of:
-        rules_of(columns)
-        return RowSource(cursor, functools.cache(lambda: row_plan(job, reader, rules_of)))
+    if job.scenario != "aggregate":
+        rules_for(config, job.scenario, columns)
+        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
     aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    plan = functools.cache(lambda: aggregate_plan(job, reader, aggregate))
+    plan = functools.cache(lambda: plan_of(job, reader, aggregate))
     return WindowSource(cursor, plan, aggregate, job.flush, job.now)
-
-
-def rules_for(config: Config, scenario: str) -> Callable[[Columns], Rules | None] | None:
-    """What makes the scenario's rules for a table's columns; None for aggregates, which are no rules for rows."""
-    if scenario == "aggregate":
-        return None
-    if scenario == "sanitize":
-        return lambda columns: parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
-    if scenario == "filter":
-        return lambda columns: parse_filter(config.filter_config, columns)
-    return lambda columns: None
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
     """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
-    if state is None:
-        return first_state(job, source)
+    if state is None or not (state.table or state.last_upload):
+        return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
     cursor = "rowid" if "rowid" in state.position else "timestamp"
     for what, saved, given in (
-        ("table", state.table, source.table.name),
+        ("table", state.table, source.cursor.table.name),
         ("target", state.target, job.target.name),
         ("source_id", state.source_id, job.config.source_id or state.source_id),
         ("cursor", cursor, source.cursor.kind),
@@ -4437,15 +4441,15 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     return state
 
 
-def first_state(job: Job, source: Source) -> State:
+def first_state(job: Job, source: Source, state: State) -> State:
     """The state of a first run, or what the target knows where a configured `source_id` was there before."""
-    first = completed(job, source, State())
-    state = recovered(job, source, first) if job.config.source_id else None
-    if state is None:
-        log.info("first run of source %s: all rows of %s are new", first.source_id, source.table.name)
+    first = completed(job, source, state)
+    known = recovered(job, source, first) if job.config.source_id else None
+    if known is None:
+        log.info("first run of source %s: all rows of %s are new", first.source_id, source.cursor.table.name)
         return first
-    log.warning("no state here, but the target knows %s: going on after commit %d", state.source_id, state.sequence)
-    return state
+    log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
+    return known
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
@@ -4479,8 +4483,8 @@ def completed(job: Job, source: Source, state: State) -> State:
 
     return dataclasses.replace(
         state,
-        source_id=job.config.source_id or uuid.uuid4().hex,
-        table=source.table.name,
+        source_id=job.config.source_id or state.source_id or uuid.uuid4().hex,
+        table=source.cursor.table.name,
         target=job.target.name,
         # Numbers go on after those of a state that was lost: its quarantine stays.
         sequence=job.quarantine.newest(),
@@ -4488,23 +4492,18 @@ def completed(job: Job, source: Source, state: State) -> State:
     )
 
 
-def application_of(state: State) -> str:
-    """The name of a source in Delta transactions."""
-    return f"sqlite-uploader/{state.source_id}/{state.table}"
-
-
 def settled(job: Job, source: Source, state: State) -> State:
     """The state without doubt: the target tells whether an intent that has no confirmation was committed."""
-    intent = state.intent
-    if intent is None:
+    if state.intent is None:
         job.quarantine.forget_after(state.sequence)
         return state
-    if job.target.settle(intent, lambda: payload_again(job, source, state)):
+    intent, pages = state.intent, functools.partial(pages_again, job, source, state)
+    if job.target.settle(intent, lambda: job.target.prepare(lambda: (prepared.rows for prepared in pages()))):
         log.info("commit %d had taken place", intent["sequence"])
         job.quarantine.forget(intent.get("replayed", []))
         latest = None
         with contextlib.suppress(SourceError):  # where the source no longer has the rows
-            latest = latest_time(*(prepared.latest for prepared in pages_again(job, source, state)()))
+            latest = latest_time(*(prepared.latest for prepared in pages()))
         state = confirmed(state, intent, Tally(commits=1, latest=latest))
     else:
         log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
@@ -4514,28 +4513,22 @@ def settled(job: Job, source: Source, state: State) -> State:
     return state
 
 
-def pages_again(job: Job, source: Source, state: State) -> Callable[[], Iterator[Prepared]]:
+def pages_again(job: Job, source: Source, state: State) -> Iterator[Prepared]:
     """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
     intent = state.intent or {}
     if "replayed" in intent:
         files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
-        return replay_batch(source, state, files).pages
+        return replay_batch(source, state, files).pages()
     # Both ends are looked up anew: rowids may have been renumbered since.
     before = source.cursor.located(state)
     after = source.cursor.located(confirmed(state, intent, Tally()))
-    return functools.partial(source.again, before.position, after.position)
+    return source.again(before.position, after.position)
 
 
 def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
     """Quarantined rows as a batch that moves no position."""
-    page = page_of_lines(source.table, files)
+    page = page_of_lines(source.cursor.table, files)
     return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
-
-
-def payload_again(job: Job, source: Source, state: State) -> Payload:
-    """What an intent was to send, as far as the source still has the rows."""
-    pages = pages_again(job, source, state)
-    return job.target.prepare(lambda: (prepared.rows for prepared in pages()))
 
 
 def commits(job: Job, source: Source, state: State, rows: int | None = None) -> Iterator[tuple[Intent, Payload, Tally]]:
@@ -4585,7 +4578,7 @@ def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, talli
             check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
         job.progress(prepared.read, batch.waiting)
         yield rows
-    job.quarantine.put(intent["sequence"], source.table.name, bad)
+    job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
 
 
 def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
@@ -4619,18 +4612,6 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     )
 
 
-END: Any = object()
-
-
-def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, each made in another thread while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, END)
-        while (item := upcoming.result()) is not END:
-            upcoming = pool.submit(next, items, END)
-            yield item
-
-
 # === Actions ==========================================================================================
 #
 # What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
@@ -4638,16 +4619,15 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 # The exit status of a run that delivered what it could.
 QUARANTINED = 3
 
-# The directory of a target that only looks. It must be no real one: `WarehouseTarget.close` removes its directory.
-NOWHERE = Path(os.devnull)
 
-
-def target_of(config: Config, environ: Mapping[str, str], directory: Path, wait: Wait = time.sleep) -> Target:
-    """The target that is in force; in the state's directory it may keep files that are on their way."""
+def target_of(
+    config: Config, environ: Mapping[str, str], directory: Path | None = None, wait: Wait = time.sleep
+) -> Target:
+    """The target that is in force; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
     if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, directory / "staging")
+        return WarehouseTarget(Session(config, environ, wait), table, directory)
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
 
@@ -4776,7 +4756,7 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTarget(self.session, name, NOWHERE).columns()
+        return WarehouseTarget(self.session, name).columns()
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
@@ -4821,13 +4801,13 @@ class Metrics:
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
 
-    def sent(self, tally: Tally, now: float) -> None:
-        """A cycle ended well."""
+    def count(self, tally: Tally, seconds: float) -> None:
+        """Count what a cycle did, also one that failed."""
         self.rows.inc(tally.sent)
         self.commits.inc(tally.commits)
         self.bytes.inc(tally.nbytes)
         self.bad.inc(tally.bad)
-        self.ended.set(now)
+        self.seconds.observe(seconds)
         if tally.latest is not None:
             newest = tally.latest / 10**6
             self.lag.set_function(lambda: time.time() - newest)
@@ -4846,19 +4826,23 @@ def metrics_on(address: str) -> Metrics:
     return Metrics(registry)
 
 
+# Beside the state: when the last cycle ended, and how.
+CYCLE_FILE = "cycle.json"
+
+
+@dataclasses.dataclass(frozen=True)
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
 
-    def __init__(self, job: Job, metrics: Metrics | None) -> None:
-        self.job = job
-        self.metrics = metrics
+    job: Job
+    metrics: Metrics | None
 
     def cycle(self) -> Tally:
         """One cycle; its error, if it has one, is counted and goes on."""
-        began = time.monotonic()
+        began, total = time.monotonic(), Tally()
         try:
             with self._progress() as progress:
-                total = run_cycle(dataclasses.replace(self.job, progress=progress))
+                run_cycle(dataclasses.replace(self.job, progress=progress), total)
         except UploaderError as error:
             if self.metrics:
                 self.metrics.errors.labels(type(error).__name__).inc()
@@ -4867,9 +4851,9 @@ class Watch:
         finally:
             seconds = time.monotonic() - began
             if self.metrics:
-                self.metrics.seconds.observe(seconds)
+                self.metrics.count(total, seconds)
         if self.metrics:
-            self.metrics.sent(total, self.job.now())
+            self.metrics.ended.set(self.job.now())
         self._beat()
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         if total.read or log.isEnabledFor(logging.DEBUG):
@@ -4910,9 +4894,6 @@ class Watch:
 
 
 # --- Looking: health, status, DDL, a dry run ---
-
-# Beside the state: when the last cycle ended, and how.
-CYCLE_FILE = "cycle.json"
 
 # A cycle that is late by more than this many intervals, and a minute, is taken for dead.
 LATE_INTERVALS = 3
@@ -4997,10 +4978,9 @@ def print_ddl(config: Config, which: str) -> int:
 
 def scenario_columns(config: Config, scenario: str, reads: Columns, time_column: str) -> Columns:
     """The columns that a scenario sends."""
-    rules_of = rules_for(config, scenario)
-    if rules_of is None:
+    if scenario == "aggregate":
         return parse_aggregate(config.aggregate_config, reads, time_column).columns
-    rules = rules_of(reads) if getattr(config, f"{scenario}_config", None) else None
+    rules = rules_for(config, scenario, reads) if getattr(config, f"{scenario}_config", None) else None
     return rules.columns if rules else reads
 
 
@@ -5029,8 +5009,7 @@ class Unasked(DeltaTarget):
 
 def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    directory = state_directory(config)
-    target, saved = target_of(config, environ, directory), StateFile(directory).load()
+    target, saved = target_of(config, environ), StateFile(state_directory(config)).load()
     if config.databricks_http_path:
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
@@ -5055,12 +5034,12 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
 Say = Callable[..., None]
 
 
+@dataclasses.dataclass
 class Report:
     """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
 
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-        self.failed = False
+    as_json: bool
+    failed: bool = False
 
     def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not."""
@@ -5169,7 +5148,7 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
 
 def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, environ, NOWHERE)
+    target = target_of(config, environ)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
@@ -5181,17 +5160,11 @@ def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
 
 def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
-    hostname, _, port = (config.databricks_host or "").partition(":")
-    check_host(config, hostname)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
-    check_reachable(hostname, int(port or 443))
-    say("target", True, f"{hostname} has an address and answers")
-    check_certificate(config, hostname, int(port or 443))
-    say("target", True, "its certificate is right")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        say("target", True, f"signed in as {user}")
-        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)), NOWHERE)
+        say("target", True, f"{config.databricks_host} answers, its certificate is right; signed in as {user}")
+        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()
         say("target", True, f"table {target.table}, {len(columns)} columns")
         session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
@@ -5202,31 +5175,16 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
             say("target", True, f"{config.databricks_volume} can be listed")
 
 
-def check_certificate(config: Config, hostname: str, port: int) -> None:
-    """A TLS handshake; behind a proxy it is left to the driver."""
-    import socket
-    import urllib.request
-
-    if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
-        return
-    try:
-        with socket.create_connection((hostname, port), 10) as plain:
-            tls_context(config.databricks_ca_file).wrap_socket(plain, server_hostname=hostname).close()
-    except OSError as error:
-        hint = "Check databricks_host; for a private CA set databricks_ca_file."
-        raise TargetError(f"TLS with {hostname} fails: {error}", hint) from None
-
-
 def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_as_job(config, target) as (job, source):
-        plan, declared = source.plan(), source.table.columns
+        plan, declared = source.plan(), source.cursor.table.columns
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
     for origin in plan.reads if job.scenario != "aggregate" else []:
         if origin not in plan.sources.values():
-            say("columns", None, f"{origin} is left out: the target has no such column")
+            say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---
@@ -5238,9 +5196,8 @@ def replay_quarantine(job: Job) -> int:
         log.info("the quarantine is empty")
         return 0
     if job.scenario == "aggregate":
-        raise ConfigError(
-            "groups can't be replayed: their windows were sent", "Correct the rows in the source instead."
-        )
+        hint = "Correct the rows in the source instead."
+        raise ConfigError("groups can't be replayed: their windows were sent", hint)
     with contextlib.closing(job.target), opened(job) as source:
         state = settled(job, source, checked(job, source, job.states.load()))
         files, tally = job.quarantine.files(), Tally()
@@ -5257,7 +5214,7 @@ def recover(job: Job) -> int:
     if not job.config.source_id:
         raise ConfigError("--recover needs source_id", "It is in the old state, the log of a first run, or a batch id.")
     try:
-        if job.states.load():
+        if (state := job.states.load()) and state.table:
             raise ConfigError(f"{job.states.file} is there and sound", "Move it away if it must be made anew.")
     except StateError as error:
         log.warning("%s", error)
@@ -5354,23 +5311,31 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
 
 
 class LogLines(logging.Formatter):
-    """A line for people, in colour on a terminal, or one JSON object. Libraries' tracebacks are left out."""
+    """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
 
     COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
 
-    def __init__(self, as_json: bool, coloured: bool) -> None:
+    def __init__(self, as_json: bool, coloured: bool, secrets: Iterable[str | None]) -> None:
         super().__init__()
         self.as_json = as_json
         self.coloured = coloured
+        self.secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        moment, level, message = (
+            dt.datetime.fromtimestamp(record.created, dt.UTC),
+            record.levelname,
+            record.getMessage(),
+        )
+        for secret in self.secrets:
+            message = message.replace(secret, "***")
+        message = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message)
         if self.as_json:
-            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower()}
-            return json.dumps({**line, "message": record.getMessage(), **getattr(record, "fields", {})})
+            line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
+            return json.dumps({**line, **getattr(record, "fields", {})})
         if self.coloured and level in self.COLOURS:
             level = f"{self.COLOURS[level]}{level}\033[0m"
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {record.getMessage()}"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
@@ -5378,8 +5343,7 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
     coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured))
-    handler.addFilter(Redacted(secrets))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured, secrets))
     verbose = arguments.get("verbose") or 0
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if other.name != handler.name), handler]
@@ -5444,7 +5408,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
     target = target_of(config, environ, directory, stop.wait)
     with StateFile(directory) as states:
         # What a killed run left: private copies, and files on their way into a volume.
-        for left in [*directory.glob("copy-*"), directory / "staging"]:
+        for left in [*directory.glob("copy-*"), *directory.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
         log.info("rows go to %s: %s", target.name, reason_of(config, scenario))
         quarantine = Quarantine(directory / "quarantine")

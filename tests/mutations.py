@@ -56,7 +56,7 @@ MUTANTS = (
         "state = confirmed(state, intent, tally)", (SENDING, "batch_ids_name"),
     ),
     Mutant(
-        "bad rows are not kept", "        yield rows\n    job.quarantine.put(intent[\"sequence\"], source.table.name, bad)",
+        "bad rows are not kept", "        yield rows\n    job.quarantine.put(intent[\"sequence\"], source.cursor.table.name, bad)",
         "        yield rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Source and cursor ---

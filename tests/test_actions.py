@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 import sensor_table
@@ -368,6 +369,24 @@ def test_metrics_can_be_scraped(box: Box) -> None:
     assert samples["uploader_lag_seconds"] > 0
 
 
+def test_what_a_cycle_delivered_before_it_failed_is_counted(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    some_rows(box, 3)
+    registry, send, intents = CollectorRegistry(), up.DeltaTarget.send, []
+
+    def send_once(target: up.DeltaTarget, intent: up.Intent, payload: up.Payload) -> None:
+        intents.append(intent)
+        if len(intents) == 2:
+            raise up.TransientError("busy")
+        send(target, intent, payload)
+
+    monkeypatch.setattr(up.DeltaTarget, "send", send_once)
+    monkeypatch.setattr(up, "metrics_on", lambda address: up.Metrics(registry))
+    assert box.run("--batch-rows", "1", "--metrics-address", "127.0.0.1:1") == 1
+    assert registry.get_sample_value("uploader_rows_sent_total") == 1
+    assert registry.get_sample_value("uploader_errors_total", {"kind": "TransientError"}) == 1
+    assert registry.get_sample_value("uploader_last_success_timestamp_seconds") == 0
+
+
 def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
     """What a person sees: stderr on a pseudo-terminal."""
     main, side = pty.openpty()
@@ -391,6 +410,13 @@ def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:
     reader.join(10)
     os.close(main)
     return seen.decode(errors="replace")
+
+
+def test_log_lines_beside_the_bar_hold_no_secrets(box: Box) -> None:
+    """A handler of the bar's writes them."""
+    box.execute("CREATE TABLE canary (timestamp TEXT)", "INSERT INTO canary VALUES (?)", rows=[("2026-01-01",)])
+    seen = on_a_terminal(box, AWS_SECRET_ACCESS_KEY="canary")
+    assert "all rows of *** are new" in seen and "canary" not in seen
 
 
 def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: Box) -> None:

@@ -8,6 +8,8 @@ import threading
 from itertools import product
 
 import pytest
+from deltalake import Field
+from deltalake.schema import PrimitiveType
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
@@ -186,6 +188,55 @@ def test_names_that_delta_refuses_are_rewritten(box: Box) -> None:
     assert box.run() == 0
     assert [field.name for field in box.table().schema().fields] == ["time", "a_b__c_", "ü`'"]
     assert box.arrived('"a_b__c_"') == [(1,), (2,)]
+
+
+def test_columns_that_the_uploader_fills_are_not_the_sources(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """A source may have been copied out of Databricks; the second cycle sends two columns of one name."""
+    create = "CREATE TABLE t (time TEXT, v INTEGER, Databricks_Batch_Id TEXT)"
+    box.execute(create, "INSERT INTO t VALUES ('2026-01-01', 1, 'theirs')")
+    assert box.run() == 0
+    assert "the uploader fills it: Databricks_Batch_Id" in caplog.text
+    box.table().alter.add_columns([Field("databricks_batch_id", PrimitiveType("string"))])
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 2, 'theirs')")
+    assert box.run() == 0
+    [(_, first), (_, second)] = box.arrived("v, databricks_batch_id")
+    assert first is None and second.endswith("/2")
+
+
+def test_all_rows_of_a_cycle_are_counted_also_those_before_a_refused_one(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert = "INSERT INTO t VALUES ('2026-01-01', ?)"
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", insert, rows=[(0,)])
+    assert box.run() == 0
+    box.table().alter.add_constraint({"small": "v < 100"})
+    box.execute(insert, rows=[(v,) for v in (1, 2, 1000, 4)])
+    assert box.run("--batch-rows", "2") == up.QUARANTINED
+    assert "3 rows sent in 2 commits" in caplog.text and "1 to quarantine" in caplog.text
+
+
+def test_a_stop_also_ends_the_search_for_a_row_that_the_target_refuses(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows after it wait for the next run, however many there are."""
+    insert = "INSERT INTO t VALUES ('2026-01-01', ?)"
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", insert, rows=[(0,)])
+    assert box.run() == 0
+    box.table().alter.add_constraint({"small": "v < 100"})
+    box.execute(insert, rows=[(1000,), *((v,) for v in range(1, 100))])
+    stop, set_aside = threading.Event(), up.set_aside
+
+    def set_aside_and_stop(job: up.Job, refused: up.RefusedValuesError) -> None:
+        set_aside(job, refused)
+        stop.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(up, "stop_event", lambda: stop)
+        patch.setattr(up, "set_aside", set_aside_and_stop)
+        assert box.run() == up.QUARANTINED
+    assert box.arrived("v") == [(0,)]
+    assert box.run() == 0
+    assert len(box.arrived("v")) == 100
 
 
 def test_a_corrupt_page_stops_the_run_after_the_rows_before_it(box: Box) -> None:

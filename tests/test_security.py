@@ -197,7 +197,7 @@ def test_names_and_values_that_look_like_sql_arrive_as_they_are(box: Box, seed: 
     assert box.run() == 0
     table = box.table()
     arrived = table.schema().fields
-    assert [field.name for field in arrived] == ["time", *(up.plain_name(column) for column in columns)]
+    assert [field.name for field in arrived] == ["time", *(up.delta_name(column) for column in columns)]
     assert list(rows_of(table)[0][1:]) == values
 
 

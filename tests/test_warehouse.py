@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import functools
+import json
 import logging
 import math
 import re
@@ -84,7 +85,7 @@ class Bench:
     def target(self, environ: Mapping[str, str] | None = None, /, **settings: Any) -> up.WarehouseTarget:
         """A target, whose waits are noted instead of slept: its clock jumps by them."""
         session = up.Session(self.config(**settings), environ or {}, self.jump, lambda: time.monotonic() + self.skipped)
-        self.targets.append(up.WarehouseTarget(session, self.table, self.folder / "staging"))
+        self.targets.append(up.WarehouseTarget(session, self.table, self.folder))
         return self.targets[-1]
 
     def jump(self, seconds: float) -> None:
@@ -524,7 +525,7 @@ def test_a_cluster_leaves_a_doubt(bench: Bench) -> None:
     payload = target.prepare(lambda: iter([rows_of(1)]))
     intent = target.ready(bench.intent(), payload)
     cluster = bench.config(databricks_http_path="/sql/protocolv1/o/1/0101-123456-abc")
-    assert not up.Session(cluster, {}).is_bounded
+    assert not up.is_warehouse(cluster)
     target.session.config = cluster
     with pytest.raises(up.DoubtError):
         target.settle(intent, lambda: payload)
@@ -576,7 +577,7 @@ def test_many_rows_go_as_a_file_and_leave_nothing_behind(bench: Bench, monkeypat
     intent, _ = bench.send(target, typed_rows(kinds, values))
     assert (intent["route"], bench.executed(), len(staged(bench))) == ("copy", 1, 1)
     target.close()
-    assert staged(bench) == [] and not (bench.folder / "staging").exists()
+    assert staged(bench) == [] and list(bench.folder.iterdir()) == []
     expected = sorted(zip(*(array(v, kinds[n]).to_pylist() for n, v in values.items()), strict=True), key=repr)
     _, pages = target.session.query(f"SELECT * FROM s.{bench.table}")
     arrived = sorted((row[:-1] for page in pages for row in page), key=repr)
@@ -618,6 +619,36 @@ def test_a_staged_file_outlives_its_rows_in_the_source(bench: Bench, monkeypatch
     intent, _ = bench.lose(target, rows_of(1, 2, 3))
     assert target.settle(intent, lambda: target.prepare(lambda: iter([rows_of(2, 3)]))) is True
     assert bench.arrived() == [1, 2, 3]
+
+
+def test_closing_removes_only_what_the_target_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever directory it was given, and whatever lies there."""
+    bench.create()
+    target = bulk(bench, monkeypatch)
+    theirs = bench.folder / "last_upload.json"
+    theirs.touch()
+    target.close()
+    bench.send(target, rows_of(1, 2))
+    assert len(list(bench.folder.iterdir())) == 2
+    target.close()
+    assert list(bench.folder.iterdir()) == [theirs]
+
+
+def test_a_file_in_a_volume_that_is_no_longer_set_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can't be removed then, so a person has to know of it."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
+    target = bulk(bench, monkeypatch)
+    target.columns()
+    bench.warehouse.fail("COPY INTO", "drop", when="after")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    later = bench.target()
+    assert later.settle(intent, lambda: later.prepare(lambda: iter([rows_of(1, 2)]))) is True
+    later.close()
+    said = [record.getMessage() for record in caplog.records if record.name == "uploader"]
+    assert said == [f"the file {intent['file']} stays in its volume, since databricks_volume is not set any more"]
+    bench.warehouse.sql(f"REMOVE '/Volumes/main/s/v/{intent['file']}'")
 
 
 def test_files_that_a_killed_run_left_are_removed_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1055,12 +1086,13 @@ def test_no_log_record_has_the_token(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert bench.warehouse.token not in logged and "dapi-canary-2" not in logged
 
 
-def test_the_filter_blots_out_secrets_and_signed_addresses() -> None:
-    """It works on any record, whoever made it."""
+def test_log_lines_hold_no_secrets_and_no_signed_addresses() -> None:
+    """Whoever made the record."""
     message = 'PUT %s key=%s "GET /v/x?X-Amz-Signature=abc&b=1 HTTP/1.1"'
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, message, (1, "dapi123"), None)
-    assert up.Redacted(["dapi123", None]).filter(record)
-    assert record.getMessage() == 'PUT 1 key=*** "GET /v/x?*** HTTP/1.1"'
+    for as_json in (False, True):
+        line = up.LogLines(as_json, False, ["dapi123", None]).format(record)
+        assert (json.loads(line)["message"] if as_json else line).endswith('PUT 1 key=*** "GET /v/x?*** HTTP/1.1"')
 
 
 def test_drivers_are_silent_unless_asked(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:

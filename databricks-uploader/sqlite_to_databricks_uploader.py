@@ -4163,8 +4163,8 @@ def deliver(
 
 def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: Tally) -> State:
     """The state after one commit: its intent was saved before, its confirmation is saved now."""
-    if not job.states.file.exists():
-        # A kill before the first intent must not lose the name that a staged file is found by.
+    if isinstance(payload, Staged) and not job.states.file.exists():
+        # A kill before the first intent must not lose the name by which the file that is staged now is found.
         job.states.save(State(source_id=state.source_id))
     intent = job.target.ready(intent, payload)
     job.states.save(dataclasses.replace(state, intent=dict(intent)))

@@ -50,15 +50,13 @@ def test_nothing_new_touches_neither_state_nor_target(box: Box) -> None:
     assert (box.state_file.stat().st_mtime_ns, box.table().version()) == before
 
 
-@pytest.mark.parametrize(
-    ("step", "when", "call"), list(product(["save", "send"], ["before", "after"], [1, 2, 3, 4, 5]))
-)
+@pytest.mark.parametrize(("step", "when", "call"), list(product(["save", "send"], ["before", "after"], [1, 2, 3, 4])))
 def test_a_kill_at_each_step_neither_loses_nor_doubles(
     box: Box, monkeypatch: pytest.MonkeyPatch, step: str, when: str, call: int
 ) -> None:
     box.sample()
     interrupted_at(up.StateFile if step == "save" else up.DeltaTarget, step, when, call, monkeypatch.setattr)
-    if step == "send" and call > 3:
+    if (step, call) == ("send", 4):
         assert box.run("--batch-rows", "1000") == 0
     else:
         with pytest.raises(KeyboardInterrupt):

@@ -198,7 +198,7 @@ def test_a_run_that_ends_between_commit_and_confirmation_sends_nothing_twice(
     far: StoreBox, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = json.dumps(far.store.client)
-    owner, call = (up.DeltaTarget, 2) if step == "send" else (up.StateFile, 4)
+    owner, call = (up.DeltaTarget, 2) if step == "send" else (up.StateFile, 3)
     interrupted_at(owner, step, "after", call, monkeypatch.setattr)
     with pytest.raises(KeyboardInterrupt):
         far.run("--batch-rows", "1000", STORAGE_OPTIONS=options)

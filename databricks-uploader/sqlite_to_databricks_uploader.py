@@ -2203,6 +2203,10 @@ def sqlite_value(plain: Any) -> Any:
 
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
+
+# Rows of one time are compared with an anchor in pages: a table of days has very many of them.
+EQUAL_AT_ONCE = 1000
+
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
@@ -2333,31 +2337,44 @@ class RowidCursor:
         )
 
     def _unchanged(self, anchors: Sequence[Anchor]) -> set[int]:
-        """The rowids of the rows that are as they were; columns that were added since come after the others."""
+        """The rowids of the rows that are as they were."""
+        return {rowid for anchor in anchors for rowid, _ in self._equal(anchor, f"{self.rowid} = {anchor.rowid}")}
+
+    def _equal(self, anchor: Anchor, where: str) -> Iterator[tuple[int, int]]:
+        """The rows that are like an anchor's in their first columns, and how many columns these are, from it downwards.
+
+        Columns that a table was given since then come after the others.
+        """
         values = ", ".join(f"CAST(quote(q.{quoted(column)}) AS BLOB)" for column in self.table.columns)
-        found = set()
-        for anchor in anchors:
-            where = f"{quoted(self.table.name)} q WHERE {self.rowid} = {anchor.rowid}"
-            for row in self.reader.database.rows(f"SELECT {values} FROM {where}"):
-                found |= {anchor.rowid} if anchor.digest in map(digest_of, itertools.accumulate(row)) else set()
-        return found
+        select = f"SELECT {self.rowid}, {values} FROM {quoted(self.table.name)} q"
+        upper: int | None = anchor.rowid
+        while upper is not None:
+            rows = self.reader.database.rows(
+                f"{select} WHERE {self.rowid} <= {upper} AND {where} ORDER BY {self.rowid} DESC LIMIT {EQUAL_AT_ONCE}"
+            )
+            for rowid, *row in rows:
+                digests = [digest_of(content) for content in itertools.accumulate(row)]
+                if anchor.digest in digests:
+                    yield rowid, digests.index(anchor.digest) + 1
+            upper = rows[-1][0] - 1 if len(rows) == EQUAL_AT_ONCE else None
 
     def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
         """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
         newest, run = anchors[0], [anchor.digest for anchor in anchors[:CLOSE_ANCHORS]]
         fitting = []
-        for equal in self._anchors_where(f"<= {newest.rowid} AND q.{quoted(self.table.time)} IS {newest.time}"):
-            if equal.digest == newest.digest:
-                rows = self._anchors_where(f"<= {equal.rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}")
-                fitting += [equal.rowid] if follows([row.digest for row in rows], run) else []
+        for rowid, width in self._equal(newest, f"q.{quoted(self.table.time)} IS {newest.time}"):
+            rows = self._anchors_where(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}", width)
+            fitting += [rowid] if follows([row.digest for row in rows], run) else []
+            if len(fitting) == 2:
+                break
         if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
             fault = f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told"
             raise SourceError(fault, "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.")
         return max(fitting, default=None)
 
-    def _anchors_where(self, which: str) -> list[Anchor]:
-        """The rows whose rowid is as `which` says, as anchors."""
-        content, time = row_content(self.table.columns), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
+    def _anchors_where(self, which: str, width: int | None = None) -> list[Anchor]:
+        """The rows whose rowid is as `which` says, as anchors made of all columns or the first `width`."""
+        content, time = row_content([*self.table.columns][:width]), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
         sql = f"SELECT {self.rowid}, {content}, {time} FROM {quoted(self.table.name)} q WHERE {self.rowid} {which}"
         return [
             Anchor(rowid, digest_of(row), time.decode(errors="replace"))

@@ -425,6 +425,19 @@ def test_a_recreated_file_is_noticed_after_a_vacuum(box: Box, more: int) -> None
     assert values(box) == list(range(1, 103 + more))
 
 
+@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
+@pytest.mark.parametrize("deleted", [0, 20, 39])
+def test_an_upgrade_of_the_producer_sends_nothing_again(box: Box, table: str, deleted: int) -> None:
+    """It adds a column, deletes old rows and runs VACUUM, all between two cycles. (matrix rows 9 and 22)"""
+    box.execute(table, INSERT, rows=rows(1, 40))
+    assert box.run() == 0
+    box.execute("ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5", f"DELETE FROM t WHERE v <= {deleted}")
+    box.execute("VACUUM")
+    box.execute("INSERT INTO t (time, v) VALUES (?, ?)", rows=rows(41, 45))
+    assert box.run() == 0
+    assert values(box) == list(range(1, 46))
+
+
 @pytest.mark.parametrize("how", ["unlink", "rename", "truncate"])
 def test_a_service_follows_a_file_that_is_replaced_while_it_runs(box: Box, how: str) -> None:
     """An open file would go on showing the old rows for ever. (matrix row 22)"""

@@ -47,12 +47,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import concurrent.futures
 import contextlib
 import dataclasses
 import datetime as dt
 import decimal
-import difflib
 import fcntl
 import functools
 import hashlib
@@ -398,6 +396,8 @@ def flags_of(name: str) -> list[str]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint with the known word that looks most like this one."""
+    import difflib
+
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
@@ -2410,7 +2410,9 @@ def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> It
     In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
     process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
     """
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
         while some := list(itertools.islice(items, threads)):
             yield list(pool.map(work, some))
 
@@ -2419,12 +2421,16 @@ END: Any = object()
 
 
 def ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, each made in another thread while the one before is used."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(next, items, END)
-        while (item := upcoming.result()) is not END:
+    """The same items, each but the first made in another thread while the one before is used."""
+    if (item := next(items, END)) is END:
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        while item is not END:
             upcoming = pool.submit(next, items, END)
             yield item
+            item = upcoming.result()
 
 
 def fitting_rows(bytes_per_row: float) -> int:
@@ -3736,7 +3742,9 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
 
 def in_time(work: Callable[[], Any]) -> Any:
     """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
-    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    from concurrent.futures import Future
+
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:

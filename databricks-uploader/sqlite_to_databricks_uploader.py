@@ -4882,8 +4882,9 @@ class Watch:
         self._beat()
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         if total.read or log.isEnabledFor(logging.DEBUG):
-            message = "%d rows sent in %d commits, %.1f s; %d to quarantine"
-            log.info(message, total.sent, total.commits, seconds, total.bad, extra={"fields": fields})
+            commits = "1 commit" if total.commits == 1 else f"{total.commits} commits"
+            message = "%d rows sent in %s, %.1f s; %d to quarantine"
+            log.info(message, total.sent, commits, seconds, total.bad, extra={"fields": fields})
         else:
             log.info("nothing new", extra={"fields": fields})
         return total

@@ -833,6 +833,9 @@ def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any,
 # first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction,
 # finished before anything is sent, so the producer's WAL can always be checkpointed.
 
+# Behind it SQLite chooses rowids at random (sqlite.org/autoinc.html).
+HIGHEST_ROWID = 2**63 - 1
+
 # How many pages are read side by side, each through a connection of its own.
 READERS = 2
 
@@ -894,6 +897,25 @@ def fingerprint(file: Path) -> tuple[int, ...]:
     with source_files(file):
         seen = [file.stat()] + [wal.stat() for wal in side_files(file)[:1] if wal.exists()]
     return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def birth_of(file: Path) -> str:
+    """A file's inode and time of birth: an inode's number is given to the next file, its birth is not.
+
+    Python 3.11 knows the birth on macOS alone; Linux tells it by statx(2), where the file system keeps it.
+    """
+    import ctypes
+
+    with source_files(file):
+        found = file.stat()
+    if born := getattr(found, "st_birthtime", None):
+        return f"{found.st_ino} {born}"
+    library, answer = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    at_here, asked = -100, 0x800  # AT_FDCWD, STATX_BTIME
+    if not hasattr(library, "statx") or library.statx(at_here, os.fsencode(file), 0, asked, answer):
+        return str(found.st_ino)
+    mask, seconds, nanoseconds = struct.unpack_from("=I76xqI", answer)
+    return f"{found.st_ino} {seconds}.{nanoseconds:09}" if mask & asked else str(found.st_ino)
 
 
 def wal_bytes(file: Path) -> int:
@@ -1234,6 +1256,9 @@ class Reader:
         (first,), (last,) = self.database.rows(
             f"SELECT min({rowid}) FROM {name} q {after} UNION ALL SELECT max({rowid}) FROM {name} q"
         )
+        if first is None and low == HIGHEST_ROWID:
+            fault = f"{self.table.name} uses the highest possible rowid, so SQLite gives new rows random ones below it"
+            raise SourceError(fault, "Set cursor: timestamp, or make the table anew without that row.")
         return first, last or 0
 
     def bytes_per_row(self) -> float:
@@ -1953,7 +1978,11 @@ STATE_FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Anchor:
-    """A delivered row: where it was, a digest of all its values, and its time as an SQLite literal."""
+    """A delivered row: where it was, a digest of each of its values, and its time as an SQL literal.
+
+    `digest` is the base64 of four bytes for each of the state's `columns`. Version 1.0.0 wrote 16 hexadecimal digits
+    of all values together, and no columns.
+    """
 
     rowid: int
     digest: str
@@ -1971,11 +2000,20 @@ class Anchor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+    """Which database file rows came from: its inode with its time of birth, and SQLite's count of schema changes."""
+
+    file: str
+    schema: int
+
+
+@dataclasses.dataclass(frozen=True)
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
 
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, and `intent` the
-    one that is not confirmed yet. `epoch` counts how often rowids began anew.
+    one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered rows, digested
+    by `columns`, and `origin` is the file that they were seen in.
     """
 
     last_upload: str | None = None
@@ -1987,6 +2025,8 @@ class State:
     committed: int = 0
     position: dict[str, Any] = dataclasses.field(default_factory=dict)
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
+    columns: list[str] = dataclasses.field(default_factory=list)
+    origin: Origin | None = None
     intent: dict[str, Any] | None = None
 
 
@@ -2066,7 +2106,8 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a state out of JSON."""
     names = {field.name for field in dataclasses.fields(State)}
     fields = {name: value for name, value in saved.items() if name in names}
-    return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
+    origin = Origin(**saved["origin"]) if saved.get("origin") else None
+    return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])], "origin": origin}
 
 
 def replace_durably(file: Path, content: bytes) -> None:
@@ -2204,9 +2245,6 @@ def sqlite_value(plain: Any) -> Any:
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 
-# Rows of one time are compared with an anchor in pages: a table of days has very many of them.
-EQUAL_AT_ONCE = 1000
-
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
@@ -2227,16 +2265,41 @@ class Batch:
     waiting: int = 0
 
 
-def digest_of(content: bytes) -> str:
-    """A short digest of a row; 64 bits, since rows are compared with few others."""
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+def digest_of(content: str) -> str:
+    """A short digest of a row's content; 64 bits, since rows are compared with few others."""
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def value_content(column: str) -> str:
+    """An SQL expression for a value of a row `q` with its class, as ASCII without commas.
+
+    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose
+    quotes would end at a NUL, the bytes: t0061 is text, b0061 a blob.
+    """
+    value = f"q.{quoted(column)}"
+    coded = f"substr(typeof({value}), 1, 1) || hex({value})"
+    return f"CASE WHEN typeof({value}) IN ('text', 'blob') THEN {coded} ELSE quote({value}) END"
 
 
 def row_content(columns: Iterable[str]) -> str:
-    """An SQL expression for all values of a row `q`, with their types, as a blob. In groups: SQLite limits nesting."""
-    quotes = [f"quote(q.{quoted(column)})" for column in columns]
-    groups = [f"concat({', '.join(quotes[i : i + 50])})" for i in range(0, len(quotes), 50)]
-    return f"CAST({' || '.join(groups)} AS BLOB)"
+    """An SQL expression for all values of a row `q`, one after another with commas: different rows differ.
+
+    In groups: SQLite limits the arguments of a function and the nesting of expressions.
+    """
+    values = [value_content(column) for column in columns]
+    groups = [f"concat_ws(',', {', '.join(values[i : i + 50])})" for i in range(0, len(values), 50)]
+    return " || ',' || ".join(groups)
+
+
+def literal_of(content: str, encoding: str) -> str:
+    """A value's content as an SQL literal; text that has none is cast from its bytes."""
+    if content[0] not in "tb":
+        return content
+    if content[0] == "t":
+        found = decoded(bytes.fromhex(content[1:]), encoding)
+        if isinstance(found, str) and "\0" not in found:
+            return text_literal(found)
+    return f"CAST(x'{content[1:]}' AS TEXT)" if content[0] == "t" else f"x'{content[1:]}'"
 
 
 class RowidCursor:
@@ -2301,85 +2364,253 @@ class RowidCursor:
         pace.learn(pages)
         return pages
 
+    @property
+    def parts(self) -> list[str]:
+        """What anchors are digested by: each column, as the state names it."""
+        return parts_of(list(self.table.columns), "\0")
+
     def anchors(self, first: int, last: int) -> list[Anchor]:
         """The newest rows of a range, newest first, and its first one."""
-        newest = self._anchors_where(f"BETWEEN {first} AND {last} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS}")
-        return newest + [a for a in self._anchors_where(f"= {first}") if a not in newest]
+        newest = list(self._rows(f"{self.rowid} BETWEEN {first} AND {last}", CLOSE_ANCHORS))
+        oldest = [] if newest and newest[-1][0] == first else list(self._rows(f"{self.rowid} = {first}", 1))
+        return [self._anchor(rowid, values) for rowid, values in [*newest, *oldest]]
 
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told.
 
-        Follows a file that was vacuumed, recreated, truncated or restored; the usual case takes one look-up.
+        Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
+        look-up. After a change anchors are made anew.
         """
-        if not state.anchors or self._unchanged(state.anchors[:1]):
+        origin, known = self._origin(), state
+        if state.anchors:
+            newest = self._looks(state, state.anchors[:1])
+            if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
+                known = self._followed(state, origin)
+                rowids = ", ".join(str(anchor.rowid) for anchor in known.anchors)
+                rows = self._rows(f"{self.rowid} IN ({rowids})") if rowids else ()
+                known = dataclasses.replace(known, anchors=[self._anchor(*row) for row in rows])
+        return dataclasses.replace(known, origin=origin, columns=self.parts)
+
+    def _origin(self) -> Origin:
+        [(schema,)] = self.reader.database.rows("PRAGMA schema_version")
+        return Origin(birth_of(self.reader.database.file), schema)
+
+    def _followed(self, state: State, origin: Origin) -> State:
+        """The state after its file, the schema or the newest delivered row has changed."""
+        moved = None if self.table.key or state.origin == origin else self._found_by_content(state)
+        if moved == read_to(state.position) is not None:
             return state
-        rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
-        present = {anchor.rowid: anchor for anchor in self._anchors_where(f"IN ({rowids})")}
-        moved = None if self.table.key else self._found_by_content(state.anchors)
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            return dataclasses.replace(state, anchors=self.anchors(self.reader.bounds()[0] or 0, moved))
-        position, highest = read_to(state.position), self.reader.bounds()[1]
-        shrunk = position is not None and highest < position
-        same = rows_still_there(state.anchors, present, self._unchanged(state.anchors), shrunk)
-        replaced = present.keys() - same
-        if not replaced and not shrunk:
-            return state
-        if not same and (replaced or highest == 0):
+            anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
+            return dataclasses.replace(state, anchors=anchors, columns=self.parts)
+        evidence = self._evidence(state, origin)
+        kept = evidence.kept()
+        if kept is None:
+            raise SourceError(
+                f"{self.table.name} holds other rows than were delivered; whether those were edited, or gave way to "
+                "new ones, can't be told",
+                "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
+                "are rewritten with a newer time need cursor: timestamp. The state is untouched.",
+            )
+        if not kept and (evidence.looks or evidence.highest == 0 or evidence.is_later):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
-        known, upper = max(same, default=0), min(replaced, default=highest + 1)
-        if same and (not replaced or not self._anchors_where(f"BETWEEN {known + 1} AND {upper - 1} LIMIT 1")):
-            return moved_to(state, known if replaced else highest, "its newest rows were taken away")
+        return state if evidence.counts_on else self._cut_back(state, evidence, kept)
+
+    def _evidence(self, state: State, origin: Origin) -> Evidence:
+        looks, (first, highest) = self._looks(state, state.anchors), self.reader.bounds()
+        counter = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
+        counted = self.reader.database.rows(counter) if self.table.autoincrement else [(None,)]
+        return Evidence(
+            looks,
+            read_to(state.position),
+            highest,
+            is_same_file=origin.file == state.origin.file if state.origin else None,
+            changes=origin.schema - state.origin.schema if state.origin else 0,
+            counter=counted[0][0] if counted else 0,
+            is_later=self._is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest]),
+        )
+
+    def _is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
+        """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
+        times, time = {anchor.time for anchor in anchors} - {"NULL"}, f"q.{quoted(self.table.time)} COLLATE BINARY"
+        later = " AND ".join(f"{time} > {literal}" for literal in sorted(times)) or "0"
+        where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
+        return not self.reader.database.rows(f"SELECT 1 FROM {quoted(self.table.name)} q WHERE {where} LIMIT 1")
+
+    def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:
+        """The state where the table is the same, but its newest rows may have gone, their rowids used again."""
+        known, position = max(kept, default=0), evidence.position
+        replaced = [look.rowid for look in evidence.looks if look.rowid > known]
+        if state.anchors[0].rowid in kept or not (replaced or position is None or evidence.highest < position):
+            return state
+        upper = min(replaced, default=evidence.highest + 1)
+        unknown = self._rows(f"{self.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
+        if kept and not (replaced and any(unknown)):
+            return moved_to(state, known if replaced else evidence.highest, "its newest rows were taken away")
         raise SourceError(
             f"{self.table.name} was restored from an older copy, and new rows came in since: "
             f"which of the rows {known + 1} to {upper - 1} were delivered can't be told",
             "Find out where they end, then use --since TIMESTAMP; the state is untouched.",
         )
 
-    def _unchanged(self, anchors: Sequence[Anchor]) -> set[int]:
-        """The rowids of the rows that are as they were."""
-        return {rowid for anchor in anchors for rowid, _ in self._equal(anchor, f"{self.rowid} = {anchor.rowid}")}
+    def _found_by_content(self, state: State) -> int | None:
+        """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed."""
+        run = state.anchors[:CLOSE_ANCHORS]
+        for index, newest in enumerate(run):
+            places = list(itertools.islice(self._places(state, newest, run[index:], len(run) == CLOSE_ANCHORS), 2))
+            if len(places) > 1 and len(run) == CLOSE_ANCHORS and len({anchor.digest for anchor in run}) == 1:
+                fault = f"{self.table.name} was vacuumed, and its newest rows are equal: "
+                hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
+                raise SourceError(f"{fault}which were delivered can't be told", hint)
+            if places:
+                return max(places)
+        return None
 
-    def _equal(self, anchor: Anchor, where: str) -> Iterator[tuple[int, int]]:
-        """The rows that are like an anchor's in their first columns, and how many columns these are, from it downwards.
+    def _places(self, state: State, newest: Anchor, run: Sequence[Anchor], is_long: bool) -> Iterator[int]:
+        """The rowids of rows like an anchor whose rows before are, as far as they are left, those of its run."""
+        for rowid, values in self._rows(f"q.{quoted(self.table.time)} COLLATE BINARY IS {newest.time}"):
+            if self._look(state, newest, values).is_whole:
+                before = self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)
+                if follows(before, run, lambda row, anchor: self._look(state, anchor, row[1]).is_whole, is_long):
+                    yield rowid
 
-        Columns that a table was given since then come after the others.
-        """
-        values = ", ".join(f"CAST(quote(q.{quoted(column)}) AS BLOB)" for column in self.table.columns)
-        select = f"SELECT {self.rowid}, {values} FROM {quoted(self.table.name)} q"
-        upper: int | None = anchor.rowid
-        while upper is not None:
-            rows = self.reader.database.rows(
-                f"{select} WHERE {self.rowid} <= {upper} AND {where} ORDER BY {self.rowid} DESC LIMIT {EQUAL_AT_ONCE}"
+    def _looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
+        """A look at the row at each anchor's rowid, where there is one."""
+        by_rowid = {anchor.rowid: anchor for anchor in anchors}
+        rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})")
+        return [self._look(state, by_rowid[rowid], values) for rowid, values in rows]
+
+    def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
+        """How much of an anchor's row is in another, by the columns that the table had then and has now."""
+        is_on_time = anchor.time == self._time_in(values) != "NULL"
+        if not state.columns:
+            return Look(
+                anchor.rowid, is_old_digest(anchor.digest, values, self.table.encoding), is_on_time, (anchor.time,)
             )
-            for rowid, *row in rows:
-                digests = [digest_of(content) for content in itertools.accumulate(row)]
-                if anchor.digest in digests:
-                    yield rowid, digests.index(anchor.digest) + 1
-            upper = rows[-1][0] - 1 if len(rows) == EQUAL_AT_ONCE else None
+        then, now = digests_in(anchor.digest), digests_of(parts_of(values, ","))
+        shared = {
+            name: (then[index], now[self.parts.index(name)])
+            for index, name in enumerate(state.columns)
+            if name in self.parts
+        }
+        alike = tuple(name for name, (old, new) in shared.items() if old == new)
+        told = tuple(shared[name][0] for name in alike if name != self.table.key)
+        return Look(anchor.rowid, bool(shared) and len(alike) == len(shared), is_on_time, (anchor.time, *told))
 
-    def _found_by_content(self, anchors: Sequence[Anchor]) -> int | None:
-        """The new rowid of the newest delivered row: an equal row that follows the rows that it followed before."""
-        newest, run = anchors[0], [anchor.digest for anchor in anchors[:CLOSE_ANCHORS]]
-        fitting = []
-        for rowid, width in self._equal(newest, f"q.{quoted(self.table.time)} IS {newest.time}"):
-            rows = self._anchors_where(f"<= {rowid} ORDER BY {self.rowid} DESC LIMIT {CLOSE_ANCHORS + 1}", width)
-            fitting += [rowid] if follows([row.digest for row in rows], run) else []
-            if len(fitting) == 2:
-                break
-        if len(fitting) > 1 and len(run) == CLOSE_ANCHORS and len(set(run)) == 1:
-            fault = f"{self.table.name} was vacuumed, and its newest rows are equal: which were delivered can't be told"
-            raise SourceError(fault, "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP.")
-        return max(fitting, default=None)
+    def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
+        digest = base64.b64encode(b"".join(digests_of(parts_of(values, ",")))).decode()
+        return Anchor(rowid, digest, self._time_in(values))
 
-    def _anchors_where(self, which: str, width: int | None = None) -> list[Anchor]:
-        """The rows whose rowid is as `which` says, as anchors made of all columns or the first `width`."""
-        content, time = row_content([*self.table.columns][:width]), f"CAST(quote(q.{quoted(self.table.time)}) AS BLOB)"
-        sql = f"SELECT {self.rowid}, {content}, {time} FROM {quoted(self.table.name)} q WHERE {self.rowid} {which}"
-        return [
-            Anchor(rowid, digest_of(row), time.decode(errors="replace"))
-            for rowid, row, time in self.reader.database.rows(sql)
-        ]
+    def _time_in(self, values: Sequence[str]) -> str:
+        """A row's time as an SQL literal."""
+        return literal_of(values[[*self.table.columns].index(self.table.time)], self.table.encoding)
+
+    def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
+        """Rowid and values, as `value_content` has them, of the rows that meet a condition, highest rowid first."""
+        select = (
+            f"SELECT {self.rowid}, {row_content(self.table.columns)} FROM {quoted(self.table.name)} q WHERE {where}"
+        )
+        limit, below = min(most, fitting_rows(self.reader.bytes_per_row()) // 4 or 1), ""
+        while most > 0:
+            rows = self.reader.database.rows(f"{select} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
+            yield from ((rowid, content.split(",")) for rowid, content in rows)
+            if len(rows) < limit:
+                return
+            below, most = f"AND {self.rowid} < {rows[-1][0]}", most - len(rows)
+
+
+# So many parts of a row have a digest of their own in anchors; further columns share the last one.
+MOST_PARTS = 64
+
+
+def parts_of(values: Sequence[str], separator: str) -> list[str]:
+    """A row's values, or its columns' names, as the parts that anchors are made of."""
+    single, others = [*values[: MOST_PARTS - 1]], values[MOST_PARTS - 1 :]
+    return [*single, separator.join(others)] if others else single
+
+
+def digests_of(parts: Iterable[str]) -> list[bytes]:
+    """Four bytes for each part: enough for all of a row together, and for many rows of one column."""
+    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts]
+
+
+def digests_in(digest: str) -> list[bytes]:
+    """The digests that an anchor holds."""
+    together = base64.b64decode(digest)
+    return [together[index : index + 4] for index in range(0, len(together), 4)]
+
+
+def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
+    """Whether a digest of version 1.0.0, of quoted values without separators, is that of a row or its first columns."""
+    quotes = []
+    for value in values:
+        content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
+        text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
+        quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
+    encoded = (so_far.encode(encoding) for so_far in itertools.accumulate(quotes))
+    return digest in (hashlib.blake2b(content, digest_size=8).hexdigest() for content in encoded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
+
+    `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
+    """
+
+    rowid: int
+    is_whole: bool
+    is_on_time: bool
+    alike: tuple[str | bytes, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What tells a table that was altered or edited from one that was made anew.
+
+    `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
+    the file is older than the state; `counter` is the highest rowid that AUTOINCREMENT ever gave, None without.
+    `is_later`: the rows at the anchors' rowids have later times than all anchors.
+    """
+
+    looks: Sequence[Look]
+    position: int | None
+    highest: int
+    is_same_file: bool | None
+    changes: int
+    counter: int | None
+    is_later: bool
+
+    @property
+    def counts_on(self) -> bool:
+        """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
+        return self.counter is not None and self.position is not None and self.counter >= self.position
+
+    def kept(self) -> set[int] | None:
+        """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
+
+        The evidence, the strongest first (docs/delivery.md has the table). A row with all its values is itself. In one
+        file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
+        where that is said of most anchors, by different values. What has no such row is new in another file, where
+        the counter was set back, where rowids have shrunk, and where all times are later and no values come back.
+        """
+        kept = {look.rowid for look in self.looks if look.is_whole or look.is_on_time}
+        told = {look.alike for look in self.looks if look.is_on_time}
+        is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
+        is_shrunk = self.position is not None and self.highest < self.position
+        if any(look.is_whole for look in self.looks):
+            return kept
+        if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
+            # A box without a clock may begin at the same moment at each start.
+            return (kept if self.is_same_file is None else None) if is_most and is_telling else set()
+        if self.changes == 0 and self.counts_on:
+            return {look.rowid for look in self.looks}
+        if is_most:
+            return kept if is_telling or len(told) > 1 else None
+        values = {look.alike[1:] for look in self.looks}
+        is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
+        return set() if not self.looks or is_new or (is_shrunk and self.changes == 0) else None
 
 
 @dataclasses.dataclass
@@ -2438,26 +2669,17 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def rows_still_there(
-    before: Sequence[Anchor], now: Mapping[int, Anchor], unchanged: set[int], shrunk: bool
-) -> list[int]:
-    """The rowids that still hold the row that was delivered; one that was edited in place keeps its time.
+def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool], is_long: bool) -> bool:
+    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since.
 
-    Where no row is as it was, some equal times tell nothing: those of a recreated file may be whole days, or begin
-    at the same moment with each start of a box without a clock. Edits keep most times, and they keep the rows.
+    A long run was cut off, so rows before it are known no more.
     """
-    found = [(anchor, now[anchor.rowid]) for anchor in before if anchor.rowid in now]
-    alike = {old.time for old, new in found if old.time == new.time}
-    if not unchanged and (shrunk or len(alike) <= len(found) // 2):
-        return []
-    return [old.rowid for old, new in found if old.rowid in unchanged or (old.time == new.time != "NULL")]
-
-
-def follows(rows: Sequence[str], run: Sequence[str]) -> bool:
-    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since."""
-    left = iter(run)
-    matched = sum(1 for _ in itertools.takewhile(lambda digest: digest in left, rows))
-    return matched == len(rows) or (matched > 0 and len(run) == CLOSE_ANCHORS)
+    left, matched, rows = iter(run), 0, list(rows)
+    for row in rows:
+        if not any(is_same(row, anchor) for anchor in left):
+            break
+        matched += 1
+    return matched == len(rows) or (matched > 0 and is_long)
 
 
 def moved_to(state: State, rowid: int | None, why: str) -> State:
@@ -3004,7 +3226,7 @@ IMPATIENT = {"connect_timeout": "5s", "timeout": "10s", "max_retries": "1", "ret
 PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 
 # What a commit tells of its source, so that a lost state can be made anew from the table's history.
-RECOVERED = ("application", "sequence", "epoch", "position", "anchors")
+RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns")
 
 
 class DeltaTarget:
@@ -4499,7 +4721,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
             f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
             "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
         )
-    return dataclasses.replace(state, anchors=source.cursor.anchors(place - VERIFIED_ROWS, place))
+    anchors = source.cursor.anchors(place - VERIFIED_ROWS, place)
+    return dataclasses.replace(state, anchors=anchors, columns=source.cursor.parts)
 
 
 def completed(job: Job, source: Source, state: State) -> State:
@@ -4619,6 +4842,7 @@ def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
         "epoch": state.epoch,
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
+        "columns": state.columns,
     }
 
 
@@ -4633,6 +4857,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         epoch=intent["epoch"],
         position=dict(intent["position"]),
         anchors=[Anchor.of(line) for line in intent["anchors"]],
+        columns=intent.get("columns", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
 

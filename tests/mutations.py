@@ -77,13 +77,40 @@ MUTANTS = (
         (SOURCE, "without_its_directory"),
     ),
     Mutant(
-        "anchors are not looked at",
-        "if not state.anchors or self._unchanged(state.anchors[:1]):", "if True:",
+        "anchors are not looked at", "        if state.anchors:\n            newest", "        if False:\n            newest",
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
-        "rowids are trusted after VACUUM", "moved = None if self.table.key else self._found_by_content(state.anchors)",
-        "moved = None", ("test_cursor.py", "vacuum"),
+        "rowids are trusted after VACUUM",
+        "moved = None if self.table.key or state.origin == origin else self._found_by_content(state)", "moved = None",
+        ("test_cursor.py", "vacuum"),
+    ),
+    Mutant(
+        "values are joined without a separator", "f\"concat_ws(',', {", "f\"concat_ws('', {",
+        ("test_cursor_file.py", "different_rows"),
+    ),
+    Mutant(
+        "contents end at a NUL", "THEN {coded} ELSE", "THEN quote({value}) ELSE", ("test_cursor_file.py", "different_rows"),
+    ),
+    Mutant(
+        "all columns of old have to be there", "bool(shared) and len(alike) == len(shared)",
+        "len(alike) == len(state.columns)", ("test_cursor_file.py", "altered_or_edited"),
+    ),
+    Mutant(
+        "another file passes for the same", "is_same_file=origin.file == state.origin.file if state.origin else None",
+        "is_same_file=True", ("test_cursor_file.py", "made_anew"),
+    ),
+    Mutant(
+        "the same file passes for another", "is_same_file=origin.file == state.origin.file if state.origin else None",
+        "is_same_file=False", ("test_cursor_file.py", "altered_or_edited"),
+    ),
+    Mutant(
+        "AUTOINCREMENT proves nothing", "if self.changes == 0 and self.counts_on:", "if False:",
+        ("test_cursor_file.py", "altered_or_edited"),
+    ),
+    Mutant(
+        "the highest rowid is one like others", "if first is None and low == HIGHEST_ROWID:", "if False:",
+        ("test_cursor_file.py", "highest_possible"),
     ),
     Mutant(
         "a doubt is settled by the rowids of before", "after = source.cursor.located(confirmed(state, intent, Tally()))",

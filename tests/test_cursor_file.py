@@ -1,0 +1,254 @@
+"""Chapter Cursor: whether a table is still the one whose rows were delivered, whatever was done to it or its file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box
+
+KEYS = {"counted": "id INTEGER PRIMARY KEY AUTOINCREMENT, ", "keyed": "id INTEGER PRIMARY KEY, ", "plain": ""}
+TIMES = {"distinct": 1, "repeated": 10, "equal": 1000}
+INSERT = "INSERT INTO t (time, a, z) VALUES (?, ?, 'z')"
+
+
+def table(key: str) -> str:
+    return f"CREATE TABLE t ({KEYS[key]}time TEXT, a INTEGER, z TEXT)"
+
+
+def rows(first: int, last: int, per_second: int, year: int = 2026) -> list[tuple[str, int]]:
+    """Rows a = first to last, so many to a second."""
+    seconds = [v // per_second for v in range(first, last + 1)]
+    times = [f"{year}-01-01T{s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}Z" for s in seconds]
+    return list(zip(times, range(first, last + 1), strict=True))
+
+
+def rebuilt(key: str) -> list[str]:
+    """A table made anew with its columns in another order, as SQLite's documentation does what ALTER TABLE can't."""
+    rowid = "id" if KEYS[key] else "rowid"
+    return [
+        f"CREATE TABLE n ({KEYS[key]}z TEXT, a INTEGER, time TEXT)",
+        f"INSERT INTO n ({rowid}, time, a, z) SELECT {rowid}, time, a, z FROM t", "DROP TABLE t",
+        "ALTER TABLE n RENAME TO t",
+    ]  # fmt: skip
+
+
+CHANGES = {
+    "drop column": lambda key: ["ALTER TABLE t DROP COLUMN z"],
+    "drop the telling column": lambda key: ["ALTER TABLE t DROP COLUMN a"],
+    "add column": lambda key: ["ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5"],
+    "rename column": lambda key: ["ALTER TABLE t RENAME COLUMN z TO y"],
+    "rebuild": rebuilt,
+    "update": lambda key: ["UPDATE t SET z = 'y'"],
+    "update of what tells rows apart": lambda key: ["UPDATE t SET a = a + 1000"],
+    "vacuum": lambda key: ["DELETE FROM t WHERE a % 3 = 0", "VACUUM"],
+    "vacuum without the newest row": lambda key: ["DELETE FROM t WHERE a % 3 = 0 OR a = 50", "VACUUM"],
+    "vacuum and drop column": lambda key: ["DELETE FROM t WHERE a < 9", "ALTER TABLE t DROP COLUMN z", "VACUUM"],
+    "update and add column": lambda key: ["UPDATE t SET z = a", "ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5"],
+    "update and rebuild": lambda key: ["UPDATE t SET z = 'y'", *rebuilt(key)],
+}
+
+# What nothing can tell from rows that gave way to others of the same times: the run stops and asks.
+ASKS = {("update of what tells rows apart", "equal", "keyed"), ("update of what tells rows apart", "equal", "plain")}
+
+
+def outcome(box: Box, *flags: str) -> str:
+    """What a run did, and then a second one with a new row: each row once, or not one more and an error."""
+    before = box.state_file.read_bytes()
+    status = box.run(*flags)
+    if status == 0:
+        connection = sqlite3.connect(box.database)
+        [(time,)] = connection.execute("SELECT '2026-06-01T00:00:00Z'")
+        connection.execute("INSERT INTO t (time) VALUES (?)", (time,))
+        connection.commit()
+        connection.close()
+        assert box.run() == 0
+        return f"sent {len(box.arrived('time')) - 1}"
+    assert box.state_file.read_bytes() == before
+    return "asks" if len(box.arrived("time")) == 50 else "wrong"
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_that_is_altered_or_edited_sends_no_row_again(box: Box, change: str, times: str, key: str) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 50, TIMES[times]))
+    assert box.run() == 0
+    for statement in CHANGES[change](key):
+        box.execute(statement)
+    asks = (change, times, key) in ASKS
+    assert outcome(box) == ("asks" if asks else "sent 50")
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("how", ["file", "table", "truncated"])
+@pytest.mark.parametrize("count", [1, 20, 50, 80])
+def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
+    box: Box, how: str, count: int, times: str, key: str
+) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 50, TIMES[times]))
+    assert box.run() == 0
+    new = rows(101, 100 + count, TIMES[times], year=2027)
+    if how == "file":
+        box.database.unlink()
+        box.execute(table(key), INSERT, rows=new)
+    elif how == "table":
+        box.execute("DROP TABLE t", table(key), INSERT, rows=new)
+    else:
+        box.execute("DELETE FROM t", INSERT, rows=new)
+    assert box.run() == 0
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 101 + count)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("how", ["replaced", "overwritten", "backed up and back"])
+def test_a_file_that_is_restored_sends_no_row_again(box: Box, how: str, times: str, key: str) -> None:
+    everything = rows(1, 50, TIMES[times])
+    box.execute(table(key), INSERT, rows=everything[:30])
+    copy = box.folder / "copy.db"
+    shutil.copy(box.database, copy)
+    box.execute(INSERT, rows=everything[30:])
+    assert box.run() == 0
+    if how == "replaced":
+        box.database.unlink()
+        shutil.copy(copy, box.database)
+    elif how == "overwritten":
+        box.database.write_bytes(copy.read_bytes())
+    else:
+        live, old = sqlite3.connect(box.database), sqlite3.connect(copy)
+        old.backup(live)
+        live.close()
+        old.close()
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(101, 105, TIMES[times], year=2027))
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 106)]
+
+
+def test_rows_that_are_all_rewritten_with_a_newer_time_are_asked_about(box: Box) -> None:
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, sensor TEXT, time TEXT, a REAL)",
+        "INSERT INTO t (sensor, time, a) VALUES (?, '2026-01-01', 1)", rows=[(f"s{i}",) for i in range(9)],
+    )  # fmt: skip
+    assert box.run() == 0
+    box.execute("UPDATE t SET time = '2026-01-02', a = a + id")
+    assert box.run() == 1
+    assert len(box.arrived()) == 9
+
+
+def test_what_was_asked_about_is_answered_by_since(box: Box) -> None:
+    box.execute(table("keyed"), INSERT, rows=rows(1, 50, 1000))
+    assert box.run() == 0
+    box.execute("UPDATE t SET a = a + 1000")
+    assert box.run() == 1
+    assert box.run("--since", "2026-03-01") == 0
+    box.execute(INSERT, rows=rows(51, 55, 1000))
+    assert box.run() == 0
+    assert len(box.arrived()) == 55
+
+
+def test_the_highest_possible_rowid_stops_the_run_after_its_rows(box: Box) -> None:
+    box.execute(table("keyed"), INSERT, rows=rows(1, 3, 1))
+    box.execute(f"INSERT INTO t (id, time, a) VALUES ({2**63 - 1}, '2026-01-02', 4)")
+    assert box.run() == 1
+    assert len(box.arrived()) == 4
+    box.execute(INSERT, rows=rows(5, 6, 1))
+    assert box.run() == 1
+    assert len(box.arrived()) == 4
+
+
+def test_a_utf_16_database_without_a_key_is_followed_through_a_vacuum(box: Box) -> None:
+    box.execute("PRAGMA encoding = 'UTF-16le'", table("plain"), INSERT, rows=rows(1, 50, 10))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a < 20")
+    box.execute("ALTER TABLE t DROP COLUMN z")
+    box.execute("VACUUM")
+    assert outcome(box) == "sent 50"
+
+
+ANY_VALUE = st.one_of(
+    st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary(),
+    st.integers(0, 20), st.sampled_from(["", "\0", "a\0b", "a\0c", "1", "1,2", "t31", "'", b"1", b"", 1, 1.0, 12, 23, 0.1, 2**53 + 1]),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(ANY_VALUE, ANY_VALUE, ANY_VALUE), min_size=1, max_size=12),
+    st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),
+)
+def test_different_rows_have_different_contents(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[object, ...]], encoding: str
+) -> None:
+    """-0.0 is SQLite's 0.0, and lone surrogates are no text."""
+
+    def storable(value: object) -> bool:
+        return not isinstance(value, str) or value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+
+    values = [row for row in values if all(map(storable, row))]
+    folder = tmp_path_factory.mktemp("contents")
+    connection = sqlite3.connect(folder / "t.db")
+    connection.execute(f"PRAGMA encoding = '{encoding}'")
+    connection.execute("CREATE TABLE t (a, b, c)")
+    connection.executemany("INSERT INTO t VALUES (?, ?, ?)", values)
+    connection.commit()
+    kept = connection.execute("SELECT a, b, c FROM t ORDER BY rowid").fetchall()
+    connection.close()
+    with up.Database(folder / "t.db", folder) as database:
+        contents = [c for (c,) in database.rows(f"SELECT {up.row_content(['a', 'b', 'c'])} FROM t q ORDER BY rowid")]
+    told = [tuple((type(v), 0.0 if v == 0 and isinstance(v, float) else v) for v in row) for row in kept]
+    assert len(set(contents)) == len(set(told))
+    assert [contents.index(c) for c in contents] == [told.index(row) for row in told]
+    assert all(content.isascii() and len(content.split(",")) == 3 for content in contents)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=ANY_VALUE, encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]))
+def test_a_value_is_found_by_its_literal(
+    tmp_path_factory: pytest.TempPathFactory, value: object, encoding: str
+) -> None:
+    folder = tmp_path_factory.mktemp("literals")
+    connection = sqlite3.connect(folder / "t.db")
+    connection.execute(f"PRAGMA encoding = '{encoding}'")
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("INSERT INTO t VALUES (?)", (value,))
+    connection.commit()
+    connection.close()
+    with up.Database(folder / "t.db", folder) as database:
+        [(content,)] = database.rows(f"SELECT {up.row_content(['a'])} FROM t q")
+        literal = up.literal_of(content, encoding)
+        assert database.rows(
+            f"SELECT count(*) FROM t q WHERE q.a IS {literal} AND typeof(q.a) = typeof({literal})"
+        ) == [(1,)]
+
+
+OLD_STATES = Path(__file__).parent / "states"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_state_of_version_1_0_0_goes_on_in_the_same_file(box: Box, key: str) -> None:
+    """The state was written by 1.0.0 for rows 1 to 50 of such a table."""
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    state = json.loads((OLD_STATES / f"rowid-{key}.json").read_text()) | {
+        "target": str(box.folder / "lake" / "raw_readings")
+    }
+    box.state_file.write_text(json.dumps(state | {"checksum": up.checksum(state)}))
+    shutil.rmtree(box.folder / "lake")
+    state["committed"] = 0
+    box.state_file.write_text(json.dumps(state | {"checksum": up.checksum(state)}))
+    box.execute("ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5", INSERT, rows=rows(51, 52, 1))
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [51, 52]
+    assert box.state()["columns"][-1] == "more"
+    assert box.state()["epoch"] == 0

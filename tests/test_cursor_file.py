@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def rebuilt(key: str) -> list[str]:
     ]  # fmt: skip
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[str], list[str]]] = {
     "drop column": lambda key: ["ALTER TABLE t DROP COLUMN z"],
     "drop the telling column": lambda key: ["ALTER TABLE t DROP COLUMN a"],
     "add column": lambda key: ["ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5"],

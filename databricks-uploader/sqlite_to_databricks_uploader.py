@@ -71,7 +71,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -133,18 +133,56 @@ class TargetError(UploaderError):
     """The target refuses: wrong token, missing table, unfitting columns."""
 
 
-class RefusedValuesError(TargetError):
-    """The target refuses values of a row, by a constraint, say; which row, it does not tell. `rows` were sent."""
-
-    rows = 0
-
-
 class DoubtError(UploaderError):
     """It can't be found out whether an earlier commit took place."""
 
 
 class TransientError(UploaderError):
     """Will pass by itself: busy, unreachable, overloaded. The rows wait where they are."""
+
+
+class LostAnswer(TransientError):
+    """A commit may have taken place, or may still do so: its answer was lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "The next cycle asks the table whether its rows are there.")
+
+
+class Conflict(TransientError):
+    """Another writer committed first; the same commit can be tried again at once."""
+
+
+class DidNotRun(UploaderError):
+    """What was asked of the target did not happen, for certain: there is nothing to settle."""
+
+
+class Rejected(DidNotRun, TargetError):
+    """A definite refusal that needs a person."""
+
+
+class Postponed(DidNotRun, TransientError):
+    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
+
+
+class NotReady(Postponed):
+    """The warehouse is starting or overloaded."""
+
+
+class DoesNotGo(DidNotRun, TargetError):
+    """A batch does not go as it is; a smaller one may. Of its rows `fitting` would, where that is known."""
+
+    def __init__(self, message: str, hint: str = "", fitting: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.fitting = fitting
+        self.shipment: Any = None
+
+
+class RefusedValuesError(DoesNotGo):
+    """The target refuses values of a row: a constraint, a cast, NULL where none may be. Which row, it does not tell."""
+
+
+class TooLargeError(DoesNotGo):
+    """Rows don't fit into one statement."""
 
 
 class TooManyBadRows(UploaderError):
@@ -1261,13 +1299,29 @@ class Reader:
             raise SourceError(fault, "Set cursor: timestamp, or make the table anew without that row.")
         return first, last or 0
 
+    def nth(self, first: int, last: int, count: int) -> int:
+        """The rowid of the `count`th row from `first` on, at most `last`: rowids may be sparse, and then far apart.
+
+        Where a damaged page is in between, that of an earlier row.
+        """
+        if last - first < count:
+            return last
+        rowid = f"q.{quoted(self.table.rowid or '')}"
+        rows = f"{quoted(self.table.name)} q WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid}"
+        try:
+            found = self.database.rows(f"SELECT {rowid} FROM {rows} LIMIT 1 OFFSET {count - 1}")
+        except CorruptError:
+            return self.nth(first, last, count // 4) if count > 4 else first
+        return found[0][0] if found else last
+
     def bytes_per_row(self) -> float:
-        """A guess by the size of the file; 1,000 for a view or a table without rowids."""
-        if not self.table.rowid:
+        """A guess by the size of the file, and how close the first rowids are; 1,000 where there are none."""
+        first, last = self.bounds() if self.table.rowid else (None, 0)
+        if first is None:
             return 1000.0
-        first, last = self.bounds()
+        share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
         with source_files(self.database.file):
-            return self.database.file.stat().st_size / max(1, last - (first or 0) + 1)
+            return self.database.file.stat().st_size / max(1, (last - first + 1) * share)
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -1878,6 +1932,18 @@ class Aggregate:
         end = min(end, partials.horizon or end)
         return end if any((piece[WINDOW] < end).any() for piece in partials.pieces) else None
 
+    def first_windows(self, partials: Partials, end: dt.datetime, most: int) -> dt.datetime:
+        """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
+        if sum(map(len, partials.pieces)) <= most:
+            return end
+        starts = self._merged(partials.pieces)[WINDOW].sort_values(ignore_index=True)
+        starts = starts[starts < end]
+        later = starts[starts > starts.iloc[0]]
+        if len(starts) <= most or not len(later):
+            return end
+        cut: dt.datetime = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
+        return cut
+
     def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> Any:
         """The groups of windows that start in [start, end), by window, then keys. None leaves an end open."""
         import pandas as pd
@@ -2007,6 +2073,29 @@ class Origin:
     schema: int
 
 
+class Intent(TypedDict, total=False):
+    """What is saved before a commit is sent, and by which its fate is found out after a crash.
+
+    `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties.
+    A target adds what it needs: `file` is the name of a staged one.
+    """
+
+    sequence: int
+    committed: int
+    application: str
+    batch_id: str
+    started: str
+    epoch: int
+    position: dict[str, Any]
+    anchors: list[str]
+    columns: list[str]
+    replayed: list[str]
+    route: str
+    rows: int
+    marked: bool
+    file: str
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
@@ -2027,7 +2116,7 @@ class State:
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
-    intent: dict[str, Any] | None = None
+    intent: Intent | None = None
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -2320,14 +2409,14 @@ class RowidCursor:
         """
         return {"rowid": None, **({} if since is None else {"since": since, "until": self.reader.bounds()[1]})}
 
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
-        """The next rows after `position`, None where there are none: a range of rowids with up to `most_rows` rows."""
+    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+        """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
         first, last = self.reader.bounds(position["rowid"])
         if self.up_to is not None:
             last = min(last, self.up_to)
         if first is None or first > last:
             return None
-        high = min(last, first - 1 + most_rows)
+        high = self.reader.nth(first, last, size())
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
         return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
@@ -2341,7 +2430,7 @@ class RowidCursor:
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(fitting_rows(reader.bytes_per_row()))
+        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
         read = functools.partial(self._part, reader, pace)
         for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
             yield from itertools.chain.from_iterable(parts)
@@ -2615,24 +2704,22 @@ class Evidence:
 
 @dataclasses.dataclass
 class Pace:
-    """How much is read at once: at most `rows`, out of `width` rowids; both learned from what was read."""
+    """How many rows are read at once, learned from what was read."""
 
+    reader: Reader
     rows: int
-    width: int = 0
 
     def parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """A range of rowids in parts, each as wide as seems right when it is asked for."""
+        """A range of rowids in parts, each of as many rows as seem right when it is asked for."""
         while first <= last:
-            end = min(last, first + max(self.rows, self.width) - 1)
+            end = self.reader.nth(first, last, self.rows)
             yield first, end
             first = end + 1
 
     def learn(self, pages: Sequence[RawPage]) -> None:
-        """Fewer rows where they are large, wider parts where few rowids are in use."""
-        count = sum(len(page.keys) for page in pages)
-        if count:
+        """Fewer rows where they are large."""
+        if count := sum(len(page.keys) for page in pages):
             self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
-        self.width = 4 * max(self.rows, self.width) if count < self.rows // 4 else self.rows
 
 
 def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> Iterator[list[U]]:
@@ -2746,10 +2833,10 @@ class TimestampCursor:
         """Times need no following: a recreated table goes on with later ones."""
         return state
 
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
         for where in self._places(position):
-            page, times = self._new_rows(position, where, min(most_rows, TIME_ROWS))
+            page, times = self._new_rows(position, where, min(size(), TIME_ROWS))
             if page.keys:
                 return Batch(self._after(position, page, times), [], functools.partial(iter, [page]))
         return None
@@ -3027,13 +3114,12 @@ def delta_name(name: str) -> str:
 
 # === Targets: Delta ===================================================================================
 
-Intent = Mapping[str, Any]
 Pages = Callable[[], Iterator[Any]]
 Payload = Any
 
 
 class Target(Protocol):
-    """Where rows go. A commit is known by its intent: a mapping that is saved before it is sent."""
+    """Where rows go. A commit is known by its intent, which is saved before it is sent."""
 
     name: str
 
@@ -3050,15 +3136,15 @@ class Target(Protocol):
         """Whether the table has these rows; asked where a recovered position has no anchors."""
 
     def prepare(self, pages: Pages) -> Payload:
-        """What is sent, made from pages of rows. May be lazy; must not send. `TooLarge` where it does not fit."""
+        """What is sent, made from pages of rows. May be lazy; must not send. `DoesNotGo` where it can't be sent."""
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The intent with all that it takes to settle it; what can be done before the commit is done."""
 
     def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows. `LostAnswer` where it can't be told whether that happened."""
+        """Commit the rows. `LostAnswer` where it can't be told whether that happened, `DidNotRun` where it did not."""
 
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+    def settle(self, intent: Intent, pages: Pages) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
 
     def close(self) -> None:
@@ -3068,17 +3154,6 @@ class Target(Protocol):
 def application_of(state: State) -> str:
     """The name of a source in Delta transactions."""
     return f"sqlite-uploader/{state.source_id}/{state.table}"
-
-
-class TooLarge(Exception):
-    """A batch does not fit one statement; `rows` would."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-
-class Conflict(TransientError):
-    """Another writer committed first; the same commit can be tried again at once."""
 
 
 # What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
@@ -3296,7 +3371,7 @@ class DeltaTarget:
                 self.wait(random.uniform(0, 2**attempt))
         raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
+    def settle(self, intent: Intent, pages: Pages) -> bool:
         return self._has(self.table(), intent)
 
     def close(self) -> None:
@@ -3350,8 +3425,8 @@ class DeltaTarget:
         if delivered < intent["sequence"]:
             return False
         told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
-        saved = next(told, intent)
-        if any(saved[name] != intent[name] for name in ("position", "anchors")):
+        saved = next(told, None)
+        if saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"]):
             raise StateError(
                 f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows",
                 "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir.",
@@ -3370,8 +3445,9 @@ class DeltaTarget:
             return
         if table and self._planned_anew:
             self._check_same(table, first.schema)
+        told = dict(intent)
         commit = CommitProperties(
-            custom_metadata={"uploader": json.dumps({name: intent[name] for name in RECOVERED})},
+            custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
             # delta-rs must not repeat the commit that makes a table: as version 1 it would put its columns in the place
             # of a faster writer's, or name its file once more where only the answer was lost.
             max_commit_retries=self.COMMIT_RETRIES if table else 0,
@@ -3403,33 +3479,6 @@ class DeltaTarget:
 # Statements go through databricks-sql-connector, which must never send one twice by itself. Each of its
 # errors becomes one of three: the statement did not run, it was not sent, or its answer was lost. A lost
 # answer is settled later: the table is asked, and asked again once the statement can no longer run.
-
-
-class DidNotRun(UploaderError):
-    """What was asked of the warehouse did not happen, for certain: there is nothing to settle."""
-
-
-class Rejected(DidNotRun, TargetError):
-    """A definite refusal that needs a person."""
-
-
-class RefusedValues(Rejected, RefusedValuesError):
-    """A value does not suit the table: a constraint, a cast, NULL where none may be (SQLSTATE classes 22 and 23)."""
-
-
-class Postponed(DidNotRun, TransientError):
-    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
-
-
-class NotReady(Postponed):
-    """The warehouse is starting or overloaded."""
-
-
-class LostAnswer(TransientError):
-    """A statement may have run, or may still be running: its answer was lost."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "The next cycle asks the table whether its rows are there.")
 
 
 # --- SQL as text ---
@@ -3523,6 +3572,7 @@ def rows_source(columns: Sequence[Encoded]) -> str:
 class Insert:
     """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`."""
 
+    route: ClassVar = "insert"
     count: int
     values: dict[str, str]
     source: str
@@ -3534,6 +3584,7 @@ class Insert:
 class Staged:
     """Rows in a Parquet file with columns c0, c1, ...; `values` are expressions by column over them."""
 
+    route: ClassVar = "copy"
     count: int
     values: dict[str, str]
     file: Path
@@ -3685,7 +3736,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
         return Postponed(shown, hint)
     if writes and state[:2] not in DEFINITE:
         return LostAnswer(shown)
-    kind = RefusedValues if writes and state[:2] in ("22", "23") else Rejected
+    kind = RefusedValuesError if writes and state[:2] in ("22", "23") else Rejected
     return kind(shown, hint)
 
 
@@ -4001,45 +4052,23 @@ def renamed(rows: Any) -> Any:
     return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
 
 
-class WarehouseTarget:
-    """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
-
-    Two routes lead there. INSERT carries rows in its own text. With a volume, many rows go as one Parquet file,
-    taken up by COPY INTO, which knows by itself the files that it has loaded. Files on their way there lie in
-    folders that are made in `directory`, by itself the system's for temporary files.
-    """
-
-    # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
-    MOST_BYTES = 15 * 1024 * 1024
-    USUAL_BYTES = 8 * 1024 * 1024
-
-    # From so many rows on a file is faster than text; one file holds so many at most.
-    COPY_ROWS = 20_000
-    FILE_ROWS = 1_000_000
+class WarehouseTable:
+    """A table behind a SQL warehouse, as all routes to it see it."""
 
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
 
-    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
-        config = session.config
+    def __init__(self, session: Session, table: str) -> None:
         self.session = session
-        self.table = table_name(config.databricks_database or "", table)
-        self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
-        self.volume = config.databricks_volume
-        self.directory = directory
-        self.timeout = config.databricks_statement_timeout
-        self.resend = config.on_doubt == "resend"
+        self.timeout = session.config.databricks_statement_timeout
+        self.sql = table_name(session.config.databricks_database or "", table)
         self._columns: Columns | None = None
-        self._staging: list[str] = []
-        self._left_over: set[str] = set()
-        self._swept = False
-        self._not_run: tuple[str, str] | None = None
 
     def columns(self) -> Columns:
         """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
         if self._columns is None:
             required = self._required()
-            described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.table}"))
+            described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
             self._columns = {
                 name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described
             }
@@ -4049,252 +4078,53 @@ class WarehouseTarget:
         """The columns that are NOT NULL and have no default, where the server tells."""
         self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
         try:
-            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.table} AS JSON")[0][0])
+            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
         except (Rejected, ValueError, IndexError):
             return set()
         return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
 
-    def _is_marked(self) -> bool:
+    def forget(self) -> None:
+        """Have the columns asked for anew."""
+        self._columns = None
+
+    def types_of(self, rows: Any) -> Columns:
+        """The table's types of the columns that rows have."""
+        return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
+
+    def is_marked(self) -> bool:
+        """Whether its rows carry the batch that they came by."""
         return "databricks_batch_id" in map(str.lower, self.columns())
 
-    def recover(self, state: State) -> dict[str, Any] | None:
-        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        if not self._is_marked():
-            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
-            return None
-        last = self.last_batch(state.source_id)
-        if last is None:
-            return None
-        if state.position.keys() - {"rowid", "since", "until"}:
-            raise StateError(
-                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
-                "Restore the state from a copy, or use --since TIMESTAMP.",
-            )
-        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
-        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
+    def own_values(self, intent: Intent) -> dict[str, str]:
+        """What the uploader fills by itself, as expressions by column."""
+        values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
+        return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
+
+    def now(self) -> str:
+        """The server's time in ISO-8601."""
+        return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
 
     def last_batch(self, source_id: str) -> str | None:
         """The newest batch id that the table has from a source; None for none."""
         prefix = literal(f"{source_id}/")
         found = self.session.rows(
-            f"SELECT DISTINCT databricks_batch_id FROM {self.table} WHERE startswith(databricks_batch_id, {prefix})"
+            f"SELECT DISTINCT databricks_batch_id FROM {self.sql} WHERE startswith(databricks_batch_id, {prefix})"
         )
         batches = [str(batch) for (batch,) in found]
         return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
 
-    def holds(self, pages: Iterable[Any]) -> bool:
-        """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
-        rows = self._to_text(list(pages))
-        if rows.count == 0:
-            return False
-        [(_, too_few, _, absent)] = self.session.rows(comparison(self.table, rows))
-        return not too_few and not absent
+    def has_marked(self, intent: Intent) -> bool | None:
+        """Whether all of a batch's rows are there, by its mark, or none (False); None for a part of them."""
+        marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
+        [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.sql} WHERE {marked}")
+        return {0: False, intent["rows"]: True}.get(found)
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one commit. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
-        if self.volume:
-            return self.FILE_ROWS
-        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.columns()))))
+    def compared(self, rows: Insert) -> tuple[int, int, int, int]:
+        """How many different rows there are, how many of them the table has too rarely, too often, and not at all."""
+        [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.sql, rows))
+        return different, too_few, too_many, absent
 
-    def prepare(self, pages: Pages) -> Payload:
-        """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
-        upcoming, taken, count = pages(), [], 0
-        for page in upcoming:
-            taken.append(page)
-            count += page.num_rows
-            if self.volume and count > self.COPY_ROWS:
-                return self._to_file(itertools.chain(taken, upcoming))
-        return self._to_text(taken)
-
-    def _types_of(self, rows: Any) -> Columns:
-        return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
-
-    def _to_text(self, pages: Sequence[Any]) -> Insert:
-        if not pages:
-            return Insert(0, {}, "", None, {})
-        from arro3.core import Table
-
-        rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
-        kinds = self._types_of(rows)
-        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
-        source = rows_source(list(columns.values()))
-        size = len(source.encode())
-        if size > self.MOST_BYTES:
-            if rows.num_rows == 1:
-                raise TargetError("a row is too large for a statement", "Set databricks_volume; files can hold it.")
-            raise TooLarge(max(1, int(rows.num_rows * self.USUAL_BYTES / size)))
-        values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        return Insert(rows.num_rows, values, source, rows, kinds)
-
-    def _to_file(self, pages: Iterator[Any]) -> Staged:
-        """Rows as Parquet, by way of a Delta table that is thrown away."""
-        import tempfile
-
-        from deltalake import DeltaTable
-
-        first = next(pages)
-        folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
-        self._staging.append(folder)
-        write_pages(folder, renamed(first), map(renamed, pages), target_file_size=1 << 40)
-        with delta_errors(folder):
-            table = DeltaTable(folder)
-        kinds = enumerate(self._types_of(first).items())
-        values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
-        (file,) = table.file_uris()
-        return Staged(table.count(), values, Path(file))
-
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """All that can be done before the commit; the intent with what it takes to settle it.
-
-        COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent.
-        `started` is the server's time. Saved with the state, it bounds how long the statement may still run.
-        """
-        import uuid
-
-        prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
-        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet"}
-        if isinstance(payload, Staged):
-            self._sweep(prefix)
-            self._stage(intent, payload)
-        return {
-            **intent,
-            "rows": payload.count,
-            "route": "copy" if isinstance(payload, Staged) else "insert",
-            "marked": self._is_marked(),
-            "started": self._now(),
-        }
-
-    def _sweep(self, prefix: str) -> None:
-        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
-        if not self._swept:
-            self._swept = True
-            listed = self.session.rows(f"LIST {literal(self.volume or '')}")
-            names = [str(path).rpartition("/")[2] for path, *_ in listed]
-            self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
-
-    def _stage(self, intent: Intent, payload: Staged) -> None:
-        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
-        place = literal(f"{self.volume}/{intent['file']}")
-        with payload.file.open("rb") as stream:
-            self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
-
-    def _now(self) -> str:
-        """The server's time in ISO-8601."""
-        return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
-        if not payload.count:
-            return
-        try:
-            if isinstance(payload, Staged):
-                self._copy(intent, payload, intent["started"])
-            else:
-                self._insert(intent, payload)
-        except DidNotRun:
-            self._columns, self._not_run = None, (intent["batch_id"], intent["started"])
-            raise
-
-    def _insert(self, intent: Intent, payload: Insert) -> None:
-        values = payload.values | self._own_values(intent)
-        names, condition = ", ".join(map(quoted_sql, values)), begun_within(intent["started"], self.timeout)
-        cursor = self.session.run(
-            f"INSERT INTO {self.table} ({names}) SELECT {', '.join(values.values())}"
-            f" FROM {payload.source} WHERE {condition}",
-            writes=True,
-        )
-        if cursor.rowcount not in (-1, payload.count):
-            raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
-
-    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
-        """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
-        (first, value), *others = payload.values.items()
-        guarded = f"if({begun_within(since, self.timeout)}, {value}, NULL)"
-        values = {first: guarded, **dict(others), **self._own_values(intent)}
-        chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
-        self.session.run(
-            f"COPY INTO {self.table} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
-            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
-            writes=True,
-        )
-        self._mark_for_removal(intent["file"])
-        payload.file.unlink(missing_ok=True)
-
-    def _mark_for_removal(self, file: str) -> None:
-        """Have `close` remove a file from the volume, which may have been unset since the file was put there."""
-        if self.volume:
-            self._left_over.add(f"{self.volume}/{file}")
-        else:
-            log.warning("the file %s stays in its volume, since databricks_volume is not set any more", file)
-
-    def _own_values(self, intent: Intent) -> dict[str, str]:
-        values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
-        return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
-
-    def settle(self, intent: Intent, payload: Callable[[], Payload]) -> bool:
-        """Whether an earlier commit took place: a refused one did not, else the table is asked.
-
-        Rows that are there are there; rows that are not may still come, until the statement can't run any more.
-        Where it can't be told, `on_doubt` has decided what happens.
-        """
-        if self._not_run == (intent["batch_id"], intent["started"]):
-            return False
-        rows = None if intent["marked"] else payload()
-        if intent["route"] == "copy" and not intent["marked"]:
-            held = self._copied_again(intent, rows)
-        else:
-            held = self._held(intent, rows)
-            if held is False:
-                held = self._held(intent, rows) if self._wait_out(intent, intent["started"]) else None
-            if intent["route"] == "copy" and held is not None:
-                self._mark_for_removal(intent["file"])
-        if held is not None:
-            return held
-        if self.resend:
-            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
-            return False
-        raise DoubtError(
-            f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
-            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
-            " databricks_batch_id in the table prevents such doubts.",
-        )
-
-    def _held(self, intent: Intent, rows: Payload) -> bool | None:
-        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
-
-        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
-        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
-        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
-        databricks_batch_id tells that apart.
-        """
-        if not intent["rows"]:
-            return True
-        if intent["marked"]:
-            marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
-            [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.table} WHERE {marked}")
-            return {0: False, intent["rows"]: True}.get(found)
-        if not isinstance(rows, Insert) or not rows.count:
-            return None
-        [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.table, rows))
-        if absent == different:
-            return False
-        return None if too_few or too_many else True
-
-    def _copied_again(self, intent: Intent, rows: Payload) -> bool | None:
-        """Let COPY INTO find out, which takes up a file once: the same file again, once nothing else does that."""
-        if isinstance(rows, Insert) and rows.count and self.volume:
-            rows = self._to_file(iter([rows.rows]))
-        if not isinstance(rows, Staged) or not self._wait_out(intent, self._now()):
-            return None
-        try:
-            self._copy(intent, rows, self._now())
-        except Rejected:
-            # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
-            self._stage(intent, rows)
-            self._copy(intent, rows, self._now())
-        return True
-
-    def _wait_out(self, intent: Intent, since: str) -> bool:
+    def wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
 
         False where nothing bounds it.
@@ -4308,16 +4138,317 @@ class WarehouseTarget:
                 raise TransientError("stopped while waiting for a lost statement to end")
         return True
 
+
+class Route(Protocol):
+    """A way into a warehouse's table. What it has prepared names it, and so does its intent."""
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """The intent with what it takes to settle it; what can be done before the commit is done."""
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
+
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """Whether an earlier commit took place, once that is final; None where it can't be told."""
+
+
+class InsertRoute:
+    """Rows in the text of an INSERT."""
+
+    # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
+    MOST_BYTES = 15 * 1024 * 1024
+    USUAL_BYTES = 8 * 1024 * 1024
+
+    def __init__(self, table: WarehouseTable) -> None:
+        self.table = table
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one statement. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
+        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.table.columns()))))
+
+    def prepare(self, pages: Sequence[Any]) -> Insert:
+        """Rows as text; `TooLargeError` where a statement can't hold it."""
+        if not pages:
+            return Insert(0, {}, "", None, {})
+        from arro3.core import Table
+
+        rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
+        kinds = self.table.types_of(rows)
+        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
+        source = rows_source(list(columns.values()))
+        size = len(source.encode())
+        if size > self.MOST_BYTES:
+            fault = f"{rows.num_rows} rows are too large for a statement: {size} bytes"
+            fitting = max(1, int(rows.num_rows * self.USUAL_BYTES / size))
+            raise TooLargeError(fault, "Set databricks_volume; files can hold them.", fitting)
+        values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
+        return Insert(rows.num_rows, values, source, rows, kinds)
+
+    def ready(self, intent: Intent, payload: Insert) -> Intent:
+        """`started` is the server's time. Saved with the state, it bounds how long the statement may still run."""
+        marked = self.table.is_marked()
+        return {**intent, "rows": payload.count, "route": payload.route, "marked": marked, "started": self.table.now()}
+
+    def send(self, intent: Intent, payload: Insert) -> None:
+        values = payload.values | self.table.own_values(intent)
+        names = ", ".join(map(quoted_sql, values))
+        condition = begun_within(intent["started"], self.table.timeout)
+        cursor = self.table.session.run(
+            f"INSERT INTO {self.table.sql} ({names}) SELECT {', '.join(values.values())}"
+            f" FROM {payload.source} WHERE {condition}",
+            writes=True,
+        )
+        if cursor.rowcount not in (-1, payload.count):
+            raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
+
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """Rows that are there are there; rows that are not may still come, until the statement can't run any more."""
+        try:
+            rows = None if intent["marked"] else self.prepare(list(pages()))
+        except TooLargeError:
+            return None
+        held = self._held(intent, rows)
+        if held is False and not self.table.wait_out(intent, intent["started"]):
+            return None
+        return self._held(intent, rows) if held is False else held
+
+    def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
+        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
+
+        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
+        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
+        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
+        databricks_batch_id tells that apart.
+        """
+        if not intent["rows"]:
+            return True
+        if rows is None:
+            return self.table.has_marked(intent)
+        if not rows.count:
+            return None
+        different, too_few, too_many, absent = self.table.compared(rows)
+        if absent == different:
+            return False
+        return None if too_few or too_many else True
+
+
+class CopyRoute:
+    """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded.
+
+    Files on their way lie in folders that are made in `directory`, by itself the system's for temporary files.
+    """
+
+    # From so many rows on a file is faster than text; one file holds so many at most.
+    LEAST_ROWS = 20_000
+    FILE_ROWS = 1_000_000
+
+    def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
+        self.table = table
+        self.volume = table.session.config.databricks_volume
+        self.directory = directory
+        self._staging: list[str] = []
+        self._left_over: set[str] = set()
+        self._swept = False
+
+    def prepare(self, pages: Iterator[Any]) -> Staged:
+        """Rows as Parquet, by way of a Delta table that is thrown away."""
+        import tempfile
+
+        from deltalake import DeltaTable
+
+        first = next(pages)
+        folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
+        self._staging.append(folder)
+        write_pages(folder, renamed(first), map(renamed, pages), target_file_size=1 << 40)
+        with delta_errors(folder):
+            table = DeltaTable(folder)
+        kinds = enumerate(self.table.types_of(first).items())
+        values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
+        (file,) = table.file_uris()
+        return Staged(table.count(), values, Path(file))
+
+    def ready(self, intent: Intent, payload: Staged) -> Intent:
+        """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
+        import uuid
+
+        prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
+        self._sweep(prefix)
+        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet"}
+        self._stage(intent, payload)
+        marked = self.table.is_marked()
+        return {**intent, "rows": payload.count, "route": payload.route, "marked": marked, "started": self.table.now()}
+
+    def _sweep(self, prefix: str) -> None:
+        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
+        if not self._swept:
+            self._swept = True
+            listed = self.table.session.rows(f"LIST {literal(self.volume or '')}")
+            names = [str(path).rpartition("/")[2] for path, *_ in listed]
+            self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
+
+    def _stage(self, intent: Intent, payload: Staged) -> None:
+        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
+        place = literal(f"{self.volume}/{intent['file']}")
+        with payload.file.open("rb") as stream:
+            self.table.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
+
+    def send(self, intent: Intent, payload: Staged) -> None:
+        self._copy(intent, payload, intent["started"])
+
+    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
+        """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
+        (first, value), *others = payload.values.items()
+        guarded = f"if({begun_within(since, self.table.timeout)}, {value}, NULL)"
+        values = {first: guarded, **dict(others), **self.table.own_values(intent)}
+        chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
+        self.table.session.run(
+            f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
+            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
+            writes=True,
+        )
+        self._mark_for_removal(intent["file"])
+        payload.file.unlink(missing_ok=True)
+
+    def _mark_for_removal(self, file: str) -> None:
+        """Have `close` remove a file from the volume, which may have been unset since the file was put there."""
+        if self.volume:
+            self._left_over.add(f"{self.volume}/{file}")
+        else:
+            log.warning("the file %s stays in its volume, since databricks_volume is not set any more", file)
+
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
+        if not intent["marked"]:
+            return self._copied_again(intent, pages)
+        held = self.table.has_marked(intent)
+        if held is False:
+            held = self.table.has_marked(intent) if self.table.wait_out(intent, intent["started"]) else None
+        if held is not None:
+            self._mark_for_removal(intent["file"])
+        return held
+
+    def _copied_again(self, intent: Intent, pages: Pages) -> bool | None:
+        """The same file again, once nothing else takes it up."""
+        left = (page for page in pages() if page.num_rows)
+        first = next(left, None) if self.volume else None
+        if first is None or not self.table.wait_out(intent, self.table.now()):
+            return None
+        rows = self.prepare(itertools.chain([first], left))
+        try:
+            self._copy(intent, rows, self.table.now())
+        except Rejected:
+            # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
+            self._stage(intent, rows)
+            self._copy(intent, rows, self.table.now())
+        return True
+
     def close(self) -> None:
-        """End the session; files that were loaded, as the state says by now, are removed from the volume."""
+        """Files that were loaded, as the state says by now, are removed from the volume, and all from here."""
         try:
             while self._left_over:
-                self.session.run(f"REMOVE {literal(self._left_over.pop())}")
+                self.table.session.run(f"REMOVE {literal(self._left_over.pop())}")
         except UploaderError as error:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
-        self.session.close()
+
+    def clear(self) -> None:
+        """Remove the files that were on their way."""
         while self._staging:
             shutil.rmtree(self._staging.pop(), ignore_errors=True)
+
+
+class WarehouseTarget:
+    """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
+
+    Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
+    """
+
+    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
+        config = session.config
+        self.session = session
+        self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
+        self.table = WarehouseTable(session, table)
+        self.insert = InsertRoute(self.table)
+        self.copy = CopyRoute(self.table, directory)
+        self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy}
+        self._not_run: tuple[str, str] | None = None
+
+    def columns(self) -> Columns:
+        return self.table.columns()
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
+        if not self.table.is_marked():
+            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
+            return None
+        last = self.table.last_batch(state.source_id)
+        if last is None:
+            return None
+        if state.position.keys() - {"rowid", "since", "until"}:
+            raise StateError(
+                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
+                "Restore the state from a copy, or use --since TIMESTAMP.",
+            )
+        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
+        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
+
+    def holds(self, pages: Iterable[Any]) -> bool:
+        """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
+        rows = self.insert.prepare(list(pages))
+        if rows.count == 0:
+            return False
+        _, too_few, _, absent = self.table.compared(rows)
+        return not too_few and not absent
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        return self.copy.FILE_ROWS if self.copy.volume else self.insert.batch_rows(bytes_per_row)
+
+    def prepare(self, pages: Pages) -> Payload:
+        """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
+        upcoming, taken, count = pages(), [], 0
+        for page in upcoming:
+            taken.append(page)
+            count += page.num_rows
+            if self.copy.volume and count > self.copy.LEAST_ROWS:
+                return self.copy.prepare(itertools.chain(taken, upcoming))
+        return self.insert.prepare(taken)
+
+    def ready(self, intent: Intent, payload: Payload) -> Intent:
+        return self.routes[payload.route].ready(intent, payload)
+
+    def send(self, intent: Intent, payload: Payload) -> None:
+        """Commit the rows on their route. After a refusal the columns are asked for anew."""
+        if not payload.count:
+            return
+        try:
+            self.routes[payload.route].send(intent, payload)
+        except DidNotRun:
+            self.table.forget()
+            self._not_run = (intent["batch_id"], intent["started"])
+            raise
+
+    def settle(self, intent: Intent, pages: Pages) -> bool:
+        """Whether an earlier commit took place: a refused one did not, else its route finds out.
+
+        Where it can't be told, `on_doubt` has decided what happens.
+        """
+        if self._not_run == (intent["batch_id"], intent["started"]):
+            return False
+        held = self.routes[intent["route"]].settle(intent, pages)
+        if held is not None:
+            return held
+        if self.session.config.on_doubt == "resend":
+            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
+            return False
+        raise DoubtError(
+            f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
+            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
+            " databricks_batch_id in the table prevents such doubts.",
+        )
+
+    def close(self) -> None:
+        self.copy.close()
+        self.session.close()
+        self.copy.clear()
 
 
 # === Cycle ============================================================================================
@@ -4378,89 +4509,6 @@ class Job:
             log.warning(message)
 
 
-def run_cycle(job: Job, total: Tally) -> None:
-    """Deliver all rows that are new, also around what stands in the way; `total` counts, also up to an error."""
-    try:
-        deliver(job, total)
-    except RefusedValuesError as refused:
-        deliver_around(job, total, refused.rows)
-    except CorruptError as error:
-        if error.good is not None:
-            deliver(job, total, up_to=error.good)
-        raise
-
-
-def deliver(
-    job: Job, total: Tally, up_to: int | None = None, rows: int | None = None, most_batches: float = math.inf
-) -> int:
-    """Deliver new rows up to a rowid, in batches of some rows, one commit after another; returns how many batches."""
-    batches = 0
-    with contextlib.closing(job.target), opened(job, up_to) as source:
-        state = settled(job, source, checked(job, source, job.states.load()))
-        state = source.cursor.located(state)
-        with contextlib.closing(ahead(commits(job, source, state, rows))) as upcoming:
-            for intent, payload, tally in upcoming:
-                state = committed(job, state, intent, payload, tally)
-                total.add(tally)
-                batches += 1
-                if job.stopping.is_set() or batches >= most_batches:
-                    break
-    return batches
-
-
-def committed(job: Job, state: State, intent: Intent, payload: Payload, tally: Tally) -> State:
-    """The state after one commit: its intent was saved before, its confirmation is saved now."""
-    if isinstance(payload, Staged) and not job.states.file.exists():
-        # A kill before the first intent must not lose the name by which the file that is staged now is found.
-        job.states.save(State(source_id=state.source_id))
-    intent = job.target.ready(intent, payload)
-    job.states.save(dataclasses.replace(state, intent=dict(intent)))
-    try:
-        job.target.send(intent, payload)
-    except RefusedValuesError as refused:
-        refused.rows = tally.read
-        raise
-    except DidNotRun:
-        # For certain: nothing has to be settled by the next run.
-        job.states.save(state)
-        raise
-    job.quarantine.forget(intent.get("replayed", []))
-    tally.commits = int(tally.sent > 0)
-    state = confirmed(state, intent, tally)
-    job.states.save(state)
-    return state
-
-
-def deliver_around(job: Job, total: Tally, rows: int) -> None:
-    """Deliver in ever smaller batches until the row is found that the target refuses; it goes to quarantine."""
-    while not job.stopping.is_set():
-        try:
-            batches = deliver(job, total, rows=max(1, rows), most_batches=1)
-        except RefusedValuesError as error:
-            if job.scenario == "aggregate":
-                raise
-            if error.rows <= 1:
-                set_aside(job, error)
-                total.add(Tally(read=1, bad=1))
-                check_bad_rows(job, total.bad, str(error))
-            rows = error.rows // 2
-        else:
-            if batches == 0:
-                return
-            rows *= 2
-
-
-def set_aside(job: Job, refused: RefusedValuesError) -> None:
-    """Put the one row of an intent that the target refused into quarantine, and go on after it."""
-    with contextlib.closing(job.target), opened(job) as source:
-        state = checked(job, source, job.states.load())
-        intent = state.intent or {}
-        pages = source.cursor.again(state.position, intent["position"])
-        bad = [row for page in pages for row in source.plan().bad_rows(page, {0: str(refused)})]
-        job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
-        job.states.save(confirmed(state, intent, Tally()))
-
-
 def check_bad_rows(job: Job, count: int, example: str) -> None:
     """Stop where too many rows can't be delivered."""
     if count > job.config.max_bad_rows:
@@ -4477,14 +4525,23 @@ class RowSource:
     cursor: Cursor
     plan: Callable[[], Plan]
 
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
-        batch = self.cursor.next_batch(position, most_rows)
+        batch = self.cursor.next_batch(position, size)
         return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
         return self._prepared(position, self.cursor.again(position, after))
+
+    def count_of(self, tally: Tally) -> int:
+        """How large a batch was, as `next_batch` is told how large it may be: in rows of the source."""
+        return tally.read
+
+    def rejected(self, position: Mapping[str, Any], batch: Batch, refused: DoesNotGo) -> list[BadRow]:
+        """The one row of a batch that does not go."""
+        pages = self.cursor.again(position, batch.position)
+        return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
     def _prepared(self, position: Mapping[str, Any], pages: Iterator[RawPage]) -> Iterator[Prepared]:
         return map(self.plan().from_position(position).prepare, pages)
@@ -4520,14 +4577,14 @@ class WindowSource:
     flush: bool
     now: Callable[[], float]
 
-    def next_batch(self, position: Mapping[str, Any], most_rows: int) -> Batch | None:
+    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
             return None
         windows = self._read(position, first, last)
-        after = self._after(position, windows, last)
+        after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)
         prepared = self._prepared(position, after, windows)
@@ -4538,6 +4595,14 @@ class WindowSource:
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if first is not None and last is not None:
             yield self._prepared(position, after, self._read(position, first, last))
+
+    def count_of(self, tally: Tally) -> int:
+        """How large a batch was: in groups."""
+        return tally.sent
+
+    def rejected(self, position: Mapping[str, Any], batch: Batch, refused: DoesNotGo) -> list[BadRow]:
+        """The groups of one window can't be parted, nor be kept for later: the error stays."""
+        raise refused
 
     def _read(self, position: Mapping[str, Any], first: int, last: int) -> Windows:
         """All rows of open windows, page by page, as groups."""
@@ -4571,22 +4636,28 @@ class WindowSource:
         windows.rows += len(frame)
         windows.partials = self.aggregate.add(windows.partials, frame)
 
-    def _after(self, position: Mapping[str, Any], windows: Windows, last: int) -> dict[str, Any]:
-        """The position once the windows that are complete were sent: all, in a flush or without a time key."""
-        length, horizon, end = self.aggregate.window_length, windows.partials.horizon, None
+    def _after(
+        self, position: Mapping[str, Any], windows: Windows, last: int, size: Callable[[], int]
+    ) -> dict[str, Any]:
+        """The position once windows that are complete were sent, as many groups as `size` says; at least one window.
+
+        All of them in a flush or without a time key.
+        """
+        length, horizon, end, complete = self.aggregate.window_length, windows.partials.horizon, None, None
         is_all = length is None or (self.flush and horizon is None)
         if is_all:
             end = moment_of(max(windows.first)) + length if length and windows.first else None
         elif windows.latest is not None:
             newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
-            end = self.aggregate.closed(windows.partials, newest)
+            complete = self.aggregate.closed(windows.partials, newest)
+            end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
         still_open = [key for start, key in windows.first.items() if closed is None or start >= closed]
         return {
             **position,
             "rowid": min(still_open) - 1 if still_open and not is_all else last,
             "read_to": last,
-            "more": bool(horizon and end and end >= horizon),
+            "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
             "open_rows": 0 if is_all else windows.rows,
         }
@@ -4740,65 +4811,6 @@ def completed(job: Job, source: Source, state: State) -> State:
     )
 
 
-def settled(job: Job, source: Source, state: State) -> State:
-    """The state without doubt: the target tells whether an intent that has no confirmation was committed."""
-    if state.intent is None:
-        job.quarantine.forget_after(state.sequence)
-        return state
-    intent, pages = state.intent, functools.partial(pages_again, job, source, state)
-    if job.target.settle(intent, lambda: job.target.prepare(lambda: (prepared.rows for prepared in pages()))):
-        log.info("commit %d had taken place", intent["sequence"])
-        job.quarantine.forget(intent.get("replayed", []))
-        latest = None
-        with contextlib.suppress(SourceError):  # where the source no longer has the rows
-            latest = latest_time(*(prepared.latest for prepared in pages()))
-        state = confirmed(state, intent, Tally(commits=1, latest=latest))
-    else:
-        log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-        state = dataclasses.replace(state, intent=None)
-    job.quarantine.forget_after(state.sequence)
-    job.states.save(state)
-    return state
-
-
-def pages_again(job: Job, source: Source, state: State) -> Iterator[Prepared]:
-    """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
-    intent = state.intent or {}
-    if "replayed" in intent:
-        files = [file for file in job.quarantine.files() if file.name in intent["replayed"]]
-        return replay_batch(source, state, files).pages()
-    # Both ends are looked up anew: rowids may have been renumbered since.
-    before = source.cursor.located(state)
-    after = source.cursor.located(confirmed(state, intent, Tally()))
-    return source.again(before.position, after.position)
-
-
-def replay_batch(source: Source, state: State, files: Sequence[Path]) -> Batch:
-    """Quarantined rows as a batch that moves no position."""
-    page = page_of_lines(source.cursor.table, files)
-    return Batch(dict(state.position), [], lambda: map(source.plan().prepare, [page]))
-
-
-def commits(job: Job, source: Source, state: State, rows: int | None = None) -> Iterator[tuple[Intent, Payload, Tally]]:
-    """One intent after another with what is to be sent, each prepared while the one before is under way."""
-    rows, tallies = rows or job.config.batch_rows, list[Tally]()
-    while batch := source.next_batch(state.position, rows or 1):
-        share_heap()
-        if rows is None:
-            rows = job.target.batch_rows(source.cursor.reader.bytes_per_row())
-            continue
-        intent, tally = intent_of(job, state, batch), Tally()
-        pages = functools.partial(prepared_pages, job, source, batch, intent, [*tallies, tally])
-        try:
-            payload = job.target.prepare(pages)
-        except TooLarge as too_large:
-            rows = too_large.rows
-            continue
-        yield intent, payload, tally
-        tallies.append(tally)
-        state = confirmed(state, intent, tally)
-
-
 @functools.cache
 def share_heap() -> None:
     """Let all threads share one heap (mallopt(3), M_ARENA_MAX).
@@ -4813,23 +4825,7 @@ def share_heap() -> None:
         library.mallopt(-8, 1)
 
 
-def prepared_pages(job: Job, source: Source, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
-    """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
-    bad: list[BadRow] = []
-    tally = tallies[-1]
-    tally.reset()
-    for prepared in batch.pages():
-        bad += prepared.bad
-        rows, count = prepared.rows, len(prepared.bad)
-        tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
-        if bad:
-            check_bad_rows(job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
-        job.progress(prepared.read, batch.waiting)
-        yield rows
-    job.quarantine.put(intent["sequence"], source.cursor.table.name, bad)
-
-
-def intent_of(job: Job, state: State, batch: Batch) -> dict[str, Any]:
+def intent_of(job: Job, state: State, batch: Batch) -> Intent:
     """What is saved before a commit is sent, so that its fate can be found out after a crash."""
     sequence = state.sequence + 1
     place = batch.position.get("rowid", batch.position.get("latest"))
@@ -4860,6 +4856,198 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         columns=intent.get("columns", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shipment:
+    """A batch on its way: its intent, what is sent of it, and what became of its rows."""
+
+    batch: Batch
+    intent: Intent
+    payload: Payload
+    tally: Tally
+
+
+@contextlib.contextmanager
+def named_by(shipment: Shipment) -> Iterator[None]:
+    """What does not go is known by its error."""
+    try:
+        yield
+    except DoesNotGo as refused:
+        refused.shipment = shipment
+        raise
+
+
+@dataclasses.dataclass
+class Delivery:
+    """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
+
+    `rows` is how many a batch may have while one stands in the way that does not go: half as many after each that
+    did not, twice as many after each that went.
+    """
+
+    job: Job
+    source: Source
+    state: State
+    total: Tally
+    rows: int | None = None
+    usual: int | None = None
+
+    def run(self) -> None:
+        """Deliver all rows that are new, around those that don't go."""
+        self.settle()
+        self.state = self.source.cursor.located(self.state)
+        while not self._sent_all():
+            if self.job.stopping.is_set():
+                return
+
+    def settle(self) -> None:
+        """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
+        if intent := self.state.intent:
+            if self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent))):
+                log.info("commit %d had taken place", intent["sequence"])
+                self._confirm(intent, Tally(commits=1, latest=self._latest_again(intent)))
+            else:
+                log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
+                self._save(dataclasses.replace(self.state, intent=None))
+        self.job.quarantine.forget_after(self.state.sequence)
+
+    def commit(self, shipment: Shipment) -> None:
+        """One commit, its intent saved before, its confirmation after."""
+        if not self.job.states.file.exists():
+            # A kill before the first intent must not lose the name by which a staged file is found.
+            self.job.states.save(State(source_id=self.state.source_id))
+        intent = self.job.target.ready(shipment.intent, shipment.payload)
+        self.job.states.save(dataclasses.replace(self.state, intent=intent))
+        try:
+            self.job.target.send(intent, shipment.payload)
+        except DidNotRun:
+            # For certain: nothing has to be settled by the next run.
+            self.job.states.save(self.state)
+            raise
+        shipment.tally.commits = int(shipment.tally.sent > 0)
+        self._confirm(intent, shipment.tally)
+        self.total.add(shipment.tally)
+
+    def replay(self, files: Sequence[Path]) -> Tally:
+        """Send the rows of some of the quarantine's files, as a batch that moves no position."""
+        batch, tally = self._replayed(files), Tally()
+        intent: Intent = {**intent_of(self.job, self.state, batch), "replayed": [file.name for file in files]}
+        payload = self.job.target.prepare(lambda: self._pages(batch, intent, [tally]))
+        self.commit(Shipment(batch, intent, payload, tally))
+        return tally
+
+    def _sent_all(self) -> bool:
+        """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
+        try:
+            with contextlib.closing(ahead(self.shipments())) as upcoming:
+                for shipment in upcoming:
+                    with named_by(shipment):
+                        self.commit(shipment)
+                    self._grow()
+                    if self.job.stopping.is_set():
+                        break
+        except DoesNotGo as refused:
+            self._make_way(refused.shipment, refused)
+            return False
+        return True
+
+    def shipments(self) -> Iterator[Shipment]:
+        """One batch after another with what is to be sent, each prepared while the one before is under way."""
+        state, tallies = self.state, [Tally(bad=self.total.bad)]
+        while batch := self.source.next_batch(state.position, self._size):
+            share_heap()
+            shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
+            tallies.append(shipment.tally)
+            pages = functools.partial(self._pages, batch, shipment.intent, [*tallies])
+            with named_by(shipment):
+                yield dataclasses.replace(shipment, payload=self.job.target.prepare(pages))
+            state = confirmed(state, shipment.intent, shipment.tally)
+
+    def _size(self) -> int:
+        """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""
+        if self.usual is None:
+            given = self.job.config.batch_rows
+            self.usual = given or self.job.target.batch_rows(self.source.cursor.reader.bytes_per_row())
+        return min(self.rows or self.usual, self.usual)
+
+    def _grow(self) -> None:
+        self.rows = 2 * self.rows if self.rows and self.usual and 2 * self.rows < self.usual else None
+
+    def _make_way(self, shipment: Shipment, refused: DoesNotGo) -> None:
+        """Let the next batch be smaller than one that did not go; a single row goes to quarantine."""
+        self.job.quarantine.forget_after(self.state.sequence)
+        count = self.source.count_of(shipment.tally)
+        if count > 1 and self.rows != 1:
+            self.rows = max(1, min(refused.fitting or count // 2, count - 1))
+            return
+        bad = self.source.rejected(self.state.position, shipment.batch, refused)
+        self.job.quarantine.put(shipment.intent["sequence"], self.source.cursor.table.name, bad)
+        self._confirm(shipment.intent, Tally())
+        self.total.add(Tally(read=1, bad=1))
+        check_bad_rows(self.job, self.total.bad, str(refused))
+
+    def _pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
+        """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
+        bad: list[BadRow] = []
+        tally = tallies[-1]
+        tally.reset()
+        for prepared in batch.pages():
+            bad += prepared.bad
+            rows, count = prepared.rows, len(prepared.bad)
+            tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
+            if bad:
+                check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
+            self.job.progress(prepared.read, batch.waiting)
+            yield rows
+        self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
+
+    def _pages_again(self, intent: Intent) -> Iterator[Prepared]:
+        """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
+        if "replayed" in intent:
+            names = intent["replayed"]
+            return self._replayed([file for file in self.job.quarantine.files() if file.name in names]).pages()
+        # Both ends are looked up anew: rowids may have been renumbered since.
+        before = self.source.cursor.located(self.state)
+        after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
+        return self.source.again(before.position, after.position)
+
+    def _latest_again(self, intent: Intent) -> int | None:
+        """The latest time among an intent's rows; None where the source no longer has them."""
+        with contextlib.suppress(SourceError):
+            return latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
+        return None
+
+    def _replayed(self, files: Sequence[Path]) -> Batch:
+        page = page_of_lines(self.source.cursor.table, files)
+        return Batch(dict(self.state.position), [], lambda: map(self.source.plan().prepare, [page]))
+
+    def _confirm(self, intent: Intent, tally: Tally) -> None:
+        self.job.quarantine.forget(intent.get("replayed", []))
+        self._save(confirmed(self.state, intent, tally))
+
+    def _save(self, state: State) -> None:
+        self.state = state
+        self.job.states.save(state)
+
+
+def run_cycle(job: Job, total: Tally) -> None:
+    """Deliver all rows that are new; where a page is damaged, those before it. `total` counts, also up to an error."""
+    try:
+        with begun(job, total) as delivery:
+            delivery.run()
+    except CorruptError as error:
+        if error.good is not None:
+            with begun(job, total, error.good) as delivery:
+                delivery.run()
+        raise
+
+
+@contextlib.contextmanager
+def begun(job: Job, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
+    """A delivery of rows up to a rowid; at its end the target is closed."""
+    with contextlib.closing(job.target), opened(job, up_to) as source:
+        yield Delivery(job, source, checked(job, source, job.states.load()), total)
 
 
 # === Actions ==========================================================================================
@@ -5006,7 +5194,7 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTarget(self.session, name).columns()
+        return WarehouseTable(self.session, name).columns()
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
@@ -5267,11 +5455,11 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     with opened_as_job(config, target) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
-        for _, payload, tally in commits(job, source, state):
-            for page in payload():
+        for shipment in Delivery(job, source, state, total).shipments():
+            for page in shipment.payload():
                 head = page.slice(0, min(5 - len(first), page.num_rows))
                 first += zip(*(column.to_pylist() for column in head.columns), strict=True)
-            total.add(tally)
+            total.add(shipment.tally)
     if saved and saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
     title = f"Would go to {target.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
@@ -5449,13 +5637,9 @@ def replay_quarantine(job: Job) -> int:
     if job.scenario == "aggregate":
         hint = "Correct the rows in the source instead."
         raise ConfigError("groups can't be replayed: their windows were sent", hint)
-    with contextlib.closing(job.target), opened(job) as source:
-        state = settled(job, source, checked(job, source, job.states.load()))
-        files, tally = job.quarantine.files(), Tally()
-        batch = replay_batch(source, state, files)
-        intent: Intent = {**intent_of(job, state, batch), "replayed": [file.name for file in files]}
-        payload = job.target.prepare(functools.partial(prepared_pages, job, source, batch, intent, [tally]))
-        committed(job, state, intent, payload, tally)
+    with begun(job, Tally()) as delivery:
+        delivery.settle()
+        tally = delivery.replay(job.quarantine.files())
     log.info("%d rows sent from quarantine, %d stay", tally.sent, tally.bad)
     return QUARANTINED if tally.bad else 0
 
@@ -5488,7 +5672,9 @@ def start_since(job: Job, text: str) -> None:
     with contextlib.closing(job.target), opened(job) as source:
         state = job.states.load()
         if state and state.table:
-            state = settled(job, source, checked(job, source, state))
+            delivery = Delivery(job, source, checked(job, source, state), Tally())
+            delivery.settle()
+            state = delivery.state
         else:
             state = completed(job, source, State())
         position = source.cursor.start(since - 1)

@@ -27,8 +27,8 @@ DELTA_STEPS = (
     "DeltaTarget.send", "DeltaTarget._append", "DeltaTarget.settle",
 )  # fmt: skip
 WAREHOUSE_STEPS = (
-    "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "WarehouseTarget._stage",
-    "WarehouseTarget._insert", "WarehouseTarget._copy", "WarehouseTarget.settle", "WarehouseTarget.close",
+    "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "CopyRoute._stage",
+    "InsertRoute.send", "CopyRoute._copy", "WarehouseTarget.settle", "WarehouseTarget.close",
 )  # fmt: skip
 # Every query of the source, and every statement.
 FINE_STEPS = ("Database.table", "Session.run")

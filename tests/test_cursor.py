@@ -207,7 +207,7 @@ def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> 
     with up.Database(box.database, box.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
         position, sizes = cursor.start(None), []
-        while batch := cursor.next_batch(position, 96):
+        while batch := cursor.next_batch(position, lambda: 96):
             position = batch.position
             sizes += [len(page.keys) for page in batch.pages()]
     assert sizes == [96] * 7
@@ -219,9 +219,9 @@ def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box
     box.execute(insert, rows=[("2026-01-01T00:00:01Z", 1)])
     with up.Database(box.database, box.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
-        first = cursor.next_batch(cursor.start(None), 100)
+        first = cursor.next_batch(cursor.start(None), lambda: 100)
         box.execute(insert, rows=[("2026-01-01T00:00:02Z", 2)])
-        second = first and cursor.next_batch(first.position, 100)
+        second = first and cursor.next_batch(first.position, lambda: 100)
         assert first and second
         box.execute(insert, rows=[(1767225603, 3)])
         pages = cursor.again(first.position, second.position)

@@ -233,6 +233,42 @@ def test_a_value_is_found_by_its_literal(
         ) == [(1,)]
 
 
+@pytest.mark.parametrize("ids", ["far apart", "negative", "a gap", "huge"])
+def test_a_batch_is_rows_and_not_a_span_of_rowids(box: Box, ids: str) -> None:
+    places: dict[str, Callable[[int], int]] = {
+        "far apart": lambda n: n << 22, "negative": lambda n: (n - 600) << 40, "a gap": lambda n: n + (n > 300) * 10**15,
+        "huge": lambda n: 2**63 - 2 - ((600 - n) << 50),
+    }  # fmt: skip
+    place = places[ids]
+    insert = "INSERT INTO t (id, time, a, z) VALUES (?, '2026-01-01', ?, 'z')"
+    box.execute(table("keyed"), insert, rows=[(place(n), n) for n in range(1, 601)])
+    assert box.run() == 0
+    assert box.state()["sequence"] == 1
+    assert sorted(a for (a,) in box.arrived("a")) == list(range(1, 601))
+
+
+def test_batches_of_sparse_rowids_have_as_many_rows_as_they_may(box: Box) -> None:
+    insert = "INSERT INTO t (id, time, a, z) VALUES (?, '2026-01-01', ?, 'z')"
+    box.execute(table("keyed"), insert, rows=[(n << 22, n) for n in range(1, 601)])
+    assert box.run("--batch-rows", "200") == 0
+    assert box.state()["sequence"] == 3
+    assert len(box.arrived("a")) == 600
+
+
+def test_memory_stays_flat_where_dense_rows_follow_sparse_ones(box: Box) -> None:
+    """What is read at once is rows, however wide the gaps before them were."""
+    box.execute(table("keyed"))
+    box.execute("INSERT INTO t (id, time, a) VALUES (?, '2026-01-01', 0)", rows=[(n << 40,) for n in range(40)])
+    dense = f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) SELECT {40 << 40} + i, '2026-01-01', i FROM n"
+    box.execute(f"INSERT INTO t (id, time, a) {dense}")
+    with up.Database(box.database, box.folder) as database:
+        reader = up.Reader(database, up.describe(database, "t", None))
+        first, last = reader.bounds()
+        sizes = [len(page.keys) for page in up.RowidCursor(reader).pages(first or 0, last)]
+    assert sum(sizes) == 50_040
+    assert max(sizes) <= up.PAGE_ROWS
+
+
 OLD_STATES = Path(__file__).parent / "states"
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_bad_rows_of_a_batch_that_was_too_large_are_counted_once(box: Box, monke
     def once_too_large(target: up.DeltaTarget, pages: up.Pages) -> up.Payload:
         tried.append(list(pages()))
         if len(tried) == 1:
-            raise up.TooLarge(9)
+            raise up.TooLargeError("too large", fitting=9)
         return prepare(target, pages)
 
     monkeypatch.setattr(up.DeltaTarget, "prepare", once_too_large)
@@ -174,15 +175,15 @@ def test_a_stop_also_ends_the_search_for_a_row_that_the_target_refuses(
     assert box.run() == 0
     box.table().alter.add_constraint({"small": "v < 100"})
     box.execute(insert, rows=[(1000,), *((v,) for v in range(1, 100))])
-    stop, set_aside = threading.Event(), up.set_aside
+    stop, rejected = threading.Event(), up.RowSource.rejected
 
-    def set_aside_and_stop(job: up.Job, refused: up.RefusedValuesError) -> None:
-        set_aside(job, refused)
+    def rejected_and_stop(*arguments: Any) -> list[up.BadRow]:
         stop.set()
+        return rejected(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(up, "stop_event", lambda: stop)
-        patch.setattr(up, "set_aside", set_aside_and_stop)
+        patch.setattr(up.RowSource, "rejected", rejected_and_stop)
         assert box.run() == up.QUARANTINED
     assert box.arrived("v") == [(0,)]
     assert box.run() == 0

@@ -109,7 +109,7 @@ class Delivery:
 
     def run(self, *flags: str, **options: Any) -> int:
         """The exit status of a run. Clocks of one machine don't differ, and files are for more than three rows."""
-        constants = {"WarehouseTarget.SLACK_SECONDS": 0, "WarehouseTarget.COPY_ROWS": 3}
+        constants = {"WarehouseTable.SLACK_SECONDS": 0, "CopyRoute.LEAST_ROWS": 3}
         return self.stage.run(self.box.environ, *flags, constants=constants, **options)
 
     def values(self) -> list[int]:
@@ -478,7 +478,7 @@ def test_a_session_that_died_of_idleness_loses_nothing(
         real(self, *arguments)
 
     monkeypatch.setattr(up.WarehouseTarget, "send", forgotten)
-    monkeypatch.setattr(up.WarehouseTarget, "COPY_ROWS", 3)
+    monkeypatch.setattr(up.CopyRoute, "LEAST_ROWS", 3)
     assert way.box.run() in (0, 1)
     assert way.run(later=60) == 0
     assert way.values() == list(range(1, 11))
@@ -533,7 +533,7 @@ def test_a_row_set_aside_ahead_of_its_commit_is_set_aside_once(delivery: Deliver
     """The next batch is prepared while one is sent; after a kill its rows may come in another batch. (matrix row 43)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=[*rows(1, 7), ("2026-01-02", "bad"), *rows(9, 10)])
-    step = "WarehouseTarget._copy" if "copy" in route else "WarehouseTarget._insert"
+    step = "CopyRoute._copy" if "copy" in route else "InsertRoute.send"
     wait = {"at": [step], "call": 1, "when": "before", "do": "sleep", "seconds": 1}
     assert way.run("--batch-rows", "5", plan=[wait, {**wait, "do": "kill"}]) == -signal.SIGKILL
     assert [line["row"]["v"] for line in way.box.quarantined()] == ["bad"]
@@ -719,12 +719,7 @@ def test_no_staged_file_stays_after_kills(delivery: Deliveries, route: str, when
     way.box.execute(COUNTED)
     before = set(way.staged())
     # The first one comes before there is a state, so the others carry on under the same name.
-    steps = {
-        "WarehouseTarget._stage": 1,
-        "WarehouseTarget._to_file": 2,
-        "WarehouseTarget._copy": 2,
-        "StateFile.save": 2,
-    }
+    steps = {"CopyRoute._stage": 1, "CopyRoute.prepare": 2, "CopyRoute._copy": 2, "StateFile.save": 2}
     for number, (step, call) in enumerate(steps.items()):
         way.box.execute(INSERT, rows=rows(number * 10, number * 10 + 9))
         killed = {"at": [step], "call": call, "when": when, "do": "kill"}

@@ -188,7 +188,7 @@ def test_the_four_tables_take_rows_of_all_four_scenarios(warehouse: Warehouse, t
 def test_much_data_goes_through_the_volume(warehouse: Warehouse, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(blocks(SETUP, "yaml")[0])
-    rows = up.WarehouseTarget.COPY_ROWS + 1
+    rows = up.CopyRoute.LEAST_ROWS + 1
     environ = {
         **warehouse.environment(),
         "SQLITE_PATH": str(device_database(tmp_path, rows)),
@@ -198,7 +198,7 @@ def test_much_data_goes_through_the_volume(warehouse: Warehouse, tmp_path: Path)
     count = "SELECT count(*) FROM main.sensor_data.raw_sensor_readings WHERE databricks_batch_id LIKE 'bulk/%'"
     assert warehouse.sql(count) == [(rows,)]
     assert warehouse.statements("copy into")
-    assert f"{up.WarehouseTarget.COPY_ROWS:,} rows a commit" in SETUP.read_text()
+    assert f"{up.CopyRoute.LEAST_ROWS:,} rows a commit" in SETUP.read_text()
 
 
 def device_database(folder: Path, rows: int) -> Path:
@@ -346,7 +346,7 @@ def test_a_state_of_a_newer_format_stops_the_run_and_stays(tmp_path: Path) -> No
 
 
 def test_numbers_in_the_guides_are_the_program_s() -> None:
-    assert f"fewer than {up.WarehouseTarget.COPY_ROWS:,} rows" in ROUTES.read_text()
+    assert f"fewer than {up.CopyRoute.LEAST_ROWS:,} rows" in ROUTES.read_text()
     assert f"`interval` is {up.Config().interval:g} seconds" in ROUTES.read_text()
     seconds = int(up.PATIENT["timeout"].rstrip("s"))
     assert seconds == 300 and "each within five minutes" in S3.read_text()

@@ -275,7 +275,7 @@ class Siege:
 
     def constants(self) -> dict[str, Any]:
         """Clocks of one machine don't differ, and files are for more than ten rows."""
-        return {"WarehouseTarget.SLACK_SECONDS": 0, "WarehouseTarget.COPY_ROWS": 10}
+        return {"WarehouseTable.SLACK_SECONDS": 0, "CopyRoute.LEAST_ROWS": 10}
 
     def run(self, plan: list[dict[str, Any]], patience: float = 0) -> int:
         """One run, some time after the one before, unless a lost statement may still be alive."""

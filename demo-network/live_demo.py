@@ -35,16 +35,7 @@ HEADING = "  time   written   arrived     new   commits   oldest waiting   lates
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns its exit status."""
     given = options(arguments)
-    parts.interruptible()
-    try:
-        comparison = demo(given)
-    except parts.DemoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(comparison.text())
-    return 0 if comparison.exact else 1
+    return parts.Workplace(given.directory).run(lambda directory: demo(given, directory).exact)
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -52,14 +43,13 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the sensor writes (30)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between the uploader's cycles (1)")
-    parser.add_argument("--directory", type=Path, help="an empty directory for everything (a temporary one)")
+    parser.add_argument("--directory", type=Path, help="an empty directory that keeps everything (a temporary one)")
     return parser.parse_args(arguments)
 
 
-def demo(given: argparse.Namespace) -> parts.Comparison:
+def demo(given: argparse.Namespace, directory: Path) -> parts.Comparison:
     """Start everything, watch it, end it in order, and compare."""
-    directory = parts.workplace(given.directory)
-    print("Starting the warehouse and the uploader; the first time, uv fetches their packages.", flush=True)
+    print("Starting the warehouse and the uploader ...", flush=True)
     with contextlib.ExitStack() as stack:
         warehouse = parts.started_warehouse(directory, stack)
         node = parts.Node(STATION, parts.RAW, directory, directory / "logs", warehouse.settings(), given.interval)
@@ -69,7 +59,9 @@ def demo(given: argparse.Namespace) -> parts.Comparison:
         watch(warehouse, node, given.seconds, parts.stop_event())
         print("The sensor stops, the uploader sends the rest.", flush=True)
         node.finish()
-        return parts.outcome(warehouse, node)
+        comparison = parts.outcome(warehouse, node)
+        print(comparison.text(), flush=True)
+        return comparison
 
 
 def describe(warehouse: parts.Warehouse, node: parts.Node, interval: float) -> None:

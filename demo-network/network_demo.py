@@ -13,7 +13,8 @@
 Each node has its own database, state and source_id; all of them fill one table. Amid the run the uploader of node-2
 is killed without warning, and started again later (--no-outage leaves it alone). After 30 seconds, or at Ctrl-C, the
 sensors stop, the rest is sent, and each node's database is compared with the warehouse row by row. The page that is
-left, page.html in the directory, needs a browser and nothing else.
+left, page.html in the directory, needs a browser and nothing else. --serve shows it from the start, and opens it where
+there is a browser.
 
 With --scenarios each node does something else: node-1 filters, node-2 sanitizes, node-3 aggregates by the minute.
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,7 @@ from pathlib import Path
 
 import page
 import parts
+import serve
 
 STATIONS = (
     parts.Station("node-1", "SENSOR_CH_ZRH_0001", "Zürich", interval=0.01),
@@ -42,21 +45,11 @@ SCENARIOS = (parts.FILTERED, parts.SECURE, parts.AGGREGATED)
 # The node whose uploader is killed, and when: shares of the whole time.
 UNLUCKY, KILLED, STARTED_AGAIN = "node-2", 0.35, 0.65
 
-Outages = dict[str, tuple[float, float]]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns its exit status."""
     given = options(arguments)
-    parts.interruptible()
-    try:
-        report = demo(given, parts.workplace(given.directory))
-    except parts.DemoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0 if report.exact == len(report.nodes) else 1
+    return parts.Workplace(given.directory, "page.html").run(lambda directory: demo(given, directory).all_exact)
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -64,7 +57,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the sensors write (30)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between an uploader's cycles (1)")
-    parser.add_argument("--directory", type=Path, help="an empty directory for everything (a temporary one)")
+    parser.add_argument("--directory", type=Path, help="an empty directory that keeps everything (a temporary one)")
+    serving = "show the page while it runs, at this port of localhost (any)"
+    parser.add_argument("--serve", type=int, nargs="?", const=0, metavar="PORT", help=serving)
     parser.add_argument("--scenarios", action="store_true", help="filter, sanitize and aggregate, a node each")
     parser.add_argument("--no-outage", action="store_true", help="let all uploaders run all the time")
     return parser.parse_args(arguments)
@@ -72,18 +67,38 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def demo(given: argparse.Namespace, directory: Path) -> page.Report:
     """Start everything, watch it, end it in order, compare, and write the page."""
-    print("Starting the warehouse and the uploaders; the first time, uv fetches their packages.", flush=True)
-    started = dt.datetime.now(dt.UTC)
     with contextlib.ExitStack() as stack:
+        server = started_server(given.serve, stack)
+        print("Starting the warehouse and the uploaders ...", flush=True)
+        started = dt.datetime.now(dt.UTC)
         warehouse = parts.started_warehouse(directory, stack)
         nodes = started_nodes(given, directory, warehouse, stack)
-        eye = parts.Watch(warehouse, nodes)
-        outages = run(eye, nodes, given)
+        outage = Outage(next(n for n in nodes if n.station.name == UNLUCKY), given.seconds, not given.no_outage)
+        report_now = functools.partial(report_of, started, given.interval, nodes, outage)
+        eye = parts.Watch(warehouse, nodes, lambda eye: server.show(page.page(report_now(eye))) if server else None)
+        run(eye, nodes, outage, given.seconds)
         finish(eye, nodes)
-        comparisons = {node.station.name: parts.outcome(warehouse, node) for node in nodes}
-    report = report_of(started, given.interval, eye, nodes, comparisons, outages)
-    show_result(report, directory / "page.html")
+        report = report_now(eye, {node.station.name: parts.outcome(warehouse, node) for node in nodes})
+        if server:
+            server.show(page.page(report))
+        show_result(report, directory / "page.html")
     return report
+
+
+def started_server(port: int | None, stack: contextlib.ExitStack) -> serve.Server | None:
+    """The server that shows the page, to be ended with the stack, if it is wanted; and a browser that looks at it."""
+    if port is None:
+        return None
+    server = serve.Server(port)
+    server.show(page.starting())
+    try:
+        server.start()
+    except (OSError, OverflowError) as error:
+        raise parts.DemoError(f"--serve {port}: {error}") from None
+    stack.callback(server.close)
+    print(f"Live page: {server.address}", flush=True)
+    serve.open_browser(server.address)
+    return server
 
 
 def started_nodes(
@@ -106,18 +121,16 @@ def started_nodes(
 # === Running ==========================================================================================
 
 
-def run(eye: parts.Watch, nodes: Sequence[parts.Node], given: argparse.Namespace) -> Outages:
-    """Look again and again until the time is over or a signal comes; returns when uploaders were down."""
+def run(eye: parts.Watch, nodes: Sequence[parts.Node], outage: Outage, seconds: float) -> None:
+    """Look again and again until the time is over or a signal comes."""
     stop, view = parts.stop_event(), View(sys.stdout.isatty())
-    outage = Outage(next(node for node in nodes if node.station.name == UNLUCKY), given.seconds, not given.no_outage)
-    while eye.seconds() < given.seconds and not stop.wait(eye.pause()):
+    while eye.seconds() < seconds and not stop.wait(eye.pause()):
         outage.proceed(eye.seconds())
         for node in nodes:
             node.check()
         eye.look()
         view.show(eye, nodes, outage)
     outage.end(eye.seconds())
-    return outage.times()
 
 
 class Outage:
@@ -149,9 +162,9 @@ class Outage:
         """Whether the uploader is down."""
         return self.down is not None and self.up is None
 
-    def times(self) -> Outages:
-        """When it was down, by the node's name."""
-        return {} if self.down is None or self.up is None else {self.node.station.name: (self.down, self.up)}
+    def times(self, node: parts.Node) -> tuple[float, float | None] | None:
+        """From when to when a node's uploader was down; None: never, or until now."""
+        return None if self.down is None or node is not self.node else (self.down, self.up)
 
 
 class View:
@@ -181,10 +194,17 @@ class View:
 def node_line(node: parts.Node, eye: parts.Watch, outage: Outage) -> str:
     """A node's line of the table."""
     sample = eye.history[node.station.name][-1]
-    waiting = max(0, sample.written - sample.arrived)
-    counts = f"{sample.written:10,} {sample.arrived:10,} {waiting:10,}  {sample.lag:6.1f} s {sample.commits:8,}"
-    note = "  uploader killed" if outage.is_on and outage.node is node else ""
-    return f"{node.station.name:7}{counts}  {node.scenario.table}{note}"
+    counts = f"{sample.written:10,} {sample.arrived:10,} {sample.waiting:10,}  {sample.lag:6.1f} s {sample.commits:8,}"
+    notes = [node.scenario.table]
+    if sample.filtered:
+        notes.append(f"{sample.filtered:,} filtered out")
+    if node.scenario.grouped:
+        notes.append(f"{sample.rows:,} groups, the open ones wait")
+    if sample.quarantined:
+        notes.append(f"{sample.quarantined:,} in quarantine")
+    if outage.is_on and outage.node is node:
+        notes.append("uploader killed")
+    return f"{node.station.name:7}{counts}  {', '.join(notes)}"
 
 
 # === Ending ===========================================================================================
@@ -211,21 +231,24 @@ def finish(eye: parts.Watch, nodes: Sequence[parts.Node]) -> None:
 def report_of(
     started: dt.datetime,
     interval: float,
-    eye: parts.Watch,
     nodes: Sequence[parts.Node],
-    comparisons: Mapping[str, parts.Comparison],
-    outages: Outages,
+    outage: Outage,
+    eye: parts.Watch,
+    comparisons: Mapping[str, parts.Comparison] | None = None,
 ) -> page.Report:
-    """Everything that the page shows."""
+    """Everything that the page shows. While the network runs there are no comparisons."""
     reports = [
         page.NodeReport(
             name=node.station.name,
             sensor=node.station.sensor,
             location=node.station.location,
             table=node.scenario.table,
-            samples=eye.history[node.station.name],
-            comparison=comparisons[node.station.name],
-            down=outages.get(node.station.name),
+            samples=tuple(eye.history[node.station.name]),
+            comparison=comparisons[node.station.name] if comparisons else None,
+            down=outage.times(node),
+            does=node.scenario.does,
+            as_it_is=node.scenario is not parts.SECURE,
+            grouped=node.scenario.grouped,
         )
         for node in nodes
     ]
@@ -234,10 +257,18 @@ def report_of(
 
 def show_result(report: page.Report, file: Path) -> None:
     """Print how each node came out, and write the page."""
-    file.write_text(page.page(report))
+    file.write_text(page.page(report), encoding="utf-8")
     for node in report.nodes:
-        print(f"{node.name}  {node.comparison.text()}")
+        print(f"{node.name}  {result(node)}")
     print(f"\nPage: {file.as_uri()}", flush=True)
+
+
+def result(node: page.NodeReport) -> str:
+    """How a node came out: where not every reading is a row, with what became of them."""
+    assert node.comparison is not None
+    fates = [f"{fate.count:,} {fate.words}" for fate in node.fates() if fate.count]
+    told = f" (readings: {', '.join(fates)})" if len(fates) > 1 or node.grouped else ""
+    return f"{node.comparison.text()}{told}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -44,13 +44,15 @@ class DemoError(Exception):
 class Scenario:
     """What an uploader does with the readings, and how to ask both sides what came of it.
 
-    `kept` is an SQL condition, the readings that count. `expected` (in SQLite) and `arrived` (in the warehouse, for the
-    sensor {sensor}) are the same rows, if all went well. `progress` has, for each sensor, its name, how many readings
-    have arrived, the mark up to which they have, and the number of commits. `waiting` (in SQLite) is the time at which
-    the first reading after the mark was taken; before anything has arrived, the mark is `start`.
+    `does` says it in words. `kept` is an SQL condition, the readings that count; `grouped`: they arrive in groups.
+    `expected` (in SQLite) and `arrived` (in the warehouse, for the sensor {sensor}) are the same rows if all went well.
+    `progress` has, for each sensor, its name, how many readings have arrived, the mark up to which they have, and the
+    numbers of commits and of rows. `waiting` (in SQLite) is the time at which the first reading after the mark was
+    taken; before anything has arrived, the mark is `start`.
     """
 
     name: str
+    does: str
     table: str
     settings: Mapping[str, str]
     kept: str
@@ -59,6 +61,7 @@ class Scenario:
     progress: str
     waiting: str
     start: int | str
+    grouped: bool = False
 
 
 # The sample's columns; the comparison is of all of them.
@@ -71,7 +74,9 @@ COLUMNS = (
 SECURE_COLUMNS = COLUMNS.replace("latitude, longitude", "{latitude}, {longitude}").replace("serial_number, ", "")
 
 
-def by_row(name: str, table: str, settings: Mapping[str, str], kept: str, columns: tuple[str, str]) -> Scenario:
+def by_row(
+    name: str, does: str, table: str, settings: Mapping[str, str], kept: str, columns: tuple[str, str]
+) -> Scenario:
     """A scenario that sends readings as rows: the mark is the last one's id. Columns: the source's and the target's.
 
     A late reading bears an older time than its neighbours, so the time at which a reading was written is the latest
@@ -79,12 +84,13 @@ def by_row(name: str, table: str, settings: Mapping[str, str], kept: str, column
     """
     return Scenario(
         name,
+        does,
         table,
         settings,
         kept,
         expected=f"SELECT {columns[0]} FROM sensor_readings WHERE {kept}",
         arrived=f"SELECT {columns[1]} FROM {SCHEMA}.{table} WHERE sensor_id = '{{sensor}}'",
-        progress="SELECT sensor_id, count(*), max(id), count(DISTINCT databricks_batch_id)"
+        progress="SELECT sensor_id, count(*), max(id), count(DISTINCT databricks_batch_id), count(*)"
         f" FROM {SCHEMA}.{table} GROUP BY sensor_id",
         waiting="SELECT max(timestamp) FROM sensor_readings"
         f" WHERE id <= (SELECT min(id) FROM sensor_readings WHERE id > ? AND {kept})",
@@ -92,9 +98,10 @@ def by_row(name: str, table: str, settings: Mapping[str, str], kept: str, column
     )
 
 
-RAW = by_row("raw", "raw_sensor_readings", {}, "true", (COLUMNS, COLUMNS))
+RAW = by_row("raw", "sends each reading as it is", "raw_sensor_readings", {}, "true", (COLUMNS, COLUMNS))
 FILTERED = by_row(
     "filtered",
+    "filters: no anomalies, and temperatures from -50 to 150 only",
     "filtered_sensor_readings",
     {"ENABLE_FILTER": "true", "FILTER_CONFIG": '{"temperature": {">": -50, "<": 150}, "anomaly_flag": 0}'},
     "temperature > -50 AND temperature < 150 AND anomaly_flag = 0",
@@ -102,6 +109,7 @@ FILTERED = by_row(
 )
 SECURE = by_row(
     "secure",
+    "sanitizes: rounds the place, drops the serial number",
     "secure_sensor_readings",
     {
         "ENABLE_SANITIZE": "true",
@@ -115,6 +123,7 @@ SECURE = by_row(
 )
 AGGREGATED = Scenario(
     "aggregated",
+    "aggregates: one row for each minute, sent when the minute is over",
     "aggregated_sensor_readings",
     {
         "ENABLE_AGGREGATE": "true",
@@ -128,9 +137,10 @@ AGGREGATED = Scenario(
     arrived="SELECT sensor_id, minute, round(avg_temperature, 9), max_humidity, reading_count"
     f" FROM {SCHEMA}.aggregated_sensor_readings WHERE sensor_id = '{{sensor}}'",
     progress="SELECT sensor_id, sum(reading_count), max(minute) + INTERVAL 1 MINUTE,"
-    f" count(DISTINCT databricks_batch_id) FROM {SCHEMA}.aggregated_sensor_readings GROUP BY sensor_id",
+    f" count(DISTINCT databricks_batch_id), count(*) FROM {SCHEMA}.aggregated_sensor_readings GROUP BY sensor_id",
     waiting="SELECT min(timestamp) FROM sensor_readings WHERE timestamp >= ?",
     start="",
+    grouped=True,
 )
 
 # === Processes ========================================================================================
@@ -148,7 +158,7 @@ class Process:
 
     def start(self) -> None:
         """Start it. What it logs goes to its log file; its output can be read with `first_line`."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, uninterrupted():
             self._process = subprocess.Popen(
                 self.command,
                 env=self.environment,
@@ -341,7 +351,7 @@ class Node:
         self.station = station
         self.scenario = scenario
         self.source = Source(directory / "data" / "sensor_data.db")
-        self._directory = directory
+        self._state = directory / "state"
         self._logs = logs
         self._target = target
         self.sensor = self._sensor()
@@ -354,9 +364,14 @@ class Node:
         self._wait_for_readings()
         self.uploader.start()
 
-    def written(self) -> int:
-        """How many readings there are that have to arrive."""
-        return int(self.source.rows(f"SELECT count(*) FROM sensor_readings WHERE {self.scenario.kept}")[0][0])
+    def written(self) -> tuple[int, int]:
+        """How many readings there are, and how many of them the filter leaves out."""
+        kept = f"count(CASE WHEN {self.scenario.kept} THEN 1 END)"
+        return self.source.rows(f"SELECT count(*), count(*) - {kept} FROM sensor_readings")[0]
+
+    def quarantined(self) -> int:
+        """How many rows the uploader has set aside: the lines of the files in its quarantine."""
+        return sum(file.read_bytes().count(b"\n") for file in self._state.glob("**/quarantine/*.jsonl"))
 
     def waiting_since(self, mark: int | str | None) -> float | None:
         """When the first reading after the mark was taken, in seconds since 1970; None: there is none."""
@@ -378,8 +393,9 @@ class Node:
 
     def kill(self) -> None:
         """End everything at once."""
-        for process in (self.sensor, self.uploader, self.last_run):
-            process.kill()
+        with uninterrupted():
+            for process in (self.sensor, self.uploader, self.last_run):
+                process.kill()
 
     def _wait_for_readings(self, limit: float = 60.0) -> None:
         for _ in range(round(limit / 0.1)):
@@ -400,7 +416,7 @@ class Node:
     def _uploader(self, *words: str) -> Process:
         own = {
             "SQLITE_PATH": str(self.source.path),
-            "STATE_DIR": str(self._directory / "state"),
+            "STATE_DIR": str(self._state),
             "UPLOAD_SOURCE_ID": self.station.name,
         }
         environment = {**inherited(os.environ), **self._target, **self.scenario.settings, **own}
@@ -413,24 +429,44 @@ class Node:
 
 @dataclass(frozen=True)
 class Sample:
-    """How far a node is, so many seconds after the start: readings written and arrived, the age of the oldest one that
-    has not arrived (seconds, 0 where there is none), and commits."""
+    """How far a node is, so many seconds after the start: readings written, and those of them that have arrived, the
+    age of the oldest one that has not (seconds, 0 where there is none), and commits; readings that the filter left out
+    or that are in quarantine; and the rows in which the others arrived."""
 
     seconds: float
     written: int
     arrived: int
     lag: float
     commits: int
+    filtered: int = 0
+    quarantined: int = 0
+    rows: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """The readings that are to arrive."""
+        return self.written - self.filtered - self.quarantined
+
+    @property
+    def waiting(self) -> int:
+        """The readings that are still to arrive."""
+        return max(0, self.wanted - self.arrived)
 
 
 class Watch:
-    """Looks at both sides of every node, again and again; `history` has the samples of each node by its name."""
+    """Looks at both sides of every node, again and again; `history` has the samples of each node by its name.
 
-    def __init__(self, warehouse: Warehouse, nodes: Sequence[Node]) -> None:
+    `seen` is called after each look.
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, nodes: Sequence[Node], seen: Callable[[Watch], None] | None = None
+    ) -> None:
         self.history: dict[str, list[Sample]] = {node.station.name: [] for node in nodes}
         self.started = time.time()
         self._warehouse = warehouse
         self._nodes = nodes
+        self._seen = seen
         self._cost = 0.0
 
     def pause(self) -> float:
@@ -446,11 +482,15 @@ class Watch:
         now = time.time()
         progress = self._progress()
         for node in self._nodes:
-            arrived, mark, commits = progress.get((node.scenario.name, node.station.sensor), (0, None, 0))
+            arrived, mark, commits, rows = progress.get((node.scenario.name, node.station.sensor), (0, None, 0, 0))
             since = node.waiting_since(canonical(mark))
             lag = 0.0 if since is None else max(0.0, now - since)
-            sample = Sample(now - self.started, node.written(), arrived, lag, commits)
+            quarantined = node.quarantined()
+            written, filtered = node.written()
+            sample = Sample(now - self.started, written, arrived, lag, commits, filtered, quarantined, rows)
             self.history[node.station.name].append(sample)
+        if self._seen:
+            self._seen(self)
         self._cost = time.time() - now
 
     def _progress(self) -> dict[tuple[str, str], Row]:
@@ -509,6 +549,65 @@ def outcome(warehouse: Warehouse, node: Node) -> Comparison:
 # === Running a demo ===================================================================================
 
 
+class Workplace:
+    """Where a demo keeps its files: the given directory, or a temporary one that is cleaned up at the end.
+
+    `left` is the file that stays in a temporary one; None: nothing.
+    """
+
+    # What uv fetches for the demo, the warehouse and the uploader together, where it has none of it yet.
+    DOWNLOADS = (
+        "At the first start uv downloads packages (230 MB) into its cache (750 MB); `uv cache clean` empties it."
+    )
+
+    def __init__(self, directory: Path | None, left: str | None = None) -> None:
+        self._given = directory
+        self._left = left
+        self._path: Path | None = None
+
+    def make(self) -> Path:
+        """Make the directory, and say what is going to be downloaded and to stay."""
+        with uninterrupted():
+            self._path = workplace(self._given)
+        stays = "All files stay there." if self._given else "At the end they are removed."
+        if self._left and not self._given:
+            stays = f"At the end all are removed but {self._left}; --directory keeps them."
+        print(f"{self.DOWNLOADS}\nFiles are written to {self._path} only. {stays}", flush=True)
+        return self._path
+
+    def clean(self, left: str | None = None) -> None:
+        """Remove everything but `left`, if the directory is a temporary one."""
+        if self._path is None or self._given:
+            return
+        for entry in self._path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != left:
+                entry.unlink()
+        with contextlib.suppress(OSError):
+            self._path.rmdir()
+
+    def run(self, demo: Callable[[Path], bool]) -> int:
+        """Run a demo here, which returns whether all is exact, and clean up; returns the exit status.
+
+        What went wrong can be looked at: then everything stays.
+        """
+        interruptible()
+        try:
+            exact = demo(self.make())
+            if exact:
+                self.clean(self._left)
+        except DemoError as error:
+            print(error, file=sys.stderr)
+            exact = False
+        except (KeyboardInterrupt, BrokenPipeError):
+            self.clean()
+            return 130
+        if not exact and self._path:
+            print(f"Everything is kept in {self._path}", file=sys.stderr)
+        return 0 if exact else 1
+
+
 def workplace(directory: Path | None) -> Path:
     """An empty directory: the given one, or a new temporary one. Nothing of an earlier run may be mixed in."""
     if directory is None:
@@ -524,6 +623,7 @@ def started_warehouse(directory: Path, stack: contextlib.ExitStack) -> Warehouse
     logs = directory / "logs"
     logs.mkdir()
     warehouse = Warehouse(directory / "warehouse", logs / "warehouse.log")
+    stack.callback(warehouse.process.kill)
     stack.callback(warehouse.close)
     warehouse.start()
     prepare_uploader(logs)
@@ -537,10 +637,47 @@ def prepare_uploader(logs: Path) -> None:
     process.finish()
 
 
+# === Signals ==========================================================================================
+
+# The last one is what a terminal sends when it is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def interruptible() -> None:
-    """Let SIGTERM raise KeyboardInterrupt as SIGINT does, so that all parts are ended on the way out."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let the signals that end a program raise KeyboardInterrupt, so that all parts are ended on the way out."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, interrupt)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, once: `uv run` passes on what its process group was sent, and people press twice.
+
+    What comes later must not interrupt the cleaning up. (SIG_IGN would make Python tell of signals under way.)
+    """
+    for other in SIGNALS:
+        signal.signal(other, lambda number, frame: None)
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off signals: between the start of a process and its entry in the books it would be forgotten.
+
+    Masking them would be inherited by the process.
+    """
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    ours = [number for number, handler in handlers.items() if callable(handler)]
+    for number in ours:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, handlers[number])
+        for late in came:
+            signal.raise_signal(late)
 
 
 def stop_event() -> threading.Event:
@@ -552,7 +689,7 @@ def stop_event() -> threading.Event:
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         if time.monotonic() > first[0] + 1.0:
-            signal.default_int_handler(number, frame)
+            interrupt(number, frame)
         first[0] = min(first[0], time.monotonic())
         stop.set()
 

@@ -12,6 +12,9 @@ every start (unless --keep says otherwise), and is committed to and checkpointed
 untidy as real ones: about one in fifty shares its time with the one before, one in a hundred is written with a
 delay of up to twenty seconds, and one in a hundred is an anomaly, some of them with values missing.
 
+With --three-tables it is a whole station: each commit also has a row about the device itself (`status`), and one for
+each anomaly (`events`). No two of its tables have the same kind of key or write their times in the same way.
+
 SIGTERM and SIGINT end it cleanly, with status 0. It needs Python alone, so that any image with Python runs it.
 """
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import itertools
+import json
 import random
 import signal
 import sqlite3
@@ -61,6 +65,29 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     sensor_type TEXT
 )
 """
+# What a station has beside its readings: a log whose times are Unix milliseconds, and a table without a key of its own
+# whose times are text without a zone, as CURRENT_TIMESTAMP writes them.
+STATION_TABLES = (
+    """
+CREATE TABLE IF NOT EXISTS events (
+    event_id INTEGER PRIMARY KEY,
+    happened_at INTEGER NOT NULL,
+    sensor_id TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    details JSON
+)
+""",
+    """
+CREATE TABLE IF NOT EXISTS status (
+    recorded_at DATETIME NOT NULL,
+    sensor_id VARCHAR(40) NOT NULL,
+    online BOOLEAN NOT NULL,
+    battery_percent REAL,
+    readings_written INTEGER
+)
+""",
+)
 INDEXES = (
     "CREATE INDEX IF NOT EXISTS idx_timestamp ON sensor_readings(timestamp)",
     "CREATE INDEX IF NOT EXISTS idx_sensor_id ON sensor_readings(sensor_id)",
@@ -147,6 +174,32 @@ class Sensor:
         return anomalies[kind] | {"status_code": 1, "anomaly_flag": 1, "anomaly_type": kind}
 
 
+def events_of(readings: Sequence[Row]) -> list[Row]:
+    """What a station's log says of these readings: a line for each anomaly."""
+    return [
+        {
+            "happened_at": round(dt.datetime.fromisoformat(reading["timestamp"]).timestamp() * 1000),
+            "sensor_id": reading["sensor_id"],
+            "severity": "error" if reading["anomaly_type"] == "missing_data" else "warning",
+            "kind": reading["anomaly_type"],
+            "details": json.dumps({"temperature": reading["temperature"], "voltage": reading["voltage"]}),
+        }
+        for reading in readings
+        if reading["anomaly_flag"]
+    ]
+
+
+def status_of(readings: Sequence[Row], written: int) -> Row:
+    """How a station is after these readings, `written` of them in all: its battery lasts for a million."""
+    return {
+        "recorded_at": readings[-1]["timestamp"][:19].replace("T", " "),
+        "sensor_id": readings[-1]["sensor_id"],
+        "online": 1,
+        "battery_percent": round(max(0.0, 100.0 - written / 10_000), 2),
+        "readings_written": written,
+    }
+
+
 def iso(moment: float) -> str:
     """Seconds since 1970 as the database has them: UTC, with milliseconds."""
     return dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="milliseconds")
@@ -156,10 +209,14 @@ def iso(moment: float) -> str:
 
 
 class Database:
-    """The database file, from `open` to `close`. Closing it cleanly takes the -wal and -shm files away."""
+    """The database file, from `open` to `close`. Closing it cleanly takes the -wal and -shm files away.
 
-    def __init__(self, path: Path) -> None:
+    `three_tables`: with a station's other tables beside the readings.
+    """
+
+    def __init__(self, path: Path, three_tables: bool = False) -> None:
         self.path = path
+        self.three_tables = three_tables
         self._commits = 0
         self._connection: sqlite3.Connection
 
@@ -169,24 +226,33 @@ class Database:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
     def open(self) -> None:
-        """Open or make the file and its table."""
+        """Open or make the file and its tables."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(self.path, timeout=30.0)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        for statement in (TABLE, *INDEXES):
+        for statement in (TABLE, *INDEXES, *(STATION_TABLES if self.three_tables else ())):
             self._connection.execute(statement)
         self._connection.commit()
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Commit rows, all of the same columns; every so often, carry the WAL's content over into the database."""
-        names = list(rows[0])
-        places = ", ".join(f":{name}" for name in names)
-        self._connection.executemany(f"INSERT INTO sensor_readings ({', '.join(names)}) VALUES ({places})", rows)
+    def add(self, readings: Sequence[Row], written: int) -> None:
+        """Commit readings, `written` with them in all; every so often, carry the WAL over into the database."""
+        self._insert("sensor_readings", readings)
+        if self.three_tables:
+            self._insert("events", events_of(readings))
+            self._insert("status", [status_of(readings, written)])
         self._connection.commit()
         self._commits += 1
         if self._commits % COMMITS_PER_CHECKPOINT == 0:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows, all of the same columns."""
+        if not rows:
+            return
+        names = list(rows[0])
+        places = ", ".join(f":{name}" for name in names)
+        self._connection.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", rows)
 
     def close(self) -> None:
         """Close the file."""
@@ -222,8 +288,8 @@ def write(sensor: Sensor, database: Database, pace: Pace, commit_every: float, s
     start, written = time.monotonic(), 0
     while not stop.is_set() and not pace.finished(written):
         if count := pace.due(time.monotonic() - start, written):
-            database.add(sensor.readings(pace.moments(count, time.time())))
             written += count
+            database.add(sensor.readings(pace.moments(count, time.time())), written)
         if pace.interval and not pace.finished(written):
             stop.wait(max(commit_every, pace.interval))
     return written
@@ -239,6 +305,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sensor-id", default="SENSOR_IL_CHI_0001", help="the sensor's name (SENSOR_IL_CHI_0001)")
     parser.add_argument("--location", default="Chicago", help=f"where it stands (Chicago; also {', '.join(LOCATIONS)})")
     parser.add_argument("--keep", action="store_true", help="go on in an existing database instead of deleting it")
+    parser.add_argument("--three-tables", action="store_true", help="also write the tables events and status")
     return parser.parse_args(arguments)
 
 
@@ -251,7 +318,7 @@ def not_negative(text: str) -> float:
 
 def run(given: argparse.Namespace, stop: threading.Event) -> int:
     """Write what the command line asks for; returns how many readings."""
-    database = Database(given.database)
+    database = Database(given.database, given.three_tables)
     if not given.keep:
         database.delete()
     database.open()

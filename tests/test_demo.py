@@ -19,7 +19,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +32,8 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from boxes import ROOT, SAMPLE, SCRIPT, Box, rows_of, same_rows
 
@@ -36,7 +42,9 @@ DEMO = ROOT / "demo-network"
 
 # The demos are scripts beside each other, no package.
 sys.path.append(str(DEMO))
-parts, page, live_demo, network_demo = map(importlib.import_module, ("parts", "page", "live_demo", "network_demo"))
+parts, page, serve, live_demo, network_demo = map(
+    importlib.import_module, ("parts", "page", "serve", "live_demo", "network_demo")
+)
 
 # === The sensor =======================================================================================
 
@@ -119,6 +127,32 @@ def readings(database: Path) -> int:
         return 0
 
 
+def test_a_station_writes_three_tables_of_three_kinds(tmp_path: Path) -> None:
+    wrote(tmp_path / "s.db", 5000, "--three-tables")
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY 1"
+    assert asked(tmp_path / "s.db", tables) == [("events",), ("sensor_readings",), ("status",)]
+    anomalies = "SELECT sensor_id, {} FROM sensor_readings WHERE anomaly_flag = 1 ORDER BY id"
+    events = "SELECT sensor_id, {} FROM events ORDER BY event_id"
+    times = "kind, strftime('%Y-%m-%dT%H:%M:%S', happened_at / 1000, 'unixepoch'), json_valid(details)"
+    expected = asked(tmp_path / "s.db", anomalies.format("anomaly_type, substr(timestamp, 1, 19), 1"))
+    assert len(expected) > 20 and asked(tmp_path / "s.db", events.format(times)) == expected
+    states = asked(tmp_path / "s.db", "SELECT recorded_at, readings_written FROM status ORDER BY rowid")
+    assert [written for _, written in states] == [1000, 2000, 3000, 4000, 5000], "one with each commit"
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", time) for time, _ in states)
+
+
+def test_the_readings_of_a_station_are_those_of_a_sensor(tmp_path: Path) -> None:
+    wrote(tmp_path / "a.db", 1500)
+    wrote(tmp_path / "b.db", 1500, "--three-tables")
+    query = "SELECT id, temperature, voltage, anomaly_type FROM sensor_readings"
+    assert asked(tmp_path / "a.db", query) == asked(tmp_path / "b.db", query)
+
+
+def test_a_station_without_a_reading_yet_has_its_tables(tmp_path: Path) -> None:
+    wrote(tmp_path / "s.db", 0, "--three-tables")
+    assert asked(tmp_path / "s.db", "SELECT count(*) FROM events, status") == [(0,)]
+
+
 def test_a_database_that_cannot_be_made_is_one_line_and_status_1(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = subprocess.run(sensor(tmp_path / "file" / "s.db"), capture_output=True, text=True)
@@ -180,6 +214,116 @@ def test_a_demo_refuses_a_directory_with_something_in_it(tmp_path: Path) -> None
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(parts.DemoError, match="not an empty directory"):
         parts.workplace(tmp_path)
+
+
+# === What a demo leaves behind ========================================================================
+
+
+@pytest.mark.parametrize(
+    ("exact", "left"), [(True, ["page.html"]), (False, ["node-1", "page.html"])], ids=["exact", "not exact"]
+)
+def test_only_the_page_stays_in_a_temporary_place_unless_there_is_something_to_look_at(
+    exact: bool, left: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(parts, "interruptible", lambda: None)
+    assert parts.Workplace(None, "page.html").run(lambda place: filled(place) and exact) == (0 if exact else 1)
+    (place,) = tmp_path.iterdir()
+    assert sorted(entry.name for entry in place.iterdir()) == left
+
+
+def filled(place: Path) -> bool:
+    """Put into a demo's place what it has there."""
+    (place / "node-1" / "data").mkdir(parents=True)
+    (place / "node-1" / "data" / "s.db").touch()
+    (place / "page.html").touch()
+    return True
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["temporary", "given"])
+def test_an_interrupted_demo_leaves_nothing_in_a_temporary_place_and_all_in_a_given_one(
+    given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(place: Path) -> bool:
+        filled(place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(parts, "interruptible", lambda: None)
+    assert parts.Workplace(tmp_path / "mine" if given else None, "page.html").run(interrupted) == 130
+    assert [entry.name for entry in tmp_path.iterdir()] == (["mine"] if given else [])
+    assert not given or (tmp_path / "mine" / "node-1" / "data" / "s.db").exists()
+    said = capsys.readouterr().out
+    assert (
+        "downloads packages" in said and ("stay there" if given else "At the end all are removed but page.html") in said
+    )
+
+
+def test_signals_wait_while_a_process_is_entered_in_the_books() -> None:
+    program = """
+import os, parts, signal
+parts.interruptible()
+try:
+    with parts.uninterrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        print("entered")
+    print("not reached")
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("cleaned up")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=DEMO, capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n") == ["entered", "cleaned up", ""]
+
+
+def traces(place: Path) -> list[str]:
+    """The processes that have to do with a directory, by their command lines or their variables."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            is_dead = (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+        if str(place).encode() in words and not is_dead:
+            found.append(f"{process.name}: {words[:200]!r}")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="NOT LOOKED AT: no /proc here")
+@pytest.mark.parametrize(
+    ("script", "line", "signals"),
+    [
+        ("network_demo.py", "Files are written", [signal.SIGINT]),
+        ("network_demo.py", "Everything is below", [signal.SIGHUP]),
+        ("live_demo.py", "Starting the warehouse", [signal.SIGINT, signal.SIGINT, signal.SIGTERM]),
+    ],
+    ids=["at the start", "terminal closed", "pressed three times"],
+)
+def test_a_demo_that_is_interrupted_leaves_no_process_and_no_file(
+    script: str, line: str, signals: list[signal.Signals], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(DEMO / script), "--seconds", "300"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ)
+    assert running.stdout
+    output = []
+    for shown in running.stdout:
+        output.append(shown)
+        if line in shown:
+            break
+    time.sleep(1.0)  # amid the start of a part
+    for number in signals:
+        running.send_signal(number)
+    output += running.stdout.readlines()
+    assert running.wait(timeout=120) == 130, "".join(output)
+    assert "Traceback" not in "".join(output)
+    # uv keeps lock files of its own there.
+    assert [file.name for file in tmp_path.iterdir() if not file.name.startswith("uv-")] == []
+    assert traces(tmp_path) == []
 
 
 # === The live demo ====================================================================================
@@ -475,6 +619,320 @@ def test_a_page_is_drawn_and_legible_whatever_the_numbers(changes: dict[str, Any
     looked_at(tmp_path / "page.html", tmp_path, points=41)
 
 
+# === What became of each reading ======================================================================
+
+
+def fates(node: Any) -> dict[str, int]:
+    return {fate.words: fate.count for fate in node.fates()}
+
+
+def node_of(sample: Any, **changes: Any) -> Any:
+    """A running node that came so far."""
+    usual = {"name": "node-1", "sensor": "s", "location": "l", "table": "t", "samples": [sample], "comparison": None}
+    return page.NodeReport(**{**usual, **changes})
+
+
+def test_a_reading_that_is_filtered_out_grouped_or_open_is_not_lost() -> None:
+    filtering = node_of(parts.Sample(9, 100, 80, 1.0, 3, filtered=15, quarantined=2))
+    assert fates(filtering) == {
+        "sent as they are": 80, "in groups": 0, "filtered out": 15, "waiting for the next cycle": 3, "in quarantine": 2,
+    }  # fmt: skip
+    aggregating = node_of(parts.Sample(90, 100, 60, 30.0, 1, rows=1), grouped=True)
+    assert fates(aggregating) == {
+        "sent as they are": 0, "in 1 group": 60, "filtered out": 0, "waiting in open windows": 40, "in quarantine": 0,
+    }  # fmt: skip
+
+
+def test_only_what_did_not_arrive_in_the_end_is_missing() -> None:
+    ended = node_of(parts.Sample(9, 100, 80, 1.0, 3, filtered=15), comparison=parts.Comparison(85, 80, 5, 0))
+    assert fates(ended)["missing"] == 5 and "waiting for the next cycle" not in fates(ended)
+    assert "NOT EXACT" in network_demo.result(
+        ended
+    ) and "(readings: 80 sent as they are, 15 filtered out, 5 missing)" in (network_demo.result(ended))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.booleans(), st.booleans())
+def test_each_reading_has_one_fate(data: st.DataObject, grouped: bool, ended: bool) -> None:
+    written = data.draw(st.integers(0, 10**9))
+    filtered = data.draw(st.integers(0, written))
+    quarantined = data.draw(st.integers(0, written - filtered))
+    arrived = data.draw(st.integers(0, written - filtered - quarantined))
+    sample = parts.Sample(9, written, arrived, 1.0, 3, filtered, quarantined, rows=min(arrived, 7))
+    comparison = parts.Comparison(1, 1, 0, 0) if ended else None
+    node = node_of(sample, grouped=grouped, comparison=comparison)
+    assert sum(fate.count for fate in node.fates()) == written
+    content = page.page(page.Report("today", 1.0, [node]))
+    for fate in node.fates():
+        assert f"<span>{fate.words}</span><b>{fate.count:,}</b>" in content
+
+
+@pytest.mark.parametrize("scenario", [*network_demo.SCENARIOS, parts.RAW], ids=lambda scenario: scenario.name)
+def test_a_node_counts_what_its_rules_leave_out_and_what_is_in_quarantine(box: Box, scenario: Any) -> None:
+    wrote(box.database, 2000)
+    box.database.rename(box.database.with_name("sensor_data.db"))
+    spoilt = "INSERT INTO sensor_readings (timestamp, sensor_id, temperature, anomaly_flag) VALUES (?, 's', ?, 0)"
+    box.database = box.database.with_name("sensor_data.db")
+    first = str(box.source("min(timestamp)")[0][0])
+    box.execute(spoilt, rows=[(first, "warm"), (first, 60.0)])
+    assert box.run(SQLITE_PATH=str(box.database), **scenario.settings) == 3, "one row is in quarantine"
+    station = parts.Station("node-1", "SENSOR_IL_CHI_0001", "Chicago", 1.0)
+    node = parts.Node(station, scenario, box.folder, box.folder, {}, 1.0)
+    written, filtered = node.written()
+    assert written == 2002 and node.quarantined() == 1
+    anomalies = box.source("count(*) FILTER (WHERE anomaly_flag = 1)")[0][0]
+    assert filtered == (anomalies + 1 if scenario is parts.FILTERED else 0)
+
+
+# === In any window, by any eye ========================================================================
+
+# Puts a page into frames of several widths, and asks for what would make a reader scroll sideways, squint or guess.
+FRAMES = """
+<pre id="found"></pre>
+<script>
+const page = {page}, found = {{}};
+const look = (frame, width) => {{
+  const content = frame.contentDocument, inside = frame.contentWindow;
+  const visible = [...content.querySelectorAll("body *")].filter(e => e.getClientRects().length && !e.closest("script"));
+  const words = visible.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
+  const size = e => parseFloat(inside.getComputedStyle(e).fontSize) * (e.getScreenCTM ? e.getScreenCTM().a : 1);
+  const name = e => e.tagName + "." + (e.getAttribute("class") || "") + ": " + e.textContent.slice(0, 40);
+  found[width] = {{
+    inner: inside.innerWidth,
+    scroll: content.documentElement.scrollWidth,
+    outside: visible.filter(e => e.getBoundingClientRect().right > inside.innerWidth + 1
+      || e.getBoundingClientRect().left < -1).map(name),
+    scrolling: visible.filter(e => e instanceof inside.HTMLElement && e.scrollWidth > e.clientWidth + 1
+      && inside.getComputedStyle(e).display !== "inline").map(name),
+    smallest: Math.min(...words.map(size)),
+    texts: [...content.querySelectorAll("svg text")].map(t => {{
+      const b = t.getBoundingClientRect();
+      return [t.closest("section").innerText.slice(0, 20), t.textContent, b.left, b.top, b.right, b.bottom];
+    }}),
+    charts: [...content.querySelectorAll("svg")].filter(svg => svg.getClientRects().length).length,
+    words: content.body.innerText,
+  }};
+  document.getElementById("found").textContent = JSON.stringify(found);
+}};
+for (const width of {widths}) {{
+  const frame = document.createElement("iframe");
+  frame.style = `width: ${{width}}px; height: 4000px; border: 0`;
+  frame.onload = () => look(frame, width);
+  frame.srcdoc = page;
+  document.body.append(frame);
+}}
+</script>
+"""
+
+
+def in_frames(content: str, widths: list[int], folder: Path) -> dict[str, Any]:
+    """What is seen of a page in windows of several widths."""
+    quoted = json.dumps(content).replace("<", "\\u003c")
+    found: dict[str, Any] = found_by(FRAMES.format(page=quoted, widths=json.dumps(widths)), folder)
+    assert found.keys() == {str(width) for width in widths}
+    return found
+
+
+def report_of(scenarios: bool, live: bool, written: int = 1234, lag: float = 0.3) -> Any:
+    """A report of three nodes as the demo makes it, of long names and many readings."""
+    kinds = network_demo.SCENARIOS if scenarios else [parts.RAW] * 3
+    nodes = []
+    for number, scenario in enumerate(kinds, 1):
+        seen = [
+            parts.Sample(
+                s, s * written * number, max(0, s - 3) * written, s % 7 * lag, s, s * written // 50, s // 9, s // 5
+            )
+            for s in range(41)
+        ]
+        node = node_of(
+            seen[-1],
+            name=f"node-{number}",
+            sensor="SENSOR_CH_ZRH_0001",
+            location="São Paulo",
+            table=scenario.table,
+            samples=seen,
+            comparison=None if live else parts.Comparison(10**7, 10**7, number % 2, 0),
+            down=(14.0, None if live else 26.0) if number == 2 else None,
+            does=scenario.does,
+            grouped=scenario.grouped,
+        )
+        nodes.append(node)
+    return page.Report("30 September 2026, 00:00 UTC", 1.0, nodes)
+
+
+PAGES = {
+    "starting": lambda: page.starting(),
+    "running": lambda: page.page(report_of(scenarios=True, live=True)),
+    "ended": lambda: page.page(report_of(scenarios=True, live=False)),
+    "plain": lambda: page.page(report_of(scenarios=False, live=False)),
+    "large numbers": lambda: page.page(report_of(scenarios=True, live=False, written=1234567, lag=59.9)),
+}
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", PAGES)
+def test_all_is_readable_in_narrow_and_wide_windows_without_scrolling_sideways(name: str, tmp_path: Path) -> None:
+    for width, found in in_frames(PAGES[name](), [320, 390, 640, 760, 1040, 1041, 1280], tmp_path).items():
+        assert (found["inner"], width) == (int(width), width)
+        assert found["scroll"] <= found["inner"], width
+        assert found["outside"] == [] and found["scrolling"] == [], width
+        assert found["smallest"] >= (9 if width == "320" else 11), width
+        assert overlapping(found["texts"]) == [], width
+        assert found["charts"] == (0 if name == "starting" else 2), width
+
+
+@needs_chromium
+def test_a_narrow_window_shows_the_same_words_and_numbers_as_a_wide_one(tmp_path: Path) -> None:
+    report = report_of(scenarios=True, live=False)
+    found = in_frames(page.page(report), [390, 1280], tmp_path)
+    for node in report.nodes:
+        words = [node.name, node.sensor, node.table, node.does, *(fate.words for fate in node.fates())]
+        words += [f"{fate.count:,}" for fate in node.fates()]
+        assert [word for word in words for seen in found.values() if word not in seen["words"]] == []
+
+
+def shades(rules: str) -> dict[str, str]:
+    """The colours that a list of CSS variables names."""
+    return {
+        name: f"#{value * 2 if len(value) == 3 else value}" for name, value in re.findall(r"--([\w-]+): #(\w+)", rules)
+    }
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours (w3.org/TR/WCAG22, contrast ratio)."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_texts_and_lines_stand_out_from_what_is_behind_them(mode: str) -> None:
+    light, dark = re.findall(r"(?s):root \{(.*?)\}", page.page(invented()))
+    colors = shades(light) | (shades(dark) if mode == "dark" else {})
+    for words in ("ink", "soft", "good", "bad"):
+        assert contrast(colors[words], colors["card"]) >= 4.5 and contrast(colors[words], colors["page"]) >= 4.5, words
+    assert min(contrast(colors["ink"], colors[f"{kind}-back"]) for kind in ("good", "bad")) >= 4.5
+    assert min(contrast(colors[kind], colors[f"{kind}-back"]) for kind in ("good", "bad")) >= 4.5
+    assert min(contrast(colors[line], colors["card"]) for line in ("n1", "n2", "n3", "rest")) >= 3.0
+
+
+# === The page while the network runs ==================================================================
+
+
+@contextmanager
+def served() -> Iterator[Any]:
+    server = serve.Server(0)
+    server.show(page.starting())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def got(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        content: str = answer.read().decode()
+        return content
+
+
+def test_the_server_hands_out_the_latest_page_and_nothing_else() -> None:
+    with served() as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert "The warehouse and the uploaders start" in got(server.address)
+        server.show(page.page(report_of(scenarios=False, live=True)))
+        assert "running" in got(server.address)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            got(f"{server.address}etc/passwd")
+
+
+def test_a_browser_that_looks_gets_the_last_page_before_the_server_ends() -> None:
+    server = serve.Server(0)
+    server.start()
+    server.show("running")
+    assert got(server.address) == "running"
+    server.show("ended")
+    late = threading.Timer(0.5, lambda: answers.append(got(server.address)))
+    answers: list[str] = []
+    late.start()
+    server.close()
+    late.join()
+    assert answers == ["ended"]
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(parts, "interruptible", lambda: None)
+    with served() as server, pytest.MonkeyPatch.context() as patch:
+        said: list[str] = []
+        patch.setattr("builtins.print", lambda *words, **_: said.append(" ".join(map(str, words))))
+        assert network_demo.main(["--serve", server.address.split(":")[2].strip("/")]) == 1
+    assert any(line.startswith("--serve ") and "in use" in line for line in said)
+
+
+@needs_chromium
+def test_an_open_page_follows_the_run_to_its_end_by_itself(tmp_path: Path) -> None:
+    with served() as server:
+
+        def go_on() -> None:
+            while server._handed_out != server._content:
+                time.sleep(0.02)
+            server.show(page.page(report_of(scenarios=True, live=True)))
+            while server._handed_out != server._content:
+                time.sleep(0.02)
+            server.show(page.page(report_of(scenarios=True, live=False)))
+
+        threading.Thread(target=go_on, daemon=True).start()
+        seen = chromium("--dump-dom", "--virtual-time-budget=20000", server.address)
+    assert "1 of 3 nodes exact" in seen and "What became of each reading" in seen
+    assert "waiting in open windows" not in seen, "nothing of an earlier page stays"
+
+
+@needs_chromium
+def test_a_page_whose_demo_has_ended_says_so(tmp_path: Path) -> None:
+    live = page.page(report_of(scenarios=True, live=True))
+    (tmp_path / "gone.html").write_text(live)  # a file can't be fetched, as a server that is gone
+    seen = chromium("--dump-dom", "--virtual-time-budget=20000", (tmp_path / "gone.html").as_uri())
+    assert seen.count("The demo has ended. This is the last that was seen.</header>") == 1
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_only_a_live_page_loads_itself_again(live: bool) -> None:
+    content = page.page(report_of(scenarios=True, live=live))
+    assert ("data-live>" in content) is live
+    assert ('<noscript><meta http-equiv="refresh"' in content) is live
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "expected"),
+    [
+        ({}, "linux", False),
+        ({"DISPLAY": ":0"}, "linux", True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", True),
+        ({"DISPLAY": ":0", "CI": "true"}, "linux", False),
+        ({"DISPLAY": "localhost:10", "SSH_CONNECTION": "1 2 3 4"}, "linux", False),
+        ({}, "darwin", True),
+        ({"CI": "1"}, "darwin", False),
+    ],
+)
+def test_a_browser_is_opened_only_where_somebody_sits_before_one(
+    environ: dict[str, str], platform: str, expected: bool
+) -> None:
+    assert serve.has_browser(environ, platform) is expected
+
+
+@pytest.mark.parametrize("highest", [1.0, 4.5, 9.99, 45.0, 1e9])
+@pytest.mark.parametrize("about", [2, 4, 5, 8])
+def test_an_axis_ends_at_or_above_its_highest_value(highest: float, about: int) -> None:
+    assert page.ceiling(highest, about) >= highest
+    assert page.ticks(page.ceiling(highest, about), about)[-1] == pytest.approx(page.ceiling(highest, about))
+
+
 @pytest.mark.parametrize(
     ("highest", "about", "expected"),
     [
@@ -559,7 +1017,9 @@ def test_the_parts_work_by_hand_as_the_readme_says(tmp_path: Path) -> None:
 )
 def test_the_demos_take_the_options_that_the_readme_names(heading: str, script: Any) -> None:
     (command,) = blocks(heading).splitlines()
-    assert command.split()[:3] == ["uv", "run", "--script"] and (ROOT / command.split()[3]).is_file()
+    words = command.split()
+    assert words[:3] == ["uv", "run", "--script"] and (ROOT / words[3]).is_file()
+    script.options(words[4:])
     text = (DEMO / "README.md").read_text()
     chapter = text[text.index(f"## {heading}\n") :].split("\n## ")[0]
     known = vars(script.options([]))

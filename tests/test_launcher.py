@@ -473,6 +473,84 @@ def test_a_build_without_the_lock_is_refused(place: Place, builder: Path) -> Non
     assert "requirements.lock is missing" in result.stderr
 
 
+# Docker without its plugin Buildx; and Podman under Docker's name.
+PLAIN_DOCKER = '#!/bin/sh\n[ "$1" != buildx ] || exit 1\necho "Docker version 28.2.2, build e6534b4"\n'
+ALIAS = '#!/bin/sh\necho podman version 4.3.1\n[ "$1" = --version ] || printf \'%s\\0\' "${0##*/}" "$@" > "$RECORD"\n'
+
+
+def tools_alone(place: Place) -> None:
+    """A PATH with the place's tools and what build.sh calls, and no engine of this machine."""
+    for name in ("bash", "sh", "cat", "date", "dirname", "readlink", "git", "id"):
+        if found := shutil.which(name):
+            (place.tools / name).symlink_to(found)
+    place.variables["PATH"] = str(place.tools)
+
+
+@pytest.mark.parametrize(
+    ("engines", "said"),
+    [
+        ({}, "neither docker nor podman is installed"),
+        ({"docker": PLAIN_DOCKER}, "docker is installed, but without buildx"),
+    ],
+    ids=["no engine", "docker without buildx"],
+)
+@pytest.mark.parametrize("arguments", [("--tag", "dev"), ("--tag", "v1", "--push")], ids=["load", "push"])
+def test_a_build_without_an_engine_that_can_build_is_refused_with_a_hint(
+    place: Place, builder: Path, engines: dict[str, str], said: str, arguments: tuple[str, ...]
+) -> None:
+    tools_alone(place)
+    (place.tools / "docker").unlink()
+    for name, content in engines.items():
+        place.install(name, content)
+    result = place.start(*arguments, launcher=builder)
+    first, hint = result.stderr.splitlines()
+    assert (result.returncode, result.stdout, first) == (2, "", f"build.sh: {said}")
+    assert hint.startswith("  Install ") and "Podman" in hint
+
+
+def test_an_engine_that_is_named_but_missing_is_refused(place: Place, builder: Path) -> None:
+    place.variables["CONTAINER_ENGINE"] = "nerdctl"
+    result = place.start("--tag", "dev", launcher=builder)
+    assert (result.returncode, result.stderr) == (2, "build.sh: CONTAINER_ENGINE: nerdctl is not installed\n")
+
+
+@pytest.mark.parametrize(
+    ("engines", "variables", "engine"),
+    [
+        ({"podman": STAND_IN}, {}, "podman"),
+        ({"docker": PLAIN_DOCKER, "podman": STAND_IN}, {}, "podman"),
+        ({"docker": STAND_IN, "podman": STAND_IN}, {"CONTAINER_ENGINE": "podman"}, "podman"),
+        ({"docker": ALIAS}, {}, "docker"),
+    ],
+    ids=["alone", "beside a docker without buildx", "by name", "under docker's name"],
+)
+def test_podman_builds_where_docker_does_not(
+    place: Place, builder: Path, engines: dict[str, str], variables: dict[str, str], engine: str
+) -> None:
+    tools_alone(place)
+    (place.tools / "docker").unlink()
+    for name, content in engines.items():
+        place.install(name, content)
+    place.variables.update(variables)
+    result = place.start("--tag", "dev", "--registry", "local", launcher=builder)
+    assert result.returncode == 0, result.stderr
+    words = (place.home / "record").read_text().split("\0")
+    assert words[:4] == [engine, "build", "--format", "docker"]
+    assert words[-4:-1] == ["--tag", "local/databricks-uploader:dev", "."]
+
+
+def test_podman_pushes_one_image_for_all_platforms_and_says_what_it_lacks(place: Place, builder: Path) -> None:
+    place.variables["CONTAINER_ENGINE"] = "podman"
+    result = place.start("--tag", "v1.0.0", "--push", "--dry-run", launcher=builder)
+    assert not (place.home / "record").exists()
+    removed, built, pushed = result.stdout.replace("\\", "").splitlines()
+    image = "ghcr.io/your-org/databricks-uploader:v1.0.0"
+    assert removed.strip() == f"podman manifest rm {image}"
+    assert f"--platform linux/amd64,linux/arm64 --manifest {image} ." in built
+    assert pushed.strip() == f"podman manifest push --all {image} docker://{image}"
+    assert "without SBOM and provenance" in result.stderr
+
+
 def test_the_shell_scripts_pass_shellcheck() -> None:
     scripts = [str(LAUNCHER), str(BUILD)]
     result = subprocess.run([tool("shellcheck"), *scripts], capture_output=True, text=True)

@@ -11,7 +11,7 @@ docs.databricks.com/aws/en/ingestion; the SDK is github.com/databricks/zerobus-s
     table by Unity Catalog (the SDK says so where it reads a table's columns). No personal tokens.
   * An answer says that rows are durable, not that a query sees them: 5 s at the median, 30 s for 95 in 100.
   * TIMESTAMP and TIMESTAMP_NTZ are whole microseconds since 1970, DATE whole days since 1970, BINARY base64, DECIMAL
-    text; numbers, booleans and texts are JSON's own. What an object leaves out is NULL. There are no NaN and infinities.
+    text; numbers, booleans and texts are JSON's own. What an object leaves out is NULL. There is no NaN, no infinity.
   * Errors are {"error_code": NAME, "message": TEXT}: 400 INVALID_PARAMETER_VALUE, 404 NOT_FOUND, 501 NOT_IMPLEMENTED.
   * Managed Delta tables only, without catalog-managed commits; names of ASCII letters, digits and underscores; a table
     that was dropped and made anew under its name isn't supported. The service never changes a table's schema.
@@ -32,8 +32,8 @@ Guessed, for want of a source; a client does well not to lean on it
   * Whether the rows of a request reach the table together and in their order: here they do, unless told otherwise.
   * That rows are refused at the workspace's own address.
 
-Not here: gRPC, protobuf, Arrow; VARIANT (the engine has none); quotas. What is in the journal comes into the table once,
-also after a kill. The real service promises at least once; rules to fail do the rest.
+Not here: gRPC, protobuf, Arrow; VARIANT (the engine has none); quotas. What is in the journal comes into the table
+once, also after a kill. The real service promises at least once; rules to fail do the rest.
 """
 
 from __future__ import annotations

@@ -31,6 +31,10 @@ What is real
     statement that was stopped by its STATEMENT_TIMEOUT, or cancelled, doesn't commit later.
   * COPY INTO remembers the files of each table for good, and runs once at a time per table.
 
+Beside the warehouse: Zerobus Ingest by REST and Unity Catalog's answer about a table, as far as they are documented;
+zerobus.py tells which part is and which is guessed. It needs --client. Its endpoint is https://127.0.0.1:PORT: the
+first label of its name is the workspace's id, here 127. The workspace's is https://localhost:PORT.
+
 What is not
   * No Unity Catalog: no rights, no information_schema; the catalogs are those of --catalogs, all of them empty at first
     but for the schema `default`. Names of tables are found in any case after FROM, JOIN and INTO only.
@@ -49,14 +53,20 @@ What is not
 
 Told to fail (--fail RULE, or POST /admin/fail with the token): RULE is a JSON object with
   match    a regular expression, searched in the Thrift call's name and in the first 4000 characters of the statement
-           (files to and from volumes: StagedPUT, StagedDELETE and the path)
+           (files to and from volumes: StagedPUT, StagedDELETE and the path; others: Token, ZerobusToken and GetTable
+           with the table's full name, ZerobusInsert with that and, after a space, the whole body)
   when     "before" (the default) or "after" the call was carried out
   action   "status" (with status, retry_after), "drop" (closed without an answer), "reset" (a TCP reset), "delay" (the
            answer is held back for seconds), "slow" (the statement takes seconds longer, the client polls), "zombie"
-           (dropped at once, carried out seconds later), "error" (with message, sqlstate)
+           (dropped at once, carried out seconds later), "error" (with message, sqlstate; 400 outside of Thrift),
+           "late" (nothing fails; for the next two)
+  rows     of a ZerobusInsert's rows so many are taken, the others are lost; with "after" or "late"
+  late     those others, or all rows without `rows`, come into the table so many seconds later than usual
   times    how often (1; -1: for ever); skip: how many matches to let pass before (0)
 Others: GET /admin/log; DELETE /admin/fail; POST /admin/close_sessions, /admin/expire_tokens, and /admin/starting with
 {"seconds": n, "how": "refuse" | "operations"}: a stopped warehouse that refuses everything, or all but OpenSession.
+GET and POST /admin/zerobus: its settings (see Settings in zerobus.py; "token_lifetime", too) and the rows that wait, by
+table; POST /admin/zerobus/flush brings all of them to their tables at once, late ones, too.
 """
 
 from __future__ import annotations
@@ -92,6 +102,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import zerobus
+from zerobus import Column, Zerobus
 
 HTTP_PATH = "/sql/1.0/warehouses/local"
 STATEMENT_LIMIT = 16 * 1024 * 1024  # bytes of statement text that Databricks takes
@@ -131,12 +144,13 @@ def failure(condition: str, sqlstate: str, text: str) -> SqlError:
 
 
 class Refused(Exception):
-    """The request is answered with this status."""
+    """The request is answered with this status; `taken`: rows that were taken all the same."""
 
     def __init__(self, status: int, text: str, retry_after: int | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.retry_after = retry_after
+        self.taken = 0
 
 
 class Dropped(Exception):
@@ -145,6 +159,7 @@ class Dropped(Exception):
     def __init__(self, abruptly: bool) -> None:
         super().__init__()
         self.abruptly = abruptly
+        self.taken = 0
 
 
 ENGINE_ERRORS = (  # what the engine's messages are called on Databricks
@@ -527,14 +542,6 @@ class Store:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 # The engine
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Column(NamedTuple):
-    """A column of a table: its name, its type in SQL, and whether NULL is allowed."""
-
-    name: str
-    type: str
-    nullable: bool = True
 
 
 class EngineSession:
@@ -1171,11 +1178,69 @@ def copy_files(run: Run, copy: Copy, fresh: list[str]) -> int:
     source = f"SELECT {copy.expressions} FROM ({' UNION ALL '.join(parts)})"
     given = copy.columns or [c.name for c in run.engine.columns(source)]
     text = f"INSERT INTO {quoted(*copy.table)} {arranged(run.columns(copy.table), given, source)}"
-    run.store.begin_copy(copy.table, fresh)
+    return load(run, copy.table, text, fresh)
+
+
+def load(run: Run, table: TableName, text: str, files: list[str]) -> int:
+    """Run a statement that loads files, and note that they are loaded; returns the number of rows."""
+    run.store.begin_copy(table, files)
     try:
-        return changed(run, copy.table, text, "numOutputRows")
+        return changed(run, table, text, "numOutputRows")
     finally:
-        run.store.settle_copy(copy.table)
+        run.store.settle_copy(table)
+
+
+# ── Rows that came by Zerobus ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Lake:
+    """The tables as Zerobus and Unity Catalog see them: by full name, without a client's session."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self._columns: dict[tuple[TableName, int], list[Column]] = {}
+
+    def made(self, name: str) -> int | None:
+        """The version at which a table was made; none if it isn't there."""
+        return self._store.tables.get(table_name(name))
+
+    def columns(self, name: str) -> list[Column]:
+        """A table's columns, which never change."""
+        key = (table_name(name), self._store.tables[table_name(name)])
+        if key not in self._columns:
+            with self._run() as run:
+                self._columns[key] = run.columns(key[0])
+        return self._columns[key]
+
+    def write(self, name: str, files: list[Path]) -> None:
+        """Put the rows of Parquet files into a table in one commit, each file once; a table that has gone gets none."""
+        table = table_name(name)
+        with self._run() as run, run.alone(table):
+            if table not in self._store.tables:
+                return
+            known_files = self._store.copied(table)
+            fresh = [file for file in files if f"zerobus:{file.name}" not in known_files]
+            if fresh:
+                source = " UNION ALL ".join(f"SELECT * FROM parquet.{quoted(str(file))}" for file in fresh)
+                load(run, table, f"INSERT INTO {quoted(*table)} {source}", [f"zerobus:{file.name}" for file in fresh])
+
+    @contextlib.contextmanager
+    def _run(self) -> Iterator[Run]:
+        """What statements work with, in a session of the engine that knows all tables."""
+        engine = self._engine.take()
+        engine.follow(self._store)
+        session = Session(b"", engine, self._store.catalogs[0], "default", "")
+        try:
+            yield Run(self._store, session, Operation(0, session, ""), Words(""), lambda *_: "")
+        finally:
+            self._engine.give_back(engine)
+
+
+def table_name(name: str) -> TableName:
+    """A full name in three parts."""
+    catalog, schema, table = name.lower().split(".")
+    return catalog, schema, table
 
 
 VERBS: dict[str, Callable[[Run], Result]] = {
@@ -1243,10 +1308,12 @@ class Fault:
     sqlstate: str = "XX000"
     times: int = 1
     skip: int = 0
+    rows: int | None = None
+    late: float = 0.0
 
     def __post_init__(self) -> None:
         re.compile(self.match)
-        if self.action not in ("status", "drop", "reset", "delay", "slow", "zombie", "error"):
+        if self.action not in ("status", "drop", "reset", "delay", "slow", "zombie", "error", "late"):
             raise ValueError(f"unknown action {self.action!r}")
         if self.when not in ("before", "after"):
             raise ValueError(f"when is 'before' or 'after', not {self.when!r}")
@@ -1285,7 +1352,7 @@ class Faults:
         """The first rule that fits, which is used up by one."""
         with self._lock:
             for rule in self._rules:
-                hit = re.search(rule.match, call) or re.search(rule.match, text[:4000], re.IGNORECASE)
+                hit = re.search(rule.match, call) or re.search(rule.match, text, re.IGNORECASE)
                 if rule.when != when or rule.times == 0 or not hit:
                     continue
                 if rule.skip == 0:
@@ -1302,6 +1369,7 @@ class Log:
         self.path = path
         self._quiet = quiet
         self._statements: list[dict[str, Any]] = []
+        self._inserts: list[dict[str, Any]] = []
         self._calls: Counter[str] = Counter()
         self._numbers = 0
         self._lock = threading.Lock()
@@ -1329,12 +1397,18 @@ class Log:
             line = " ".join(text[:100].split())
             print(f"#{number} {outcome} {seconds:.3f}s {line} {detail}".rstrip(), file=sys.stderr)
 
+    def note_insert(self, table: str, body: bytes, status: int | str, taken: int, detail: str = "") -> None:
+        """Write down how a request with rows for Zerobus ended: its status, or how its answer was lost."""
+        entry = {"at": time.time(), "table": table, "bytes": len(body), "status": status, "rows": taken}
+        with self._lock:
+            self._inserts.append(entry | {"detail": detail})
+
     def answer(self) -> dict[str, Any]:
         """What GET /admin/log answers."""
         with self._lock:
             calls = dict(self._calls)
             counts = {"requests": calls.pop("requests", 0), "sessions_opened": calls.get("OpenSession", 0)}
-            return counts | {"calls": calls, "statements": list(self._statements)}
+            return counts | {"calls": calls, "statements": list(self._statements), "inserts": list(self._inserts)}
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1739,6 +1813,13 @@ def private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+class Issued(NamedTuple):
+    """A token that was issued: its end in seconds since 1970, and the table that it is for (none: an ordinary one)."""
+
+    end: float
+    table: str
+
+
 class Tokens:
     """The bearer tokens: one that is always good, and those of the service principal `client` ("id:secret")."""
 
@@ -1747,35 +1828,43 @@ class Tokens:
         self._token = token
         self._client = client
         self._key = secrets.token_bytes(32)
-        self._issued: dict[str, float] = {}
+        self._issued: dict[str, Issued] = {}
 
-    def issue(self, client: str, issuer: str) -> str | None:
-        """A token for the service principal, in the form of a JWT as Databricks issues them; none for a stranger."""
+    def knows(self, client: str) -> bool:
+        """Whether this is the service principal with its secret."""
+        return bool(self._client) and hmac.compare_digest(client.encode(), self._client.encode())
+
+    def issue(self, client: str, issuer: str, table: str = "") -> str:
+        """A token for the service principal, in the form of a JWT as Databricks issues them."""
         import jwt
 
-        if not self._client or not hmac.compare_digest(client.encode(), self._client.encode()):
-            return None
         end = time.time() + self.lifetime
         claims = {"iss": issuer, "sub": client.partition(":")[0], "exp": int(end), "jti": secrets.token_hex(8)}
+        if table:  # the real ones have 3 to 6 KB
+            claims |= {"authorization_details": zerobus.rights(table), "local": secrets.token_hex(1500)}
         token: str = jwt.encode(claims, self._key, algorithm="HS256")
-        self._issued[token] = end
+        self._issued[token] = Issued(end, table)
         return token
 
     def expire(self) -> None:
         """Let all issued tokens end now."""
-        self._issued = dict.fromkeys(self._issued, 0.0)
+        self._issued = {token: Issued(0.0, issued.table) for token, issued in self._issued.items()}
 
-    def check(self, header: str | None) -> None:
-        """Raise for an Authorization header that isn't good now."""
+    def check(self, header: str | None, table: str = "") -> None:
+        """Raise for an Authorization header that isn't good now; with a table: that isn't for rows into it."""
         kind, _, given = (header or "").partition(" ")
         if kind != "Bearer" or not given:
             raise Refused(401, "Credential was not sent or was of an unsupported type for this API.")
-        if hmac.compare_digest(given.encode(), self._token.encode()):
+        if not table and hmac.compare_digest(given.encode(), self._token.encode()):
             return
         if given not in self._issued:
-            raise Refused(403, "Invalid access token.")
-        if time.time() > self._issued[given]:
+            raise Refused(401 if table else 403, "Invalid access token.")
+        if time.time() > self._issued[given].end:
             raise Refused(401, "The access token has expired.")
+        if self._issued[given].table != table:
+            raise Refused(
+                403, f"The access token is not for this: it is for {self._issued[given].table or 'all-apis'}."
+            )
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1816,6 +1905,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._route(body)
         except Refused as refused:
             self._refuse(refused)
+        except zerobus.Refusal as refusal:
+            self._refuse(Refused(refusal.status, str(refusal)))
         except Dropped as dropped:
             self._drop(dropped.abruptly)
         except (ConnectionError, ssl.SSLError, TimeoutError):
@@ -1832,6 +1923,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._token(body)
         elif path.startswith("/staging/"):
             self._file(body)
+        elif match := re.fullmatch(r"/zerobus/v1/tables/([^/]+)/insert", path):
+            self._insert(urllib.parse.unquote(match[1]).lower(), body)
+        elif match := re.fullmatch(r"/api/2\.1/unity-catalog/tables/([^/]+)", path):
+            self._table(urllib.parse.unquote(match[1]).lower())
         else:
             self.server.tokens.check(self.headers.get("Authorization"))
             if path == HTTP_PATH and self.command == "POST":
@@ -1853,7 +1948,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {"X-Thriftserver-Error-Message": str(refused)}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(refused.retry_after)
+        if self.path.startswith(("/zerobus/", "/api/", "/oidc/")):
+            return self._refuse_rest(refused, headers)
         self._json({"error_code": refused.status, "message": str(refused)}, refused.status, headers)
+
+    def _refuse_rest(self, refused: Refused, headers: dict[str, str]) -> None:
+        """The same for everything but Thrift: JSON, or a gateway's page."""
+        del headers["X-Thriftserver-Error-Message"]
+        if refused.status not in zerobus.CODES:
+            page = f"<html><body><h1>{refused.status}</h1>{refused}</body></html>"
+            return self._send(page.encode(), "text/html", refused.status, headers)
+        code = zerobus.CODES[refused.status]
+        if refused.status == 404 and self.path.startswith("/api/"):
+            code = "TABLE_DOES_NOT_EXIST"
+        self._json({"error_code": code, "message": str(refused)}, refused.status, headers)
 
     def _json(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self._send(json.dumps(content).encode(), "application/json", status, headers)
@@ -1883,7 +1991,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _carried_out(self, name: str, request: Any) -> Any:
         """A call's response, with the failures that were asked for."""
         service, faults, text = self.server.service, self.server.faults, getattr(request, "statement", "") or ""
-        before, after = faults.take(name, text, "before"), faults.take(name, text, "after")
+        before, after = faults.take(name, text[:4000], "before"), faults.take(name, text[:4000], "after")
         if before and name == "ExecuteStatement":
             self._fail_statement(before, request)
         elif before:
@@ -1932,13 +2040,125 @@ class Handler(http.server.BaseHTTPRequestHandler):
         client = f"{form.get('client_id')}:{form.get('client_secret')}"
         if kind == "Basic":
             client = base64.b64decode(packed).decode()
-        token = self.server.tokens.issue(client, f"https://{self.headers['Host']}/oidc")
+        tokens, table = self.server.tokens, ""
         if form.get("grant_type") != "client_credentials":
             return self._json({"error": "unsupported_grant_type"}, 400)
-        if token is None:
+        if not tokens.knows(client):
             return self._json({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
-        lifetime = self.server.tokens.lifetime
-        self._json({"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": "all-apis"})
+        try:
+            table = zerobus.table_of_token(form, self.server.zerobus.settings)
+        except zerobus.Refusal as refusal:
+            return self._json({"error": refusal.error, "error_description": str(refusal)}, refusal.status)
+        with self._faults("ZerobusToken" if table else "Token", table):
+            token = tokens.issue(client, f"https://{self.headers['Host']}/oidc", table)
+        answer = {"access_token": token, "token_type": "Bearer", "expires_in": tokens.lifetime, "scope": "all-apis"}
+        self._json(answer)
+
+    @contextlib.contextmanager
+    def _faults(self, name: str, text: str) -> Iterator[None]:
+        """Count a request, and fail before or after it if that was asked for."""
+        self.server.log.count(name)
+        for when in ("before", "after"):
+            if fault := self.server.faults.take(name, text, when):
+                self._fail_rest(fault, name)
+            if when == "before":
+                yield
+
+    def _fail_rest(self, fault: Fault, name: str) -> None:
+        """Do what the rule says, outside of Thrift."""
+        if fault.action == "error":
+            raise Refused(400, fault.message, fault.retry_after)
+        if fault.action != "late":
+            self._fail(fault, name)
+
+    # ── Unity Catalog and Zerobus ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _table(self, table: str) -> None:
+        """What Unity Catalog knows about a table."""
+        if self.command != "GET":
+            raise Refused(404, f"There is no {self.command} here.")
+        self.server.tokens.check(self.headers.get("Authorization"))
+        with self._faults("GetTable", table):
+            settings = self.server.zerobus.settings
+            if self._made(table) and (lacking := zerobus.lacking_rights(table, settings, "SELECT")):
+                raise Refused(403, f"User does not have {lacking}.")
+            info = zerobus.table_info(table, self.server.lake.columns(table), settings)
+        self._json(info)
+
+    def _made(self, table: str) -> int:
+        """The version of a table that exists."""
+        made = self.server.lake.made(table) if table.count(".") == 2 else None
+        if made is None:
+            raise Refused(404, f"Table '{table}' does not exist.")
+        return made
+
+    def _insert(self, table: str, body: bytes) -> None:
+        """Take rows for a table; the answer says that they are on disk."""
+        self.server.log.count("ZerobusInsert")
+        try:
+            taken = self._take_rows(table, body)
+        except (Refused, zerobus.Refusal) as refused:
+            self.server.log.note_insert(table, body, refused.status, getattr(refused, "taken", 0), str(refused))
+            raise
+        except Dropped as dropped:
+            how = "reset" if dropped.abruptly else "closed"
+            self.server.log.note_insert(table, body, how, dropped.taken)
+            raise
+        self.server.log.note_insert(table, body, 200, taken)
+        self._json({})
+
+    def _take_rows(self, table: str, body: bytes) -> int:
+        """Check a request and take its rows, with the failures that were asked for; returns how many were taken."""
+        faults, text, server = self.server.faults, f"{table} {body.decode(errors='replace')}", self.server
+        before, after = (faults.take("ZerobusInsert", text, when) for when in ("before", "after"))
+        if before and before.action not in ("late", "zombie"):
+            self._fail_rest(before, "ZerobusInsert")
+        rows = self._rows(table, body)
+        if before and before.action == "zombie":
+            timer = threading.Timer(before.seconds, server.zerobus.take, (table, rows))
+            timer.daemon = True
+            timer.start()
+            raise Dropped(False)
+        rule = after or before or Fault("", "late")
+        taken = server.zerobus.take(table, rows, rule.rows, rule.late)
+        if after:
+            self._fail_after(after, taken)
+        return taken
+
+    def _fail_after(self, fault: Fault, taken: int) -> None:
+        """Do what the rule says once rows were taken; the log tells how many."""
+        try:
+            self._fail_rest(fault, "ZerobusInsert")
+        except (Refused, Dropped) as error:
+            error.taken = taken
+            raise
+
+    def _rows(self, table: str, body: bytes) -> Any:
+        """The rows of a request, if it is one that the service takes: a pyarrow.Table."""
+        server, settings = self.server, self.server.zerobus.settings
+        if self.command != "POST" or self.headers["Host"].partition(".")[0].partition(":")[0] != settings.workspace:
+            raise Refused(404, "There is no such address. (Rows go to the Zerobus endpoint, not to the workspace.)")
+        if len(body) > settings.limit:
+            self._refuse_size(settings)
+        server.tokens.check(self.headers.get("Authorization"), table)
+        if self.headers.get_content_type() != "application/json" or self.headers.get("Content-Encoding"):
+            raise zerobus.invalid("The body has to be application/json, and plain")
+        made, columns = self._made(table), server.lake.columns(table)
+        server.zerobus.check(table, made, zerobus.table_info(table, columns, settings))
+        return zerobus.arrow_table(columns, zerobus.records_of(body))
+
+    def _refuse_size(self, settings: zerobus.Settings) -> None:
+        """Refuse a body that is too large, in the way that was asked for."""
+        if isinstance(settings.refuse, str):
+            raise Dropped(settings.refuse == "reset")
+        raise Refused(settings.refuse, f"The body is larger than {settings.limit} bytes.")
+
+    def _set_zerobus(self, body: bytes) -> dict[str, Any]:
+        """Change settings; answers with all of them."""
+        given = json.loads(body)
+        self.server.tokens.lifetime = given.pop("token_lifetime", self.server.tokens.lifetime)
+        self.server.zerobus.settings.change(given)
+        return self.server.zerobus.tell() | {"token_lifetime": self.server.tokens.lifetime}
 
     def _file(self, body: bytes) -> None:
         """Move one file of a volume at the address that PUT or REMOVE gave."""
@@ -1963,6 +2183,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "POST /admin/starting": lambda: self.server.faults.start_over(**json.loads(body)),
             "POST /admin/close_sessions": self.server.service.close_sessions,
             "POST /admin/expire_tokens": self.server.tokens.expire,
+            "GET /admin/zerobus": self.server.zerobus.tell,
+            "POST /admin/zerobus": lambda: self._set_zerobus(body),
+            "POST /admin/zerobus/flush": self.server.zerobus.flush,
         }
         if request not in actions:
             raise Refused(404, f"RESOURCE_DOES_NOT_EXIST: there is nothing at {self.path}")
@@ -1997,6 +2220,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.faults = faults
         self.log = log
         self.service: Service
+        self.lake: Lake
+        self.zerobus: Zerobus
         self.presigned: dict[tuple[str, str], Path] = {}
 
     def presign(self, verb: str, address: str, path: Path) -> str:
@@ -2025,6 +2250,8 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--token", help="the bearer token (the one in DIRECTORY/token, else a random one)")
     parser.add_argument("--client", default="", metavar="ID:SECRET", help="a service principal that may ask for tokens")
     parser.add_argument("--token-lifetime", type=int, default=3600, help="seconds that such a token is good (3600)")
+    parser.add_argument("--zerobus-delay", type=float, default=5.0, help="seconds from Zerobus to the table (5)")
+    parser.add_argument("--zerobus-limit", type=int, default=10_000_000, help="bytes of its largest body (10,000,000)")
     parser.add_argument("--catalogs", default="main,hive_metastore,workspace", help="names of the catalogs")
     parser.add_argument("--patience", type=float, default=5.0, help="seconds until a client is told to poll (5)")
     parser.add_argument("--fail", action="append", default=[], metavar="RULE", help="fail by this rule, in JSON")
@@ -2054,7 +2281,12 @@ def main(arguments: list[str]) -> None:
     tokens = Tokens(secret.read_text(), given.client, given.token_lifetime)
     server = Server((given.host, given.port), certificate, tokens, faults, log)
     store = Store(directory, tuple(given.catalogs.lower().split(",")))
-    server.service = Service(store, started_engine(store), log, server.presign, given.patience)
+    engine = started_engine(store)
+    server.service = Service(store, engine, log, server.presign, given.patience)
+    server.lake = Lake(store, engine)
+    settings = zerobus.Settings(delay=given.zerobus_delay, limit=given.zerobus_limit)
+    server.zerobus = Zerobus(directory, settings, server.lake.write)
+    server.zerobus.start()
     faults.start_over(given.starting)
     stop = stopped_by_signal()
     if given.until_stdin_closes:

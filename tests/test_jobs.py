@@ -327,3 +327,11 @@ def test_the_sensor_needs_no_packages_since_the_uploaders_image_runs_it() -> Non
     assert block
     inline = tomllib.loads("".join(line.removeprefix("#")[1:] for line in block[1].splitlines(keepends=True)))
     assert not inline.get("dependencies")
+
+
+def test_the_warehouses_own_modules_are_mounted_beside_it() -> None:
+    script = (DEMO / "local_warehouse.py").read_text()
+    imported = {name for name in re.findall(r"(?m)^(?:import|from) (\w+)", script) if (DEMO / f"{name}.py").exists()}
+    mounted = load(COMPOSE_FILES[0])["services"]["warehouse"]["volumes"]
+    assert {f"./{name}.py:/{name}.py:ro" for name in imported} <= set(mounted)
+    assert imported

@@ -82,6 +82,28 @@ class Warehouse:
             "DATABRICKS_CA_FILE": str(self.ca_file),
         }
 
+    @property
+    def zerobus_endpoint(self) -> str:
+        """Where rows go by Zerobus, as DATABRICKS_ZEROBUS_ENDPOINT takes it; the workspace's id is 127."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> tuple[str, str]:
+        """Id and secret of the service principal, from the option --client."""
+        identity, _, secret = self._options[self._options.index("--client") + 1].partition(":")
+        return identity, secret
+
+    def zerobus_environment(self) -> dict[str, str]:
+        """The variables that point the uploader at Zerobus here, without a warehouse; it needs the option --client."""
+        identity, secret = self.client
+        return {
+            "DATABRICKS_HOST": self.address,
+            "DATABRICKS_ZEROBUS_ENDPOINT": self.zerobus_endpoint,
+            "DATABRICKS_CLIENT_ID": identity,
+            "DATABRICKS_CLIENT_SECRET": secret,
+            "DATABRICKS_CA_FILE": str(self.ca_file),
+        }
+
     def connect(self, **options: Any) -> Any:
         """A connection of the real connector, which tries once only, so that failures come at once."""
         from databricks import sql
@@ -129,6 +151,24 @@ class Warehouse:
     def close_sessions(self) -> None:
         """Forget all sessions, as an idle warehouse does."""
         self.request("POST", "/admin/close_sessions")
+
+    def zerobus(self, **settings: Any) -> dict[str, Any]:
+        """Change settings of Zerobus (see Settings in zerobus.py); returns all, with the rows that wait by table."""
+        answer: dict[str, Any] = self.request("POST", "/admin/zerobus", settings)
+        return answer
+
+    def flush(self) -> None:
+        """Bring all rows that wait to their tables, late ones, too."""
+        self.request("POST", "/admin/zerobus/flush")
+
+    def inserts(self, table: str = "", status: int | str | None = None) -> list[dict[str, Any]]:
+        """The requests with rows for Zerobus: table, bytes, status (or "closed", "reset"), rows taken, detail."""
+        entries = self.log()["inserts"]
+        return [e for e in entries if e["table"].endswith(table) and status in (None, e["status"])]
+
+    def expire_tokens(self) -> None:
+        """Let all tokens of the service principal end now."""
+        self.request("POST", "/admin/expire_tokens")
 
     def request(self, method: str, path: str, content: Any = None) -> Any:
         """One request to the warehouse itself, beside the connector."""

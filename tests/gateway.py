@@ -1,0 +1,199 @@
+"""A gateway before the local warehouse that takes no large request, as those before real workspaces.
+
+    with Gateway(warehouse, limit=1_000_000, refuse=413) as gateway:
+        environment = warehouse.environment() | gateway.environment()
+        ...
+        gateway.limit = 100_000          # from now on; None: no limit
+        gateway.refuse = "reset"         # 413 or any other status, "close" or "reset"
+        assert gateway.largest <= 100_000
+
+It is a process's thread with real sockets: TLS ends here (with the warehouse's own certificate) and begins again on the
+way to the warehouse. What isn't too large is passed on byte for byte, headers included, and so are the answers; a
+connection that the warehouse drops or resets is dropped or reset here, too. A status comes once the body has been read,
+as from a gateway that lingers; "close" and "reset" come while the client is still sending, after `limit` bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import os
+import socket
+import ssl
+import struct
+import sys
+import threading
+import traceback
+from collections import Counter
+from types import TracebackType
+from typing import Any
+
+from warehouse import Warehouse
+
+HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")  # a proxy's own, RFC 9110 7.6.1
+
+
+class Gateway:
+    """Stands before a warehouse; limit, refuse and text may change at any time.
+
+    limit     bytes of the largest body that passes; None: any
+    refuse    what happens to a larger one: a status, "close" or "reset"
+    text      the body of that status; None: a page of HTML
+    requests  how many requests came, refused ones included; refused: how many of them
+    largest   bytes of the largest body that passed; passed: how many requests passed, by path
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, limit: int | None = None, refuse: int | str = 413, text: str | None = None
+    ) -> None:
+        self.warehouse = warehouse
+        self.limit = limit
+        self.refuse = refuse
+        self.text = text
+        self.requests = 0
+        self.refused = 0
+        self.largest = 0
+        self.passed: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self._server: _Server | None = None
+
+    def __enter__(self) -> Gateway:
+        self._server = _Server(self)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._server
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens at."""
+        assert self._server
+        return int(self._server.server_address[1])
+
+    @property
+    def address(self) -> str:
+        """Host and port, as DATABRICKS_HOST takes them."""
+        return f"localhost:{self.port}"
+
+    @property
+    def zerobus_endpoint(self) -> str:
+        """As DATABRICKS_ZEROBUS_ENDPOINT takes it."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def environment(self, zerobus: bool = False) -> dict[str, str]:
+        """The variables that differ from the warehouse's own."""
+        endpoint = {"DATABRICKS_ZEROBUS_ENDPOINT": self.zerobus_endpoint} if zerobus else {}
+        return {"DATABRICKS_HOST": self.address, **endpoint}
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        with self.lock:
+            self.requests = self.refused = self.largest = 0
+            self.passed.clear()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(("localhost", 0), _Handler)
+        self.gateway = gateway
+        self.inside = ssl.create_default_context(cafile=str(gateway.warehouse.ca_file))
+        self.outside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.outside.load_cert_chain(gateway.warehouse.directory / "server.pem")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that break are everyday matters; anything else is a fault of this program."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def setup(self) -> None:
+        """Shake hands in the connection's own thread."""
+        self.request.settimeout(20)
+        self.request = self.server.outside.wrap_socket(self.request, server_side=True)
+        self.request.settimeout(None)
+        super().setup()
+
+    def finish(self) -> None:
+        """Close, also when the client has gone."""
+        with contextlib.suppress(OSError, ValueError):
+            super().finish()
+        self.request.close()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are counted, not printed."""
+
+    def _handle(self) -> None:
+        gateway, size = self.server.gateway, int(self.headers.get("Content-Length") or 0)
+        limit, refuse = gateway.limit, gateway.refuse
+        too_large = limit is not None and size > limit
+        with gateway.lock:
+            gateway.requests += 1
+            gateway.refused += too_large
+        if limit is not None and too_large:
+            self._refuse(size, limit, refuse)
+        else:
+            self._pass_on(self.rfile.read(size))
+
+    do_GET = do_POST = do_PUT = do_DELETE = _handle
+
+    def _refuse(self, size: int, limit: int, refuse: int | str) -> None:
+        if isinstance(refuse, str):
+            self.rfile.read(limit)
+            return self._drop(abruptly=refuse == "reset")
+        while size > 0 and (read := self.rfile.read(min(size, 65536))):
+            size -= len(read)
+        reason = http.client.responses.get(refuse, "")
+        page = f"<html><head><title>{refuse} {reason}</title></head></html>"
+        text = self.server.gateway.text
+        kind, body = ("text/html", page) if text is None else ("text/plain", text)
+        self._answer(refuse, {"Content-Type": kind, "Connection": "close"}, body.encode())
+        self.close_connection = True
+
+    def _pass_on(self, body: bytes) -> None:
+        gateway = self.server.gateway
+        with gateway.lock:
+            gateway.largest = max(gateway.largest, len(body))
+            gateway.passed[self.path.partition("?")[0]] += 1
+        warehouse = gateway.warehouse
+        inner = http.client.HTTPSConnection(warehouse.host, warehouse.port, timeout=300, context=self.server.inside)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP_BY_HOP}
+        try:
+            inner.request(self.command, self.path, body, headers)
+            answer = inner.getresponse()
+            content = answer.read()
+        except ConnectionResetError as error:
+            return self._drop(abruptly=not isinstance(error, http.client.RemoteDisconnected))
+        except (OSError, http.client.HTTPException):
+            return self._drop(abruptly=False)
+        finally:
+            inner.close()
+        kept = {k: v for k, v in answer.getheaders() if k.lower() not in (*HOP_BY_HOP, "server", "date")}
+        self._answer(answer.status, kept, content)
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _drop(self, abruptly: bool) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            if abruptly:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.request.detach())
+            else:
+                self.request.shutdown(socket.SHUT_RDWR)

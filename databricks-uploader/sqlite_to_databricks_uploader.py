@@ -168,6 +168,10 @@ class NotReady(Postponed):
     """The warehouse is starting or overloaded."""
 
 
+class Unreachable(Postponed):
+    """A host does not answer, or its name can't be resolved: it may stay so for days."""
+
+
 class DoesNotGo(DidNotRun, TargetError):
     """A batch does not go as it is; a smaller one may. Of its rows `fitting` would, where that is known."""
 
@@ -182,7 +186,11 @@ class RefusedValuesError(DoesNotGo):
 
 
 class TooLargeError(DoesNotGo):
-    """Rows don't fit into one statement."""
+    """Rows don't fit into one request."""
+
+
+class RefusedSizeError(DoesNotGo):
+    """A request was refused, for its size as far as can be told."""
 
 
 class TooManyBadRows(UploaderError):
@@ -2076,8 +2084,10 @@ class Origin:
 class Intent(TypedDict, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
-    `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties.
-    A target adds what it needs: `file` is the name of a staged one.
+    `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
+    and `span` says which of their lines it sends.
+    `size` is how large its batch was, as the source counts. A target adds what it needs: `file` is the name of a staged
+    one, `bytes` the size of a request.
     """
 
     sequence: int
@@ -2090,10 +2100,45 @@ class Intent(TypedDict, total=False):
     anchors: list[str]
     columns: list[str]
     replayed: list[str]
+    span: list[int]
+    size: int
+    bytes: int
     route: str
     rows: int
     marked: bool
     file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowance:
+    """How many bytes one request may have. It begins small and is learned: gateways refuse what is documented to go.
+
+    `refused` is the smallest size that was refused since, and `went` counts the requests that went after that.
+    """
+
+    bytes: int = 1 << 20
+    refused: int | None = None
+    went: int = 0
+
+    # Nothing refuses less than this for its size. More than this makes no statement faster.
+    LEAST: ClassVar = 16 << 10
+    MOST: ClassVar = 8 << 20
+    # The limit may have been raised after so many requests.
+    TRUSTED: ClassVar = 100
+
+    def after(self, size: int, is_fast: bool) -> Allowance:
+        """After a request that went: twice as much, or half the way to what was refused, where that is a gain."""
+        if self.went >= self.TRUSTED:
+            return Allowance(self.bytes)
+        if size < self.bytes // 2 or not is_fast:
+            return dataclasses.replace(self, went=self.went + 1)
+        more = 2 * self.bytes if self.refused is None else (self.bytes + self.refused) // 2
+        more = more if 4 * more > 5 * self.bytes else self.bytes
+        return dataclasses.replace(self, bytes=min(more, self.MOST), went=self.went + 1)
+
+    def without(self, size: int) -> Allowance:
+        """After a request that was refused for its size, or lost twice; a single row may have been larger."""
+        return Allowance(max(self.LEAST, size // 2) if size <= self.bytes else self.bytes, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2102,7 +2147,8 @@ class State:
 
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, and `intent` the
     one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered rows, digested
-    by `columns`, and `origin` is the file that they were seen in.
+    by `columns`, and `origin` is the file that they were seen in. `allowance` is what was learned of the target, and
+    `lost` how often in a row a batch at this position had no answer and did not arrive.
     """
 
     last_upload: str | None = None
@@ -2116,6 +2162,8 @@ class State:
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
+    allowance: Allowance | None = None
+    lost: int = 0
     intent: Intent | None = None
 
 
@@ -2195,8 +2243,9 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a state out of JSON."""
     names = {field.name for field in dataclasses.fields(State)}
     fields = {name: value for name, value in saved.items() if name in names}
-    origin = Origin(**saved["origin"]) if saved.get("origin") else None
-    return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])], "origin": origin}
+    for name, kind in (("origin", Origin), ("allowance", Allowance)):
+        fields[name] = kind(**saved[name]) if saved.get(name) else None
+    return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
 def replace_durably(file: Path, content: bytes) -> None:
@@ -2235,6 +2284,10 @@ class BadRow:
     row: dict[str, Any]
 
 
+# Rows in quarantine, as a file's lines say.
+Lines = Sequence[dict[str, Any]]
+
+
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
@@ -2250,16 +2303,21 @@ class Quarantine:
 
     def put(self, sequence: int, table: str, rows: Sequence[BadRow]) -> None:
         """Write the bad rows of commit `sequence`, replacing those of an earlier try."""
+        values = [{name: plain_value(value) for name, value in row.row.items()} for row in rows]
+        lines = [
+            {"table": table, "key": row.key, "reason": row.reason, "row": v}
+            for row, v in zip(rows, values, strict=True)
+        ]
+        self.put_lines(sequence, lines, self.MOST_BYTES)
+
+    def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
+        """Write what stays with commit `sequence`; no file for nothing."""
         file = self.directory / f"{sequence:012d}.jsonl"
-        if not rows:
+        if not lines:
             file.unlink(missing_ok=True)
             return
-        lines = []
-        for row in rows:
-            values = {name: plain_value(value) for name, value in row.row.items()}
-            lines.append(json.dumps({"table": table, "key": row.key, "reason": row.reason, "row": values}) + "\n")
-        content = "".join(lines).encode()
-        if sum(f.stat().st_size for f in self.files()) + len(content) > self.MOST_BYTES:
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        if sum(f.stat().st_size for f in self.files()) + len(content) > most:
             hint = "Mend the cause, --replay-quarantine, or move its files away."
             raise StateError(f"{self.directory} is full", hint)
         try:
@@ -2290,9 +2348,13 @@ class Quarantine:
         return sum(file.read_bytes().count(b"\n") for file in self.files())
 
 
-def page_of_lines(table: Table, files: Iterable[Path]) -> RawPage:
+def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """The rows in some of the quarantine's files."""
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def page_of_lines(table: Table, lines: Lines) -> RawPage:
     """Quarantined rows as a page, as if SQLite had handed them out."""
-    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     if foreign := {line["table"] for line in lines} - {table.name}:
         fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
         raise StateError(fault, "Use the state_dir of that table.")
@@ -3119,9 +3181,13 @@ Payload = Any
 
 
 class Target(Protocol):
-    """Where rows go. A commit is known by its intent, which is saved before it is sent."""
+    """Where rows go. A commit is known by its intent, which is saved before it is sent.
+
+    `allowance` is what one request may have, None where nothing limits it; the state keeps it.
+    """
 
     name: str
+    allowance: Allowance | None
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -3192,7 +3258,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "Commits are conditional puts: take aws_conditional_put out of the options."),
     (TransientError, "timed out",
      "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
-    (TransientError, "error sending request|dns error",
+    (Unreachable, "error sending request|dns error",
      "The store can't be reached: check the network, and the endpoint and region in the variables."),
     (TransientError, "", "The next cycle tries again."),
 )
@@ -3322,6 +3388,7 @@ class DeltaTarget:
         self.name = uri
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
+        self.allowance: Allowance | None = None
         self._answered = False
         self._planned_anew = False
 
@@ -3570,14 +3637,19 @@ def rows_source(columns: Sequence[Encoded]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Insert:
-    """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`."""
+    """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`.
+
+    `size` is that of the text in bytes, and `columns` are what it is made of.
+    """
 
     route: ClassVar = "insert"
     count: int
     values: dict[str, str]
     source: str
+    size: int
     rows: Any
     kinds: Columns
+    columns: Sequence[Encoded]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3682,6 +3754,12 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         raise server_error(str(error), writes) from None
 
 
+# Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
+NO_HANDSHAKE = (
+    r"(?i)handshake|wrong.version|unsupported.protocol|alert.(protocol|certificate|unknown.ca|access|unrecogni)"
+)
+
+
 def network_error(error: Exception, writes: bool) -> UploaderError:
     """Failures below HTTP: names, connections, TLS."""
     import ssl
@@ -3694,8 +3772,11 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
     if tls:
         hint = "Check the clock. For a private CA or an inspecting proxy set databricks_ca_file to its PEM file."
         return Rejected(f"the host's certificate is not trusted: {tls.verify_message}", hint)
+    if re.search(NO_HANDSHAKE, str(reason)):
+        return Unreachable(f"the TLS handshake was refused: {reason}", "Check databricks_host, and proxies between.")
     if isinstance(reason, (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)):
-        return Postponed(f"the workspace can't be reached: {reason}", "Check network, databricks_host and HTTPS_PROXY.")
+        hint = "Check network, databricks_host and HTTPS_PROXY."
+        return Unreachable(f"the workspace can't be reached: {reason}", hint)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
@@ -3716,6 +3797,8 @@ def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
         return Rejected(f"there is no such warehouse: {shown}", hint)
     if code == 429 or (code == 503 and not writes):
         return NotReady(f"the warehouse is starting or busy: {shown}", "The next cycle tries again.")
+    if code in (400, 413, 414, 431) or says_too_large(said):
+        return RefusedSizeError(f"the request was refused: {shown}", "Smaller statements are tried by themselves.")
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {shown}")
     return TransientError(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")
@@ -3734,10 +3817,24 @@ def server_error(message: str, writes: bool) -> UploaderError:
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     if state[:2] in ("2D", "40"):
         return Postponed(shown, hint)
+    if state[:2] == "54" or says_too_large(message):
+        return RefusedSizeError(shown, "Smaller statements are tried by themselves.")
     if writes and state[:2] not in DEFINITE:
         return LostAnswer(shown)
     kind = RefusedValuesError if writes and state[:2] in ("22", "23") else Rejected
     return kind(shown, hint)
+
+
+# What gateways and servers say of a request that is too large for them, whatever their status.
+TOO_LARGE = (
+    r"(?i)\b(request|entity|content|payload|body|message|statement|query|frame|headers?|uri|size)\b[^.;,]{0,40}"
+    r"(too (large|long|big)|larger than max|exceed\w* (the |its )?(\w+ )?(maximum|allowed|permitted)\b[^.;,]{0,20}size)"
+)
+
+
+def says_too_large(message: str) -> bool:
+    """Whether a message says so in words of its own: what stands in quotes is the statement's text."""
+    return bool(re.search(TOO_LARGE, re.sub(r"'[^']*('|$)", "", message)))
 
 
 def first_line(message: str) -> str:
@@ -3932,12 +4029,12 @@ def shake_hands(config: Config, hostname: str, port: int) -> None:
             context.wrap_socket(connection, server_hostname=hostname).close()
     except socket.gaierror:
         hint = "Is the machine offline? If not, check databricks_host for a typo."
-        raise Postponed(f"the name {hostname} can't be resolved", hint) from None
+        raise Unreachable(f"the name {hostname} can't be resolved", hint) from None
     except ssl.SSLError as error:
         raise network_error(error, writes=False) from None
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
-        raise Postponed(f"{hostname}:{port} can't be reached: {error}", hint) from None
+        raise Unreachable(f"{hostname}:{port} can't be reached: {error}", hint) from None
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -4119,11 +4216,6 @@ class WarehouseTable:
         [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.sql} WHERE {marked}")
         return {0: False, intent["rows"]: True}.get(found)
 
-    def compared(self, rows: Insert) -> tuple[int, int, int, int]:
-        """How many different rows there are, how many of them the table has too rarely, too often, and not at all."""
-        [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.sql, rows))
-        return different, too_few, too_many, absent
-
     def wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
 
@@ -4157,39 +4249,66 @@ class InsertRoute:
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
     MOST_BYTES = 15 * 1024 * 1024
-    USUAL_BYTES = 8 * 1024 * 1024
+
+    # An answer within so many seconds is no reason not to send more.
+    FAST_SECONDS = 10
 
     def __init__(self, table: WarehouseTable) -> None:
         self.table = table
+        self.allowance = Allowance()
+        self._bytes_per_row: float | None = None
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one statement. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
-        return max(1, int(self.USUAL_BYTES / (2 * bytes_per_row + 9 * len(self.table.columns()))))
+        expected = self._bytes_per_row or 2 * bytes_per_row + 9 * len(self.table.columns())
+        return max(1, int(0.9 * self.allowance.bytes / expected))
 
     def prepare(self, pages: Sequence[Any]) -> Insert:
-        """Rows as text; `TooLargeError` where a statement can't hold it."""
-        if not pages:
-            return Insert(0, {}, "", None, {})
+        """Rows as text; `TooLargeError` where they are more than one statement may have. One row alone is tried."""
+        text = self.text_of_all(pages)
+        size = text.size
+        self._bytes_per_row = size / text.count if text.count else None
+        if size > (self.allowance.bytes if text.count > 1 else self.MOST_BYTES):
+            fault = f"{text.count} rows are too large for a statement: {size} bytes"
+            fitting = max(1, int(0.9 * text.count * self.allowance.bytes / size))
+            raise TooLargeError(fault, "Set databricks_volume; files can hold them.", fitting)
+        return text
+
+    def text_of_all(self, pages: Iterable[Any]) -> Insert:
+        """Pages of rows as text."""
         from arro3.core import Table
 
-        rows = Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
+        pages = list(pages)
+        if not pages:
+            return Insert(0, {}, "", 0, None, {}, [])
+        batches = [batch for page in pages for batch in page.to_batches()]
+        return self.text_of(Table.from_batches(batches, schema=pages[0].schema))
+
+    def text_of(self, rows: Any) -> Insert:
+        """Rows as text, whatever its size."""
         kinds = self.table.types_of(rows)
         columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
         source = rows_source(list(columns.values()))
-        size = len(source.encode())
-        if size > self.MOST_BYTES:
-            fault = f"{rows.num_rows} rows are too large for a statement: {size} bytes"
-            fitting = max(1, int(rows.num_rows * self.USUAL_BYTES / size))
-            raise TooLargeError(fault, "Set databricks_volume; files can hold them.", fitting)
         values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        return Insert(rows.num_rows, values, source, rows, kinds)
+        return Insert(rows.num_rows, values, source, len(source.encode()), rows, kinds, list(columns.values()))
 
     def ready(self, intent: Intent, payload: Insert) -> Intent:
         """`started` is the server's time. Saved with the state, it bounds how long the statement may still run."""
-        marked = self.table.is_marked()
-        return {**intent, "rows": payload.count, "route": payload.route, "marked": marked, "started": self.table.now()}
+        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
+        return {**intent, **told, "marked": self.table.is_marked(), "started": self.table.now()}
 
     def send(self, intent: Intent, payload: Insert) -> None:
+        size, began = payload.size, self.table.session.clock()
+        try:
+            self._insert(intent, payload)
+        except RefusedSizeError as refused:
+            if size < Allowance.LEAST:
+                raise Rejected(str(refused), "Such a small statement is not refused for its size.") from None
+            self.allowance = self.allowance.without(size)
+            raise
+        self.allowance = self.allowance.after(size, self.table.session.clock() - began < self.FAST_SECONDS)
+
+    def _insert(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
         names = ", ".join(map(quoted_sql, values))
         condition = begun_within(intent["started"], self.table.timeout)
@@ -4203,14 +4322,37 @@ class InsertRoute:
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Rows that are there are there; rows that are not may still come, until the statement can't run any more."""
-        try:
-            rows = None if intent["marked"] else self.prepare(list(pages()))
-        except TooLargeError:
-            return None
+        rows = None if intent["marked"] else self.text_of_all(pages())
         held = self._held(intent, rows)
         if held is False and not self.table.wait_out(intent, intent["started"]):
             return None
         return self._held(intent, rows) if held is False else held
+
+    def compared(self, rows: Insert) -> tuple[int, ...]:
+        """How many different rows there are, how many of them the table has too rarely, too often, and not at all.
+
+        In as many questions as their size asks for.
+        """
+        if rows.size <= self.allowance.bytes or rows.count == 1:
+            try:
+                [found] = self.table.session.rows(comparison(self.table.sql, rows))
+                return found
+            except RefusedSizeError:
+                if rows.count == 1:
+                    raise
+                self.allowance = self.allowance.without(rows.size)
+        return tuple(map(sum, zip(*map(self.compared, self._parts(rows)), strict=True)))
+
+    def _parts(self, rows: Insert) -> list[Insert]:
+        """Rows in two parts; equal ones stay together."""
+        order = [*zip(*(column.texts for column in rows.columns), range(rows.count), strict=True)]
+        order.sort()
+        middle = rows.count // 2
+        while 0 < middle < rows.count and order[middle][:-1] == order[middle - 1][:-1]:
+            middle += 1
+        parts = (order[:middle], order[middle:])
+        taken = [rows.rows.take(array_of([row[-1] for row in part], "bigint")) for part in parts if part]
+        return [self.text_of(part) for part in taken]
 
     def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
@@ -4226,7 +4368,7 @@ class InsertRoute:
             return self.table.has_marked(intent)
         if not rows.count:
             return None
-        different, too_few, too_many, absent = self.table.compared(rows)
+        different, too_few, too_many, absent = self.compared(rows)
         if absent == different:
             return False
         return None if too_few or too_many else True
@@ -4238,9 +4380,10 @@ class CopyRoute:
     Files on their way lie in folders that are made in `directory`, by itself the system's for temporary files.
     """
 
-    # From so many rows on a file is faster than text; one file holds so many at most.
+    # From so many rows on a file is faster than text; one file holds so many at most, and so many bytes of SQLite's.
     LEAST_ROWS = 20_000
     FILE_ROWS = 1_000_000
+    FILE_BYTES = 1 << 30
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
         self.table = table
@@ -4249,6 +4392,10 @@ class CopyRoute:
         self._staging: list[str] = []
         self._left_over: set[str] = set()
         self._swept = False
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one file."""
+        return max(1, min(self.FILE_ROWS, int(self.FILE_BYTES / max(1.0, bytes_per_row))))
 
     def prepare(self, pages: Iterator[Any]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away."""
@@ -4372,6 +4519,15 @@ class WarehouseTarget:
         self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy}
         self._not_run: tuple[str, str] | None = None
 
+    @property
+    def allowance(self) -> Allowance | None:
+        """What an INSERT may have."""
+        return self.insert.allowance
+
+    @allowance.setter
+    def allowance(self, known: Allowance | None) -> None:
+        self.insert.allowance = known or self.insert.allowance
+
     def columns(self) -> Columns:
         return self.table.columns()
 
@@ -4393,14 +4549,14 @@ class WarehouseTarget:
 
     def holds(self, pages: Iterable[Any]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
-        rows = self.insert.prepare(list(pages))
+        rows = self.insert.text_of_all(pages)
         if rows.count == 0:
             return False
-        _, too_few, _, absent = self.table.compared(rows)
+        _, too_few, _, absent = self.insert.compared(rows)
         return not too_few and not absent
 
     def batch_rows(self, bytes_per_row: float) -> int:
-        return self.copy.FILE_ROWS if self.copy.volume else self.insert.batch_rows(bytes_per_row)
+        return self.copy.batch_rows(bytes_per_row) if self.copy.volume else self.insert.batch_rows(bytes_per_row)
 
     def prepare(self, pages: Pages) -> Payload:
         """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
@@ -4410,7 +4566,12 @@ class WarehouseTarget:
             count += page.num_rows
             if self.copy.volume and count > self.copy.LEAST_ROWS:
                 return self.copy.prepare(itertools.chain(taken, upcoming))
-        return self.insert.prepare(taken)
+        try:
+            return self.insert.prepare(taken)
+        except TooLargeError:
+            if not self.copy.volume:
+                raise
+        return self.copy.prepare(iter(taken))
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         return self.routes[payload.route].ready(intent, payload)
@@ -4538,9 +4699,9 @@ class RowSource:
         """How large a batch was, as `next_batch` is told how large it may be: in rows of the source."""
         return tally.read
 
-    def rejected(self, position: Mapping[str, Any], batch: Batch, refused: DoesNotGo) -> list[BadRow]:
-        """The one row of a batch that does not go."""
-        pages = self.cursor.again(position, batch.position)
+    def rejected(self, before: Mapping[str, Any], after: Mapping[str, Any], refused: DoesNotGo) -> list[BadRow]:
+        """The one row between two positions, which does not go."""
+        pages = self.cursor.again(before, after)
         return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
     def _prepared(self, position: Mapping[str, Any], pages: Iterator[RawPage]) -> Iterator[Prepared]:
@@ -4600,7 +4761,7 @@ class WindowSource:
         """How large a batch was: in groups."""
         return tally.sent
 
-    def rejected(self, position: Mapping[str, Any], batch: Batch, refused: DoesNotGo) -> list[BadRow]:
+    def rejected(self, before: Mapping[str, Any], after: Mapping[str, Any], refused: DoesNotGo) -> list[BadRow]:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
 
@@ -4848,6 +5009,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     return dataclasses.replace(
         state,
         intent=None,
+        lost=0,
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         epoch=intent["epoch"],
@@ -4891,10 +5053,11 @@ class Delivery:
     state: State
     total: Tally
     rows: int | None = None
-    usual: int | None = None
+    bytes_per_row: float | None = None
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
+        self.job.target.allowance = self.state.allowance or self.job.target.allowance
         self.settle()
         self.state = self.source.cursor.located(self.state)
         while not self._sent_all():
@@ -4904,37 +5067,93 @@ class Delivery:
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
         if intent := self.state.intent:
-            if self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent))):
+            if self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
                 self._confirm(intent, Tally(commits=1, latest=self._latest_again(intent)))
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-                self._save(dataclasses.replace(self.state, intent=None))
+                self._lost(intent)
         self.job.quarantine.forget_after(self.state.sequence)
+
+    def _took_place(self, intent: Intent) -> bool:
+        """What the target says. Where a question gets no answer either, the second one is made smaller."""
+        try:
+            return self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent)))
+        except TransientError as error:
+            if not isinstance(error, DidNotRun):
+                self._narrow(intent)
+                self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
+            raise
+
+    def _lost(self, intent: Intent) -> None:
+        """Go on after a commit that did not arrive. The second one in a row was too large, for all that can be told."""
+        lost = self.state.lost + 1
+        if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
+            fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
+            self._set_aside(intent, DoesNotGo(fault))
+        else:
+            self._save(dataclasses.replace(self.state, intent=None, lost=lost))
+
+    def _narrow(self, intent: Intent) -> bool:
+        """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
+        allowance, size = self.job.target.allowance, intent.get("bytes", 0)
+        if not self.state.lost or allowance is None or size < Allowance.LEAST:
+            return False
+        self.job.target.allowance = allowance.without(min(size, allowance.bytes))
+        return True
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
         if not self.job.states.file.exists():
             # A kill before the first intent must not lose the name by which a staged file is found.
             self.job.states.save(State(source_id=self.state.source_id))
-        intent = self.job.target.ready(shipment.intent, shipment.payload)
+        sized: Intent = {**shipment.intent, "size": self.source.count_of(shipment.tally)}
+        intent = self.job.target.ready(sized, shipment.payload)
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
         try:
             self.job.target.send(intent, shipment.payload)
         except DidNotRun:
             # For certain: nothing has to be settled by the next run.
-            self.job.states.save(self.state)
+            self._save(self.state)
             raise
         shipment.tally.commits = int(shipment.tally.sent > 0)
         self._confirm(intent, shipment.tally)
         self.total.add(shipment.tally)
 
-    def replay(self, files: Sequence[Path]) -> Tally:
-        """Send the rows of some of the quarantine's files, as a batch that moves no position."""
-        batch, tally = self._replayed(files), Tally()
-        intent: Intent = {**intent_of(self.job, self.state, batch), "replayed": [file.name for file in files]}
-        payload = self.job.target.prepare(lambda: self._pages(batch, intent, [tally]))
-        self.commit(Shipment(batch, intent, payload, tally))
+    def replay(self) -> tuple[int, int]:
+        """Send the rows in quarantine that can be delivered now, around those that can't; how many went, how many stay.
+
+        Each commit empties the files that there are, and keeps what it does not send in one of its own: first what
+        can't be delivered, then what was not tried.
+        """
+        sent, stay, size = 0, 0, 0
+        while (lines := lines_of(files := self.job.quarantine.files()))[stay:] and not self.job.stopping.is_set():
+            end = stay + size if size else len(lines)
+            try:
+                tally = self._replay_some(files, lines, stay, end)
+            except DoesNotGo as refused:
+                self.job.quarantine.forget_after(self.state.sequence)
+                size = (min(end, len(lines)) - stay) // 2
+                if not size:
+                    log.warning("row %s stays in quarantine: %s", lines[stay]["key"], refused)
+                    stay, size = stay + 1, 1
+            else:
+                sent, stay, size = sent + tally.sent, stay + tally.bad, 2 * size
+        return sent, len(lines)
+
+    def _replay_some(self, files: Sequence[Path], lines: Lines, first: int, end: int) -> Tally:
+        """One commit of some of the quarantine's rows, which moves no position."""
+        tally, place = Tally(), dict(self.state.position)
+        span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
+        intent: Intent = {**intent_of(self.job, self.state, Batch(place, [], lambda: iter(()))), **span}
+        batch = Batch(place, [], lambda: self._replayed(intent))
+
+        def pages() -> Iterator[Any]:
+            yield from self._pages(batch, intent, [tally])
+            own = [file for file in self.job.quarantine.files() if int(file.stem) == intent["sequence"]]
+            self.job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
+
+        self.commit(Shipment(batch, intent, self.job.target.prepare(pages), tally))
         return tally
 
     def _sent_all(self) -> bool:
@@ -4966,13 +5185,13 @@ class Delivery:
 
     def _size(self) -> int:
         """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""
-        if self.usual is None:
-            given = self.job.config.batch_rows
-            self.usual = given or self.job.target.batch_rows(self.source.cursor.reader.bytes_per_row())
-        return min(self.rows or self.usual, self.usual)
+        if self.bytes_per_row is None:
+            self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
+        usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
+        return min(self.rows or usual, usual)
 
     def _grow(self) -> None:
-        self.rows = 2 * self.rows if self.rows and self.usual and 2 * self.rows < self.usual else None
+        self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
 
     def _make_way(self, shipment: Shipment, refused: DoesNotGo) -> None:
         """Let the next batch be smaller than one that did not go; a single row goes to quarantine."""
@@ -4981,9 +5200,13 @@ class Delivery:
         if count > 1 and self.rows != 1:
             self.rows = max(1, min(refused.fitting or count // 2, count - 1))
             return
-        bad = self.source.rejected(self.state.position, shipment.batch, refused)
-        self.job.quarantine.put(shipment.intent["sequence"], self.source.cursor.table.name, bad)
-        self._confirm(shipment.intent, Tally())
+        self._set_aside(shipment.intent, refused)
+
+    def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
+        """Put the one row of an intent into quarantine, and go on after it."""
+        bad = self.source.rejected(self.state.position, intent["position"], refused)
+        self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
+        self._confirm(intent, Tally())
         self.total.add(Tally(read=1, bad=1))
         check_bad_rows(self.job, self.total.bad, str(refused))
 
@@ -5005,8 +5228,7 @@ class Delivery:
     def _pages_again(self, intent: Intent) -> Iterator[Prepared]:
         """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
         if "replayed" in intent:
-            names = intent["replayed"]
-            return self._replayed([file for file in self.job.quarantine.files() if file.name in names]).pages()
+            return self._replayed(intent)
         # Both ends are looked up anew: rowids may have been renumbered since.
         before = self.source.cursor.located(self.state)
         after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
@@ -5018,17 +5240,19 @@ class Delivery:
             return latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
         return None
 
-    def _replayed(self, files: Sequence[Path]) -> Batch:
-        page = page_of_lines(self.source.cursor.table, files)
-        return Batch(dict(self.state.position), [], lambda: map(self.source.plan().prepare, [page]))
+    def _replayed(self, intent: Intent) -> Iterator[Prepared]:
+        """The rows that an intent takes out of the quarantine."""
+        lines = lines_of(file for file in self.job.quarantine.files() if file.name in intent["replayed"])
+        first, end = intent.get("span", (0, None))
+        return map(self.source.plan().prepare, [page_of_lines(self.source.cursor.table, lines[first:end])])
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         self.job.quarantine.forget(intent.get("replayed", []))
         self._save(confirmed(self.state, intent, tally))
 
     def _save(self, state: State) -> None:
-        self.state = state
-        self.job.states.save(state)
+        self.state = dataclasses.replace(state, allowance=self.job.target.allowance)
+        self.job.states.save(self.state)
 
 
 def run_cycle(job: Job, total: Tally) -> None:
@@ -5630,7 +5854,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
 
 
 def replay_quarantine(job: Job) -> int:
-    """Send the rows in quarantine that can be delivered now, in one commit; the others stay there."""
+    """Send the rows in quarantine that can be delivered now; the others stay there."""
     if not job.quarantine.files():
         log.info("the quarantine is empty")
         return 0
@@ -5639,9 +5863,9 @@ def replay_quarantine(job: Job) -> int:
         raise ConfigError("groups can't be replayed: their windows were sent", hint)
     with begun(job, Tally()) as delivery:
         delivery.settle()
-        tally = delivery.replay(job.quarantine.files())
-    log.info("%d rows sent from quarantine, %d stay", tally.sent, tally.bad)
-    return QUARANTINED if tally.bad else 0
+        sent, stay = delivery.replay()
+    log.info("%d rows sent from quarantine, %d stay", sent, stay)
+    return QUARANTINED if stay else 0
 
 
 def recover(job: Job) -> int:
@@ -5814,16 +6038,63 @@ def stop_event() -> threading.Event:
     return stop
 
 
-def run_for_ever(one_cycle: Callable[[], object], interval: float, stop: threading.Event) -> None:
+# While a host can't be reached, waits grow to so many intervals.
+LONGEST_WAIT = 12
+
+
+def age_text(seconds: float) -> str:
+    """A length of time in its largest fitting unit: 40 s, 5 min, 3 h, 2 days."""
+    units = ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min"), (0, 1, "s"))
+    return next(f"{seconds / unit:.0f} {name}" for least, unit, name in units if seconds >= least)
+
+
+@dataclasses.dataclass
+class Outage:
+    """A host that can't be reached: said when it begins, once a day while it lasts, and when it is over."""
+
+    interval: float
+    now: Callable[[], float]
+    failures: int = 0
+    began: float = 0.0
+    told: float = 0.0
+
+    def failed(self, error: UploaderError) -> float:
+        """Take a failed cycle in; how long to wait for the next one, with jitter: many boxes share an outage."""
+        import random
+
+        self.failures += 1
+        if self.failures == 1:
+            self.began = self.told = self.now()
+            log.error("%s; trying again, ever more seldom. %s", error, error.hint)
+        elif self.now() - self.told >= 86_400:
+            self.told = self.now()
+            log.error("%s, for %s now. %s", error, age_text(self.now() - self.began), error.hint)
+        return min(2.0 ** (self.failures - 1), LONGEST_WAIT) * self.interval * random.uniform(0.8, 1.0)
+
+    def over(self, sent: int) -> None:
+        """A cycle went well."""
+        if self.failures:
+            age = age_text(self.now() - self.began)
+            log.info("reachable again after %s; the %d rows that waited were sent", age, sent)
+        self.failures = 0
+
+
+def run_for_ever(
+    one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, now: Callable[[], float] = time.monotonic
+) -> None:
     """Cycle until `stop` is set, which also ends the waiting. What may pass by itself is tried again."""
+    outage = Outage(interval, now)
     while not stop.is_set():
+        wait = interval
         try:
-            one_cycle()
+            outage.over(one_cycle().sent)
         except (ConfigError, StateError, DoubtError, TooManyBadRows):
             raise
+        except (Unreachable, NotReady) as error:
+            wait = outage.failed(error)
         except UploaderError as error:
             log.error("%s; trying again in %g s. %s", error, interval, error.hint)
-        stop.wait(interval)
+        stop.wait(wait)
 
 
 def run_cycles(job: Job) -> int:

@@ -218,11 +218,12 @@ def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box: Box) ->
 def test_a_failed_cycle_is_followed_by_the_next_one() -> None:
     stop, calls = threading.Event(), []
 
-    def one_cycle() -> None:
+    def one_cycle() -> up.Tally:
         calls.append(1)
         if len(calls) == 1:
             raise up.TransientError("busy")
         stop.set()
+        return up.Tally()
 
     up.run_for_ever(one_cycle, 0, stop)
     assert len(calls) == 2

@@ -1,0 +1,327 @@
+"""Chapter Cycle: what doesn't go becomes smaller until it goes or is one row; nothing stands in the way of what follows."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
+from adversary import Stage
+from boxes import Box, rows_of
+from gateway import Gateway
+from warehouse import Warehouse
+
+TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, v INTEGER, w TEXT)"
+INSERT = "INSERT INTO t (time, v, w) VALUES ('2026-01-01T00:00:00Z', ?, ?)"
+NUMBERS = itertools.count(1)
+REFUSALS = [413, 400, "close", "reset"]
+
+
+class Behind:
+    """A box whose warehouse stands behind a gateway."""
+
+    def __init__(self, box: Box, warehouse: Warehouse, gateway: Gateway, marked: bool) -> None:
+        self.box = box
+        self.warehouse = warehouse
+        self.gateway = gateway
+        self.table = f"s.raw_ladder{next(NUMBERS)}"
+        mark = ", databricks_batch_id STRING" if marked else ""
+        warehouse.sql(f"CREATE TABLE {self.table} (id BIGINT, time TIMESTAMP, v BIGINT, w STRING{mark})")
+        del box.environ["LAKEHOUSE_PATH"]
+        box.environ |= warehouse.environment() | gateway.environment() | {
+            "DATABRICKS_DATABASE": "s", "DATABRICKS_TABLE": self.table.removeprefix("s."),
+            "DATABRICKS_STATEMENT_TIMEOUT": "1",
+        }  # fmt: skip
+
+    def values(self) -> list[int]:
+        return sorted(v for (v,) in rows_of(DeltaTable(str(self.warehouse.table_path(self.table))), "v"))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("stage")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
+        started.sql("CREATE SCHEMA s")
+        started.sql("CREATE VOLUME s.v")
+        yield started
+
+
+@pytest.fixture
+def warehouse(running: Warehouse) -> Iterator[Warehouse]:
+    yield running
+    running.heal()
+
+
+@pytest.fixture
+def behind(box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Behind]]:
+    """Makes a box behind a gateway; a lost answer is settled after two seconds."""
+    monkeypatch.setattr(up.WarehouseTable, "SLACK_SECONDS", 0)
+    with Gateway(warehouse) as gateway:
+
+        def made(limit: int, refuse: int | str = 413, marked: bool = True) -> Behind:
+            gateway.limit, gateway.refuse = limit, refuse
+            return Behind(box, warehouse, gateway, marked)
+
+        yield made
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "compared"])
+@pytest.mark.parametrize("limit", [1_000_000, 100_000])
+@pytest.mark.parametrize("refuse", REFUSALS)
+def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
+    behind: Callable[..., Behind], refuse: int | str, limit: int, marked: bool
+) -> None:
+    """Within ten cycles, while the producer goes on to write."""
+    way = behind(limit, refuse, marked)
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(20_000)])
+    for cycle in range(10):
+        way.box.execute(INSERT, rows=[(20_000 + 10 * cycle + n, "x") for n in range(10)])
+        if way.box.run() == 0:
+            break
+    else:
+        pytest.fail(f"{len(way.values())} rows after ten cycles")
+    assert way.values() == list(range(20_000 + 10 * cycle + 10))
+    assert way.box.quarantined() == []
+    assert way.gateway.largest <= limit
+
+
+def test_the_size_that_went_through_is_remembered(behind: Callable[..., Behind]) -> None:
+    way = behind(100_000)
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(5_000)])
+    assert way.box.run() == 0
+    refused = way.gateway.refused
+    way.box.execute(INSERT, rows=[(5_000 + n, f"{n:0120}") for n in range(5_000)])
+    assert way.box.run() == 0
+    assert way.values() == list(range(10_000))
+    assert way.gateway.refused - refused <= 2
+
+
+def test_a_limit_that_changes_is_followed(behind: Callable[..., Behind]) -> None:
+    way = behind(1_000_000)
+    for step, limit in enumerate((1_000_000, 60_000, 400_000, None)):
+        way.gateway.limit = limit
+        way.box.execute(
+            TABLE if step == 0 else "SELECT 1", INSERT, rows=[(3000 * step + n, f"{n:0120}") for n in range(3000)]
+        )
+        assert way.box.run() == 0
+    assert way.values() == list(range(12_000))
+
+
+@pytest.mark.parametrize("limit", [None, 1_000_000])
+def test_one_row_that_is_too_large_is_set_aside_and_replayed_once_there_is_a_volume(
+    behind: Callable[..., Behind], limit: int | None
+) -> None:
+    way = behind(limit or 10**9)
+    large = 20_000_000 if limit is None else 2_000_000
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * large if n == 40 else "x") for n in range(100)])
+    assert way.box.run() == up.QUARANTINED
+    assert way.values() == [n for n in range(100) if n != 40]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [40]
+    way.gateway.limit = None
+    way.box.execute(INSERT, rows=[(100, "x")])
+    assert way.box.run() == 0
+    assert way.box.run("--replay-quarantine", DATABRICKS_VOLUME="/Volumes/main/s/v") == 0
+    assert way.values() == list(range(101))
+    assert way.box.quarantined() == []
+
+
+def test_a_large_row_whose_request_is_reset_is_set_aside_at_last(behind: Callable[..., Behind]) -> None:
+    way = behind(500_000, "reset")
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 2_000_000 if n == 3 else "x") for n in range(10)])
+    statuses = [way.box.run() for _ in range(10)]
+    assert way.values() == [n for n in range(10) if n != 3]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [3]
+    assert statuses[-1] == 0
+
+
+def test_small_requests_that_get_no_answer_are_never_given_up(behind: Callable[..., Behind]) -> None:
+    """A host that resets all statements is no reason to set rows aside."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(10)])
+    way.warehouse.fail("INSERT INTO", "drop", when="before", times=4)
+    statuses = [way.box.run() for _ in range(5)]
+    assert statuses == [1, 1, 1, 1, 0]
+    assert way.values() == list(range(10))
+    assert way.box.quarantined() == []
+
+
+def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable[..., Behind]) -> None:
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(10)])
+    way.warehouse.fail("INSERT INTO", "status", status=400, when="before", times=-1)
+    assert way.box.run() == 1
+    assert way.box.quarantined() == []
+    assert way.box.state()["intent"] is None
+
+
+STEPS = ("StateFile.save", "InsertRoute.ready", "InsertRoute.send", "WarehouseTarget.settle", "Quarantine.put")
+
+
+@pytest.mark.parametrize("refuse", [413, "reset"])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_kills_on_the_way_down_neither_lose_nor_double(
+    behind: Callable[..., Behind], stage: Stage, when: str, step: str, refuse: int | str
+) -> None:
+    way = behind(150_000, refuse)
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0200}" if n != 700 else "x" * 400_000) for n in range(1500)])
+    constants = {"WarehouseTable.SLACK_SECONDS": 0}
+    for call in (1, 2, 4):
+        plan = [{"at": [step], "call": call, "when": when, "do": "kill"}]
+        stage.run(way.box.environ, plan=plan, constants=constants)
+    for _ in range(10):
+        if stage.run(way.box.environ, constants=constants) == 0:
+            break
+    assert way.values() == [n for n in range(1500) if n != 700]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [700]
+
+
+@pytest.mark.parametrize("scenario", ["filter", "sanitize"])
+def test_a_refused_row_is_found_under_rules_too(behind: Callable[..., Behind], scenario: str) -> None:
+    way = behind(200_000)
+    prefix = {"filter": "filtered_", "sanitize": "secure_"}[scenario]
+    name = way.table.removeprefix("s.raw_")
+    way.warehouse.sql(f"CREATE TABLE s.{prefix}{name} (id BIGINT, time TIMESTAMP, v BIGINT, w STRING)")
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 900_000 if n == 7 else "x") for n in range(20)])
+    rules = '{"v": {">=": 0}}' if scenario == "filter" else '{"round": {}, "remove_nulls": ["v"]}'
+    rules = rules if scenario == "filter" else '{"remove_nulls": ["v"]}'
+    flags = [f"--enable-{scenario}", "true", f"--{scenario}-config", rules]
+    assert way.box.run(*flags, DATABRICKS_TABLE=name) == up.QUARANTINED
+    found = DeltaTable(str(way.warehouse.table_path(f"s.{prefix}{name}")))
+    assert sorted(v for (v,) in rows_of(found, "v")) == [n for n in range(20) if n != 7]
+
+
+def test_groups_that_don_t_go_together_go_window_by_window(behind: Callable[..., Behind]) -> None:
+    way = behind(60_000)
+    name = way.table.removeprefix("s.raw_")
+    way.warehouse.sql(
+        f"CREATE TABLE s.aggregated_{name} (hour TIMESTAMP, w STRING, count_v BIGINT, databricks_batch_id STRING)"
+    )
+    rows = [(f"2026-01-0{1 + n // 24}T{n % 24:02}:00:00Z", k, f"{k:0100}") for n in range(48) for k in range(20)]
+    way.box.execute(TABLE, "INSERT INTO t (time, v, w) VALUES (?, ?, ?)", rows=rows)
+    rules = '{"group_by": ["hour", "w"], "aggregations": {"v": "count"}}'
+    flags = ["--enable-aggregate", "true", "--aggregate-config", rules]
+    assert way.box.run(*flags, DATABRICKS_TABLE=name) == 0
+    found = DeltaTable(str(way.warehouse.table_path(f"s.aggregated_{name}")))
+    assert len(rows_of(found, "hour, w")) == len(set(rows_of(found, "hour, w"))) == 47 * 20
+
+
+def test_rows_that_can_be_delivered_are_replayed_around_one_that_can_t(behind: Callable[..., Behind]) -> None:
+    way = behind(300_000)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 500_000 if n in (3, 5, 6) else "x") for n in range(10)])
+    assert way.box.run() == up.QUARANTINED
+    way.gateway.limit = 10**9
+    way.box.execute("SELECT 1")
+    large = way.box.folder / "state" / "quarantine"
+    lines = sorted(large.glob("*.jsonl"))
+    assert len(way.box.quarantined()) == 3
+    lines[1].write_text(lines[1].read_text().replace("x" * 500_000, "y" * 17_000_000))
+    assert way.box.run("--replay-quarantine") == up.QUARANTINED
+    assert way.values() == [n for n in range(10) if n != 5]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [5]
+
+
+# --- What is learned ---
+
+
+@given(limit=st.integers(20_000, 9_000_000), sizes=st.lists(st.integers(1, 20_000_000), min_size=1, max_size=60))
+def test_what_is_allowed_comes_near_a_limit_and_stays_below_it(limit: int, sizes: list[int]) -> None:
+    """Requests are as large as they may be, or smaller; refusals become rare."""
+    allowance, refusals = up.Allowance(), 0
+    for size in [*sizes, *[10**9] * 60]:
+        request = min(size, allowance.bytes)
+        if request > limit:
+            allowance, refusals = allowance.without(request), refusals + 1
+        else:
+            allowance = allowance.after(request, is_fast=True)
+        assert up.Allowance.LEAST <= allowance.bytes <= up.Allowance.MOST
+    assert refusals <= 12
+    assert allowance.bytes <= limit * 5 // 4
+    assert allowance.bytes >= min(limit, up.Allowance.MOST) // 3
+
+
+def test_a_limit_that_was_raised_is_found_again() -> None:
+    allowance = up.Allowance().without(100_000)
+    for _ in range(2 * up.Allowance.TRUSTED):
+        allowance = allowance.after(allowance.bytes, is_fast=True)
+    assert allowance.bytes == up.Allowance.MOST
+
+
+def test_slow_answers_are_no_reason_to_send_more() -> None:
+    assert up.Allowance().after(1 << 20, is_fast=False).bytes == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("said", "is_so"),
+    [
+        ("Request entity too large", True), ("The statement text is too long", True),
+        ("Received message larger than max (5242880 vs. 4194304)", True), ("body exceeds the maximum allowed size", True),
+        ("Frame size (20971520) larger than max length", True), ("the request exceeded the time limit", False),
+        ("internal error in 'the message is too large'", False), ("internal error in 'message too lar", False),
+        ("too many requests", False), ("row too wide", False),
+    ],
+)  # fmt: skip
+def test_words_that_say_a_request_is_too_large_are_known(said: str, is_so: bool) -> None:
+    assert up.says_too_large(said) is is_so
+
+
+def test_waits_grow_while_a_host_can_t_be_reached_and_little_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    random.seed(7)
+    now = [0.0]
+    outage = up.Outage(300, lambda: now[0])
+    waits = []
+    with caplog.at_level("INFO", "uploader"):
+        for _ in range(80):
+            waits.append(outage.failed(up.Unreachable("no way")))
+            now[0] += waits[-1]
+        outage.over(12_400)
+    assert 240 <= waits[0] <= 300 and 480 <= waits[1] <= 600
+    assert all(0.8 * 3600 <= wait <= 3600 for wait in waits[5:])
+    said = [record.message for record in caplog.records]
+    assert len([line for line in said if "no way" in line]) == 1 + int(now[0] // 86_400)
+    assert said[-1].startswith("reachable again after 3 days") and "12400 rows" in said[-1]
+
+
+def test_a_host_that_can_t_be_reached_is_waited_for_ever_longer() -> None:
+    waits = list[float]()
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            if len(waits) == 5:
+                self.set()
+            return self.is_set()
+
+    def one_cycle() -> up.Tally:
+        raise up.Unreachable("no way")
+
+    stop = Stop()
+    up.run_for_ever(one_cycle, 10, stop)
+    assert waits[0] <= 10 < waits[1] <= 20 < waits[2] <= 40 and waits[4] <= 120
+
+
+def test_a_refused_handshake_is_a_definite_no(tmp_path: Path) -> None:
+    import ssl
+
+    error = ssl.SSLError(1, "[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure (_ssl.c:1006)")
+    assert isinstance(up.network_error(error, writes=True), up.DidNotRun)
+    lost = ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:2406)")
+    assert isinstance(up.network_error(lost, writes=True), up.LostAnswer)
+
+
+@pytest.mark.parametrize("code", [400, 413, 414, 431])
+def test_statuses_that_say_nothing_ran_leave_no_doubt(code: int) -> None:
+    assert isinstance(up.http_error({"http-code": code}, writes=True), up.DidNotRun)

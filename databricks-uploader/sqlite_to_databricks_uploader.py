@@ -1024,8 +1024,8 @@ def way_to_open(file: Path) -> str:
     return UNCHANGING
 
 
-# How often a private copy is begun before the next cycle has to do it.
-COPY_TRIES = 5
+# How often a private copy is begun before the next cycle has to do it; all but the first write only what changed.
+COPY_TRIES = 8
 
 # Linux' request to share a file's blocks instead of copying them (ioctl_ficlone(2)), for file systems that can.
 FICLONE = 0x40049409
@@ -1039,19 +1039,26 @@ def wal_generation(file: Path) -> tuple[int, int, bytes]:
 
 
 def copy_file(file: Path, copy: Path) -> None:
-    """Copy a file, without taking any space where the file system can; a `SourceError` where there is too little."""
-    with file.open("rb") as old, copy.open("wb") as new, contextlib.suppress(OSError):
-        fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
-        return
-    size, free = file.stat().st_size, shutil.disk_usage(copy.parent).free
-    if size > free:
-        fault = (
-            f"{file} has to be copied, and {copy.parent.parent} has too little space: {size >> 20} MiB of {free >> 20}"
-        )
-        raise SourceError(
-            fault, "Free the disk, or let the producer use PRAGMA locking_mode = NORMAL: then nothing is copied."
-        )
-    shutil.copyfile(file, copy)
+    """Make `copy` equal to a file by writing what differs; nothing where the file system can share blocks."""
+    with file.open("rb") as old, os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as new:
+        size, free = os.fstat(old.fileno()).st_size, shutil.disk_usage(copy.parent).free
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            new.truncate(size)
+            return
+        if size > free + os.fstat(new.fileno()).st_size:
+            fault = (
+                f"{file} has to be copied: {size >> 20} MiB into {copy.parent.parent}, which has {free >> 20} MiB left"
+            )
+            raise SourceError(
+                fault, "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
+            )
+        while part := old.read(1 << 20):
+            place = new.tell()
+            if new.read(len(part)) != part:
+                new.seek(place)
+                new.write(part)
+        new.truncate()
 
 
 def sqlite_driver() -> str:
@@ -1091,7 +1098,9 @@ def source_error(message: str) -> UploaderError:
     if "readonly" in message:
         hint = "A crashed producer left a journal; let it open its database once, which mends it."
         return TransientError(f"the database waits for its producer: {message}", hint)
-    if re.search("no such (collation sequence|function|module)|unknown function|unsafe use of", message):
+    if re.search(
+        "no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", message
+    ):
         hint = "Leave it out of the view, or set sqlite_table_name to a table that does without."
         return ForeignError(f"{message}: only the program of its producer has it", hint)
     if "image is malformed" in message or "disk I/O" in message:
@@ -1325,7 +1334,7 @@ def check_order(database: Database, table: str) -> None:
     """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
     unknown = database.rows(
         f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
-            WHERE l.origin = 'pk' AND c.key AND c.coll NOT IN (SELECT o.name FROM pragma_collation_list o)"""
+            WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
     )
     for column, collation in unknown:
         fault = f"{table} is kept in the order of {column}, whose collation {collation} only its producer's program has"
@@ -1429,8 +1438,8 @@ class Reader:
             )
         if self.database.copied_bytes:
             yield (
-                f"{self.database.file} is copied in each cycle: its producer keeps its WAL to itself, or crashed",
-                f"{self.database.copied_bytes / 1e6:.1f} MB now. PRAGMA locking_mode = NORMAL in the producer avoids it.",
+                f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed",
+                f"{self.database.copied_bytes / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL.",
             )
 
     def bounds(self, low: int | None = None) -> tuple[int | None, int]:

@@ -318,7 +318,9 @@ def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy
     alone = shared.folder / "alone.db"
     alone.touch()
     mounts = [f"mount --bind {shared.database} {alone}"]
-    assert stage.run({**shared.environ, "SQLITE_PATH": str(alone)}, mounts=mounts) == status
+    (link := shared.folder / "link.db").symlink_to(alone)
+    for path in (link, alone):
+        assert stage.run({**shared.environ, "SQLITE_PATH": str(path)}, mounts=mounts) == status
     connection.close()
     assert values(shared) == ([1, 2, 3, 4, 5] if mode == "delete" else [])
     if mode == "wal":

@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "the WAL is copied before its database", "for file, copied in files.items():",
-        "for file, copied in reversed(files.items()):", ("test_source.py", "amid_a_copy"),
+        "for file, copied in reversed(files.items()):", ("test_source.py", "beside_a_checkpoint"),
     ),
     Mutant(
         "a WAL that is locked for good is not copied", "if way != SHARED or not self.wal_mode:", "if True:",

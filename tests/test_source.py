@@ -578,7 +578,7 @@ def test_a_copy_is_made_once_beside_a_checkpoint_and_again_where_the_wal_is_begu
 
     monkeypatch.setattr(up, "copy_file", copy_file)
     again: tuple[int, ...]
-    for again, copies in (((), 1), ((1,), 2), ((2,), 2), ((1, 4), 3)):  # noqa: B007 - the closure reads it
+    for again, copies in (((), 1), ((1,), 2), ((2,), 2), ((1, 4), 3), ((), 1)):  # noqa: B007 - the closure reads it
         made.clear()
         with opened(file) as database:
             assert database.rows("PRAGMA integrity_check") == [("ok",)]

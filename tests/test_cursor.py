@@ -312,7 +312,6 @@ def test_a_page_is_sized_by_the_width_of_its_rows() -> None:
 UTF_16 = ["UTF-16le", "UTF-16be"]
 
 
-@pytest.mark.xfail(reason="contents and times of anchors are taken for UTF-8", strict=False)
 @pytest.mark.parametrize("encoding", UTF_16)
 @pytest.mark.parametrize("table", ["CREATE TABLE t (time TEXT, v TEXT)", "CREATE TABLE t (v TEXT, time)"])
 def test_a_vacuum_of_a_database_in_utf_16_is_followed(box: Box, encoding: str, table: str) -> None:

@@ -891,9 +891,32 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def cell(column: str) -> str:
+    """A column of `q`, compared byte by byte: its own collation may be one that only its producer's program has."""
+    return f"q.{quoted(column)} COLLATE BINARY"
+
+
 def text_literal(value: str) -> str:
-    """An SQLite string literal."""
-    return "'" + value.replace("'", "''") + "'"
+    """A text in SQL, whose own text would end at a NUL."""
+    parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
+    return parts[0] if len(parts) == 1 else f"({' || char(0) || '.join(parts)})"
+
+
+def real_file(file: Path) -> Path:
+    """The file that a path leads to. Side files lie beside that one, since SQLite follows links (os_unix.c).
+
+    Producers replace links as they replace files, so this is asked anew in each cycle.
+    """
+    try:
+        return Path(os.path.realpath(file, strict=True))
+    except FileNotFoundError:
+        real = os.path.realpath(file)
+        fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
+        raise SourceError(
+            fault, "Check sqlite; mount the directory that holds the file, and where a link leads."
+        ) from None
+    except OSError as error:
+        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
 
 
 def side_files(file: Path) -> list[Path]:
@@ -985,19 +1008,65 @@ SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 
 
 def way_to_open(file: Path) -> str:
-    """How `file` is opened without writing beside it.
+    """How `file`, a path without links, is opened without writing beside it.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
     producer could not write them. It is opened immutable where no WAL holds rows, else copied.
     """
     wal, shm, _ = side_files(file)
     wal_mode = is_wal(file)
-    if wal_mode and str(file.resolve()) in mount_points():
+    if wal_mode and str(file) in mount_points():
         fault = f"{file} is mounted alone: its WAL is out of sight and its rows would be stale"
         raise SourceError(fault, "Mount the directory that holds the database.")
-    if wal_mode and not (wal.exists() and shm.exists()):
-        return COPIED if wal_bytes(file) else UNCHANGING
-    return SHARED
+    if not wal_mode or (wal.exists() and shm.exists()):
+        return SHARED
+    if wal_bytes(file):
+        return COPIED
+    with source_files(file):
+        names = file.stat().st_nlink
+    if names > 1:
+        fault = (
+            f"{file} has {names} names (hard links): a WAL may lie beside another one, and its rows would be missing"
+        )
+        raise SourceError(fault, "Set sqlite to the name that the producer uses, or remove the others.")
+    return UNCHANGING
+
+
+# How often a private copy is begun before the next cycle has to do it; all but the first write only what changed.
+COPY_TRIES = 8
+
+# Linux' request to share a file's blocks instead of copying them (ioctl_ficlone(2)), for file systems that can.
+FICLONE = 0x40049409
+
+
+def wal_generation(file: Path) -> tuple[int, int, bytes]:
+    """Which database and which WAL these are. The WAL's header changes when it is begun anew, and then alone."""
+    wal = side_files(file)[0]
+    with wal.open("rb") as opened:
+        return file.stat().st_ino, os.fstat(opened.fileno()).st_ino, opened.read(32)
+
+
+def copy_file(file: Path, copy: Path) -> None:
+    """Make `copy` equal to a file by writing what differs; nothing where the file system can share blocks."""
+    with file.open("rb") as old, os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as new:
+        size, free = os.fstat(old.fileno()).st_size, shutil.disk_usage(copy.parent).free
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            new.truncate(size)
+            return
+        if size > free + os.fstat(new.fileno()).st_size:
+            fault = (
+                f"{file} has to be copied: {size >> 20} MiB into {copy.parent.parent}, which has {free >> 20} MiB left"
+            )
+            raise SourceError(
+                fault, "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
+            )
+        while part := old.read(1 << 20):
+            place = new.tell()
+            if new.read(len(part)) != part:
+                new.seek(place)
+                new.write(part)
+        new.truncate()
 
 
 def sqlite_driver() -> str:
@@ -1012,6 +1081,14 @@ def sqlite_driver() -> str:
     return str(library)
 
 
+class BusyError(TransientError):
+    """Another process keeps the database locked."""
+
+
+class ForeignError(SourceError):
+    """What is read needs a collation, function or module that only the program of its producer has."""
+
+
 class CorruptError(SourceError):
     """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known."""
 
@@ -1022,11 +1099,19 @@ def source_error(message: str) -> UploaderError:
     """SQLite's message as one of ours; the driver gives no error code."""
     message = message.split("\nquery:")[0].split("] ", 1)[-1]
     if "locked" in message or "busy" in message:
-        return TransientError("the database is locked by another process", "The next cycle tries again.")
+        hint = (
+            "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."
+        )
+        return BusyError("the database is locked by another process", hint)
     if "readonly" in message:
         hint = "A crashed producer left a journal; let it open its database once, which mends it."
         return TransientError(f"the database waits for its producer: {message}", hint)
-    if "malformed" in message or "disk I/O" in message:
+    if re.search(
+        "no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", message
+    ):
+        hint = "Leave it out of the view, or set sqlite_table_name to a table that does without."
+        return ForeignError(f"{message}: only the program of its producer has it", hint)
+    if "image is malformed" in message or "disk I/O" in message:
         return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
     return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
 
@@ -1051,30 +1136,45 @@ class Database:
         self._stack = contextlib.ExitStack()
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._unchanging: tuple[int, ...] | None = None
+        self.wal_mode = False
+        self.copied_bytes = 0
 
     def __enter__(self) -> Database:
-        import adbc_driver_manager
-
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
-        before = ours(side_files(self.file))
-        way = way_to_open(self.file)
+        self.file = real_file(self.file)
+        self.wal_mode = is_wal(self.file)
+        before, way = ours(side_files(self.file)), way_to_open(self.file)
+        try:
+            self._open(way)
+        except BusyError:
+            if way != SHARED or not self.wal_mode:
+                raise
+            self.__exit__()  # A copy is made with no connection open: closing the file would drop its locks.
+            self._open(COPIED)
+        self._leave_nothing(before)
+        return self
+
+    def _open(self, way: str) -> None:
+        """Make the connections; one of them has touched the file then."""
+        import adbc_driver_manager
+
+        self._free = queue.SimpleQueue()
         file = self._private_copy() if way == COPIED else self.file
         self._unchanging = fingerprint(self.file) if way == UNCHANGING else None
         # Percent-encoded, since `?` or `%` in the path would open another file.
-        uri = f"file:{quote(str(file.absolute()))}?{way}"
+        uri = f"file:{quote(os.fsencode(file))}?{way}"
         try:
             database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
             for _ in range(READERS):
                 self._free.put(self._stack.enter_context(adbc_driver_manager.AdbcConnection(database)))
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
-        for pragma in (f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"):
+        pragmas = [f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"]
+        for pragma in [*pragmas, *(["synchronous = 0"] if way == COPIED else [])]:
             for _ in range(READERS):  # the connections come in turn
                 self.rows(f"PRAGMA {pragma}")
         self.rows("PRAGMA schema_version")  # the first that touches the file
-        self._leave_nothing(before)
-        return self
 
     def _leave_nothing(self, before: Sequence[Path]) -> None:
         """Take side files away that were made under our user just now: the producer could not write them.
@@ -1095,18 +1195,29 @@ class Database:
         self._stack.close()
 
     def _private_copy(self) -> Path:
-        """A copy of the database and its WAL, taken while neither changed; rows in the WAL are in it."""
+        """A copy of the database and then of its WAL, which the producer may go on writing meanwhile.
+
+        Only a checkpoint writes into the database's file, pages that stand in the WAL; they stay there until the WAL
+        is begun anew, with another header (fileformat2.html, 4.1, 4.3 and 4.4). So while the header stays, whatever a
+        checkpoint left half written in the copy is in the WAL that is copied after it, and counts from there. Readers
+        end at the last commit whose checksums are right (4.2): what was caught half written there is not read.
+        """
         import tempfile
 
-        before = fingerprint(self.file)
-        with source_files(self.file):
-            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
+        with source_files(self.file), contextlib.ExitStack() as unfinished:
+            directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
             copy = Path(directory) / "copy.db"
-            shutil.copyfile(self.file, copy)
-            shutil.copyfile(side_files(self.file)[0], side_files(copy)[0])
-        if fingerprint(self.file) != before:
-            raise TransientError("the producer wrote while its database was copied", "The next cycle tries again.")
-        return copy
+            files = dict(zip([self.file, *side_files(self.file)[:1]], [copy, *side_files(copy)[:1]], strict=True))
+            for _ in range(COPY_TRIES):
+                before = wal_generation(self.file)
+                for file, copied in files.items():
+                    copy_file(file, copied)
+                if len(before[-1]) == 32 and wal_generation(self.file) == before:
+                    self.copied_bytes = sum(copied.stat().st_size for copied in files.values())
+                    self._stack.push(unfinished.pop_all())
+                    return copy
+        hint = "The next cycle tries again. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
+        raise TransientError("the producer began its WAL anew each time while its database was copied", hint)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -1178,7 +1289,8 @@ class Table:
     """What SQLite says of a table or view. `columns` maps names to declared types.
 
     `rowid` is a name under which the rowid can be read, None for views and WITHOUT ROWID tables.
-    `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone.
+    `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone. `uncomputable` are generated
+    columns that are not among `columns`, each with the reason.
     """
 
     name: str
@@ -1188,23 +1300,53 @@ class Table:
     key: str | None
     autoincrement: bool
     encoding: str
+    uncomputable: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def describe(database: Database, name: str, time_column: str | None) -> Table:
     """Look a table up. Generated columns count, hidden ones of virtual tables don't."""
     literal = text_literal(name)
-    infos = database.rows(f"SELECT name, type, pk FROM pragma_table_xinfo({literal}) WHERE hidden <> 1")
-    columns = {str(column): str(declared) for column, declared, _ in infos}
+    infos = database.rows(f"SELECT name, type, pk, hidden FROM pragma_table_xinfo({literal}) WHERE hidden <> 1")
+    columns = {str(column): str(declared) for column, declared, _, _ in infos}
+    time = detect_time_column(columns, time_column)
+    uncomputable = uncomputable_columns(database, name, [str(column) for column, *_, hidden in infos if hidden == 2])
+    if time in uncomputable:
+        raise ForeignError(f"the time column {time}: {uncomputable[time]}", "Set timestamp_col to another one.")
     [(kind, without)] = database.rows(f"SELECT type, wr FROM pragma_table_list WHERE name = {literal} LIMIT 1")
     has_rowid = kind == "table" and not without
-    primary = [(str(column), declared.upper()) for column, declared, pk in infos if pk]
+    if kind == "table" and without:
+        check_order(database, name)
+    primary = [(str(column), declared.upper()) for column, declared, pk, _ in infos if pk]
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
     created = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
     autoincrement = any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in created)
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     rowid = (free[0] if free else key) if has_rowid else None
     [(encoding,)] = database.rows("PRAGMA encoding")
-    return Table(name, columns, detect_time_column(columns, time_column), rowid, key, autoincrement, encoding)
+    columns = {column: declared for column, declared in columns.items() if column not in uncomputable}
+    return Table(name, columns, time, rowid, key, autoincrement, encoding, uncomputable)
+
+
+def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
+    """Of the columns that are computed when they are read, those that can't be, and why."""
+    found = {}
+    for column in generated:
+        try:
+            database.rows(f"SELECT {cell(column)} FROM {quoted(table)} q LIMIT 0")
+        except ForeignError as error:
+            found[column] = str(error)
+    return found
+
+
+def check_order(database: Database, table: str) -> None:
+    """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
+    unknown = database.rows(
+        f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
+            WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
+    )
+    for column, collation in unknown:
+        fault = f"{table} is kept in the order of {column}, whose collation {collation} only its producer's program has"
+        raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
 # Affinities whose values can be read as they are: what else may stand in such a column shows in the
@@ -1295,6 +1437,19 @@ class Reader:
         self.database = database
         self.table = table
 
+    def remarks(self) -> Iterator[tuple[str, str]]:
+        """What a person should know of how the table is read, and what would mend it."""
+        for column, why in self.table.uncomputable.items():
+            yield (
+                f"the column {column} is left out: {why}",
+                "Let the producer make it STORED, or fill a column of its own.",
+            )
+        if self.database.copied_bytes:
+            yield (
+                f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed",
+                f"{self.database.copied_bytes / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL.",
+            )
+
     def bounds(self, low: int | None = None) -> tuple[int | None, int]:
         """The lowest rowid over `low`, None for none, and the highest of all, in two look-ups; 0 for an empty table."""
         rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
@@ -1339,7 +1494,7 @@ class Reader:
 
     def classes_of(self, column: str) -> set[str]:
         """The classes of value that a column's first thousand rows hold."""
-        sample = f"SELECT q.{quoted(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
+        sample = f"SELECT {cell(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
         found = self.database.rows(f"SELECT DISTINCT typeof(s.value) FROM ({sample}) s")
         return {str(kind) for (kind,) in found} - {"null"}
 
@@ -1349,7 +1504,7 @@ class Reader:
         A column whose values are not all of its affinity's class is read again, value by value.
         """
         rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        expected = {name: expected_storage(declared) for name, declared in self.table.columns.items()}
+        expected = {name: self._expected(declared) for name, declared in self.table.columns.items()}
         left, pages = list(expected), list[RawPage]()
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
@@ -1368,13 +1523,18 @@ class Reader:
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
+    def _expected(self, declared: str) -> str:
+        """The class of value to look for; text of UTF-16 is read as bytes: SQLite would join surrogates to others."""
+        storage = expected_storage(declared)
+        return "mixed" if storage == "text" and self.table.encoding != "UTF-8" else storage
+
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
-        texts = [f"q.{quoted(name)} >= x''" for name, storage in some.items() if storage == "text"]
+        texts = [f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text"]
         guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
         asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({' OR '.join(guards) or '0'})"])]
         for name, storage in some.items():
-            asked += [(SEEDS[storage], by_class(f"q.{quoted(name)}") if storage == "mixed" else [f"q.{quoted(name)}"])]
+            asked += [(SEEDS[storage], by_class(cell(name)) if storage == "mixed" else [cell(name)])]
         seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
         values = ", ".join(value for _, values in asked for value in values)
         sql = f"SELECT {seeds} UNION ALL SELECT * FROM (SELECT {values} {rows})"
@@ -2885,7 +3045,7 @@ class TimestampCursor:
         self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone.key != "UTC" else 0)
         self.zone = zone
         self.now = now
-        self.column = f"q.{quoted(reader.table.time)}"
+        self.column = cell(reader.table.time)
 
     def start(self, since: int | None) -> dict[str, Any]:
         """The position of a first run, before all times or at one."""
@@ -4663,11 +4823,11 @@ class Job:
     progress: Callable[[int, int], None] = lambda read, waiting: None
     warned: set[str] = dataclasses.field(default_factory=set)
 
-    def warn_once(self, message: str) -> None:
-        """Log a warning, but not in every cycle."""
+    def warn_once(self, message: str, hint: str = "") -> None:
+        """Log a warning, but not in every cycle; the hint may change."""
         if message not in self.warned:
             self.warned.add(message)
-            log.warning(message)
+            log.warning(f"{message}. {hint}" if hint else message)
 
 
 def check_bad_rows(job: Job, count: int, example: str) -> None:
@@ -4840,6 +5000,8 @@ Source = RowSource | WindowSource
 def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
     """The scenario's source, opened anew for each cycle, since the file may have been replaced."""
     with opened_reader(job.config, job.states.directory) as reader:
+        for remark, hint in reader.remarks():
+            job.warn_once(remark, hint)
         yield source_of(job, cursor_for(job, reader, up_to))
 
 
@@ -4856,7 +5018,7 @@ def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
-    time, name = f"q.{quoted(reader.table.time)}", quoted(reader.table.name)
+    time, name = cell(reader.table.time), quoted(reader.table.name)
     looked = f"looked for NULL in {name}"
     if looked not in job.warned:
         job.warned.add(looked)
@@ -5745,7 +5907,9 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
     with opened_reader(config) as reader:
         table = reader.table
-        check_file(reader.database.file, say)
+        check_file(config.sqlite, reader.database, say)
+        for remark, hint in reader.remarks():
+            say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
         if table.rowid and config.cursor != "timestamp":
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
@@ -5754,7 +5918,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             indexed = has_time_index(reader)
             hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
-        newest = reader.database.rows(f"SELECT CAST(max(q.{quoted(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
+        newest = reader.database.rows(f"SELECT CAST(max({cell(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
         say("database", None, f"the highest time is {newest[0][0]}")
 
 
@@ -5762,14 +5926,18 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
 SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
 
 
-def check_file(file: Path, say: Say) -> None:
+def check_file(asked: Path | None, database: Database, say: Say) -> None:
     """The journal mode, and file systems that don't carry a WAL."""
-    if not is_wal(file):
-        say("database", True, f"{file} can be opened (rollback journal)")
+    file = database.file
+    told = f"{file}" if asked and file == asked.absolute() else f"{asked}, which is {file},"
+    if not database.wal_mode:
+        say("database", True, f"{told} can be opened (rollback journal)")
         return
     in_use = all(side.exists() for side in side_files(file)[:2])
     producer = "in use by a producer" if in_use else "no producer has it open"
-    say("database", True, f"{file} can be opened (WAL, {producer})")
+    if database.copied_bytes:
+        producer = "from a private copy"
+    say("database", True, f"{told} can be opened (WAL, {producer})")
     system = file_system_of(file)
     if system in SHARED_FILE_SYSTEMS:
         hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
@@ -5779,15 +5947,15 @@ def check_file(file: Path, say: Say) -> None:
 def file_system_of(file: Path) -> str:
     """The type of the file system that holds a file; empty where it can't be told."""
     points = mount_points()
-    folders = [str(file.resolve()), *map(str, file.resolve().parents)]
+    folders = [str(file), *map(str, file.parents)]
     return next((points[folder] for folder in folders if folder in points), "")
 
 
 def has_time_index(reader: Reader) -> bool:
     """Whether an index begins with the time column."""
     name, time = text_literal(reader.table.name), text_literal(reader.table.time.lower())
-    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_info(l.name) i
-              WHERE i.seqno = 0 AND lower(i.name) = {time}"""
+    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_xinfo(l.name) i
+              WHERE i.seqno = 0 AND lower(i.name) = {time} AND upper(i.coll) = 'BINARY' AND NOT l.partial"""
     return bool(reader.database.rows(sql)[0][0])
 
 

@@ -185,6 +185,9 @@ def load_the_rest(script: Any) -> None:
             database.commit()
         files = {"SQLITE_PATH": f"{place}/small.db", "TABLE_PATH": f"{place}/table", "STATE_DIR": f"{place}/state"}
         assert script.main([], {**files, "ONCE": "1"}) == 0
+    driver = script.sqlite_driver()
+    ctypes.CDLL(driver)  # stays loaded, so that it is found by its name alone
+    script.sqlite_driver = lambda: driver
 
 
 def become(user: int) -> None:

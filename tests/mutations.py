@@ -61,19 +61,46 @@ MUTANTS = (
     ),
     # --- Source and cursor ---
     Mutant(
-        "columns without the alias", 'by_class(f"q.{quoted(name)}") if storage == "mixed" else [f"q.{quoted(name)}"]',
-        'by_class(quoted(name)) if storage == "mixed" else [quoted(name)]', (SOURCE, "renamed_amid"),
+        "columns without the alias", 'return f"q.{quoted(column)} COLLATE BINARY"',
+        'return f"{quoted(column)} COLLATE BINARY"', (SOURCE, "renamed_amid"),
+    ),
+    Mutant(
+        "columns are compared by their own collations", 'return f"q.{quoted(column)} COLLATE BINARY"',
+        'return f"q.{quoted(column)}"', ("test_source.py", "collation_of_another"),
+    ),
+    Mutant(
+        "columns that can't be computed are read", "if column not in uncomputable}", "if True}",
+        ("test_source.py", "can_not_be_computed"),
+    ),
+    Mutant("links are not followed", "self.file = real_file(self.file)", "pass", ("test_source.py", "behind_a_link")),
+    Mutant("other names of a file are not thought of", "if names > 1:", "if False:", ("test_source.py", "two_names")),
+    Mutant(
+        "a copy is used though the WAL was begun anew",
+        "if len(before[-1]) == 32 and wal_generation(self.file) == before:", "if True:",
+        ("test_source.py", "amid_a_copy"),
+    ),
+    Mutant(
+        "the WAL is copied before its database", "for file, copied in files.items():",
+        "for file, copied in reversed(files.items()):", ("test_source.py", "beside_a_checkpoint"),
+    ),
+    Mutant(
+        "a WAL that is locked for good is not copied", "if way != SHARED or not self.wal_mode:", "if True:",
+        (SOURCE, "keeps_its_index"),
+    ),
+    Mutant(
+        "texts of UTF-16 are left to SQLite", 'if storage == "text" and self.table.encoding != "UTF-8" else storage',
+        "if False else storage", ("test_source.py", "any_bytes"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",
-        "if wal_mode and not (wal.exists() and shm.exists()):", "if False:", (SOURCE, "another_user or closed_wal"),
+        "if not wal_mode or (wal.exists() and shm.exists()):", "if True:", (SOURCE, "another_user or closed_wal"),
     ),
     Mutant(
         "a file that came to life is read on", "if self._unchanging and self._unchanging != fingerprint(self.file):",
         "if False:", ("test_source.py", "comes_to_life"),
     ),
     Mutant(
-        "a database mounted alone is read", "if wal_mode and str(file.resolve()) in mount_points():", "if False:",
+        "a database mounted alone is read", "if wal_mode and str(file) in mount_points():", "if False:",
         (SOURCE, "without_its_directory"),
     ),
     Mutant(

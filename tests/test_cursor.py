@@ -307,3 +307,41 @@ def test_a_page_is_sized_by_the_width_of_its_rows() -> None:
     assert up.fitting_rows(100) == up.PAGE_ROWS
     assert up.fitting_rows(2_000_000) == 2
     assert up.fitting_rows(random.uniform(1e9, 1e12)) == 1
+
+
+UTF_16 = ["UTF-16le", "UTF-16be"]
+
+
+@pytest.mark.parametrize("encoding", UTF_16)
+@pytest.mark.parametrize("table", ["CREATE TABLE t (time TEXT, v TEXT)", "CREATE TABLE t (v TEXT, time)"])
+def test_a_vacuum_of_a_database_in_utf_16_is_followed(box: Box, encoding: str, table: str) -> None:
+    """Bytes of a text, and of what quote() gives, are in the database's encoding."""
+    rows = [(f"2026-01-01T00:00:{v:02}", f"é😀'{v}") for v in range(20)]
+    box.execute(f"PRAGMA encoding = '{encoding}'", table, "INSERT INTO t (time, v) VALUES (?, ?)", rows=rows)
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE time < '2026-01-01T00:00:05'")
+    box.execute("VACUUM")
+    box.execute("INSERT INTO t (time, v) VALUES ('2026-01-01T00:01:00', 'new')")
+    assert box.run() == 0
+    assert sorted(v for (v,) in box.arrived("v")) == sorted([*(v for _, v in rows), "new"])
+
+
+@pytest.mark.parametrize("encoding", UTF_16)
+@pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
+def test_a_database_in_utf_16_is_delivered_and_followed_where_it_is_recreated(
+    box: Box, encoding: str, cursor: str
+) -> None:
+    """Texts with NULs and of several planes included; half characters go to quarantine."""
+    for year in (2026, 2027):
+        box.database.unlink(missing_ok=True)
+        rows = [(f"{year}-01-01T00:00:{v:02}", f"é😀\0{year}{v}") for v in range(20)]
+        box.execute(
+            f"PRAGMA encoding = '{encoding}'", "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v TEXT)",
+            "INSERT INTO t (time, v) VALUES (?, ?)", rows=rows,
+        )  # fmt: skip
+        assert box.run("--cursor", cursor) == 0
+        box.execute(f"INSERT INTO t (time, v) VALUES ('{year}-01-02', CAST(x'00d8d8004100' AS TEXT))")
+        assert box.run("--cursor", cursor) == up.QUARANTINED
+        assert box.run("--cursor", cursor) == 0
+    assert len(box.arrived()) == 40
+    assert {"invalid_text"} == {next(iter(line["row"]["v"])) for line in box.quarantined()}

@@ -318,7 +318,9 @@ def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy
     alone = shared.folder / "alone.db"
     alone.touch()
     mounts = [f"mount --bind {shared.database} {alone}"]
-    assert stage.run({**shared.environ, "SQLITE_PATH": str(alone)}, mounts=mounts) == status
+    (link := shared.folder / "link.db").symlink_to(alone)
+    for path in (link, alone):
+        assert stage.run({**shared.environ, "SQLITE_PATH": str(path)}, mounts=mounts) == status
     connection.close()
     assert values(shared) == ([1, 2, 3, 4, 5] if mode == "delete" else [])
     if mode == "wal":
@@ -326,34 +328,108 @@ def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy
         assert not Path(f"{alone}-wal").exists()
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_a_locked_database_is_waited_for_and_left_to_the_next_cycle(box: Box, stage: Stage, mode: str) -> None:
+def test_a_locked_database_is_waited_for_and_left_to_the_next_cycle(box: Box, stage: Stage) -> None:
     """An exclusive lock is no failure of the source; nothing is lost. (matrix row 19)"""
-    add(connection := producer(box, COUNTED, mode=mode), 1, 5)
+    add(connection := producer(box, COUNTED, mode="delete"), 1, 5)
     connection.execute("PRAGMA locking_mode = exclusive")
     add(connection, 6, 7)
-    assert stage.run(box.environ) == 1
-    assert "locked" in stage.said()
+    for flags in ((), ("--check",)):
+        assert stage.run(box.environ, *flags) == 1
+        assert "locked" in stage.said()
+        assert "PRAGMA locking_mode = NORMAL" in stage.said()
     connection.close()
-    add(connection := producer(box, mode=mode), 8, 9)
+    add(connection := producer(box, mode="delete"), 8, 9)
     assert stage.run(box.environ) == 0
     connection.close()
     assert values(box) == list(range(1, 10))
 
 
-def test_a_wal_database_whose_producer_keeps_its_index_to_itself_is_read(box: Box, stage: Stage) -> None:
-    """In exclusive locking mode there is no -shm file; rows come from a private copy. (matrix rows 16 and 19)"""
+@pytest.mark.parametrize("when", ["from the start", "later"])
+def test_a_wal_database_whose_producer_keeps_its_index_to_itself_is_read(box: Box, stage: Stage, when: str) -> None:
+    """In exclusive locking mode there is no -shm file, or it is locked; rows come from a private copy. (matrix row 19)"""
     connection = sqlite3.connect(box.database)
-    connection.execute("PRAGMA locking_mode = exclusive")
-    connection.execute("PRAGMA journal_mode = wal")
-    connection.execute(COUNTED)
+    for setting in ["locking_mode = exclusive", "journal_mode = wal"][:: 1 if when == "from the start" else -1]:
+        connection.execute(f"PRAGMA {setting}")
+        connection.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+        connection.commit()
     add(connection, 1, 7)
-    assert not Path(f"{box.database}-shm").exists()
-    assert stage.run(box.environ) == 0
+    assert Path(f"{box.database}-shm").exists() == (when == "later")
+    for _ in range(2):
+        assert stage.run(box.environ) == 0
+        assert stage.said().count("is copied in each cycle") == 1
+        assert "locking_mode = NORMAL" in stage.said()
+    assert stage.run(box.environ, "--check") == 0
+    assert "is copied in each cycle" in stage.said()
+    assert not list((box.folder / "state").glob("copy-*"))
     add(connection, 8, 9)
     connection.close()
     assert stage.run(box.environ) == 0
+    assert "is copied" not in stage.said()
     assert values(box) == list(range(1, 10))
+
+
+BUSY = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for pragma in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = 0"):
+    connection.execute("PRAGMA " + pragma)
+connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER, x BLOB)")
+connection.execute("CREATE INDEX i ON t (v)")
+connection.execute("BEGIN")
+many = [(v, 20_000) for v in range(4000)]
+connection.executemany("INSERT INTO t (time, v, x) VALUES ('2026-01-01', ?, randomblob(?))", many)
+connection.execute("COMMIT")
+print("ready", flush=True)
+v, end = 4000, time.monotonic() + 120
+while time.monotonic() < end:
+    with connection:
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO t (time, v) VALUES ('2026-01-02', ?)", [(v,), (v + 1,)])
+        connection.execute("UPDATE t SET x = randomblob(9000) WHERE id = ?", (v % 4000 + 1,))
+    v += 2
+    print(v, flush=True)
+    time.sleep(0.02)
+"""
+
+
+def test_a_large_database_is_read_while_its_producer_writes_fifty_times_a_second(box: Box, stage: Stage) -> None:
+    """It checkpoints and begins its WAL anew meanwhile; each copy is whole, and has both rows of each commit. (matrix row 19)"""
+    command = [sys.executable, "-c", BUSY, str(box.database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        for _ in range(3):
+            assert stage.run(box.environ) == 0, stage.said()
+            with up.Database(box.database, box.folder) as copy:
+                assert copy.copied_bytes > 80_000_000
+                assert copy.rows("PRAGMA integrity_check") == [("ok",)]
+                assert copy.rows("SELECT count(*) % 2 = 0, count(*) = max(q.v) + 1 FROM t q") == [(1, 1)]
+        assert process.poll() is None
+        process.kill()
+        written = int(process.stdout.read().split()[-1])
+    assert 4000 < len(values(box)) <= written
+    assert stage.run(box.environ) == 0
+    arrived = values(box)
+    assert arrived == list(range(len(arrived)))
+    assert len(arrived) in (written, written + 2)
+
+
+@privileged
+def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(shared: Box, stage: Stage) -> None:
+    """The state needs what is left of it. (matrix rows 19 and 27)"""
+    connection = sqlite3.connect(shared.database)
+    connection.execute("PRAGMA locking_mode = exclusive")
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER, x BLOB)")
+    connection.execute("INSERT INTO t (time, v, x) VALUES ('2026-01-01', 1, zeroblob(4000000))")
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint")
+    small = [f"mount -t tmpfs -o size=2m none {shared.folder / 'state'}"]
+    assert stage.run(shared.environ, mounts=small) == 1
+    assert "has to be copied: 3 MiB" in stage.said()
+    assert "locking_mode = NORMAL" in stage.said()
+    assert stage.run(shared.environ) == 0
+    connection.close()
+    assert values(shared) == [1]
 
 
 @privileged

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
+from boxes import Box
 
 
 @pytest.fixture
@@ -202,3 +208,397 @@ def test_a_table_of_two_thousand_columns_is_read(file: Path) -> None:
     ).close()
     page = page_of(file)
     assert [page.columns[name].values() for name in names] == [[i] for i in range(1990)]
+
+
+# --- Links and names ---
+
+
+def named_by(folder: Path, kind: str) -> tuple[Path, Path]:
+    """A place for a database, and a path that leads there."""
+    (folder / "data").mkdir()
+    (folder / "other").mkdir()
+    real, link = folder / "data" / "a b?#%.db", folder / "other" / "sensor.db"
+    if kind == "a link to a link":
+        (folder / "first").symlink_to(real)
+        link.symlink_to(folder / "first")
+    elif kind == "a relative link":
+        link.symlink_to(Path("..") / "data" / real.name)
+    elif kind == "a linked directory":
+        (folder / "linked").symlink_to("data")
+        link = folder / "linked" / real.name
+    elif kind == "two dots behind a linked directory":
+        (folder / "data" / "deep").mkdir()
+        (folder / "other" / "deep").symlink_to(folder / "data" / "deep")
+        link = folder / "other" / "deep" / ".." / real.name
+    elif kind == "a path in bytes":
+        real = folder / "data" / os.fsdecode(b"\xff ?%41.db")
+        link.symlink_to(real)
+    else:
+        link.symlink_to(real)
+    return real, link
+
+
+@pytest.mark.parametrize("left", ["live", "closed", "crashed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["a link", "a link to a link", "a relative link", "a linked directory", "two dots behind a linked directory",
+     "a path in bytes"],
+)  # fmt: skip
+def test_a_database_behind_a_link_is_read_with_the_side_files_of_the_real_one(
+    tmp_path: Path, kind: str, left: str
+) -> None:
+    real, link = named_by(tmp_path, kind)
+    producer = write(real, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "PRAGMA wal_checkpoint")
+    producer.execute("INSERT INTO t VALUES (1)")
+    producer.commit()
+    if left == "crashed":
+        content = {end: Path(f"{real}{end}").read_bytes() for end in ("", "-wal")}
+        producer.close()
+        for end, data in content.items():
+            Path(f"{real}{end}").write_bytes(data)
+    elif left == "closed":
+        producer.close()
+    before = sorted(tmp_path.rglob("*"))
+    with up.Database(link, tmp_path) as database:
+        assert database.rows("SELECT q.x FROM t q") == [(1,)]
+    assert sorted(tmp_path.rglob("*")) == before
+    producer.close()
+
+
+def test_a_link_that_leads_to_another_file_since_is_followed(box: Box) -> None:
+    """Producers replace a link as others replace a file."""
+    link, rows = box.database, list[tuple[str]]()
+    for name in ("first", "second", "third"):
+        box.database = link.with_name(f"{name}.db")
+        producer = write(
+            box.database, "PRAGMA journal_mode = wal", "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v TEXT)"
+        )
+        link.unlink(missing_ok=True)
+        link.symlink_to(box.database.name)
+        for value in (f"{name} 1", f"{name} 2"):
+            producer.execute("INSERT INTO t (time, v) VALUES (?, ?)", (f"2026-01-{len(rows) + 1:02}", value))
+            producer.commit()
+            rows.append((value,))
+            assert box.run() == 0
+        producer.close()
+    assert box.arrived("v") == sorted(rows, key=repr)
+
+
+def test_a_link_that_leads_nowhere_is_named_with_where_it_leads(tmp_path: Path) -> None:
+    link, real = tmp_path / "link.db", tmp_path / "away" / "real.db"
+    link.symlink_to(real)
+    with pytest.raises(up.SourceError, match=r"link\.db leads to .*real\.db: no such file"), opened(link):
+        pass
+    assert not real.parent.exists()
+    real.parent.mkdir()
+    real.symlink_to(link)
+    with pytest.raises(up.SourceError, match="can't be read: Too many"), opened(link):
+        pass
+
+
+def test_a_closed_wal_database_with_two_names_is_refused_rather_than_read_stale(box: Box) -> None:
+    """The WAL belongs to the name that the producer uses, and which one that is can't be seen."""
+    other = box.database.with_name("other.db")
+    producer = write(other, "PRAGMA journal_mode = wal", "CREATE TABLE t (time TEXT, v INTEGER)")
+    producer.execute("PRAGMA wal_checkpoint")
+    os.link(other, box.database)
+    producer.execute("INSERT INTO t VALUES ('2026-01-01', 1)")
+    producer.commit()
+    assert box.run() == 1
+    assert box.run("--check") == 1
+    assert box.run("--sqlite", str(other)) == 0
+    producer.close()
+    assert box.arrived("v") == [(1,)]
+
+
+def test_a_database_with_two_names_is_read_where_no_wal_can_be_missed(box: Box) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    os.link(box.database, box.database.with_name("backup.db"))
+    assert box.run() == 0
+    producer = write(box.database, "PRAGMA journal_mode = wal", "INSERT INTO t VALUES ('2026-01-02', 2)")
+    assert box.run() == 0
+    producer.close()
+    assert box.arrived("v") == [(1,), (2,)]
+
+
+# --- What only the producer's program has ---
+
+
+def foreign(file: Path, *statements: str) -> None:
+    """A producer with a collation and a function of its own."""
+    connection = sqlite3.connect(file)
+    connection.create_collation("LOCALIZED", lambda x, y: (x.lower() > y.lower()) - (x.lower() < y.lower()))
+    connection.create_function("secret", 1, lambda x: x, deterministic=True)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "CREATE INDEX i ON t (time)",
+        "CREATE INDEX i ON t (time, name, v)",
+        "CREATE UNIQUE INDEX i ON t (v, name COLLATE LOCALIZED)",
+        "CREATE INDEX i ON t (v) WHERE name > 'a'",
+        "CREATE INDEX i ON t (v) WHERE secret(name) > 'a'",
+        "CREATE INDEX i ON t (secret(v))",
+        "CREATE VIEW w AS SELECT secret(v) AS x, name FROM t ORDER BY name",
+        "ALTER TABLE t ADD COLUMN more TEXT COLLATE LOCALIZED AS (name || '!')",
+        "CREATE TRIGGER r AFTER DELETE ON t BEGIN SELECT secret(old.v); END",
+    ],
+)
+def test_a_collation_of_another_program_leaves_its_table_readable(box: Box, more: str, cursor: str) -> None:
+    """Only comparisons need a collation, and ours compare byte by byte."""
+    foreign(
+        box.database,
+        "CREATE TABLE t (time TEXT COLLATE LOCALIZED, name TEXT COLLATE LOCALIZED, v INTEGER,"
+        " n NUMERIC COLLATE LOCALIZED)",
+        more,
+    )
+    for start in (1, 11):
+        rows = [f"('2026-01-01T00:00:{i:02}', 'Ü{i}', {i}, {i}.5)" for i in range(start, start + 5)]
+        foreign(box.database, f"INSERT INTO t VALUES {', '.join(rows)}, ('2026-01-01T00:00:{start:02}', NULL, 77, 1)")
+        assert box.run("--cursor", cursor) == 0
+        assert box.run("--cursor", cursor) == 0
+    assert box.run("--check", "--cursor", cursor) == 0
+    assert len(box.arrived()) == 12
+
+
+def test_an_index_on_the_time_is_used_whatever_collations_other_columns_have(file: Path) -> None:
+    foreign(file, "CREATE TABLE t (time TEXT, name TEXT COLLATE LOCALIZED)", "CREATE INDEX i ON t (time)")
+    with opened(file) as database:
+        column = up.cell("time")
+        plan = database.rows(
+            f"EXPLAIN QUERY PLAN SELECT {column} FROM t q WHERE {column} >= '2026' ORDER BY {column} LIMIT 9"
+        )
+        assert "USING INDEX i" in plan[0][-1] or "USING COVERING INDEX i" in plan[0][-1], plan
+        assert up.has_time_index(up.Reader(database, up.describe(database, "t", None)))
+
+
+def test_a_view_or_order_that_needs_another_program_is_named_with_what_helps(file: Path) -> None:
+    foreign(
+        file,
+        "CREATE TABLE t (time TEXT, name TEXT COLLATE LOCALIZED, PRIMARY KEY (name)) WITHOUT ROWID",
+        "CREATE TABLE u (time TEXT, name TEXT COLLATE LOCALIZED)",
+        "CREATE VIEW sorted AS SELECT * FROM u ORDER BY name",
+        "CREATE VIEW called AS SELECT secret(name) AS name, time FROM u",
+    )
+    for name, what in (
+        ("t", "order of name, whose collation LOCALIZED"),
+        ("sorted", "LOCALIZED"),
+        ("called", "secret"),
+    ):
+        with opened(file) as database, pytest.raises(up.ForeignError, match=what) as error:
+            up.Reader(database, up.describe(database, name, None)).page("", up.cell("time"), 9, "''")
+        assert error.value.hint
+
+
+def test_a_generated_column_that_can_not_be_computed_is_named_and_left_out(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """STORED ones are read, and the other columns too."""
+    foreign(
+        box.database,
+        "CREATE TABLE t (time TEXT, v INTEGER, lost AS (secret(v)), kept AS (secret(v)) STORED, twice AS (v * 2),"
+        " sorted AS (CASE WHEN time > 'a' COLLATE LOCALIZED THEN 1 END), behind AS (lost + 1))",
+        "INSERT INTO t (time, v) VALUES ('2026-01-01', 4)",
+    )
+    assert box.run() == 0
+    names = [field.name for field in box.table().schema().fields]
+    assert names == ["time", "v", "kept", "twice"]
+    assert box.arrived("v, kept, twice") == [(4, "4", "8")] or box.arrived("v, kept, twice") == [(4, 4, 8)]
+    for name in ("lost", "sorted", "behind"):
+        assert f"the column {name} is left out" in caplog.text
+    assert box.run("--check") == 0
+    assert "the column lost is left out: " in capsys.readouterr().out
+
+
+def test_a_time_that_can_not_be_computed_is_an_error_with_what_helps(file: Path) -> None:
+    foreign(file, "CREATE TABLE t (v INTEGER, time AS (secret(v)))")
+    with opened(file) as database, pytest.raises(up.ForeignError, match=r"time column time: .*secret") as error:
+        up.describe(database, "t", None)
+    assert "timestamp_col" in error.value.hint
+
+
+def test_a_row_for_which_a_column_fails_is_not_called_a_damaged_file() -> None:
+    assert not isinstance(up.source_error("IO: Failed to step query: malformed JSON"), up.CorruptError)
+    assert isinstance(up.source_error("database disk image is malformed"), up.CorruptError)
+
+
+# --- Encodings ---
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_names_and_values_of_every_encoding_are_found(file: Path, encoding: str) -> None:
+    producer = write(file, f"PRAGMA encoding = '{encoding}'", 'CREATE TABLE "tä\'b😀" (time TEXT, "ü""😀" TEXT, n)')
+    producer.execute('INSERT INTO "tä\'b😀" VALUES (?, ?, ?)', ("2026-01-01", "é😀\0z", "ÿ"))
+    producer.commit()
+    producer.close()
+    with opened(file) as database:
+        table = up.describe(database, up.detect_table(database, "tä'b😀"), None)
+        page = up.Reader(database, table).page("", "q.rowid", 9, "q.rowid")
+        assert database.rows(f"SELECT count(*) FROM {up.quoted(table.name)} q WHERE n = {up.text_literal('ÿ')}") == [
+            (1,)
+        ]
+    assert table.encoding == encoding
+    assert [column.values() for column in page.columns.values()] == [["2026-01-01"], ["é😀\0z"], ["ÿ"]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),
+    contents=st.lists(
+        st.one_of(
+            st.binary(max_size=12),
+            st.text(max_size=6).map(lambda text: text.encode("utf-16-le", "surrogatepass")),
+            st.text(st.sampled_from("a\ud83d\ude00\0é"), max_size=4).map(
+                lambda text: text.encode("utf-16-be", "surrogatepass")
+            ),
+        ),
+        min_size=1, max_size=8,
+    ),
+    declared=st.sampled_from(["TEXT", "BLOB", "NUMERIC"]),
+)  # fmt: skip
+def test_any_bytes_that_a_text_may_hold_are_read_as_text_or_told_apart(
+    encoding: str, contents: list[bytes], declared: str
+) -> None:
+    """Half characters are never joined to others, and no text is cut at a NUL."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "data").mkdir()
+        file = Path(folder) / "data" / "a.db"
+        producer = write(
+            file, f"PRAGMA encoding = '{encoding}'", f"CREATE TABLE t (time TEXT, x {declared}, v INTEGER)"
+        )
+        for content in contents:
+            producer.execute(f"INSERT INTO t VALUES ('2026-01-01', CAST(x'{content.hex()}' AS TEXT) || '', 1)")
+        producer.commit()
+        held = producer.execute(
+            "SELECT typeof(x), CAST(x AS BLOB), x IS NOT NULL AND typeof(x) <> 'text' FROM t"
+        ).fetchall()
+        producer.close()
+        values = page_of(file).columns["x"].values()
+    for value, (kind, content, _) in zip(values, held, strict=True):
+        if kind == "text":
+            wanted = up.decoded(content, encoding)
+            assert (value, type(value)) == (wanted, type(wanted))
+
+
+def test_a_text_with_a_nul_is_found_by_its_literal(file: Path) -> None:
+    write(file, "CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES ('a' || char(0) || '''b')").close()
+    with opened(file) as database:
+        literal = up.text_literal("a\0'b")
+        assert database.rows(f"SELECT count(*) FROM t q WHERE {up.cell('time')} = {literal}") == [(1,)]
+
+
+# --- Private copies ---
+
+DEEDS = ("insert", "update", "delete", "rollback", "passive", "restart", "truncate", "vacuum")
+
+
+class Exclusive:
+    """A producer that keeps its WAL's index to itself; `seen` has what its table held after each commit."""
+
+    def __init__(self, file: Path) -> None:
+        self.connection = sqlite3.connect(file, isolation_level=None)
+        for pragma in ("page_size = 512", "locking_mode = exclusive", "journal_mode = wal", "synchronous = 0",
+                       "cache_size = 5", "wal_autocheckpoint = 0"):  # fmt: skip
+            self.connection.execute(f"PRAGMA {pragma}")
+        self.connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER, x TEXT)")
+        self.connection.execute("CREATE INDEX i ON t (v)")
+        self.step = 0
+        self.seen: list[list[tuple[int, int]]] = []
+        for _ in range(3):
+            self.do("insert")
+
+    def do(self, deed: str) -> None:
+        """One deed, of several pages each."""
+        self.step += 1
+        many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20)"
+        insert = f"{many} INSERT INTO t (v, x) SELECT {self.step}, hex(randomblob(40)) FROM n"
+        statements = {
+            "insert": [insert],
+            "update": [f"UPDATE t SET v = {self.step}, x = hex(randomblob(60)) WHERE id % 3 = 0"],
+            "delete": ["DELETE FROM t WHERE id % 4 = 1"],
+            "rollback": ["BEGIN", insert, "UPDATE t SET v = -1, x = hex(randomblob(60))", insert, "ROLLBACK"],
+            "vacuum": ["VACUUM"],
+        }.get(deed, [f"PRAGMA wal_checkpoint({deed})"])
+        for statement in statements:
+            self.connection.execute(statement).fetchall()
+        self.seen.append(self.connection.execute("SELECT id, v FROM t ORDER BY id").fetchall())
+
+
+@settings(max_examples=30, deadline=None)
+@given(deeds=st.lists(st.lists(st.sampled_from(DEEDS), max_size=3), min_size=1, max_size=8), quiet=st.integers(0, 8))
+def test_whatever_a_producer_does_amid_a_copy_the_copy_is_of_one_moment(deeds: list[list[str]], quiet: int) -> None:
+    """It commits, rolls back, checkpoints and begins its WAL anew between any two parts of the copy."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        file = Path(folder) / "a.db"
+        producer, left = Exclusive(file), [*([] for _ in range(quiet)), *deeds]
+        checked = 0
+
+        def slowly(source: Path, copy: Path) -> None:
+            with source.open("rb") as old, copy.open("wb") as new:
+                while part := old.read(max(512, source.stat().st_size // 4)):  # as the real one reads, in parts
+                    new.write(part)
+                    for deed in left.pop(0) if left else []:
+                        producer.do(deed)
+
+        patch.setattr(up, "copy_file", slowly)
+        while left or not checked:
+            wal = up.wal_bytes(file)
+            with contextlib.suppress(up.TransientError), up.Database(file, Path(folder), 0.1) as database:
+                assert database.rows("PRAGMA integrity_check") == [("ok",)]
+                assert database.rows("SELECT q.id, q.v FROM t q ORDER BY q.id") in producer.seen
+                assert (database.copied_bytes > 0) == (wal > 0)
+                checked += 1
+            if left and not wal:
+                left.pop(0)
+        producer.connection.close()
+        assert not list(Path(folder).glob("copy-*"))
+
+
+def test_a_copy_is_made_once_beside_a_checkpoint_and_again_where_the_wal_is_begun_anew(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer, made = Exclusive(file), list[str]()
+    real = up.copy_file
+
+    def copy_file(source: Path, copy: Path) -> None:
+        real(source, copy)
+        made.append(source.suffix)
+        if len(made) == 1:
+            producer.do("update")
+            producer.do("passive")
+        if len(made) in again:
+            producer.do("restart")
+            producer.do("insert")
+
+    monkeypatch.setattr(up, "copy_file", copy_file)
+    again: tuple[int, ...]
+    for again, copies in (((), 1), ((1,), 2), ((2,), 2), ((1, 4), 3), ((), 1)):  # noqa: B007 - the closure reads it
+        made.clear()
+        with opened(file) as database:
+            assert database.rows("PRAGMA integrity_check") == [("ok",)]
+            assert database.rows("SELECT q.id, q.v FROM t q ORDER BY q.id") in producer.seen[-4:]
+        assert len(made) == 2 * copies, made
+    again = tuple(range(99))
+    with pytest.raises(up.TransientError, match="anew each time"), opened(file):
+        pass
+    producer.connection.close()
+    assert not list(file.parent.parent.glob("copy-*"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(versions=st.lists(st.lists(st.sampled_from([b"a", b"b", b""]), max_size=4), min_size=1, max_size=4))
+def test_a_copy_that_is_brought_up_to_date_equals_its_file(versions: list[list[bytes]]) -> None:
+    """Parts that are the same stay, others are written, and what is too long goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, copy = Path(folder) / "file", Path(folder) / "copy"
+        for parts in versions:
+            content = b"".join(part * (1 << 20) for part in parts) + b"end" * len(parts)
+            file.write_bytes(content)
+            up.copy_file(file, copy)
+            assert copy.read_bytes() == content

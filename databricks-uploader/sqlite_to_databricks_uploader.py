@@ -2914,8 +2914,9 @@ class Evidence:
             return kept
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
-            return (kept if self.is_same_file is None else None) if is_most and is_telling else set()
-        if self.changes == 0 and self.counts_on:
+            is_open = is_most and is_telling and not is_shrunk
+            return (kept if self.is_same_file is None else None) if is_open else set()
+        if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}
         if is_most:
             return kept if is_telling or len(told) > 1 else None

@@ -90,7 +90,7 @@ def test_a_table_that_is_altered_or_edited_sends_no_row_again(box: Box, change: 
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("how", ["file", "table", "truncated"])
+@pytest.mark.parametrize("how", ["file", "table", "truncated", "overwritten"])
 @pytest.mark.parametrize("count", [1, 20, 50, 80])
 def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     box: Box, how: str, count: int, times: str, key: str
@@ -100,6 +100,9 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     new = rows(101, 100 + count, TIMES[times], year=2027)
     if how == "file":
         box.database.unlink()
+        box.execute(table(key), INSERT, rows=new)
+    elif how == "overwritten":
+        box.database.write_bytes(b"")
         box.execute(table(key), INSERT, rows=new)
     elif how == "table":
         box.execute("DROP TABLE t", table(key), INSERT, rows=new)

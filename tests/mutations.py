@@ -47,17 +47,17 @@ MUTANTS = (
     ),
     Mutant("no lock", "fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", (STATE, "second_uploader")),
     Mutant(
-        "no intent before a commit",
-        "    intent = job.target.ready(intent, payload)\n    job.states.save(dataclasses.replace(state, intent=dict(intent)))\n",
-        "    intent = job.target.ready(intent, payload)\n", (SENDING, "answer_is_lost_is_carried_out and insert"),
+        "no intent before a commit", "        self.job.states.save(dataclasses.replace(self.state, intent=intent))\n", "",
+        (SENDING, "answer_is_lost_is_carried_out and insert"),
     ),
     Mutant(
-        "no confirmation after a commit", "state = confirmed(state, intent, tally)\n    job.states.save(state)",
-        "state = confirmed(state, intent, tally)", (SENDING, "batch_ids_name"),
+        "no confirmation after a commit", "self._confirm(intent, shipment.tally)",
+        "self.state = confirmed(self.state, intent, shipment.tally)", (SENDING, "batch_ids_name"),
     ),
     Mutant(
-        "bad rows are not kept", "        yield rows\n    job.quarantine.put(intent[\"sequence\"], source.cursor.table.name, bad)",
-        "        yield rows", (STATE, "bad_rows_are_kept"),
+        "bad rows are not kept",
+        "            yield rows\n        self.job.quarantine.put(intent[\"sequence\"], self.source.cursor.table.name, bad)",
+        "            yield rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Source and cursor ---
     Mutant(
@@ -140,12 +140,37 @@ MUTANTS = (
         ("test_cursor_file.py", "highest_possible"),
     ),
     Mutant(
-        "a doubt is settled by the rowids of before", "after = source.cursor.located(confirmed(state, intent, Tally()))",
-        "after = confirmed(state, intent, Tally())", (SENDING, "vacuum_between and insert"),
+        "a doubt is settled by the rowids of before",
+        "after = self.source.cursor.located(confirmed(self.state, intent, Tally()))",
+        "after = confirmed(self.state, intent, Tally())", (SENDING, "vacuum_between and insert"),
     ),
     Mutant(
         "equal rows are not counted", "if left[digest] < 0:", "if digest not in counts:",
         ("test_cursor.py", "equal_rows_of_a_view"),
+    ),
+    Mutant(
+        "a batch is a span of rowids", "high = self.reader.nth(first, last, size())", "high = min(last, first - 1 + size())",
+        ("test_cursor_file.py", "rows_and_not_a_span"),
+    ),
+    # --- The ladder ---
+    Mutant(
+        "a refused size is a lost answer", "if code in (400, 413, 414, 431) or says_too_large(said):", "if False:",
+        ("test_ladder.py", "nothing_ran"),
+    ),
+    Mutant(
+        "losses shrink nothing", "if not self.state.lost or allowance is None", "if True or allowance is None",
+        ("test_ladder.py", "reset_is_set_aside"),
+    ),
+    Mutant(
+        "small requests are given up", "or size < Allowance.LEAST:", "or False:", ("test_ladder.py", "never_given_up"),
+    ),
+    Mutant(
+        "what was learned is forgotten", "self.state = dataclasses.replace(state, allowance=self.job.target.allowance)",
+        "self.state = state", ("test_ladder.py", "is_remembered"),
+    ),
+    Mutant(
+        "text in quotes counts as the server's word", "re.sub(r\"'[^']*('|$)\", \"\", message)", "message",
+        ("test_ladder.py", "words_that_say"),
     ),
     # --- Delta ---
     Mutant(
@@ -158,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         "another's commit is taken for ours",
-        'if any(saved[name] != intent[name] for name in ("position", "anchors")):', "if False:",
+        'if saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"]):', "if False:",
         (STATE, "cloned_box or older_copy"),
     ),
     # --- Warehouse ---

@@ -132,7 +132,7 @@ MUTANTS = (
         "is_same_file=False", ("test_cursor_file.py", "altered_or_edited"),
     ),
     Mutant(
-        "AUTOINCREMENT proves nothing", "if self.changes == 0 and self.counts_on:", "if False:",
+        "AUTOINCREMENT proves nothing", "if self.changes == 0 and self.counts_on and not self.is_later:", "if False:",
         ("test_cursor_file.py", "altered_or_edited"),
     ),
     Mutant(

@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import collections
 import contextlib
 import dataclasses
 import datetime as dt
@@ -2377,6 +2378,10 @@ class StateFile:
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
         document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
+        document["intent"] = state.intent and {
+            **state.intent,
+            "position": lighter(state.position, state.intent["position"]),
+        }
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
         try:
             replace_durably(self.file, content)
@@ -2405,7 +2410,38 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: value for name, value in saved.items() if name in names}
     for name, kind in (("origin", Origin), ("allowance", Allowance)):
         fields[name] = kind(**saved[name]) if saved.get(name) else None
+    if intent := saved.get("intent"):
+        fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
+
+
+def packed(records: Mapping[bytes, int]) -> str:
+    """Records of one width as text, in order, each as often as it counts."""
+    return base64.b64encode(b"".join(sorted(collections.Counter(records).elements()))).decode()
+
+
+def unpacked(text: str, width: int) -> collections.Counter[bytes]:
+    """The inverse of `packed`."""
+    content = base64.b64decode(text)
+    return collections.Counter(content[i : i + width] for i in range(0, len(content), width))
+
+
+def lighter(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """An intent's position for the file: of the rows in `seen`, the bulk of a state, what changes."""
+    if before.get("key") != after.get("key") or not isinstance(before.get("seen"), str):
+        return dict(after)
+    width = 20 if after["key"] else 16
+    old, new = unpacked(before["seen"], width), unpacked(after["seen"], width)
+    return {**after, "seen": {"less": packed(old - new), "more": packed(new - old)}}
+
+
+def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `lighter`."""
+    change, width = after.get("seen"), 20 if after.get("key") else 16
+    if not isinstance(change, dict) or change.keys() != {"less", "more"}:
+        return dict(after)
+    left = unpacked(before["seen"], width) - unpacked(change["less"], width)
+    return {**after, "seen": packed(left + unpacked(change["more"], width))}
 
 
 def replace_durably(file: Path, content: bytes) -> None:
@@ -2561,6 +2597,11 @@ PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
 # The most rows of a timestamp cursor's commit, which are in memory all at once.
 TIME_ROWS = 50_000
+
+
+def latest_time(*times: int | None) -> int | None:
+    """The latest of some times; None where none is known."""
+    return max((time for time in times if time is not None), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2852,15 +2893,25 @@ def digests_in(digest: str) -> list[bytes]:
     return [together[index : index + 4] for index in range(0, len(together), 4)]
 
 
-def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
-    """Whether a digest of version 1.0.0, of quoted values without separators, is that of a row or its first columns."""
+def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
+    """Values as version 1.0.0 had them in digests: quoted, and put together without separators."""
     quotes = []
     for value in values:
         content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
         text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
         quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
-    encoded = (so_far.encode(encoding) for so_far in itertools.accumulate(quotes))
-    return digest in (hashlib.blake2b(content, digest_size=8).hexdigest() for content in encoded)
+    return quotes
+
+
+def old_digest(quotes: str, encoding: str) -> str:
+    """The digest of version 1.0.0."""
+    return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
+
+
+def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
+    """Whether a digest of version 1.0.0 is that of a row or its first columns."""
+    so_far = itertools.accumulate(old_quotes(values, encoding))
+    return digest in (old_digest(quotes, encoding) for quotes in so_far)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3028,14 +3079,142 @@ ZONE_SPREAD = 26 * 3600 * 10**6
 # Local times without a zone happen twice when clocks go back; then rows are late by as much, in microseconds.
 CLOCK_SHIFT = 2 * 3600 * 10**6
 
+# Before all times, in microseconds.
+NEVER = -(2**62)
+
+# A clock that shows an earlier time was never set: this program is younger. In seconds since 1970 (2026-01-01).
+CLOCK_BEGAN = 1_767_225_600
+
+# So many rows from the future are remembered at most; more of them wait until their time has come.
+MOST_FUTURE = 100_000
+
+# So many of the highest values of each class are looked at to learn which time a table has reached.
+NEWEST_VALUES = 100
+
+# Values from `low` on and below `high`, None for no limit, that fulfil a condition in SQL, or none.
+Span = tuple[Any, Any, str]
+
+
+def raw_order(value: Any, encoding: str) -> tuple[int, Any]:
+    """A key that sorts values as SQLite does under the collation BINARY: numbers, texts, blobs."""
+    if isinstance(value, (int, float)):
+        return 0, value
+    return (1, value.encode(encoding)) if isinstance(value, str) else (1 + (type(value) is bytes), bytes(value))
+
+
+def raw_literal(value: Any, encoding: str) -> str:
+    """A value in SQL; a text without an affinity, which would turn the numbers of a column into texts."""
+    if isinstance(value, float):
+        return float_literal(value)
+    if isinstance(value, int):
+        return str(value)
+    blob = f"x'{raw_order(value, encoding)[1].hex()}'"
+    return blob if type(value) is bytes else f"(CAST({blob} AS TEXT) || '')"
+
+
+def float_literal(value: float) -> str:
+    """A double in SQL, out of whole numbers: SQLite reads some decimals as the double beside."""
+    if math.isinf(value):
+        return "9e999" if value > 0 else "-9e999"
+    fraction, exponent = math.frexp(value)
+    sign, (steps, rest) = "*" if exponent > 53 else "/", divmod(abs(exponent - 53), 62)
+    return f"({int(fraction * 2**53)} * 1.0{f' {sign} {2**62}' * steps} {sign} {2**rest})"
+
+
+def raw_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
+    """Where in a column times from `oldest` (microseconds) on may be, and what is no time, in SQLite's order.
+
+    Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
+    for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
+    """
+    return [*number_spans(oldest), *text_spans(column, oldest, zone)] if oldest > -(10**16) else [(None, None, "")]
+
+
+def number_spans(oldest: int) -> list[Span]:
+    """Numbers of each unit from `oldest` on, and those that are no times.
+
+    In a column of TEXT affinity, where numbers compare as texts, the limits above sort below all dates.
+    """
+    lows, (first, *_, last) = [oldest // factor - 1 for _, factor in EPOCH_UNITS], [limit for limit, _ in EPOCH_UNITS]
+    if oldest <= -(10**14):  # Before 1966 negative numbers have several units.
+        return [(None, "", "")]
+    starts = map(max, lows, [-first, *(limit for limit, _ in EPOCH_UNITS)])
+    units: list[Span] = [(low, limit, "") for low, (limit, _) in zip(starts, EPOCH_UNITS, strict=True) if low < limit]
+    return [(None, -(2**63) + 1, ""), *units, (max(last, oldest * 1000 - 1), "", "")]
+
+
+def text_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
+    """Texts from a day before `oldest` on, where SQLite reads no earlier time in them, and those of other forms.
+
+    A day since the zone is behind the text. In the first days of a year ISO weeks count for the year before.
+    """
+    day, after = (moment_of(oldest + spread).date() for spread in (-ZONE_SPREAD, 2 * ZONE_SPREAD))
+    week = day.isocalendar()
+    first, later = min(day.isoformat(), f"{week.year:04}-W{week.week:02}"), after.isoformat()
+    if oldest < 10**15:  # Before 2001 digits have various lengths, and may be taken for days of the Julian calendar.
+        return [("", first, f"substr({column}, 5, 1) <> '-'"), (first, None, "")]
+    seconds = oldest // 10**6 - 1
+    earliest = str(seconds)
+    if zone.key != "UTC":
+        local = int(moment_of(oldest).astimezone(zone).replace(tzinfo=dt.UTC).timestamp()) - CLOCK_SHIFT // 10**6
+        zoned = f"{column} GLOB '*[Zz]' OR {column} GLOB '*[+-][0-9][0-9]:[0-9][0-9]'"
+        earliest = f"CASE WHEN {zoned} THEN {seconds} ELSE {local} END"
+    exact = f"coalesce(unixepoch({column}), {2**62}) >= {earliest}"
+    return [*odd_text_spans(str(seconds), first), (first, later, exact), (later, None, "")]
+
+
+def odd_text_spans(digits: str, day: str) -> list[Span]:
+    """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first two.
+
+    The ! keeps SQLite from taking a limit for a number, which it does in a column of numeric affinity.
+    """
+    heads = [str(head) for head in (*range(1, int(day[0]) + 1), *range(10, int(day[:2]) + 1))]
+    spans: list[Span] = [("", "1!", ""), *((f"{head}!", f"{head}0!", "") for head in heads)]
+    spans += [(f"{head}:", f"{int(head) + 1}!", "") for head in heads if str(int(head) + 1) <= day]
+    years = range(int(digits[:4]), int(day[:4]))
+    return sorted(spans + [(max(digits, f"{year}.") + "!", f"{year}:", "") for year in years])
+
+
+@dataclasses.dataclass
+class Walk:
+    """A way through the new rows of a pass: pages with the times of their rows, and the one that comes next."""
+
+    position: dict[str, Any]
+    pages: Iterator[tuple[RawPage, list[int | None]]]
+    next: tuple[RawPage, list[int | None]] | None = None
+    is_whole: bool = False
+
+    def taken(self, size: Callable[[], int]) -> list[tuple[RawPage, list[int | None]]]:
+        """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after."""
+        parts, left = list[tuple[RawPage, list[int | None]]](), -1
+        self.next = self.next or next(self.pages, None)
+        while self.next and left:
+            left = min(size(), TIME_ROWS) if left < 0 else left
+            page, times = self.next
+            parts.append((part_of(page, 0, left), times[:left]) if len(times) > left else self.next)
+            self.next = (part_of(page, left, len(times)), times[left:]) if len(times) > left else None
+            left -= len(parts[-1][1])
+            self.next = self.next or next(self.pages, None)
+        return parts
+
+
+def part_of(page: RawPage, first: int, end: int) -> RawPage:
+    """The rows of a page from one index to before another."""
+    return page.only(range(first, end), list(page.keys[first:end]))
+
 
 class TimestampCursor:
-    """New rows are those with a time later than the latest, or within `lookback` of it and not seen before.
+    """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
 
     For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
-    `latest` time, the `highest` value that is a time, and in `seen`, for the digest of each row within `lookback` of
-    the latest time, how often it was delivered and its time; rows whose time can't be read stay in it for good.
-    All times are in microseconds since 1970.
+    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on; rows whose time can't be
+    read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
+
+    A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
+    `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
+    `oldest` from which rows are new, the time `until` that the table had reached at the beginning, as far as is known,
+    the `place` that it has come to, and in `sent` records of its own rows. Rows that come in behind its place are found
+    by the next one, which is why `latest` does not go beyond `until`.
     """
 
     kind = "timestamp"
@@ -3047,107 +3226,387 @@ class TimestampCursor:
         self.zone = zone
         self.now = now
         self.column = cell(reader.table.time)
+        self._walk: Walk | None = None
+        self._held_back = 0
 
     def start(self, since: int | None) -> dict[str, Any]:
         """The position of a first run, before all times or at one."""
-        return {"latest": -(2**62) if since is None else since, "highest": None, "seen": {}, "since": since}
+        latest = NEVER if since is None else since
+        return {"latest": latest, "newest": None, "seen": "", **self._made_of, "since": since, "pass": None}
 
-    def located(self, state: State) -> State:
-        """Times need no following: a recreated table goes on with later ones."""
-        return state
+    @functools.cached_property
+    def _made_of(self) -> dict[str, Any]:
+        """The columns with their declared types, and those of the primary key."""
+        asked = f"SELECT name FROM pragma_table_xinfo({text_literal(self.table.name)}) WHERE pk ORDER BY pk"
+        key = [str(name) for (name,) in self.reader.database.rows(asked)]
+        return {"columns": [[name, kind] for name, kind in self.table.columns.items()], "key": key}
 
     def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
-        """The next rows in the order of the time column: up to `most_rows`, which a page's memory bounds too."""
-        for where in self._places(position):
-            page, times = self._new_rows(position, where, min(size(), TIME_ROWS))
-            if page.keys:
-                return Batch(self._after(position, page, times), [], functools.partial(iter, [page]))
-        return None
+        """The next rows in the order of the time column. One object goes once over all rows that were there."""
+        walk = self._walk
+        if walk is None or walk.position != position:
+            walk = self._walk = self._begun(position)
+        taken = walk.taken(size)
+        if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
+            walk = self._walk = self._begun(self._ended(position))
+            taken = walk.taken(size)
+        if not taken:
+            self._complain()
+            return None
+        after = self._after(walk.position, taken)
+        walk.position = after if walk.next else self._ended(after)
+        return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
+
+    def _begun(self, position: Mapping[str, Any]) -> Walk:
+        """A walk from a position on; where no pass is under way there it is a whole one."""
+        resumed = position["pass"] is not None
+        if not resumed:
+            oldest, until = position["latest"] - self.lookback, latest_time(position["newest"], self._reached())
+            position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
+        self._held_back = 0
+        return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
+
+    def _reached(self) -> int | None:
+        """A time that the table has reached, not after now; None where its highest values tell none."""
+        reader, times = self.reader.narrowed([]), list[int]()
+        for where in (f"{self.column} < ''", f"{self.column} >= ''"):
+            order = f"{self.column} DESC"
+            page = reader.page(f"WHERE {where}", order, NEWEST_VALUES, row_content([self.table.time]))
+            times += [time for time in self._times(page) if time is not None and time <= self._now()]
+        return max(times, default=None)
+
+    def _complain(self) -> None:
+        """Rows that wait are no rows that went."""
+        if self._held_back:
+            raise SourceError(
+                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
+                "Look at this machine's clock, source_timezone and the producer's clock.",
+            )
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
-        before, oldest = counts_in(position), after["latest"] - self.lookback
-        sent = {digest: count - before.get(digest, 0) for digest, count in counts_in(after).items()}
-        for where in self._places(position):
-            # A batch has up to `TIME_ROWS` rows; many more may have come in since it was read.
-            page, times = self._new_rows(position, where, 20 * TIME_ROWS)
-            later = set(beyond(sent, page.keys))
-            old = {index for index, time in enumerate(times) if time is not None and time < oldest}
-            chosen = [index for index in range(len(times)) if index not in later or index in old]
+        left, bound = counts_in(after), self._bound(after)
+        left.subtract(counts_in(position))
+        walk = self._begun(position)
+        place = after["pass"] and self._order(sqlite_value(after["pass"]["place"]))
+        for page, times in self._new_rows(walk.position, math.inf):
+            raws = page.columns[self.table.time].values()
+            chosen = list[int]()
+            for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
+                left[key[:16]] -= 1
+                is_old = moment is not None and moment < bound
+                is_passed = place is None or self._order(raws[index]) <= place
+                chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
             if chosen:
                 yield page.only(chosen, [page.keys[index] for index in chosen])
 
-    def _new_rows(self, before: Mapping[str, Any], where: str, most: int) -> tuple[RawPage, list[int | None]]:
-        """Rows after a position under their digests, without those that were delivered, and their times."""
-        limit = most + sum(counts_in(before).values())
-        while True:
-            page = self.reader.page(f"WHERE {where}", self.column, limit, row_content(self.table.columns))
-            new, times = self._unseen(before, page)
-            if new.keys or len(page.keys) < limit:
-                return new, times
-            limit *= 2
+    def _new_rows(self, position: Mapping[str, Any], most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
+        """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
+        under_way, known, now = position["pass"], counts_in(position), self._now()
+        future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
+        place = sqlite_value(under_way["place"])
+        for page in self._pages(self._spans(under_way["oldest"]), row_content(self.table.columns), place):
+            times, chosen, keys = self._times(page), list[int](), self._digests(page.keys)
+            for index, (moment, key) in enumerate(zip(times, keys, strict=True)):
+                known[key[:16]] -= 1
+                if known[key[:16]] >= 0 or (moment is not None and moment < under_way["oldest"]):
+                    continue
+                if moment is not None and moment > now:
+                    future += 1
+                    if future > most_future:
+                        self._held_back += 1
+                        continue
+                chosen.append(index)
+            if chosen:
+                yield page.only(chosen, [keys[index] for index in chosen]), [times[index] for index in chosen]
 
-    def _unseen(self, before: Mapping[str, Any], page: RawPage) -> tuple[RawPage, list[int | None]]:
-        """The rows of a page that were not delivered. One that comes later than `lookback` allows may have been."""
-        digests, highest = [digest_of(key) for key in page.keys], before["highest"]
-        raws = page.columns[self.table.time].values()
-        times = convert_each(raws, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
-        oldest = before["latest"] - self.lookback
-        too_late = {
-            index
-            for index, (raw, time) in enumerate(zip(raws, times, strict=True))
-            if time is not None and time < oldest and type(raw) is type(highest) and raw < highest
-        }
-        new = [index for index in beyond(counts_in(before), digests) if index not in too_late]
-        return page.only(new, [digests[index] for index in new]), [times[index] for index in new]
+    def _digests(self, contents: Iterable[str]) -> list[str]:
+        """The digest of each row's content, and behind it that of its key, where there is one, in hexadecimal digits.
 
-    def _places(self, before: Mapping[str, Any]) -> list[str]:
-        """Where new rows may be, as SQL: values of the other class, then those of the class that the times are of."""
-        if before["highest"] is None:
-            return [f"{self.column} IS NOT NULL"]
-        oldest = before["latest"] - self.lookback
-        limits = [-EPOCH_UNITS[0][0], *(limit for limit, _ in EPOCH_UNITS), 2**63 - 1]
-        lows = [*(oldest // factor for _, factor in EPOCH_UNITS), oldest * 1000]
-        ranges = zip(map(max, limits, lows), limits[1:], strict=False)
-        numbers = " OR ".join(f"{self.column} BETWEEN {low} AND {high}" for low, high in ranges)
-        # A column of TEXT affinity compares numbers as texts, among which every date would be.
-        numbers = f"({numbers}) AND {self.column} NOT LIKE '____-__-__%'"
-        if isinstance(before["highest"], str):
-            return [numbers, self._texts(before["highest"], oldest)]
-        return [f"{self.column} >= ''", numbers]
+        A key's digest need tell apart rows of one time alone.
+        """
+        names = list(self.table.columns)
+        key = [names.index(name) for name in self._made_of["key"]]
+        return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
 
-    def _texts(self, highest: str, oldest: int) -> str:
-        """Those written like the highest text from `oldest` on, others from a day before: texts sort so."""
-        bound = text_literal(min(highest, written_like(highest, moment_of(oldest), self.zone)))
-        earliest = text_literal(moment_of(oldest - ZONE_SPREAD).date().isoformat())
-        alike = f"{self.column} LIKE {text_literal(shape_of(highest))}"
-        return f"{self.column} >= {earliest} AND ({self.column} >= {bound} OR NOT {alike})"
+    def _pages(self, spans: Iterable[Span], key: str, place: Any = None) -> Iterator[RawPage]:
+        """All rows of some spans from a place on, in SQLite's order, each row once, under an expression `key`."""
+        rows = fitting_rows(self.reader.bytes_per_row())
+        for low, high, more in spans:
+            if place is not None:
+                if high is not None and self._order(high) <= self._order(place):
+                    continue
+                low = place if low is None else max(low, place, key=self._order)
+            ties: dict[Any, int] = {}
+            while True:
+                count = sum(ties.values())
+                limit = count + max(rows, count)
+                page = self.reader.page(f"WHERE {self._where((low, high, more))}", self.column, limit, key)
+                raws = page.columns[self.table.time].values()
+                # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
+                fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
+                if fresh:
+                    yield page.only(fresh, [page.keys[index] for index in fresh])
+                if len(page.keys) < limit:
+                    break
+                rows, low = fitting_rows(page.nbytes / limit), raws[-1]
+                ties = collections.Counter(page.keys[limit - self._ties(raws) :])
 
-    def _after(self, before: Mapping[str, Any], page: RawPage, times: Sequence[int | None]) -> dict[str, Any]:
-        """The position after new rows. A row from the future does not move it past now: later rows would be late."""
-        now, latest, highest = int(self.now() * 10**6), before["latest"], before["highest"]
-        seen = dict(before["seen"])
-        for digest, raw, moment in zip(page.keys, page.columns[self.table.time].values(), times, strict=True):
-            seen[digest] = (seen.get(digest, (0, None))[0] + 1, moment)
-            if moment is not None and moment <= now:
-                latest = max(latest, moment)
-                if highest is None or (type(raw) is type(highest) and raw > highest):
-                    highest = raw
-        oldest = latest - self.lookback
-        seen = {digest: (count, time) for digest, (count, time) in seen.items() if time is None or time >= oldest}
-        return {**before, "latest": latest, "highest": highest, "seen": seen}
+    def _spans(self, oldest: int) -> list[Span]:
+        """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
+        column, name = self.column, quoted(self.table.name)
+        spans = raw_spans(f"q.{quoted(self.table.time)}", oldest, self.zone)
+        if len(spans) == 1:
+            return spans
+        plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {column} >= 'x'")
+        if any("SCAN" in str(step[-1]) for step in plan):
+            return [(None, None, " OR ".join(f"({self._where(span)})" for span in spans))]
+        looks = ", ".join(f"EXISTS (SELECT 1 FROM {name} q WHERE {self._where(span)})" for span in spans)
+        [found] = self.reader.database.rows(f"SELECT {looks}")
+        return list(itertools.compress(spans, found))
+
+    def _where(self, span: Span) -> str:
+        low, high, more = span
+        terms = [f"({more})"] if more else []
+        terms += [] if low is None else [f"{self.column} >= {raw_literal(low, self.table.encoding)}"]
+        terms += [] if high is None else [f"{self.column} < {raw_literal(high, self.table.encoding)}"]
+        return " AND ".join(terms) or f"{self.column} IS NOT NULL"
+
+    def _ties(self, raws: Sequence[Any]) -> int:
+        """How many values at the end of some ordered ones are equal."""
+        end = self._order(raws[-1])
+        return sum(1 for _ in itertools.takewhile(lambda raw: self._order(raw) == end, reversed(raws)))
+
+    def _is_within(self, raw: Any, low: Any, high: Any) -> bool:
+        order = self._order(raw)
+        return (low is None or self._order(low) <= order) and (high is None or order < self._order(high))
+
+    def _order(self, value: Any) -> tuple[int, Any]:
+        return raw_order(value, self.table.encoding)
+
+    def _times(self, page: RawPage) -> list[int | None]:
+        """The time of each row; None where it can't be read."""
+        values = page.columns[self.table.time].values()
+        times: list[int | None] = convert_each(values, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
+        return times
+
+    def _now(self) -> float:
+        return self.now() * 10**6
+
+    def _after(self, before: Mapping[str, Any], taken: Sequence[tuple[RawPage, list[int | None]]]) -> dict[str, Any]:
+        """The position after new rows, its pass still under way."""
+        raw = taken[-1][0].columns[self.table.time].only([len(taken[-1][1]) - 1]).values()[0]
+        now = self._now()
+        under_way = {**before["pass"], "place": plain_value(raw)}
+        newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
+        after, place = {**before, "newest": newest, "pass": under_way}, self._order(raw)
+        bound, was = self._bound(after), before["pass"]["place"]
+        is_at_place = was is not None and self._order(sqlite_value(was)) == place
+        earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
+        sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
+        for page, times in taken:
+            raws = page.columns[self.table.time].values()
+            for key, moment, value in zip(page.keys, times, raws, strict=True):
+                if moment is None or moment >= bound or self._order(value) == place:
+                    sent[record_of(moment, key)] += 1
+        under_way["sent"] = packed(sent)
+        return after
+
+    def _bound(self, position: Mapping[str, Any]) -> int:
+        """The time before which no row is new once the pass has come to its end.
+
+        A row from the future does not move it past now: later rows would be late.
+        """
+        latest: int = position["latest"]
+        if position["pass"] and (newest := position["newest"]) is not None:
+            until = position["pass"]["until"]
+            latest = max(latest, newest if until is None else min(newest, until))
+        return latest - self.lookback
+
+    def _ended(self, position: Mapping[str, Any]) -> dict[str, Any]:
+        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
+        if not position["pass"]:
+            return dict(position)
+        bound = self._bound(position)
+        seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
+        return {**position, "latest": bound + self.lookback, "seen": packed(seen), "pass": None}
+
+    def located(self, state: State) -> State:
+        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be.
+
+        Times need no following: a recreated table goes on with later ones.
+        """
+        position, made_of = state.position, self._made_of
+        if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
+            return state
+        log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
+        return dataclasses.replace(state, position=self._renewed(position, made_of))
+
+    def _renewed(self, position: Mapping[str, Any], made_of: Mapping[str, Any]) -> dict[str, Any]:
+        """A position with new records of the rows that were delivered, as far as they are still there."""
+        delivered, bridge = old_records(position), Bridge.between(position, made_of)
+        oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
+        kept, rows = collections.Counter[bytes](), list(self._rows_twice(oldest, bridge))
+        for way in bridge.ways():
+            found, rows, delivered = recognised(rows, delivered, way)
+            if found is None:
+                raise SourceError(
+                    f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
+                    "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
+                )
+            kept.update(row.record for row in found)
+        under_way = position.get("pass") and {**position["pass"], "sent": ""}
+        others = {"newest": position.get("newest", position["latest"]), "since": position["since"], "pass": under_way}
+        return {"latest": position["latest"], **others, "seen": packed(kept), **made_of}
+
+    def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
+        """The rows from a time on, each as it is described now, and as it was described before."""
+        asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
+        given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
+        untouched = " AND ".join(f"q.{quoted(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
+        for page in self._pages(self._spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"):
+            contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
+            rows = zip(contents, flags, self._times(page), self._digests(contents), strict=True)
+            for content, flag, moment, key in rows:
+                values = content.split(",")
+                digest = bridge.digest(values, self.table.encoding)
+                yield Twice(record_of(moment, key), moment, digest, key_digest(values, bridge.key), flag == "1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """A row by its record, its time, its digest and key's digest as they were before; `is_untouched` where each new
+    column has its default, so that the row may be an old one."""
+
+    record: bytes
+    time: int | None
+    digest: str
+    key: str
+    is_untouched: bool
+
+
+# A delivered row's time, digest, and key's digest, and which of these tell it.
+Delivered = tuple[int | None, str, str]
+Way = tuple[Callable[[Delivered], Any], Callable[[Twice], Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bridge:
+    """How rows are described by the columns that a table had before.
+
+    `content` are the places of the columns that digests were made of, None where one is gone, `key` those of the key of
+    then; `fresh` are the new columns. `is_sure` where digests alone tell, `is_old` where version 1.0.0 made them.
+    """
+
+    content: list[int] | None
+    key: list[int]
+    fresh: list[str]
+    is_sure: bool
+    is_old: bool = False
+
+    @staticmethod
+    def between(position: Mapping[str, Any], made_of: Mapping[str, Any]) -> Bridge:
+        """From a position's columns to those of now. A new one in the place of one that is gone may be that one."""
+        now = dict(made_of["columns"])
+        if "columns" not in position:
+            return Bridge([*range(len(now))], [], [], is_sure=True, is_old=True)
+        names, then = list(now), dict(position["columns"])
+        by_name = {name.lower(): name for name in names}
+        known = {name: by_name.get(name.lower()) for name in then}
+        fresh, previous, is_sure = [name for name in names if name not in known.values()], None, True
+        for name, kind in then.items():
+            behind = names[names.index(previous) + 1 :] if previous else names
+            if known[name] is None and behind and behind[0] in fresh and now[behind[0]] == kind:
+                known[name], is_sure = behind[0], False
+                fresh.remove(behind[0])
+            previous = known[name] or previous
+            is_sure = is_sure and known[name] is not None and now[known[name] or ""] == kind
+        places = {old: names.index(name) for old, name in known.items() if name is not None}
+        key = [places[name] for name in position["key"] if name in places]
+        content = list(places.values()) if len(places) == len(then) else None
+        return Bridge(content, key if len(key) == len(position["key"]) else [], fresh, is_sure)
+
+    def digest(self, values: Sequence[str], encoding: str) -> str:
+        """The digest that a row with these values had; '' where a column is gone."""
+        if self.is_old:
+            return old_digest("".join(old_quotes(values, encoding)), encoding)
+        return "" if self.content is None else digest_of(",".join(values[place] for place in self.content))
+
+    def ways(self) -> list[Way]:
+        """By what delivered rows are told, the surest first."""
+        by_digest: Way = (lambda old: old[1], lambda row: row.digest)
+        by_key: Way = (lambda old: (old[0], old[2]), lambda row: (row.time, row.key))
+        by_time: Way = (lambda old: old[0], lambda row: row.time)
+        less_sure = [] if self.is_sure else [by_key if self.key else by_time]
+        return ([] if self.content is None else [by_digest]) + less_sure
+
+
+def recognised(
+    rows: Sequence[Twice], delivered: Sequence[Delivered], way: Way
+) -> tuple[list[Twice] | None, list[Twice], list[Delivered]]:
+    """The rows that were delivered, None where that can't be told, the other rows, and what was found no more.
+
+    Where there are more rows than were delivered, untouched ones count first.
+    """
+    found, others, gone = list[Twice](), list[Twice](), list[Delivered]()
+    groups: dict[Any, tuple[list[Twice], list[Delivered]]] = {}
+    for row in sorted(rows, key=lambda row: not row.is_untouched):
+        groups.setdefault(way[1](row), ([], []))[0].append(row)
+    for old in delivered:
+        groups.setdefault(way[0](old), ([], []))[1].append(old)
+    for here, before in groups.values():
+        count = len(before)
+        if 0 < count < len(here):
+            alike = {row.record for row in here if row.is_untouched == here[count].is_untouched}
+            if here[count - 1].is_untouched == here[count].is_untouched and len(alike) > 1:
+                return None, [], []
+        found, others, gone = found + here[:count], others + here[count:], gone + before[len(here) :]
+    return found, others, gone
 
 
 # Finds new rows after the position in a state.
 Cursor = RowidCursor | TimestampCursor
 
 
-def counts_in(position: Mapping[str, Any]) -> dict[str, int]:
-    """How often each row in sight of a timestamp cursor was delivered."""
-    return {digest: count for digest, (count, _) in position["seen"].items()}
+def record_of(moment: int | None, key: str) -> bytes:
+    """A delivered row as a timestamp cursor remembers it: its time and its digests; records sort by time."""
+    return (0 if moment is None else moment + 2**63).to_bytes(8, "big") + bytes.fromhex(key)
 
 
-def beyond(counts: Mapping[str, int], digests: Sequence[str]) -> list[int]:
+def time_in(record: bytes, unknown: int) -> int:
+    """The time in a record, `unknown` where it could not be read."""
+    moment = int.from_bytes(record[:8], "big")
+    return moment - 2**63 if moment else unknown
+
+
+def records_in(position: Mapping[str, Any]) -> collections.Counter[bytes]:
+    """The records of the rows that a position remembers."""
+    width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
+    return unpacked(position["seen"], width) + unpacked(sent, width)
+
+
+def counts_in(position: Mapping[str, Any]) -> collections.Counter[str]:
+    """How often each row that a position remembers was delivered."""
+    digests = collections.Counter[str]()
+    for record, count in records_in(position).items():
+        digests[record[8:16].hex()] += count
+    return digests
+
+
+def old_records(position: Mapping[str, Any]) -> list[Delivered]:
+    """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
+    if isinstance(position["seen"], dict):
+        return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
+    times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
+    return [(None if time == NEVER else time, record[8:16].hex(), record[16:].hex()) for record, time in times]
+
+
+def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
+    """A short digest of the values at some places; '' for none."""
+    return digest_of(",".join(values[place] for place in key))[:8] if key else ""
+
+
+def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
     """The indexes of the rows that come more often than they were counted."""
     left, found = dict(counts), []
     for index, digest in enumerate(digests):
@@ -3155,25 +3614,6 @@ def beyond(counts: Mapping[str, int], digests: Sequence[str]) -> list[int]:
         if left[digest] < 0:
             found.append(index)
     return found
-
-
-# A text's zone: Z, an offset, or none.
-ZONE_SUFFIX = re.compile(r"(Z|[+-]\d\d:?\d\d)?$", re.IGNORECASE)
-
-
-def shape_of(text: str) -> str:
-    """A LIKE pattern for times written the same way: the same separators and zone, as many digits."""
-    zone = ZONE_SUFFIX.search(text)
-    end = zone.start() if zone else len(text)
-    return re.sub(r"\d", "_", text[:end]).replace("%", "_") + text[end:]
-
-
-def written_like(text: str, moment: dt.datetime, zone: ZoneInfo) -> str:
-    """A moment, cut to seconds, as `text` writes times: in its zone, with its separator."""
-    suffix = ZONE_SUFFIX.search(text)
-    written = suffix and suffix[0] and dt.datetime.fromisoformat(f"2000-01-01T00:00:00{suffix[0].upper()}").tzinfo
-    local = moment.astimezone(written or zone).replace(tzinfo=None)
-    return local.isoformat(text[10:11], "seconds") if len(text) > 10 else local.date().isoformat()
 
 
 # === Plan =============================================================================================
@@ -4801,11 +5241,6 @@ class Tally:
         self.latest = latest_time(self.latest, other.latest)
 
 
-def latest_time(*times: int | None) -> int | None:
-    """The latest of some times; None where none is known."""
-    return max((time for time in times if time is not None), default=None)
-
-
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that cycles need, made once.
@@ -5014,7 +5449,15 @@ def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
     if table.rowid and config.cursor != "timestamp":
         return RowidCursor(reader, up_to)
     warn_of_missing_times(job, reader)
-    return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), job.now)
+    return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), clock_of(job))
+
+
+def clock_of(job: Job) -> Callable[[], float]:
+    """The wall clock, or where it was never set one after which nothing comes: then the times of rows alone count."""
+    if job.now() >= CLOCK_BEGAN:
+        return job.now
+    job.warn_once("this machine's clock is not set: rows from the future are taken for rows of now")
+    return lambda: math.inf
 
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
@@ -5759,7 +6202,7 @@ def print_status(config: Config, form: str) -> int:
         "source": f"{config.sqlite} {state.table or ''}".strip(),
         "source_id": state.source_id or None,
         "last_upload": state.last_upload,
-        "position": state.position.get("rowid", state.position.get("highest")),
+        "position": state.position.get("rowid", state.position.get("latest")),
         "commits": state.sequence,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
         "rows_waiting": rows_waiting(config, state),

@@ -30,6 +30,7 @@ class Mutant:
 
 
 SENDING, SOURCE, STATE = "test_faults_sending.py", "test_faults_source.py", "test_faults_state.py"
+TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     # --- State ---
@@ -145,8 +146,45 @@ MUTANTS = (
         "after = confirmed(self.state, intent, Tally())", (SENDING, "vacuum_between and insert"),
     ),
     Mutant(
-        "equal rows are not counted", "if left[digest] < 0:", "if digest not in counts:",
-        ("test_cursor.py", "equal_rows_of_a_view"),
+        "equal rows are not counted", "known[key[:16]] -= 1\n                if known[key[:16]] >= 0 or",
+        "if known[key[:16]] > 0 or", ("test_cursor.py", "equal_rows_of_a_view"),
+    ),
+    Mutant(
+        "lateness is not looked at", '(moment is not None and moment < under_way["oldest"])', "False",
+        (TIMES, "mix_of_times"),
+    ),
+    Mutant(
+        "a pass moves the latest time before its end", "walk.position = after if walk.next else self._ended(after)",
+        "walk.position = self._ended(after)", (TIMES, "mix_of_times"),
+    ),
+    Mutant(
+        "a limit counts as a number", '(f"{head}!", f"{head}0!", "")', '(head, f"{head}0", "")', (TIMES, "mix_of_times"),
+    ),
+    Mutant(
+        "what is beyond a limit counts twice", "if self._is_within(raws[index], low, high)]", "]",
+        (TIMES, "sorts_among"),
+    ),
+    Mutant(
+        "rows that came in behind a pass are forgotten", "latest = max(latest, newest if until is None else min(newest, until))",
+        "latest = max(latest, newest)", (TIMES, "behind_its_place"),
+    ),
+    Mutant(
+        "records are not made anew", 'if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:',
+        'if "columns" in position:', (TIMES, "change_of_columns"),
+    ),
+    Mutant(
+        "untouched rows don't count first", "sorted(rows, key=lambda row: not row.is_untouched)", "reversed(rows)",
+        (TIMES, "fill_a_new_column"),
+    ),
+    Mutant(
+        "what can't be told is guessed", "is_untouched and len(alike) > 1:", "is_untouched and len(alike) > 99:",
+        (TIMES, "no_key_tells"),
+    ),
+    Mutant("any number of rows from the future", "if future > most_future:", "if False:", (TIMES, "future_are_bounded")),
+    Mutant("any clock is believed", "if job.now() >= CLOCK_BEGAN:", "if True:", (TIMES, "never_set")),
+    Mutant(
+        "an intent holds all rows in sight", '{**after, "seen": {"less": packed(old - new), "more": packed(new - old)}}',
+        "dict(after)", (TIMES, "intent_holds"),
     ),
     Mutant(
         "a batch is a span of rowids", "high = self.reader.nth(first, last, size())", "high = min(last, first - 1 + size())",

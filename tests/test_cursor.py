@@ -218,13 +218,15 @@ def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box
     insert = "INSERT INTO base VALUES (?, ?)"
     box.execute(insert, rows=[("2026-01-01T00:00:01Z", 1)])
     with up.Database(box.database, box.folder) as database:
-        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
-        first = cursor.next_batch(cursor.start(None), lambda: 100)
+        reader = up.Reader(database, up.describe(database, "t", None))
+        first, second = (up.TimestampCursor(reader, 300, up.UTC, time.time) for _ in range(2))
+        before = first.next_batch(first.start(None), lambda: 100)
         box.execute(insert, rows=[("2026-01-01T00:00:02Z", 2)])
-        second = first and cursor.next_batch(first.position, lambda: 100)
-        assert first and second
+        assert before and first.next_batch(before.position, lambda: 100) is None
+        after = second.next_batch(before.position, lambda: 100)
+        assert after
         box.execute(insert, rows=[(1767225603, 3)])
-        pages = cursor.again(first.position, second.position)
+        pages = second.again(before.position, after.position)
         assert [page.columns["v"].values() for page in pages] == [[2]]
 
 

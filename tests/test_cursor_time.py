@@ -1,0 +1,433 @@
+"""Chapter Cursor, by time: each row once, whatever class, form and zone its time is in and whatever its columns become."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import math
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box
+
+BASE = 1_780_000_000  # 2026-05-28, in seconds
+LOOKBACK = 300
+
+
+class Source:
+    """A database and the position of a timestamp cursor on its table `t`; `cycle` gives the rows that are new."""
+
+    def __init__(self, *tables: str, zone: str = "UTC", lookback: float = LOOKBACK) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.file = self.folder / "source.db"
+        self.zone, self.lookback = ZoneInfo(zone), lookback
+        self.now = float(time.time())
+        self.position: dict[str, Any] | None = None
+        self.read: list[int] = []
+        self.execute(*tables)
+
+    def execute(self, *statements: str, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
+        connection = sqlite3.connect(self.file)
+        for statement in statements[: len(statements) - (rows is not None)]:
+            connection.execute(statement)
+        if rows is not None:
+            connection.executemany(statements[-1], rows)
+        connection.commit()
+        connection.close()
+
+    def cycle(self, size: int = 1000, most_batches: float = math.inf, column: str = "v") -> list[Any]:
+        """One cycle; like the state file, the position goes through JSON. It ends, or the test fails."""
+        found: list[Any] = []
+        with up.Database(self.file, self.folder) as database:
+            table = up.describe(database, "t", None)
+            cursor = up.TimestampCursor(
+                CountingReader(database, table, self.read), self.lookback, self.zone, lambda: self.now
+            )
+            state = up.State(table="t", position=self.position or cursor.start(None))
+            position = cursor.located(state).position
+            batches = 0
+            while batches < most_batches and (batch := cursor.next_batch(position, lambda: size)):
+                position, batches = json.loads(json.dumps(batch.position)), batches + 1
+                rows = [value for page in batch.pages() for value in page.columns[column].values()]
+                assert 0 < len(rows) <= size
+                found += rows
+                self.position = position
+                assert batches < 5000
+        return found
+
+
+class CountingReader(up.Reader):
+    """A reader that notes how many rows it read."""
+
+    def __init__(self, database: up.Database, table: up.Table, read: list[int]) -> None:
+        super().__init__(database, table)
+        self.read = read
+
+    def page(self, where: str, order: str, limit: int, key: str) -> up.RawPage:
+        page = super().page(where, order, limit, key)
+        self.read.append(len(page.keys))
+        return page
+
+
+def text(seconds: float, form: str, offset: float = 0) -> str:
+    """A time as text, in the zone that is so many hours ahead."""
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone(dt.timezone(dt.timedelta(hours=offset)))
+    return moment.strftime(form)
+
+
+FORMS: dict[str, Callable[[float], Any]] = {
+    "seconds": int,
+    "real": lambda s: s + 0.25,
+    "milliseconds": lambda s: int(s * 1000) + 7,
+    "microseconds": lambda s: int(s * 10**6) + 9,
+    "nanoseconds": lambda s: int(s * 10**9) + 11,
+    "plain": lambda s: text(s, "%Y-%m-%d %H:%M:%S"),
+    "fraction": lambda s: text(s, "%Y-%m-%d %H:%M:%S.125"),
+    "zulu": lambda s: text(s, "%Y-%m-%dT%H:%M:%SZ"),
+    "east": lambda s: text(s, "%Y-%m-%dT%H:%M:%S+14:00", 14),
+    "west": lambda s: text(s, "%Y-%m-%dT%H:%M:%S-12:00", -12),
+    "basic": lambda s: text(s, "%Y%m%dT%H%M%SZ"),
+    "week": lambda s: text(s, "%G-W%V-%uT%H:%M:%SZ"),
+    "spaces": lambda s: " " + text(s, "%Y-%m-%d %H:%M:%S"),
+    "day": lambda s: text(s, "%Y-%m-%d"),
+    "digits": lambda s: str(int(s)),
+    "digits of milliseconds": lambda s: str(int(s * 1000)),
+    "garbage": lambda s: f"x{s}",
+    "number without end": lambda _: math.inf,
+    "blob": lambda s: str(s).encode(),
+    "null": lambda _: None,
+}
+
+TABLES = {
+    "none": ("CREATE TABLE t (ts, v INTEGER PRIMARY KEY)",),
+    "text": ("CREATE TABLE t (ts TEXT, v INTEGER PRIMARY KEY)", "CREATE INDEX i ON t (ts)"),
+    "datetime": ("CREATE TABLE t (ts DATETIME, v INTEGER PRIMARY KEY)", "CREATE INDEX i ON t (ts)"),
+    "integer": ("CREATE TABLE t (ts INTEGER, v INTEGER)", "CREATE INDEX i ON t (ts)"),
+    "any": ("CREATE TABLE t (ts, v INTEGER)", "CREATE INDEX i ON t (ts DESC)"),
+    "nocase": ("CREATE TABLE t (ts TEXT COLLATE NOCASE, v INTEGER)", "CREATE INDEX i ON t (ts)"),
+    "without rowid": ("CREATE TABLE t (ts, v INTEGER, PRIMARY KEY (v)) WITHOUT ROWID", "CREATE INDEX i ON t (ts)"),
+    "view": ("CREATE TABLE base (ts TEXT, v INTEGER)", "CREATE INDEX i ON base (ts)", "CREATE VIEW t AS SELECT * FROM base"),
+    "utf-16": ("PRAGMA encoding = 'UTF-16le'", "CREATE TABLE t (ts TEXT, v INTEGER)", "CREATE INDEX i ON t (ts)"),
+}  # fmt: skip
+
+times = st.tuples(st.integers(0, 40 * LOOKBACK) | st.integers(-40 * 86400, 0), st.sampled_from([*FORMS]))
+futures = st.tuples(st.just(10**9), st.sampled_from(["seconds", "zulu", "milliseconds", "plain", "digits"]))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from([*TABLES]),
+    st.lists(st.lists(times | futures, max_size=25), min_size=1, max_size=4),
+    st.sampled_from([1, 2, 7, 1000]),
+    st.sampled_from(["UTC", "UTC", "America/New_York", "Asia/Tokyo"]),
+    st.lists(st.sampled_from([1, 3, 10**6]), min_size=4, max_size=4),
+)
+def test_rows_within_the_promise_arrive_once_and_none_twice_in_any_mix_of_times(
+    table: str, steps: list[list[tuple[int, str]]], size: int, zone: str, batches: list[int]
+) -> None:
+    source = Source(*TABLES[table], zone=zone)
+    base, number, found, owed = "base" if table == "view" else "t", 0, list[int](), set[int]()
+    reached = -math.inf
+    for step, most in zip(steps, batches, strict=False):
+        rows = [(FORMS[form](BASE + seconds), number + index) for index, (seconds, form) in enumerate(step)]
+        number += len(rows)
+        source.execute(f"INSERT INTO {base} (ts, v) VALUES (?, ?)", rows=rows)
+        connection = sqlite3.connect(source.file)
+        stored = connection.execute(f"SELECT ts, v FROM {base} WHERE v >= ?", [number - len(rows)]).fetchall()
+        connection.close()
+        moments = up.convert_each([ts for ts, _ in stored], "timestamp", source.zone)[0].cast(up.arrow_type("bigint"))
+        for (raw, v), moment in zip(stored, moments.to_pylist(), strict=True):
+            is_garbage = moment is None and raw is not None and not str(raw).replace(".", "").isdecimal()
+            if is_garbage or (moment is not None and moment >= reached - LOOKBACK * 10**6):
+                owed.add(v)
+        known = [moment for moment in moments.to_pylist() if moment is not None and moment <= source.now * 10**6]
+        found += source.cycle(size, most)  # an interrupted cycle, perhaps
+        reached = max([reached, *known])
+    found += source.cycle(size)
+    assert not [v for v, count in Counter(found).items() if count > 1]
+    assert not owed - set(found)
+    assert source.cycle(size) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary(max_size=20))
+def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
+    assume(not isinstance(value, str) or up.decoded(value.encode(errors="surrogatepass"), "utf-8") == value)
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE t (c)")
+    connection.execute("INSERT INTO t VALUES (?)", [value])
+    assert connection.execute(f"SELECT count(*) FROM t WHERE c = {up.raw_literal(value, 'utf-8')}").fetchone() == (1,)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(-20, 20),
+    st.integers(-2 * 10**10, 10**10) | st.integers(BASE - 86400, BASE + 86400),
+    st.sampled_from([*FORMS]),
+    st.sampled_from(["UTC", "America/New_York", "Australia/Lord_Howe"]),
+    st.integers(0, 999_999),
+)
+def test_the_spans_of_a_time_hold_each_value_of_that_time_or_a_later_one(
+    later: int, seconds: int, form: str, zone: str, micros: int
+) -> None:
+    assume(-62_000_000_000 < seconds < 250_000_000_000)
+    value = FORMS[form](seconds + later)
+    moment = up.convert_each([value], "timestamp", ZoneInfo(zone))[0].cast(up.arrow_type("bigint")).to_pylist()[0]
+    oldest = seconds * 10**6 + micros
+    assume(moment is not None and moment >= oldest)
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE t (c)")
+    connection.execute("INSERT INTO t VALUES (?)", [value])
+    source = Source("CREATE TABLE t (ts, v)")
+    with up.Database(source.file, source.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, ZoneInfo(zone), time.time)
+        wheres = [cursor._where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, ZoneInfo(zone))]
+    assert connection.execute(f"SELECT count(*) FROM t q WHERE {' OR '.join(f'({w})' for w in wheres)}").fetchone() == (
+        1,
+    )
+
+
+def test_a_cycle_reads_new_rows_and_those_within_lookback_alone_where_the_time_has_an_index() -> None:
+    for form in ("seconds", "milliseconds", "plain", "zulu", "fraction", "digits"):
+        source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)", "CREATE INDEX i ON t (ts)")
+        if form in ("seconds", "milliseconds"):
+            source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts INTEGER)", "CREATE INDEX i ON t (ts)")
+        rows = [(v, FORMS[form](BASE + v)) for v in range(20_000)]
+        source.execute("INSERT INTO t VALUES (?, ?)", rows=rows)
+        if form != "digits" or up.convert_each(["1780000000"], "timestamp", up.UTC)[1] == {}:
+            assert len(source.cycle(50_000)) == 20_000
+            source.read.clear()
+            assert source.cycle(50_000) == []
+            assert sum(source.read) <= LOOKBACK + 10 + 2 * up.NEWEST_VALUES
+
+
+@pytest.mark.parametrize("table", ["text", "datetime", "any", "without rowid", "view", "utf-16"])
+def test_each_place_where_new_rows_may_be_is_searched_by_the_index(table: str) -> None:
+    source = Source(*TABLES[table])
+    with up.Database(source.file, source.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        for span in up.raw_spans("q.ts", BASE * 10**6, up.UTC):
+            asked = f"SELECT * FROM t q WHERE {cursor._where(span)} ORDER BY {cursor.column} LIMIT 9"
+            plan = " ".join(str(step[-1]) for step in database.rows(f"EXPLAIN QUERY PLAN {asked}"))
+            assert "SEARCH" in plan
+            assert "SCAN" not in plan
+            assert "B-TREE" not in plan
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_cycle_reads_each_row_once_at_any_size_of_batches(size: int) -> None:
+    source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)", "CREATE INDEX i ON t (ts)")
+    source.execute("INSERT INTO t VALUES (?, ?)", rows=[(v, text(BASE + v, "%Y-%m-%d %H:%M:%S")) for v in range(500)])
+    assert source.cycle(size) == list(range(500))
+    assert sum(source.read) <= 500 + 2 * up.NEWEST_VALUES
+
+
+KEYED = "CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT, a INTEGER, b TEXT)"
+CHANGES = {
+    "nothing": [],
+    "added": ["ALTER TABLE {} ADD COLUMN x{} REAL DEFAULT 1.5"],
+    "added without default": ["ALTER TABLE {} ADD COLUMN x{}"],
+    "dropped": ["ALTER TABLE {} DROP COLUMN a"],
+    "renamed": ["ALTER TABLE {} RENAME COLUMN b TO c{}"],
+    "moved": ["CREATE TABLE n (b TEXT, ts TEXT, v INTEGER PRIMARY KEY, a INTEGER)",
+              "INSERT INTO n (b, ts, v, a) SELECT b, ts, v, a FROM {}", "DROP TABLE {}", "ALTER TABLE n RENAME TO {}"],
+    "of another type": ["CREATE TABLE n (v INTEGER PRIMARY KEY, ts TEXT, a TEXT, b TEXT)",
+                        "INSERT INTO n (v, ts, a, b) SELECT v, ts, a, b FROM {}", "DROP TABLE {}",
+                        "ALTER TABLE n RENAME TO {}"],
+}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["keyed", "plain", "without rowid", "view"]),
+    st.lists(st.tuples(st.sampled_from([*CHANGES]), st.lists(st.integers(0, 3), max_size=5)), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_any_change_of_columns_between_two_cycles_sends_nothing_again_or_asks(
+    kind: str, steps: list[tuple[str, list[int]]], new_first: bool
+) -> None:
+    keyless = KEYED.replace(" PRIMARY KEY", "")
+    tables = {
+        "keyed": (KEYED,), "plain": (keyless,), "without rowid": (KEYED.replace(" t ", " t ") + " WITHOUT ROWID",),
+        "view": (keyless.replace(" t ", " base "), "CREATE VIEW t AS SELECT * FROM base"),
+    }[kind]  # fmt: skip
+    source, base, found = Source(*tables), "base" if kind == "view" else "t", list[int]()
+    number = 0
+
+    def insert(seconds: list[int]) -> None:
+        nonlocal number
+        rows = [(number + i, text(BASE + s, "%Y-%m-%d %H:%M:%S")) for i, s in enumerate(seconds)]
+        number += len(rows)
+        source.execute(f"INSERT INTO {base} (v, ts) VALUES (?, ?)", rows=rows)
+
+    insert([0, 1, 1, 2, 3])
+    found += source.cycle(2)
+    for change, seconds in steps:
+        if new_first:
+            insert(seconds)
+        try:
+            source.execute(*[statement.format(base, number) for statement in CHANGES[change]])
+        except sqlite3.OperationalError:
+            assume(False)
+        if not new_first:
+            insert(seconds)
+        try:
+            found += source.cycle(2)
+        except up.SourceError as error:
+            assert kind in ("plain", "view") and "can't be told" in str(error)
+            return
+    assert sorted(found) == list(range(number))
+
+
+def test_an_edited_row_is_a_new_row_also_where_a_column_was_added() -> None:
+    source = Source(KEYED, f"INSERT INTO t VALUES (1, '{text(BASE, '%Y-%m-%d')}', 1, 'b'), (2, '2026-05-28', 1, 'b')")
+    assert source.cycle() == [1, 2]
+    source.execute("UPDATE t SET a = 5 WHERE v = 1", "ALTER TABLE t ADD COLUMN x")
+    assert source.cycle() == [1]
+    assert source.cycle() == []
+
+
+def test_rows_without_a_key_that_fill_a_new_column_stand_behind_those_that_have_its_default() -> None:
+    source = Source("CREATE TABLE base (ts TEXT, v INTEGER)", "CREATE VIEW t AS SELECT * FROM base")
+    source.execute("INSERT INTO base VALUES ('2026-05-28', 1)")
+    assert source.cycle() == [1]
+    source.execute("ALTER TABLE base ADD COLUMN x", "INSERT INTO base VALUES ('2026-05-28', 1, 7)")
+    assert source.cycle(column="x") == [7]
+
+
+def test_rows_from_the_future_are_bounded_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "MOST_FUTURE", 10)
+    source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)")
+    source.execute("INSERT INTO t VALUES (?, ?)", rows=[(v, text(10**10 + v, "%Y-%m-%d %H:%M:%S")) for v in range(15)])
+    with pytest.raises(up.SourceError, match="5 rows of t are from the future"):
+        source.cycle(3)
+    source.now = 10**10 + 20
+    assert sorted(source.cycle(3)) == list(range(10, 15))
+    assert source.cycle(3) == []
+
+
+def test_a_box_whose_clock_was_never_set_goes_by_the_times_of_its_rows(
+    box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 60.0)
+    defaults = [(lambda: 60.0) if value is REAL_TIME else value for value in up.Job.__init__.__defaults__ or ()]
+    monkeypatch.setattr(up.Job.__init__, "__defaults__", tuple(defaults))
+    rows = [(text(BASE + 10 * v, "%Y-%m-%d %H:%M:%S"), v) for v in range(2000)]
+    box.execute(
+        "CREATE TABLE t (time TEXT, v INTEGER PRIMARY KEY) WITHOUT ROWID", "INSERT INTO t VALUES (?, ?)", rows=rows
+    )
+    assert box.run("--batch-rows", "150") == 0
+    assert len(box.arrived()) == 2000
+    assert "clock is not set" in caplog.text
+    assert len(box.state()["position"]["seen"]) < 2000
+    assert box.run() == 0
+    assert len(box.arrived()) == 2000
+
+
+REAL_TIME = time.time
+
+
+def test_a_state_of_version_1_0_0_goes_on_without_doubles() -> None:
+    """The state was written by 1.0.0 after these rows."""
+    file = Path(__file__).parent / "states" / "1.0.0-by-time.json"
+    state = up.StateFile(file.parent)
+    state.file = file
+    loaded = state.load()
+    source = Source("CREATE TABLE base (time TEXT, v INTEGER, note)", "CREATE VIEW t AS SELECT * FROM base")
+    rows = [("2026-01-01T00:00:00Z", 1, "a"), ("2026-01-01T00:10:00Z", 2, "a"), ("2026-01-01T00:10:00Z", 2, "a"),
+            ("2026-01-01T00:10:30Z", 3, None), ("2026-01-01T00:12:00Z", 4, 1.5), ("2199-01-01T00:00:00Z", 5, b"x"),
+            ("no time", 6, "")]  # fmt: skip
+    source.execute("INSERT INTO base VALUES (?, ?, ?)", rows=rows)
+    assert loaded
+    source.position = loaded.position
+    assert source.cycle() == []
+    source.execute("INSERT INTO base VALUES (?, ?, ?)", rows=[("2026-01-01T00:10:00Z", 2, "a"), ("2026-01-01", 8, "b")])
+    assert source.cycle() == [2]
+    assert source.cycle() == []
+
+
+def test_an_intent_holds_what_it_adds_to_the_rows_in_sight() -> None:
+    before = {"key": [], "seen": up.packed(Counter({bytes([i] * 16): 1 + i % 2 for i in range(200)}))}
+    after = {"key": [], "seen": up.packed(Counter({bytes([i] * 16): 1 + i % 2 for i in range(3, 203)}))}
+    saved = json.loads(json.dumps(up.lighter(before, after)))
+    assert len(json.dumps(saved)) < len(json.dumps(after)) / 20
+    assert up.whole(before, saved) == after
+
+
+def test_a_record_of_a_row_in_sight_is_short() -> None:
+    source = Source(KEYED)
+    source.execute("INSERT INTO t VALUES (?, '2026-05-28', 1, 'b')", rows=[(v,) for v in range(1000)])
+    source.cycle()
+    assert source.position and len(base64.b64decode(source.position["seen"])) == 20 * 1000
+
+
+def test_rows_that_come_in_behind_its_place_while_a_pass_goes_on_are_found_by_the_next_one() -> None:
+    source = Source(*TABLES["text"])
+    insert, form = "INSERT INTO t (v, ts) VALUES (?, ?)", "%Y-%m-%d %H:%M:%S"
+    source.execute(insert, rows=[(v, text(BASE + v, form)) for v in range(10)])
+    assert source.cycle(5, 2) == list(range(10))
+    source.position = None
+    assert source.cycle(5, 1) == list(range(5))
+    source.execute(insert, rows=[(10, text(BASE, form)), *((v, text(BASE + 600 * v, form)) for v in range(11, 20))])
+    assert sorted(source.cycle(5)) == list(range(5, 20))
+
+
+def test_numbers_beside_texts_in_a_column_of_text_affinity_are_no_limits_for_texts() -> None:
+    """A view that unites a column of texts with one of numbers has one affinity for both."""
+    source = Source(
+        "CREATE TABLE a (ts TEXT, v)", "CREATE TABLE b (ts INTEGER, v)", "CREATE INDEX i ON a (ts)",
+        "CREATE INDEX j ON b (ts)", "CREATE VIEW t AS SELECT ts, v FROM a UNION ALL SELECT ts, v FROM b",
+    )  # fmt: skip
+    source.execute("INSERT INTO a VALUES (?, ?)", rows=[("x", 1), ("", 2), ("1", 3), (text(BASE, "%Y-%m-%d %H:%M"), 4)])
+    source.execute("INSERT INTO b VALUES (?, ?)", rows=[(BASE, 5), (BASE * 1000, 6), (9.5e18, 7), (-9.5e18, 8)])
+    assert sorted(source.cycle(2)) == [*range(1, 9)]
+    assert source.cycle(2) == []
+
+
+def test_a_text_that_sorts_among_the_digits_of_numbers_is_found_once() -> None:
+    source = Source(*TABLES["text"])
+    insert = "INSERT INTO t (ts, v) VALUES (?, ?)"
+    source.execute(insert, rows=[(text(BASE, "%Y-%m-%d %H:%M:%S"), 1)])
+    assert source.cycle() == [1]
+    source.execute(insert, rows=[(text(BASE, " %Y-%m-%d %H:%M:%S"), 2), ("", 3), ("-", 4)])
+    assert sorted(source.cycle()) == [2, 3, 4]
+    assert source.cycle() == []
+
+
+def test_where_no_key_tells_which_rows_were_delivered_the_run_asks() -> None:
+    source = Source("CREATE TABLE base (ts TEXT, a, v INTEGER)", "CREATE VIEW t AS SELECT * FROM base")
+    source.execute("INSERT INTO base VALUES ('2026-05-28', 1, 1)")
+    assert source.cycle() == [1]
+    before = source.position
+    source.execute("ALTER TABLE base DROP COLUMN a", "INSERT INTO base VALUES ('2026-05-28', 2)")
+    with pytest.raises(up.SourceError, match="can't be told") as refused:
+        source.cycle()
+    assert "--since" in refused.value.hint
+    assert source.position == before
+
+
+def test_a_collation_that_is_not_known_here_does_not_matter_to_the_time_column() -> None:
+    source = Source()
+    connection = sqlite3.connect(source.file)
+    connection.create_collation("LOCALIZED", lambda a, b: (a > b) - (a < b))
+    connection.execute("CREATE TABLE t (ts TEXT COLLATE LOCALIZED, v INTEGER)")
+    connection.execute("INSERT INTO t VALUES (?, 1)", [text(BASE, "%Y-%m-%d %H:%M:%S")])
+    connection.commit()
+    connection.close()
+    with up.Database(source.file, source.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        [span] = cursor._spans(BASE * 10**6)
+        asked = f"SELECT v FROM t q WHERE {cursor._where(span)} ORDER BY {cursor.column}"
+        assert database.rows(asked) == [(1,)]

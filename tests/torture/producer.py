@@ -21,13 +21,20 @@ from pathlib import Path
 from typing import Any
 
 TABLES = {
-    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER, note TEXT)",
-    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER, note TEXT)",
-    "plain": "CREATE TABLE t (time TEXT, uid INTEGER, note TEXT)",
-    "without rowid": "CREATE TABLE t (uid INTEGER PRIMARY KEY, time TEXT, note TEXT) WITHOUT ROWID",
+    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "plain": "CREATE TABLE t (time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "without rowid": "CREATE TABLE t (uid INTEGER PRIMARY KEY, time TEXT, note TEXT, extra REAL) WITHOUT ROWID",
+    "mixed times": "CREATE TABLE t (uid INTEGER PRIMARY KEY, time, note TEXT, extra REAL) WITHOUT ROWID",
 }
 
+# Tables that are read by time: there an edited row of an unchanged time is a new one.
+BY_TIME = ("without rowid", "mixed times")
+
 INSERT = "INSERT INTO t (time, uid, note) VALUES (?, ?, ?)"
+
+# A time in the far future, in milliseconds since the beginning of 2025.
+FUTURE = 75 * 365 * 86_400_000
 
 # So many milliseconds a row may be late, half of what the uploader looks back by default.
 LATE = 150_000
@@ -49,11 +56,14 @@ class Producer:
         self.journal = journal
         self.uid = first
         self.random = random.Random(seed)
+        self.is_wide = self.random.random() < 0.3
         self.connection = self.open()
 
     def open(self) -> sqlite3.Connection:
         """The database, made where it is missing."""
         connection = sqlite3.connect(self.database, timeout=60, isolation_level=None)
+        if self.is_wide:
+            connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute(f"PRAGMA journal_mode = {self.journal}")
         connection.execute("PRAGMA synchronous = OFF")
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 't'").fetchall():
@@ -72,14 +82,23 @@ class Producer:
             self.uid += 1
             now = LATE + self.uid * 50 if self.random.random() < 0.33 else now
             late = self.random.randrange(LATE) if self.random.random() < 0.1 else 0
+            late = -FUTURE if self.table == "mixed times" and self.random.random() < 0.01 else late
             made.append((time_of(now - late), self.uid, f"row {self.uid * 7919 % 10007} 'ü\\"))
         return made
+
+    def raw(self, time: str) -> str | int | float:
+        """A time as it stands in the table: in one form, or in any."""
+        moment = dt.datetime.fromisoformat(time)
+        milliseconds = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
+        zoned = moment.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30))).isoformat()
+        forms: list[str | int | float] = [time, zoned, milliseconds, milliseconds * 1000, milliseconds / 1000]
+        return self.random.choice(forms) if self.table == "mixed times" else time
 
     def write(self, count: int) -> None:
         """Commit new rows."""
         rows = self.rows(count)
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.executemany(INSERT, rows)
+        self.connection.executemany(INSERT, [(self.raw(time), uid, note) for time, uid, note in rows])
         self.connection.execute("COMMIT")
         self.note("written", rows)
 
@@ -87,7 +106,7 @@ class Producer:
         """Commit a row that can't be delivered: no number where one belongs, or no time."""
         self.uid += 1
         row: tuple[str, Any, str] = (time_of(LATE + self.uid * 50), f"bad {self.uid}", "poison")
-        if self.table == "without rowid":
+        if self.table in BY_TIME:
             row = (f"yesterday {self.uid}", self.uid, "poison")
         self.connection.execute(INSERT, row)
         self.note("poisoned", [row[1]])
@@ -101,6 +120,32 @@ class Producer:
     def vacuum(self) -> None:
         """Rows of a table without a key of its own get new rowids."""
         self.connection.execute("VACUUM")
+
+    def edit(self) -> None:
+        """Change a column of all rows."""
+        if self.table not in BY_TIME and "extra" in self.columns():
+            self.connection.execute("UPDATE t SET extra = coalesce(extra, 0) + 0.5")
+
+    def alter(self) -> None:
+        """Drop the extra column, or add it again."""
+        change = "DROP COLUMN extra" if "extra" in self.columns() else "ADD COLUMN extra REAL DEFAULT 1.5"
+        self.connection.execute(f"ALTER TABLE t {change}")
+
+    def rebuild(self) -> None:
+        """Make the table anew with its columns the other way round, and its rows as they are."""
+        made, old = TABLES[self.table].partition("(")[2].rpartition(")"), self.columns()
+        parts = [part for part in made[0].split(", ") if part.split()[0] in old]
+        names = ", ".join(old if self.table != "plain" else ["rowid", *old])
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.execute(f"CREATE TABLE n ({', '.join(reversed(parts))}){made[2]}")
+        self.connection.execute(f"INSERT INTO n ({names}) SELECT {names} FROM t")
+        self.connection.execute("DROP TABLE t")
+        self.connection.execute("ALTER TABLE n RENAME TO t")
+        self.connection.execute("COMMIT")
+
+    def columns(self) -> list[str]:
+        """The table's columns."""
+        return [str(name) for (name,) in self.connection.execute("SELECT name FROM pragma_table_info('t')")]
 
     def recreate(self) -> None:
         """What the real producer does at its start: delete the file and begin anew."""

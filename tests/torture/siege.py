@@ -45,6 +45,9 @@ ZOMBIES: list[dict[str, Any]] = [{"action": "zombie", "seconds": seconds} for se
 DELAYS: list[dict[str, Any]] = [{"action": "delay", "seconds": 1.2, "when": when} for when in ("before", "after")]
 CALLS = ("OpenSession", "^SELECT", "^SET", "^DESCRIBE", "^PUT", "^REMOVE", "FetchResults", "CloseSession")
 
+# What a producer does to its table beside writing.
+CHANGES = ("edit", "alter", "rebuild")
+
 DAMAGES = ("truncate", "flip", "empty", "zeros")
 
 
@@ -159,6 +162,11 @@ class Siege:
         self.box = Box(folder)
         (folder / "state").mkdir()
         self.box.environ |= {"UPLOAD_LOOKBACK": "200"}
+        if seed % 2:
+            link = folder / "link" / "sensor.db"
+            link.parent.mkdir()
+            link.symlink_to(self.box.database)
+            self.box.environ["SQLITE_PATH"] = str(link)
         self.name = f"siege{abs(hash((seed, route, table)))}"
         if warehouse:
             self.point_at(warehouse)
@@ -186,7 +194,9 @@ class Siege:
         while time.monotonic() < end:
             for _ in range(self.random.randrange(3, 9)):
                 self.attack()
-                self.let_the_producer(self.random.choice(["vacuum", "reopen", "crash", "delete", "recreate", "", ""]))
+                self.let_the_producer(
+                    self.random.choice(["vacuum", "reopen", "crash", "delete", "recreate", *CHANGES, "", ""])
+                )
             self.compare()
             self.writer.order(self.random.choice(["recreate", "vacuum", "go", "go"]))
         self.compare()

@@ -25,9 +25,9 @@ from boxes import Box, interrupted_at
 from torture.producer import time_of
 
 TABLES = {
-    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER)",
-    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER)",
-    "plain": "CREATE TABLE t (time TEXT, uid INTEGER)",
+    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER, note TEXT)",
+    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER, note TEXT)",
+    "plain": "CREATE TABLE t (time TEXT, uid INTEGER, note TEXT)",
 }
 
 # Steps of a cycle on Delta that a kill may come before or after.
@@ -49,11 +49,19 @@ class Uploads(RuleBasedStateMachine):
         self.taken = 0
         self.columns = 0
 
-    @initialize(table=st.sampled_from(sorted(TABLES)), count=st.integers(0, 5))
-    def create(self, table: str, count: int) -> None:
-        """The producer makes its table."""
-        self.table = TABLES[table]
-        self.box.execute(self.table)
+    @initialize(
+        table=st.sampled_from(sorted(TABLES)), count=st.integers(0, 5), linked=st.booleans(),
+        encoding=st.sampled_from(["UTF-8", "UTF-16le"]),
+    )  # fmt: skip
+    def create(self, table: str, count: int, linked: bool, encoding: str) -> None:
+        """The producer makes its table; the uploader knows it by its name, or by a link."""
+        self.made = (f"PRAGMA encoding = '{encoding}'", TABLES[table])
+        self.key = "" if table == "plain" else "id"
+        self.box.execute(*self.made)
+        if linked:
+            link = self.folder / "link.db"
+            link.symlink_to(self.box.database)
+            self.box.environ["SQLITE_PATH"] = str(link)
         self.insert(count, False, False)
 
     @rule(count=st.integers(1, 12), ties=st.booleans(), late=st.booleans())
@@ -98,7 +106,7 @@ class Uploads(RuleBasedStateMachine):
         self.may_be_missing |= set(self.present) - set(self.arrived())
         self.present, self.columns = [], 0
         self.box.database.unlink()
-        self.box.execute(self.table)
+        self.box.execute(*self.made)
 
     @precondition(lambda self: self.columns < 3)
     @rule()
@@ -106,6 +114,39 @@ class Uploads(RuleBasedStateMachine):
         """The producer's table gets wider."""
         self.columns += 1
         self.box.execute(f"ALTER TABLE t ADD COLUMN more{self.columns} REAL DEFAULT 1.5")
+
+    @rule()
+    def drop_a_column(self) -> None:
+        """The producer's table gets narrower."""
+        if dropped := [name for name in self.names() if name == "note" or name.startswith("more")]:
+            self.box.execute(f"ALTER TABLE t DROP COLUMN {dropped[0]}")
+
+    @rule(column=st.sampled_from(["note", "more1", "more2"]), value=st.integers(0, 3))
+    def edit_all_rows(self, column: str, value: int) -> None:
+        """A column of all rows is given another value."""
+        if column in self.names():
+            self.box.execute(f"UPDATE t SET {column} = {value}")
+
+    @rule()
+    def rebuild(self) -> None:
+        """The table is made anew with its columns the other way round."""
+        names = self.names()
+        kinds = {
+            "id": self.made[1].partition("id ")[2].partition(",")[0],
+            "time": "TEXT",
+            "uid": "INTEGER",
+            "note": "TEXT",
+        }
+        columns = ", ".join(f"{name} {kinds.get(name, 'REAL')}" for name in reversed(names))
+        all_names = ", ".join(names if self.key else ["rowid", *names])
+        self.box.execute(
+            f"CREATE TABLE n ({columns})", f"INSERT INTO n ({all_names}) SELECT {all_names} FROM t", "DROP TABLE t",
+            "ALTER TABLE n RENAME TO t",
+        )  # fmt: skip
+
+    def names(self) -> list[str]:
+        """The columns of the table."""
+        return [name for (name,) in self.box.source("name", "pragma_table_info('t')")]
 
     @rule(size=st.sampled_from(["1", "3", "1000"]), schema=st.sampled_from(["match", "evolve"]))
     def upload(self, size: str, schema: str) -> None:

@@ -18,7 +18,7 @@ from torture.siege import Figures, Siege
 from warehouse import Warehouse
 
 ROUTES = ("delta", "insert", "insert with id", "copy", "copy with id")
-TABLES = ("counted", "keyed", "plain", "without rowid")
+TABLES = ("counted", "keyed", "plain", "without rowid", "mixed times")
 
 # Seconds of each siege in the short form.
 SHORT = 6.0
@@ -64,4 +64,7 @@ def turns(chance: random.Random) -> Iterator[tuple[str, str]]:
     """Every route with every kind of table, in an order that the seed decides."""
     while True:
         tables = [chance.sample(TABLES, len(TABLES)) for _ in ROUTES]
-        yield from ((ROUTES[index], tables[index][turn]) for turn, index in itertools.product(range(4), range(5)))
+        yield from (
+            (ROUTES[index], tables[index][turn])
+            for turn, index in itertools.product(range(len(TABLES)), range(len(ROUTES)))
+        )

@@ -53,6 +53,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import fcntl
+import fractions
 import functools
 import hashlib
 import importlib.util
@@ -631,9 +632,14 @@ def sizes_of(kind: str) -> list[int]:
     return [int(size) for size in re.findall(r"\d+", kind)]
 
 
+# Numbers as text: ASCII digits alone. Python would read 1_000, digits of other scripts and ' infinity ' too.
+WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,40}")
+NUMBER_TEXT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+
+
 def to_integer(value: Any, kind: str) -> int:
     """Whole numbers within the type's range, from any class; '12' is one, 1.7 is none."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,20}", value):
+    if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -645,39 +651,61 @@ def to_integer(value: Any, kind: str) -> int:
 
 
 def to_double(value: Any, kind: str) -> float:
-    """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose."""
-    if isinstance(value, int) and int(float(value)) != value:
-        raise ValueError("has more digits than a double holds")
-    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
-        raise ValueError("is no number")
+    """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose.
+
+    A fraction as text becomes the nearest number; whole numbers are exact, as text too.
+    """
     if isinstance(value, bytes):
         raise ValueError("is a blob")
+    if isinstance(value, str) and not NUMBER_TEXT.fullmatch(value):
+        raise ValueError("is no number")
     number = float(value)
-    is_finite = isinstance(value, str) or math.isfinite(number)  # Text is digits, not the name of an infinity.
-    if is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max):
+    if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
+        value = int(value)
+    if isinstance(value, int) and math.isfinite(number) and int(number) != value:
+        raise ValueError("has more digits than a double holds")
+    is_finite = not isinstance(value, float) or math.isfinite(value)  # Text is digits, not the name of an infinity.
+    is_lost = isinstance(value, str) and number == 0 and re.match("[^eE]*[1-9]", value)
+    if is_lost or (is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max)):
         raise ValueError(f"is outside the range of {kind}")
     return number
+
+
+def decimal_of(value: Any) -> decimal.Decimal:
+    """A number, or digits as text, as they are written; of a double the shortest digits that mean it."""
+    if isinstance(value, bytes) or (isinstance(value, str) and not NUMBER_TEXT.fullmatch(value)):
+        raise ValueError("is no number")
+    return decimal.Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def to_decimal(value: Any, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
     precision, scale = sizes_of(kind)
+    exact = decimal_of(value)
     try:
-        exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
         fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
-    except (decimal.InvalidOperation, TypeError, ValueError):
+    except decimal.InvalidOperation:
         raise ValueError("is no number that fits") from None
     if fitted != exact or len(fitted.as_tuple().digits) > precision:
         raise ValueError(f"does not fit {kind} without rounding")
     return f"{fitted:f}"
 
 
+# The words that Databricks casts to BOOLEAN, in any case (docs.databricks.com, "cast function"; Spark's `StringUtils`).
+BOOLEAN_WORDS = {
+    **dict.fromkeys(("t", "true", "y", "yes", "1"), True),
+    **dict.fromkeys(("f", "false", "n", "no", "0"), False),
+}
+
+
 def to_boolean(value: Any, _kind: str) -> bool:
-    """0 and 1, as numbers or as text, and the words true and false."""
-    word = str(value).lower()
-    if word not in ("0", "1", "0.0", "1.0", "false", "true"):
-        raise ValueError("is neither 0 nor 1, true nor false")
-    return word in ("1", "1.0", "true")
+    """0 and 1, as numbers or as text, and the words that Databricks takes; blanks around them don't count."""
+    word = value.strip(BLANKS).lower() if isinstance(value, str) else value
+    if isinstance(word, str) and word.isascii() and word in BOOLEAN_WORDS:
+        return BOOLEAN_WORDS[word]
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    raise ValueError("is neither 0 nor 1, true nor false")
 
 
 def to_string(value: Any, kind: str) -> str:
@@ -699,45 +727,85 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-def to_date(value: Any, _kind: str) -> str:
-    """ISO dates; a time of day other than midnight would be lost, so it is refused."""
+# ISO-8601 as people and programs write it: the day, basic or not, and a time of the day after a T or a blank. Python
+# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version.
+BLANKS = " \t\r\n"
+ISO_TEXT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}-?[1-7])"
+    r"(?:[Tt ]((?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9](?:[.,][0-9]+)?)?)?)"
+    r"([Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
+)
+
+
+def iso_moment(text: str) -> dt.datetime | None:
+    """A time or a day in ISO-8601, cut to microseconds; with a zone where the text has one. None for any other text."""
+    found = ISO_TEXT.fullmatch(text.strip(BLANKS))
+    if found is None:
+        return None
+    day, time, zone = found.groups()
     try:
-        moment = dt.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ValueError("is no ISO date") from None
-    if moment.time() != dt.time():
+        written = zone_written(zone.strip()) if zone else None
+        return dt.datetime.combine(dt.date.fromisoformat(day), dt.time.fromisoformat(time or "00"), written)
+    except (ValueError, LookupError, OSError):  # no such day, or no such zone
+        return None
+
+
+@functools.lru_cache(1000)
+def zone_written(zone: str) -> dt.tzinfo:
+    """The zone that a text names: Z, an offset, or the name of a region."""
+    if zone[0] not in "+-Zz":
+        return ZoneInfo(zone)
+    return dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone.upper()}").tzinfo or UTC
+
+
+def to_date(value: Any, _kind: str) -> str:
+    """ISO dates. A time of day other than midnight, or a zone other than UTC, would be lost, so it is refused."""
+    moment = iso_moment(value) if isinstance(value, str) else None
+    if moment is None:
+        raise ValueError("is no ISO date")
+    if moment.time() != dt.time() or moment.utcoffset():
         raise ValueError("is a time, not a date")
     return moment.date().isoformat()
 
 
 def to_timestamp(value: Any, zone: ZoneInfo) -> int:
-    """ISO text, and epoch numbers in seconds, milliseconds, microseconds or nanoseconds, as microseconds since 1970.
+    """ISO text, and numbers since 1970, also as text of digits, as microseconds since 1970.
 
-    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant.
+    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant. Eight digits are
+    a day.
     """
+    if isinstance(value, (int, float)):
+        return epoch_microseconds(value)
+    text = value.strip(BLANKS) if isinstance(value, str) else ""
+    if EPOCH_TEXT.fullmatch(text):
+        return epoch_microseconds(fractions.Fraction(text))
+    moment = iso_moment(text)
+    if moment is None:
+        raise ValueError("is no time")
     try:
-        if isinstance(value, (int, float)):
-            return epoch_microseconds(value)
-        moment = dt.datetime.fromisoformat(value.strip())
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return (moment - EPOCH) // dt.timedelta(microseconds=1)
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        raise ValueError("is no time") from None
+        utc = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999") from None
+    return (utc - EPOCH) // dt.timedelta(microseconds=1)
 
 
 # The size of an epoch number tells its unit: seconds, milliseconds and microseconds (years 1973 to 5138), each with
 # what makes microseconds of it; larger numbers are nanoseconds.
 EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
 
+# Such numbers as text. Eight digits are a day in ISO-8601's basic form: 20260131.
+EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
-def epoch_microseconds(value: float) -> int:
-    """Microseconds since 1970 of an epoch number; digits beyond them are cut."""
+
+def epoch_microseconds(value: Any) -> int:
+    """Microseconds since 1970 of an epoch number: the nearest one, by exact arithmetic; nanoseconds are cut."""
     for limit, factor in EPOCH_UNITS:
         if abs(value) < limit:
-            return round(value * factor)
-    if abs(value) >= 2**63:
+            above, below = value.as_integer_ratio()
+            return (2 * above * factor + below) // (2 * below)
+    if not abs(value) < 2**63:  # nor is NaN
         raise ValueError("is no time")
-    return int(value) // 1000
+    return math.floor(value) // 1000
 
 
 def moment_of(microseconds: int) -> dt.datetime:
@@ -843,16 +911,45 @@ def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
     if kind_of(kind).casts == column.storage:
         array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
-        if array.null_count == column.data.null_count:
+        if array is not None and array.null_count == column.data.null_count:
             return array, {}
     return convert_each(column.values(), kind, zone)
 
 
-def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
-    """ISO text as UTC timestamps by Arrow's parser; text without a zone is in `zone`. NULL where it can't tell."""
-    from arro3.core import DataType
+# Times in the forms that Arrow's parser reads as `to_timestamp` does, each digit as 0; and what it reads although no
+# clock shows it: minutes and seconds over 59.
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
+OVER_59 = re.compile(rb":[6-9]")
 
-    return data.cast(DataType.timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))
+
+def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
+    """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
+
+    It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
+    set at odd seconds.
+    """
+    texts = [text for text in data.to_pylist() if text is not None]
+    lines = "\n".join(texts).encode()
+    forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
+    if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or OVER_59.search(lines):
+        return None
+    is_local = {form is not None and form[1] is None for form in forms if zone.key != "UTC"}
+    if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
+        return None
+    times = data.cast(arrow_type("timestamp"))
+    if is_local != {True}:
+        return None if True in is_local else times
+    local = times.cast(arrow_type("bigint")).to_pylist()
+    utc = [None if time is None else time - offset_of(zone, time // 60_000_000) for time in local]
+    return array_of(utc, "bigint").cast(arrow_type("timestamp"))
+
+
+@functools.lru_cache(10_000)
+def offset_of(zone: ZoneInfo, minute: int) -> int:
+    """How far a zone's clocks are ahead of UTC, in microseconds, at a minute (since 1970) of its own."""
+    offset = (EPOCH + dt.timedelta(minutes=minute)).replace(tzinfo=zone).utcoffset()
+    return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
 def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
@@ -860,13 +957,10 @@ def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any,
     done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
     convert_one, detail = kind_of(kind).convert, zone if kind in TIMES else kind
-    if kind in TIMES:  # Arrow's parser goes first, so that both ways agree on what it takes.
-        texts = array_of([value if type(value) is str else None for value in values], "string")
-        done = cast_text_times(texts, zone).cast(arrow_type("bigint")).to_pylist()
     for index, value in enumerate(values):
         if isinstance(value, InvalidText):
             bad[index] = "is not valid text in the database's encoding"
-        elif value is not None and done[index] is None:
+        elif value is not None:
             try:
                 done[index] = convert_one(value, detail)
             except ValueError as error:
@@ -1672,7 +1766,9 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
 
 def rule_time(value: Any) -> dt.datetime:
     """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
-    found = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    found = iso_moment(str(value))
+    if found is None:
+        raise ValueError("is no time")
     return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
@@ -1684,7 +1780,7 @@ RULE_CLASSES: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], str]] = {
     "double": ((int, float), float, NUMBER),
     # A column of 32 bits holds 0.1 as 0.100000001.
     "float": ((int, float), lambda n: struct.unpack("f", struct.pack("f", n))[0], NUMBER),
-    "decimal": ((int, float, str), lambda n: decimal.Decimal(str(n)), NUMBER),
+    "decimal": ((int, float, str), decimal_of, NUMBER),
     **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes.")),
     "boolean": ((bool,), bool, "Write true or false."),
     "timestamp": ((str, dt.date), rule_time, TIME),

@@ -799,13 +799,13 @@ EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
 def epoch_microseconds(value: Any) -> int:
     """Microseconds since 1970 of an epoch number: the nearest one, by exact arithmetic; nanoseconds are cut."""
-    for limit, factor in EPOCH_UNITS:
-        if abs(value) < limit:
-            above, below = value.as_integer_ratio()
-            return (2 * above * factor + below) // (2 * below)
     if not abs(value) < 2**63:  # nor is NaN
         raise ValueError("is no time")
-    return math.floor(value) // 1000
+    if abs(value) >= EPOCH_UNITS[-1][0]:
+        return int(math.floor(value) // 1000)
+    factor = next(factor for limit, factor in EPOCH_UNITS if abs(value) < limit)
+    above, below = map(int, value.as_integer_ratio())
+    return (2 * above * factor + below) // (2 * below)
 
 
 def moment_of(microseconds: int) -> dt.datetime:
@@ -3145,9 +3145,10 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
     position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
+        ahead: Mapping[str, Any] = position.pop("ahead", {})
         position |= {"rowid": None, "read_to": rowid}
-        if rowid is None and position.get("open_rows"):
-            log.warning("%d rows of windows that were open are gone with the old file", position["open_rows"])
+        if rowid is None and (lost := position.get("open_rows", 0) + ahead.get("rows", 0)):
+            log.warning("%d rows of windows that were open are gone with the old file", lost)
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
 
 
@@ -5400,17 +5401,56 @@ class RowSource:
         return map(self.plan().from_position(position).prepare, pages)
 
 
+# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told. And the
+# earliest time of a clock that was ever set: without a battery it begins at 1970.
+AHEAD = 24 * 3600 * 10**6
+CLOCK_IS_SET = to_timestamp("2026-01-01", UTC)
+
+# So many ranges of rowids are remembered; where there are more, the closest ones become one.
+AHEAD_RANGES = 100
+
+
+def merged_ranges(ranges: Sequence[Sequence[int]], most: int = AHEAD_RANGES) -> list[list[int]]:
+    """At most so many ranges that have all of these, which are in order, and as little else as can be."""
+    by_gap = sorted(range(1, len(ranges)), key=lambda index: ranges[index - 1][1] - ranges[index][0])
+    cuts = [0, *sorted(by_gap[: most - 1]), len(ranges)]
+    return [[ranges[low][0], ranges[high - 1][1]] for low, high in itertools.pairwise(cuts) if low < high]
+
+
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups, where each begins in the source, and what came too late."""
+    """What was read of the open windows: their groups, where each begins, how many rows it has, what came too late.
+
+    `latest` is the latest time of all, `newest` that of those up to now. `ahead` are the ranges of rows in windows of
+    the future, `due` the start of the first of these. Times are in microseconds since 1970.
+    """
 
     partials: Partials
     first: dict[int, int] = dataclasses.field(default_factory=dict)
-    rows: int = 0
+    sizes: dict[int, int] = dataclasses.field(default_factory=dict)
     late: int = 0
     read: int = 0
     latest: int | None = None
+    newest: int | None = None
+    ahead: list[list[int]] = dataclasses.field(default_factory=list)
+    ahead_rows: int = 0
+    ahead_new: int = 0
+    due: int = 2**62
     bad: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
+        """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
+        indexes = is_ahead.to_numpy().nonzero()[0]
+        for begin, index in enumerate(indexes):
+            if begin and index == indexes[begin - 1] + 1:
+                self.ahead[-1][1] = int(keys.iloc[index])
+            else:
+                self.ahead.append([int(keys.iloc[index])] * 2)
+        if len(indexes):
+            self.ahead = merged_ranges(self.ahead)
+            self.ahead_rows += len(indexes)
+            self.ahead_new += int((keys[is_ahead] > seen).sum())
+            self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -5421,7 +5461,8 @@ class WindowSource:
     The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
     rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
     that memory had no room for. Nothing else is kept: a cycle with new rows reads those of the open windows
-    anew. A time in the future closes no window, since the rows before it would all come too late.
+    anew. A time in the future closes no window, since the rows before it would all come too late. Rows in windows that
+    begin more than a day ahead hold no position: `ahead` has where they are, and they are read when they are over.
     """
 
     cursor: RowidCursor
@@ -5432,22 +5473,28 @@ class WindowSource:
 
     def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
+        now = self._clock()
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
-        if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
+        is_due = position.get("ahead", {"due": 2**62})["due"] < self._due(now)
+        is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))
+        if is_idle and not is_due:
             return None
-        windows = self._read(position, first, last)
+        windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
         after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)
+        if windows.ahead_new:
+            log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        return Batch(after, self.cursor.anchors(first, last), lambda: iter([prepared]))
+        return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
-        if first is not None and last is not None:
-            yield self._prepared(position, after, self._read(position, first, last))
+        if (first is not None and last is not None) or "ahead" in position:
+            end = after["closed"] if after["closed"] is not None else 2**62
+            yield self._prepared(position, after, self._read(position, first, last, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
         """How large a batch was: in groups."""
@@ -5457,25 +5504,53 @@ class WindowSource:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
 
-    def _read(self, position: Mapping[str, Any], first: int, last: int) -> Windows:
-        """All rows of open windows, page by page, as groups."""
+    def _clock(self) -> int:
+        """Now; where the clock was never set, a time after all others, so that those of the rows count alone."""
+        now = int(self.now() * 10**6)
+        return now if now >= CLOCK_IS_SET else 2**62
+
+    def _due(self, now: int) -> int:
+        """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
+        length = self.aggregate.window_length or dt.timedelta()
+        return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // dt.timedelta(microseconds=1)
+
+    def _read(
+        self, position: Mapping[str, Any], first: int | None, last: int, now: int, limit: int, due: int
+    ) -> Windows:
+        """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
+
+        Windows from `limit` on are ahead, or from `due` on where they were ahead before.
+        """
         plan, seen = self.plan().from_position(position), read_to(position)
-        seen = seen if seen is not None else first - 1
-        windows = Windows(self.aggregate.empty())
-        for page in self.cursor.pages(first, last, self.cursor.reader.narrowed(plan.reads)):
-            typed = plan.typed(page)
-            windows.latest = latest_time(windows.latest, typed.latest)
-            windows.read += sum(1 for key in page.keys if key > seen)
-            windows.bad += [row for row in typed.bad if row.key > seen]
-            self._take_in(windows, plan, typed, seen, position.get("closed"))
+        seen = seen if seen is not None else (first or 1) - 1
+        windows, ahead, reader = Windows(self.aggregate.empty()), position.get("ahead"), self.cursor.reader
+        ranges = [(first, last, limit)] if first is not None else []
+        if ahead and ahead["due"] < due:
+            ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
+        elif ahead:
+            windows.ahead, windows.ahead_rows = [[*part] for part in ahead["ranges"]], ahead["rows"]
+            windows.due = ahead["due"]
+        for low, high, end in ranges:
+            for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
+                typed = plan.typed(page)
+                windows.latest = latest_time(windows.latest, typed.latest)
+                windows.read += sum(1 for key in page.keys if key > seen)
+                windows.bad += [row for row in typed.bad if row.key > seen]
+                self._take_in(windows, plan, typed, seen, position.get("closed"), now, end)
         return windows
 
-    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None) -> None:
-        """Add a page's rows to the groups of their windows."""
+    def _take_in(
+        self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None, now: int, limit: int
+    ) -> None:
+        """Add a page's rows to the groups of their windows, save for windows of the future."""
         import pandas as pd
 
         frame = to_frame(typed.rows, plan.reads)
-        starts = self.aggregate.window_of(frame)
+        starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
+        newest = times[times <= moment_of(now)].max()
+        windows.newest = latest_time(
+            windows.newest, None if pd.isna(newest) else (newest - EPOCH) // dt.timedelta(microseconds=1)
+        )
         if starts is not None:
             keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
             known = starts.notna()
@@ -5483,10 +5558,14 @@ class WindowSource:
             reason = f"{plan.table.time} is NULL: the row belongs to no window"
             windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & (keys > seen)]]
             windows.late += int((known & ~is_open & (keys > seen)).sum())
-            for start, key in keys[is_open].groupby(starts[is_open]).min().items():
-                windows.first.setdefault(int(start.timestamp() * 10**6), int(key))
+            is_ahead = is_open & (starts >= moment_of(limit))
+            windows.put_ahead(keys, starts, is_ahead, seen)
+            is_open &= ~is_ahead
+            for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
+                begin = (start - EPOCH) // dt.timedelta(microseconds=1)
+                windows.first.setdefault(begin, int(key))
+                windows.sizes[begin] = windows.sizes.get(begin, 0) + int(size)
             frame = frame[is_open]
-        windows.rows += len(frame)
         windows.partials = self.aggregate.add(windows.partials, frame)
 
     def _after(
@@ -5500,19 +5579,24 @@ class WindowSource:
         is_all = length is None or (self.flush and horizon is None)
         if is_all:
             end = moment_of(max(windows.first)) + length if length and windows.first else None
-        elif windows.latest is not None:
-            newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
+        elif self.flush or windows.newest is not None:
+            newest = EPOCH_END if self.flush else moment_of(windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        still_open = [key for start, key in windows.first.items() if closed is None or start >= closed]
+        still_open = [start for start in windows.first if not is_all and (closed is None or start >= closed)]
+        rowid = min((windows.first[start] for start in still_open), default=last + 1) - 1
+        ahead = {"due": windows.due, "rows": windows.ahead_rows}
+        # Those after the position are read again in any case.
+        ranges = [[low, min(high, rowid)] for low, high in windows.ahead if low <= rowid]
         return {
-            **position,
-            "rowid": min(still_open) - 1 if still_open and not is_all else last,
+            **{name: value for name, value in position.items() if name != "ahead"},
+            "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            "open_rows": 0 if is_all else windows.rows,
+            "open_rows": sum(windows.sizes[start] for start in still_open),
+            **({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),
         }
 
     def _prepared(self, position: Mapping[str, Any], after: Mapping[str, Any], windows: Windows) -> Prepared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import sqlite3
 from typing import Any
@@ -201,3 +202,110 @@ def test_windows_equal_one_group_by_over_the_whole_input(
     database.close()
     found = [(d, str(h), t, u, n) for d, h, t, u, n in hours(box)] if expected else []
     assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+COUNTED = ("--enable-aggregate", "--aggregate-config", '{"group_by": ["hour"], "aggregations": {"rows": "count"}}')
+START = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+
+
+def cycle_at(box: Box, now: dt.datetime, *flags: str) -> up.Tally:
+    """One cycle of a box whose clock shows `now`."""
+    flush, total = "--flush" in flags, up.Tally()
+    config = up.load_config(up.parse_arguments([*COUNTED, *flags]), box.environ)
+    with up.StateFile(box.folder / "state") as states:
+        quarantine = up.Quarantine(box.folder / "state" / "quarantine")
+        target = up.target_of(config, {})
+        up.run_cycle(up.Job(config, "aggregate", target, states, quarantine, now=now.timestamp, flush=flush), total)
+    return total
+
+
+def counted(box: Box) -> dict[str, int]:
+    """How many rows of each hour arrived; an hour that was sent twice would be an error of its own."""
+    found = [(f"{hour:%Y-%m-%d %H}", count) for hour, count in box.arrived("hour, row_count", "aggregated_")]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def insert_at(box: Box, *times: dt.datetime) -> None:
+    box.execute("INSERT INTO s (timestamp) VALUES (?)", rows=[(time.isoformat(),) for time in times])
+
+
+def hours_after(hours: float) -> dt.datetime:
+    return START + dt.timedelta(hours=hours)
+
+
+STEP = st.tuples(st.integers(0, 40), st.integers(0, 3), st.lists(st.integers(1, 300), max_size=3))
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEP, min_size=1, max_size=7))
+def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, list[int]]]
+) -> None:
+    """Whatever comes from the future, and when: in the end each hour was sent once, with all its rows."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    box.execute(SENSOR)
+    now = 0.0
+    for passed, present, future in steps:
+        now += passed
+        insert_at(box, *(hours_after(now + hours) for hours in future), *[hours_after(now)] * present)
+        cycle_at(box, hours_after(now))
+    insert_at(box, hours_after(now + 400))
+    cycle_at(box, hours_after(now + 400))
+    cycle_at(box, hours_after(now + 401), "--flush")
+    sql = "substr(timestamp, 1, 10) || ' ' || substr(timestamp, 12, 2), count(*)"
+    assert counted(box) == dict(box.source(sql, "s GROUP BY 1"))
+
+
+def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute(SENSOR)
+    insert_at(box, hours_after(5e5), hours_after(0))
+    cycle_at(box, hours_after(0))
+    assert "1 rows are more than a day ahead" in caplog.text
+    insert_at(box, hours_after(0.5), hours_after(1), hours_after(2), hours_after(3))
+    cycle_at(box, hours_after(3))
+    assert counted(box) == {"2026-06-01 00": 2, "2026-06-01 01": 1, "2026-06-01 02": 1}
+    position = box.state()["position"]
+    assert position["rowid"] == 5
+    assert position["ahead"]["ranges"] == [[1, 1]]
+    cycle_at(box, hours_after(4), "--flush")
+    assert sum(counted(box).values()) == 5
+    insert_at(box, hours_after(5))
+    cycle_at(box, hours_after(6), "--flush")
+    assert sum(counted(box).values()) == 6
+    cycle_at(box, hours_after(5e5 + 2))
+    insert_at(box, hours_after(5e5 + 3))
+    cycle_at(box, hours_after(5e5 + 3))
+    assert sum(counted(box).values()) == 7
+
+
+def test_a_clock_that_was_never_set_closes_windows_by_the_times_of_the_rows(box: Box) -> None:
+    box.execute(SENSOR)
+    for hour in range(6):
+        insert_at(box, hours_after(hour))
+        cycle_at(box, dt.datetime(1970, 1, 1, hour, tzinfo=dt.UTC))
+        assert box.state()["position"]["rowid"] == hour
+    assert sum(counted(box).values()) == 5
+
+
+def test_rows_of_the_future_are_told_when_their_database_is_made_anew(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(SENSOR)
+    insert_at(box, hours_after(5e5), hours_after(5e5), hours_after(0), hours_after(2))
+    cycle_at(box, hours_after(2))
+    box.database.unlink()
+    box.execute(SENSOR)
+    insert_at(box, hours_after(3))
+    cycle_at(box, hours_after(3))
+    assert "3 rows of windows that were open are gone" in caplog.text
+    assert "ahead" not in box.state()["position"]
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60, unique=True), st.integers(1, 9))
+def test_merged_ranges_hold_all_that_they_are_made_of(rowids: list[int], most: int) -> None:
+    ranges = [[rowid, rowid] for rowid in sorted(rowids)]
+    merged = up.merged_ranges(ranges, most)
+    assert len(merged) == min(most, len(rowids))
+    assert all(any(low <= rowid <= high for low, high in merged) for rowid in rowids)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(merged))

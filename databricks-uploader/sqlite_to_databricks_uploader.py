@@ -57,6 +57,7 @@ import fractions
 import functools
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
 import logging
@@ -3824,27 +3825,47 @@ class Plan:
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
 
 
+def folded(name: str) -> str:
+    """A column name as targets compare it: in any case of any script, letter by letter, as Java's equalsIgnoreCase.
+
+    Delta and Spark take Ä and ä for one column, SQLite for two. A letter that becomes two in the other case stays.
+    """
+    upper = (letter.upper() if len(letter.upper()) == 1 else letter for letter in name)
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in upper)
+
+
+def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name: name) -> None:
+    """A `ConfigError` where two columns would be one in the target; `aimed` gives the name that each has there."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(folded(aimed(name)), name)
+        if other != name:
+            raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
+
+
 def plan_for(
-    config: Config, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
+    zone: ZoneInfo,
+    table: Table,
+    reads: Columns,
+    given: Columns,
+    target: Columns | None,
+    rules: Rules | None,
+    evolve: bool,
 ) -> Plan:
     """The plan that takes the columns `given` to a target; None where the first write makes it.
 
-    Columns that the target lacks are added or left out, as `schema` says.
+    Columns that the target lacks are added where it may `evolve`, else left out.
     """
-    types, evolve = types_in(target), target is None or config.schema == "evolve"
-    sources: dict[str, str] = {}
-    for name in given:
-        aimed = target_column(name, types) or (delta_name(name) if evolve else "")
-        if aimed in sources:
-            raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
-        if aimed and aimed.lower() not in OWN_COLUMNS:
-            sources[aimed] = name
+    types, evolve = types_in(target), target is None or evolve
+    places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
+    check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
+    sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, ZoneInfo(config.source_timezone), rules)
+    return Plan(table, reads, writes, sources, required, zone, rules)
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -3863,8 +3884,9 @@ def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
 
 def target_column(name: str, target: Iterable[str]) -> str | None:
     """The target's column for a source column: the same name, in any case, or as Delta allows it."""
-    by_name = {column.lower(): column for column in target}
-    return by_name.get(name.lower()) or by_name.get(delta_name(name).lower())
+    by_name = {folded(column): column for column in target} | {column: column for column in target}
+    found = (by_name.get(known) for known in (name, folded(name), delta_name(name), folded(delta_name(name))))
+    return next(filter(None, found), None)
 
 
 def delta_name(name: str) -> str:
@@ -3886,6 +3908,9 @@ class Target(Protocol):
 
     name: str
     allowance: Allowance | None
+
+    # Whether a commit adds the columns that the table lacks; known once it was asked for its columns.
+    evolves: bool
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -3934,6 +3959,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
     (TargetError, "Delta table with empty schema",
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
+    (TargetError, "Unsupported: |Max catalog version",
+     "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
@@ -4040,11 +4067,54 @@ def write_pages(name: str, first: Any, others: Iterator[Any], table: Any = None,
 DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
 
 
-def delta_type(kind: Any) -> str:
-    """A type of delta-rs in Databricks' words; nested ones as they are written."""
+def delta_type(field: Any) -> str:
+    """A column's type in Databricks' words; nested ones as delta-rs writes them. Spark notes a VARCHAR's length."""
     from deltalake.schema import PrimitiveType
 
-    return DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    kind = field.type
+    plain = DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    return str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", plain))
+
+
+def is_generated(field: Any) -> bool:
+    """Whether writers compute a column: delta-rs does."""
+    return "delta.generationExpression" in field.metadata
+
+
+# The table features that delta-rs writes as the protocol asks, by trial (delta-rs 1.6; delta-io/delta PROTOCOL.md,
+# "Table Features"). A commit to a table with any other is refused, and called a conflict.
+WRITABLE_FEATURES = {
+    "appendOnly", "changeDataFeed", "checkConstraints", "columnMapping", "deletionVectors", "generatedColumns",
+    "invariants", "timestampNtz", "v2Checkpoint", "variantType", "variantType-preview",
+}  # fmt: skip
+IDENTITY_WRITER = 6  # the version before features were named; it has identity columns
+
+
+def check_writable(name: str, table: Any) -> None:
+    """A `TargetError` where delta-rs can't write a table as its features ask, which does not pass by itself."""
+    protocol = table.protocol()
+    features = set(protocol.writer_features or [])
+    if protocol.min_writer_version == IDENTITY_WRITER:
+        features.add("identityColumns")
+    if unknown := sorted(features - WRITABLE_FEATURES):
+        hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
+        raise TargetError(f"{name} has table features that can't be written by path: {', '.join(unknown)}", hint)
+    for field in table.schema().fields if is_mapped(table) else []:
+        kind_of(delta_type(field))  # Each file has to have all columns.
+
+
+def is_mapped(table: Any) -> bool:
+    """Whether a table's files name columns otherwise than its schema."""
+    return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
+
+
+def with_missing_columns(page: Any, missing: Columns) -> Any:
+    """A page with NULL in the columns of a table that it lacks."""
+    from arro3.core import ChunkedArray
+
+    for name, kind in missing.items():
+        page = page.append_column(name, ChunkedArray([array_of([None] * page.num_rows, kind)]))
+    return page
 
 
 def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
@@ -4087,6 +4157,7 @@ class DeltaTarget:
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
         self.allowance: Allowance | None = None
+        self.evolves = True
         self._answered = False
         self._planned_anew = False
 
@@ -4095,7 +4166,9 @@ class DeltaTarget:
         self._planned_anew = table is None
         if table is None:
             return None
-        return {f.name: delta_type(f.type) + ("" if f.nullable else " not null") for f in table.schema().fields}
+        check_writable(self.name, table)
+        fields, self.evolves = table.schema().fields, not is_mapped(table)
+        return {f.name: delta_type(f) + ("" if f.nullable or is_generated(f) else " not null") for f in fields}
 
     def recover(self, state: State) -> dict[str, Any] | None:
         application, table = application_of(state), self.table()
@@ -4210,6 +4283,13 @@ class DeltaTarget:
             return
         if table and self._planned_anew:
             self._check_same(table, first.schema)
+        missing: Columns = {}
+        if table and is_mapped(table):
+            missing = {
+                field.name: delta_type(field)
+                for field in table.schema().fields
+                if field.name not in first.schema.names and not is_generated(field)
+            }
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -4220,11 +4300,12 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            first,
-            filled,
+            with_missing_columns(first, missing),
+            (with_missing_columns(page, missing) for page in filled),
             table,
             mode="append" if table else "error",
-            schema_mode="merge" if table else None,
+            # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
+            schema_mode="merge" if table and not is_mapped(table) else None,
             storage_options={**PATIENT, **self.options},
             commit_properties=commit,
         )
@@ -5207,6 +5288,8 @@ class WarehouseTarget:
     Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
     """
 
+    evolves = False
+
     def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
@@ -5667,7 +5750,8 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         reads = read_types(reader.table, reader, types_in(target))
         rules = rules_for(job.config, job.scenario, reads)
         given = rules.columns if rules else reads
-    plan = plan_for(job.config, reader.table, reads, given, target, rules)
+    zone, evolve = ZoneInfo(job.config.source_timezone), job.config.schema == "evolve" and job.target.evolves
+    plan = plan_for(zone, reader.table, reads, given, target, rules, evolve)
     if left_out := [name for name in given if name not in plan.sources.values()]:
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
     return plan
@@ -5962,6 +6046,7 @@ class Delivery:
         state, tallies = self.state, [Tally(bad=self.total.bad)]
         while batch := self.source.next_batch(state.position, self._size):
             share_heap()
+            self.source.plan()  # What can't be sent at all is refused before an intent is saved.
             shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self._pages, batch, shipment.intent, [*tallies])
@@ -6358,14 +6443,18 @@ def last_cycle(directory: Path) -> dict[str, Any]:
 
 
 def healthcheck(config: Config) -> int:
-    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1."""
+    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1.
+
+    One that ended long after now tells nothing of the time since.
+    """
     said = last_cycle(state_directory(config))
     if not said:
         print("no cycle has ended yet")
         return 1
     age = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp()
-    print(f"the last cycle ended {age:.0f} seconds ago" + (f": {said['error']}" if said["error"] else ""))
-    return int(age > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
+    when = f"{age:.0f} seconds ago" if age >= 0 else f"{-age:.0f} seconds ahead of the clock, which was set back"
+    print(f"the last cycle ended {when}" + (f": {said['error']}" if said["error"] else ""))
+    return int(abs(age) > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
 
 
 def print_status(config: Config, form: str) -> int:
@@ -6417,6 +6506,7 @@ def print_ddl(config: Config, which: str) -> int:
         reads, time_column = read_types(reader.table, reader, {}), reader.table.time
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
+    check_names(reads)
     for scenario in PREFIXES if which == "all" else [scenario_of(config)]:
         if scenario == "aggregate" and which == "all" and not config.aggregate_config:
             print("-- aggregated: set aggregate_config to see its table")
@@ -6941,8 +7031,27 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     return chosen() if chosen else upload(config, environ, arguments)
 
 
+def open_streams() -> None:
+    """Give the process the standard streams that it was not given, and let them take any text.
+
+    A file opened later would be given the number of a closed one, and the log would be written into the database.
+    What a terminal or a pipe of another encoding can't show is written as `\\u2082`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # is given the lowest free number: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the program; returns its exit status. The only place where errors end."""
+    open_streams()
     arguments = parse_arguments(argv)
     set_up_logging(arguments, [], environ)
     try:

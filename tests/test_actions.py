@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import datetime as dt
 import json
 import os
 import pty
@@ -150,6 +151,16 @@ def test_the_healthcheck_follows_the_age_of_the_last_cycle_even_a_failed_one(box
     beat = box.state_file.with_name("cycle.json")
     beat.write_text(beat.read_text().replace("2026", "2020").replace("2027", "2020"))
     assert box.run("--healthcheck") == 1
+
+
+def test_a_last_cycle_in_the_future_is_no_sign_of_health(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    file = box.folder / "state" / up.CYCLE_FILE
+    file.parent.mkdir()
+    for ahead, status in ((200, 0), (10**8, 1)):
+        ended = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ahead)
+        file.write_text(json.dumps({"ended": ended.isoformat(), "interval": 300, "error": None}))
+        assert box.run("--healthcheck") == status
+        assert "ahead of the clock, which was set back" in capsys.readouterr().out
 
 
 # --- DDL and dry run ---

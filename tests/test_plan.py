@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from deltalake import Field
+from deltalake import DeltaTable, Field, Schema
 from deltalake.schema import PrimitiveType
 
+import sqlite_to_databricks_uploader as up
 from boxes import Box
 
 
@@ -55,3 +58,129 @@ def test_columns_that_the_uploader_fills_are_not_the_sources(box: Box, caplog: p
     assert box.run() == 0
     [(_, first), (_, second)] = box.arrived("v, databricks_batch_id")
     assert first is None and second.endswith("/2")
+
+
+def table_in_log(box: Box, features: list[str], reader: int = 1, writer: int = 7) -> None:
+    """A table as another engine leaves it: delta-rs itself makes none with these features."""
+    log = box.folder / "lake" / "raw_readings" / "_delta_log"
+    log.mkdir(parents=True)
+    fields = [
+        {"name": n, "type": k, "nullable": True, "metadata": {}} for n, k in (("time", "timestamp"), ("v", "long"))
+    ]
+    protocol: dict[str, object] = {"minReaderVersion": reader, "minWriterVersion": writer}
+    protocol |= {"writerFeatures": features} if writer == 7 else {}
+    protocol |= {"readerFeatures": features} if reader == 3 else {}
+    metadata = {
+        "id": "5f2a", "format": {"provider": "parquet", "options": {}}, "partitionColumns": [], "configuration": {},
+        "schemaString": json.dumps({"type": "struct", "fields": fields}), "createdTime": 0,
+    }  # fmt: skip
+    lines = [json.dumps({"protocol": protocol}), json.dumps({"metaData": metadata})]
+    (log / "00000000000000000000.json").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("features", "reader", "writer"),
+    [
+        (["allowColumnDefaults"], 1, 7), (["clustering", "domainMetadata"], 1, 7), (["rowTracking"], 1, 7),
+        (["typeWidening"], 3, 7), (["inCommitTimestamp"], 1, 7), (["identityColumns"], 1, 7), ([], 1, 6), (["tomorrows"], 1, 7),
+    ],
+)  # fmt: skip
+def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
+    box: Box, caplog: pytest.LogCaptureFixture, features: list[str], reader: int, writer: int
+) -> None:
+    table_in_log(box, features, reader, writer)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run("--check") == 1
+    assert box.run() == 1
+    assert "can't be written by path: " + ", ".join(features or ["identityColumns"]) in caplog.text
+    assert "targeterror" in caplog.text
+    assert box.state()["intent"] is None if box.state_file.exists() else True
+
+
+def test_a_table_whose_features_cannot_be_read_is_refused_for_good(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    table_in_log(box, ["tomorrows"], 3)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 1
+    assert "targeterror" in caplog.text
+
+
+@pytest.mark.parametrize("features", [["deletionVectors"], ["v2Checkpoint"], ["deletionVectors", "v2Checkpoint"]])
+def test_a_table_with_features_that_files_do_not_feel_is_filled(box: Box, features: list[str]) -> None:
+    table_in_log(box, features, 3)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    assert box.arrived("v") == [(1,)]
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+@pytest.mark.parametrize("flags", [(), ("--schema", "evolve")])
+def test_a_table_that_maps_names_is_filled_under_its_physical_names(
+    box: Box, caplog: pytest.LogCaptureFixture, mode: str, flags: tuple[str, ...]
+) -> None:
+    kinds = {"time": "timestamp", "a b": "long", "other": "date", "g": "long"}
+    metadata = {"g": {"delta.generationExpression": "`a b` + 1"}}
+    fields = [Field(name, PrimitiveType(kind), metadata=metadata.get(name)) for name, kind in kinds.items()]
+    configuration = {"delta.columnMapping.mode": mode}
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), configuration=configuration)
+    box.execute('CREATE TABLE t ("A B" INTEGER, time TEXT, extra TEXT)', "INSERT INTO t VALUES (1, '2026-01-01', 'x')")
+    assert box.run("--check", *flags) == 0
+    assert box.run(*flags) == 0
+    assert "left out, since the target has no such column" in caplog.text
+    assert box.arrived('"a b", other, g') == [(1, None, 2)]
+    physical = [field.metadata["delta.columnMapping.physicalName"] for field in box.table().schema().fields]
+    [file] = (box.folder / "lake").rglob("*.parquet")
+    assert all(name.encode() in file.read_bytes() for name in physical)
+    box.execute("INSERT INTO t VALUES (2, '2026-01-02', 'y')")
+    assert box.run(*flags) == 0
+    assert len(box.arrived()) == 2
+
+
+def test_a_column_that_writers_compute_is_computed_also_where_it_is_not_null(box: Box) -> None:
+    fields = [
+        Field("time", PrimitiveType("timestamp")),
+        Field("v", PrimitiveType("long")),
+        Field("g", PrimitiveType("long"), nullable=False, metadata={"delta.generationExpression": "v + 1"}),
+    ]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    assert box.arrived("v, g") == [(1, 2)]
+
+
+def test_the_length_that_spark_notes_of_a_varchar_is_kept(box: Box) -> None:
+    noted = {"__CHAR_VARCHAR_TYPE_STRING": "varchar(2)"}
+    fields = [Field("time", PrimitiveType("timestamp")), Field("s", PrimitiveType("string"), metadata=noted)]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    box.execute(
+        "CREATE TABLE t (time TEXT, s TEXT)", "INSERT INTO t VALUES ('2026-01-01', 'ab'), ('2026-01-01', 'abc')"
+    )
+    assert box.run() == up.QUARANTINED
+    assert box.arrived("s") == [("ab",)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("\u00c4", "\u00e4"), ("k", "\u212a"), ("a b", "a_B"), ("\u03c3", "\u03a3")]
+)
+def test_names_that_are_equal_for_the_target_are_refused_before_anything_is_written(
+    box: Box, caplog: pytest.LogCaptureFixture, one: str, other: str
+) -> None:
+    box.execute(
+        f'CREATE TABLE t (time TEXT, "{one}" INTEGER, "{other}" INTEGER)', "INSERT INTO t VALUES ('2026-01-01', 1, 2)"
+    )
+    assert box.run() == 2
+    assert "would both be" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists()
+    assert box.run("--check") == 1
+    assert box.run("--print-ddl") == (0 if " " in one else 2)
+
+
+@pytest.mark.parametrize(("one", "other"), [("\u00df", "ss"), ("\u00e9", "e\u0301")])
+def test_names_that_only_look_equal_are_two_columns(box: Box, one: str, other: str) -> None:
+    box.execute(
+        f'CREATE TABLE t (time TEXT, "{one}" INTEGER, "{other}" INTEGER)', "INSERT INTO t VALUES ('2026-01-01', 1, 2)"
+    )
+    assert box.run() == 0
+    assert box.arrived(f'"{one}", "{other}"') == [(1, 2)]
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 3, 4)")
+    assert box.run() == 0
+    assert len(box.arrived()) == 2

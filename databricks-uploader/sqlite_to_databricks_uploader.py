@@ -349,6 +349,9 @@ class Config:
     sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
         aliases=["sqlite_table"], flags=["--table"], shown="detected")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
+    column_types: dict[str, Any] = setting({}, "UPLOAD_COLUMN_TYPES", mapping,
+        "Types by column, in Databricks' words, for tables that are made and how values are read (JSON outside YAML).",
+        flag=False)
     cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
         "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
     lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
@@ -594,8 +597,8 @@ Columns = dict[str, str]
 INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
 REALS, TEXTS, TIMES = ("double", "float"), ("string", "varchar", "char"), ("timestamp", "timestamp_ntz")
 
-# How SQLite's declared types are understood where no target column decides. Words are looked for in
-# this order; the rest follows SQLite's affinity rules (sqlite.org/datatype3.html, section 3.1).
+# How SQLite's declared types are understood where no target column decides. Words are looked for in this order, as
+# SQLite does (sqlite.org/datatype3.html, section 3.1); any other word, such as STRING, JSON or UUID, says nothing.
 DECLARED = {
     "BOOL": "boolean", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "INT": "bigint",
     "CHAR": "string", "CLOB": "string", "TEXT": "string", "BLOB": "binary",
@@ -604,23 +607,51 @@ DECLARED = {
 
 
 def declared_type(declared: str) -> str | None:
-    """The type that a declaration asks for; None where it says nothing, as for a view's expressions."""
+    """The type that a declaration asks for; None where it says nothing."""
     word = declared.upper()
-    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
+    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\(\s*(\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word, re.ASCII):
         precision, scale = int(sized[1]), int(sized[2] or 0)
-        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else "double"
-    return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
+        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else None
+    return next((kind for part, kind in DECLARED.items() if part in word), None)
+
+
+# Other words of Databricks for the types, and the sizes of those that have some.
+SYNONYMS = {
+    "long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint", "real": "float", "dec": "decimal",
+    "numeric": "decimal", "timestamp_ltz": "timestamp",
+}  # fmt: skip
+
+
+def type_named(word: Any) -> str:
+    """A type in Databricks' words as this script writes it; a `ValueError` that names the nearest for any other word."""
+    sizes = r"(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?"
+    found = re.fullmatch(rf"([a-z_]+)\s*{sizes}", str(word).strip().lower(), re.ASCII)
+    base = SYNONYMS.get(found[1], found[1]) if found else ""
+    if found is None or base not in KINDS:
+        raise ValueError(nearest(found[1] if found else str(word).lower(), [*KINDS, *SYNONYMS]))
+    first, second = found[2], found[3]
+    if base == "decimal":
+        precision, scale = int(first or 10), int(second or 0)
+        if not max(1, scale) <= precision <= 38:
+            raise ValueError("Digits are 38 at most, of which those after the point are a part.")
+        return f"decimal({precision},{scale})"
+    if (base in ("varchar", "char")) != (first is not None) or second is not None:
+        raise ValueError("A length belongs to VARCHAR(n) and CHAR(n), and only there.")
+    return f"{base}({first})" if first else base
 
 
 # The type that holds each of SQLite's classes of values.
 CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
+CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
 
 
 def sampled_type(classes: set[str]) -> str:
-    """The type that holds values of these classes, for a column that was declared without a type."""
+    """The type that holds values of these classes. Text goes into BINARY beside blobs; nothing holds these and numbers."""
+    if len(classes) == 1:
+        return CLASS_TYPES[min(classes)]
     if classes == {"integer", "real"}:
         return "double"
-    return CLASS_TYPES[classes.pop()] if len(classes) == 1 else "string"
+    return "binary" if classes == {"text", "blob"} else "string"
 
 
 def base_of(kind: str) -> str:
@@ -881,6 +912,10 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
 
 
+# Numbers of a new column are taken for times where most are of these years: no age and no day of Julius'.
+PLAUSIBLE_TIMES = range(to_timestamp("2000-01-01", UTC), to_timestamp("2100-01-01", UTC))
+
+
 class InvalidText(bytes):
     """Text that its database's encoding does not allow; the bytes as they are."""
 
@@ -915,6 +950,27 @@ def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int
         if array is not None and array.null_count == column.data.null_count:
             return array, {}
     return convert_each(column.values(), kind, zone)
+
+
+def fitting_formats(values: Sequence[Any]) -> list[str]:
+    """The patterns of `timestamp_format` that fit all values."""
+    return []
+
+
+def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
+    """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
+    values = [value for value in column.values() if value is not None]
+    classes = {CLASSES.get(type(value), "text") for value in values}
+    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled_type(classes)]):
+        array, bad = convert(column, kind, zone)
+        is_number = [isinstance(value, (int, float)) for value in values]
+        if kind == "timestamp" and any(is_number) and not bad:
+            times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
+            if sum(time in PLAUSIBLE_TIMES for time in times) * 2 <= len(times):
+                continue
+        if not bad:
+            return kind
+    return "string"
 
 
 # Times in the forms that Arrow's parser reads as `to_timestamp` does, each digit as 0; and what it reads although no
@@ -1526,6 +1582,10 @@ def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
     return RawColumn("mixed", values)
 
 
+# So many rows tell what a column holds where nothing else does.
+SAMPLE_ROWS = 1000
+
+
 class Reader:
     """Reads pages of a table, each in one statement; nothing stays open in between."""
 
@@ -1588,11 +1648,13 @@ class Reader:
         columns = {name: declared for name, declared in self.table.columns.items() if name in wanted}
         return Reader(self.database, dataclasses.replace(self.table, columns=columns))
 
-    def classes_of(self, column: str) -> set[str]:
-        """The classes of value that a column's first thousand rows hold."""
-        sample = f"SELECT {cell(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
-        found = self.database.rows(f"SELECT DISTINCT typeof(s.value) FROM ({sample}) s")
-        return {str(kind) for (kind,) in found} - {"null"}
+    def sample(self) -> RawPage:
+        """The first thousand rows, or fewer where a page of the database is damaged."""
+        key = f"q.{quoted(self.table.rowid)}" if self.table.rowid else "''"
+        for rows in (SAMPLE_ROWS, 100, 10):
+            with contextlib.suppress(CorruptError):
+                return self.page("", key if self.table.rowid else "NULL", rows, key)
+        return self.page("", "NULL", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
         """Rows of `q` (the table's alias) with the value of each column, and of the expression `key`.
@@ -3743,7 +3805,7 @@ class Plan:
 
     `sources` names for each target column the source or result column that fills it. `required` are the
     target's NOT NULL columns. Rows up to `since` (microseconds) with keys up to `until` were delivered by
-    another tool, or are not wanted.
+    another tool, or are not wanted. `is_made` where the first write makes the target.
     """
 
     table: Table
@@ -3755,6 +3817,7 @@ class Plan:
     rules: Rules | None = None
     since: int | None = None
     until: Any = None
+    is_made: bool = False
 
     def from_position(self, position: Mapping[str, Any]) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
@@ -3818,6 +3881,15 @@ class Plan:
         is_old = [moment is not None and moment <= self.since for moment in moments]
         return [i for i in good if not (is_old[i] and (self.until is None or keys[i] <= self.until))]
 
+    def refused(self, page: RawPage) -> dict[str, dict[int, str]]:
+        """For each column why rows of a page, by index, would go to quarantine."""
+        found = {name: convert(page.columns[name], kind, self.zone)[1] for name, kind in self.reads.items()}
+        for name in () if self.rules else self.required:
+            values = page.columns[self.sources[name]].values() if self.sources[name] in page.columns else []
+            nulls = {index: "is NULL" for index, value in enumerate(values) if value is None}
+            found[self.sources[name]] = {**nulls, **found.get(self.sources[name], {})}
+        return found
+
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
         hidden = self.rules.touched if self.rules else frozenset()
@@ -3865,7 +3937,7 @@ def plan_for(
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, zone, rules)
+    return Plan(table, reads, writes, sources, required, zone, rules, is_made=target is None)
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -3873,13 +3945,52 @@ def types_in(target: Columns | None) -> Columns:
     return {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
 
 
-def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
-    """What each source column is read as: the target's type, the declared one, or what its values suggest."""
-    reads = {}
-    for name, declared in table.columns.items():
-        known = target.get(target_column(name, target) or "") or ("timestamp" if name == table.time else None)
-        reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
-    return reads
+def types_set(config: Config, columns: Iterable[str]) -> Columns:
+    """`column_types`, checked, by the names of the source."""
+    given: Columns = {}
+    for key, word in config.column_types.items():
+        name = word_of(key, columns, "column_types", "column")
+        try:
+            given[name] = type_named(word)
+        except ValueError as error:
+            raise ConfigError(f"column_types.{key}: no type {word!r}", str(error)) from None
+    return given
+
+
+def read_types(config: Config, reader: Reader, target: Columns, known: dict[Any, Columns]) -> Columns:
+    """What each source column is read as: the target's type, the one that is set, or what its first rows hold.
+
+    `known` keeps what whole samples told, so that they are taken once.
+    """
+    table, given = reader.table, types_set(config, reader.table.columns)
+    reads = {
+        name: target.get(target_column(name, target) or "")
+        or given.get(name)
+        or ("timestamp" if name == table.time else None)
+        for name in table.columns
+    }
+    undecided = [name for name, kind in reads.items() if kind is None]
+    if not undecided:
+        return {name: kind for name, kind in reads.items() if kind}
+    key = (table.name, *table.columns.items(), *undecided)
+    sampled = known.get(key)
+    if sampled is None:
+        page = reader.narrowed(undecided).sample()
+        sampled = {name: sampled_column(table, name, page.columns[name], config) for name in undecided}
+        if len(page.keys) == SAMPLE_ROWS:
+            known[key] = sampled
+    return {name: kind or sampled[name] for name, kind in reads.items()}
+
+
+def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -> str:
+    """The type of a column by its declaration and its first rows; where they differ, a log line says so."""
+    declared, zone = table.columns[name], ZoneInfo(config.source_timezone)
+    asked = declared_type(declared)
+    kind = fitting_type(column, asked, zone)
+    if asked not in (None, kind):
+        reason = min(convert(column, asked or "", zone)[1].items(), default=(0, "holds numbers that are no times"))[1]
+        log.info("%s is declared %s, but a value of it %s: it is read as %s", name, declared, reason, kind.upper())
+    return kind
 
 
 def target_column(name: str, target: Iterable[str]) -> str | None:
@@ -5438,6 +5549,7 @@ class Job:
     flush: bool = False
     progress: Callable[[int, int], None] = lambda read, waiting: None
     warned: set[str] = dataclasses.field(default_factory=set)
+    sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
 
     def warn_once(self, message: str, hint: str = "") -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -5747,7 +5859,7 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
     if aggregate:
         reads, given = aggregate.source_columns, aggregate.columns
     else:
-        reads = read_types(reader.table, reader, types_in(target))
+        reads = read_types(job.config, reader, types_in(target), job.sampled)
         rules = rules_for(job.config, job.scenario, reads)
         given = rules.columns if rules else reads
     zone, evolve = ZoneInfo(job.config.source_timezone), job.config.schema == "evolve" and job.target.evolves
@@ -5760,11 +5872,13 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
 def source_of(job: Job, cursor: Cursor) -> Source:
     """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
     config, reader = job.config, cursor.reader
-    columns = read_types(reader.table, reader, {})
+    types_set(config, reader.table.columns)
+    columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
     if job.scenario != "aggregate":
         rules_for(config, job.scenario, columns)
         return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
-    aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
+    time = reader.table.time
+    aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
     plan = functools.cache(lambda: plan_of(job, reader, aggregate))
@@ -5840,6 +5954,44 @@ def completed(job: Job, source: Source, state: State) -> State:
         sequence=job.quarantine.newest(),
         position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
     )
+
+
+def check_first_rows(source: Source, state: State) -> None:
+    """A `ConfigError` where a first run would begin with a quarantine, or nothing can be sent at all.
+
+    Asked before an intent is saved: of the first thousand rows at most a tenth may be refused.
+    """
+    plan, reader = source.plan(), source.cursor.reader
+    if state.committed:
+        return
+    page = reader.sample()
+    refused = {name: bad for name, bad in plan.refused(page).items() if bad}
+    if isinstance(source, WindowSource) and source.aggregate.window_length:
+        times = enumerate(page.columns[plan.table.time].values())
+        missing = {index: "is NULL: the row belongs to no window" for index, time in times if time is None}
+        refused |= {plan.table.time: {**missing, **refused.get(plan.table.time, {})}} if missing else {}
+    count = len(set().union(*refused.values()))
+    if 10 * count <= len(page.keys):
+        return
+    name = max(refused, key=lambda name: len(refused[name]))
+    reason = min(refused[name].items())[1]
+    values = [page.columns[name].values()[index] for index in refused[name]]
+    is_hidden = plan.rules is not None and name in plan.rules.touched
+    shown = "" if is_hidden or values[0] is None else f" (it is {values[0]!r:.60})"
+    raise ConfigError(
+        f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
+        remedy_for(plan, name, values),
+    )
+
+
+def remedy_for(plan: Plan, name: str, values: Sequence[Any]) -> str:
+    """The setting that lets values of a column go, ready to paste."""
+    if name == plan.table.time and (formats := fitting_formats(values)):
+        return " or ".join(f"timestamp_format: {json.dumps(form)}" for form in formats)
+    if not plan.is_made or values[0] is None:
+        return "Correct the source, or give the target's column a type that holds them, such as STRING."
+    kind = "binary" if isinstance(values[0], bytes) else "string"
+    return f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
 
 
 @functools.cache
@@ -6046,7 +6198,8 @@ class Delivery:
         state, tallies = self.state, [Tally(bad=self.total.bad)]
         while batch := self.source.next_batch(state.position, self._size):
             share_heap()
-            self.source.plan()  # What can't be sent at all is refused before an intent is saved.
+            if len(tallies) == 1:
+                check_first_rows(self.source, self.state)
             shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self._pages, batch, shipment.intent, [*tallies])
@@ -6503,7 +6656,7 @@ def rows_waiting(config: Config, state: State) -> int | None:
 def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
     with opened_reader(config) as reader:
-        reads, time_column = read_types(reader.table, reader, {}), reader.table.time
+        reads, time_column = read_types(config, reader, {}, {}), reader.table.time
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
     check_names(reads)
@@ -6724,6 +6877,10 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_as_job(config, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
+        saved: State | None = None
+        with contextlib.suppress(StateError):  # which was told before
+            saved = StateFile(state_directory(config)).load()
+        check_first_rows(source, saved or State())
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")

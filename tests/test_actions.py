@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import fcntl
 import io
-import datetime as dt
 import json
 import os
 import pty

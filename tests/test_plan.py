@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 from deltalake import DeltaTable, Field, Schema
@@ -184,3 +185,125 @@ def test_names_that_only_look_equal_are_two_columns(box: Box, one: str, other: s
     box.execute("INSERT INTO t VALUES ('2026-01-02', 3, 4)")
     assert box.run() == 0
     assert len(box.arrived()) == 2
+
+
+def rows_of_one(box: Box, declared: str, values: list[object], strict: str = "") -> None:
+    box.execute(
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v {declared}) {strict}",
+        "INSERT INTO t (time, v) VALUES ('2026-01-01', ?)",
+        rows=[(value,) for value in values],
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "values", "kind", "strict"),
+    [
+        ("STRING", ["pump"], "string", ""), ("JSON", ["{}"], "string", ""), ("UUID", ["6f-ff"], "string", ""),
+        ("TIME", ["12:00:00"], "string", ""), ("ANY", ["x", 1], "string", "STRICT"), ("ENUM", ["a"], "string", ""),
+        ("NUMERIC", [1, 2.5], "double", ""), ("NUMERIC", [1, 2], "bigint", ""), ("", [b"x"], "binary", ""),
+        ("INTEGER", ["n/a", 1], "string", ""), ("BOOLEAN", ["yes", "NO", 1], "boolean", ""), ("BOOLEAN", ["on"], "string", ""),
+        ("DATETIME", ["soon"], "string", ""), ("DECIMAL(4,2)", [1.234], "double", ""), ("REAL", ["warm", 1.5], "string", ""),
+    ],
+)  # fmt: skip
+def test_the_first_rows_decide_where_a_declaration_says_nothing_or_is_wrong(
+    box: Box, capsys: pytest.CaptureFixture[str], declared: str, values: list[object], kind: str, strict: str
+) -> None:
+    rows_of_one(box, declared, values, strict)
+    assert box.run("--print-ddl") == 0
+    assert f"`v` {kind.upper()}," in capsys.readouterr().out
+    assert box.run("--check") == 0
+    assert f"-> v {kind}\n" in capsys.readouterr().out
+    assert box.run("--dry-run") == 0
+    assert box.run() == 0
+    made = {field.name: up.delta_type(field) for field in box.table().schema().fields}
+    assert made["v"] == kind
+    assert len(box.arrived()) == len(values)
+
+
+def test_a_declaration_that_gives_way_is_said_in_one_line(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    rows_of_one(box, "INTEGER", ["n/a", 1])
+    assert box.run() == 0
+    assert caplog.text.count("v is declared INTEGER, but a value of it is no whole number: it is read as STRING") == 1
+
+
+def test_types_may_be_set_by_column(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of_one(box, "REAL", [1.25])
+    types = {"UPLOAD_COLUMN_TYPES": '{"V": "DECIMAL(6, 2)", "id": "STRING"}'}
+    assert box.run("--print-ddl", **types) == 0
+    assert "`v` DECIMAL(6,2)," in capsys.readouterr().out
+    assert box.run(**types) == 0
+    assert box.arrived("id, v") == [("1", Decimal("1.25"))]
+    assert box.run(UPLOAD_COLUMN_TYPES='{"v": "STRING"}') == 0
+
+
+@pytest.mark.parametrize("types", ['{"w": "STRING"}', '{"v": "STRNIG"}', '{"v": ["STRING"]}'])
+def test_unknown_columns_and_types_are_refused_with_the_nearest_name(
+    box: Box, caplog: pytest.LogCaptureFixture, types: str
+) -> None:
+    rows_of_one(box, "REAL", [1.25])
+    for action in ((), ("--print-ddl",), ("--dry-run",)):
+        assert box.run(*action, UPLOAD_COLUMN_TYPES=types) == 2
+    assert "column_types" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists()
+
+
+def test_a_cycle_with_nothing_new_samples_nothing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_of_one(box, "JSON", ["{}"])
+    assert box.run() == 0
+    monkeypatch.setattr(up.Reader, "sample", None)
+    assert box.run() == 0
+
+
+def test_one_look_tells_the_types_of_all_columns(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ", ".join(f"c{i} JSON" for i in range(300))
+    box.execute(f"CREATE TABLE t (time TEXT, {names})", "INSERT INTO t (time, c7) VALUES ('2026-01-01', '{}')")
+    asked, table = [], up.Database.table
+
+    def counted(database: up.Database, sql: str, *more: int) -> object:
+        asked.append(sql)
+        return table(database, sql, *more)
+
+    monkeypatch.setattr(up.Database, "table", counted)
+    assert box.run("--print-ddl") == 0
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize("action", [(), ("--dry-run",)])
+def test_a_first_run_never_begins_with_a_quarantine(
+    box: Box, caplog: pytest.LogCaptureFixture, action: tuple[str, ...]
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v REAL)", "INSERT INTO t VALUES ('31.01.2026', 1)")
+    assert box.run(*action) == 2
+    assert "1 of the first 1 rows would go to quarantine: time is no time (it is '31.01.2026')" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists() and not box.quarantined()
+    assert box.run("--check") == 1
+    assert box.run(UPLOAD_COLUMN_TYPES='{"time": "string"}') == 0
+    assert box.arrived("time, v") == [("31.01.2026", 1.0)]
+
+
+def test_a_tenth_of_bad_rows_is_a_quarantine_and_one_more_a_refusal(box: Box) -> None:
+    times = ["2026-01-01"] * 18 + ["soon"] * 2
+    box.execute("CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES (?)", rows=[(time,) for time in times])
+    box.execute("INSERT INTO t VALUES ('soon')")
+    assert box.run() == 2
+    box.execute("DELETE FROM t WHERE rowid = 21")
+    assert box.run() == up.QUARANTINED
+    assert (len(box.arrived()), len(box.quarantined())) == (18, 2)
+    box.execute("INSERT INTO t VALUES ('soon')")
+    assert box.run() == up.QUARANTINED
+
+
+def test_a_first_run_into_a_table_that_is_there_names_its_column(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    fields = [Field("time", PrimitiveType("timestamp")), Field("v", PrimitiveType("long"))]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    rows_of_one(box, "TEXT", ["twelve"])
+    assert box.run() == 2
+    assert "v is no whole number (it is 'twelve')" in caplog.text
+    assert "give the target's column a type" in caplog.text
+
+
+def test_a_refusal_shows_no_value_that_a_rule_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('canary', 1)")
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["time"]}'}
+    assert box.run(**rules) == 2
+    assert "canary" not in caplog.text

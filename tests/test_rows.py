@@ -31,7 +31,8 @@ def converted(values: list[Any], kind: str, zone: ZoneInfo = UTC) -> tuple[list[
         ("INTEGER", "bigint"), ("tinyint unsigned", "bigint"), ("VARCHAR(20)", "string"), ("TEXT", "string"),
         ("BLOB", "binary"), ("REAL", "double"), ("DOUBLE PRECISION", "double"), ("BOOLEAN", "boolean"),
         ("DATE", "date"), ("DATETIME", "timestamp"), ("TIMESTAMP", "timestamp"), ("DECIMAL(10, 2)", "decimal(10,2)"),
-        ("NUMERIC(5)", "decimal(5,0)"), ("NUMERIC", "double"), ("DECIMAL(0)", "double"), ("", None),
+        ("NUMERIC(5)", "decimal(5,0)"), ("FLOAT", "double"), ("NUMERIC", None), ("DECIMAL(0)", None), ("", None),
+        ("STRING", None), ("JSON", None), ("UUID", None), ("TIME", None), ("ENUM", None), ("ANY", None), ("DECIMAL", None),
     ],
 )  # fmt: skip
 def test_declarations_say_what_type_a_new_column_gets(declared: str, kind: str | None) -> None:
@@ -261,3 +262,55 @@ def test_what_only_python_takes_for_a_value_is_refused(kind: str, value: Any) ->
 def test_words_for_a_boolean_are_those_of_databricks(word: str) -> None:
     opposite = {"t": "f", "true": "false", "y": "n", "yes": "NO", "1": "0"}[word.strip().lower()]
     assert converted([word, opposite], "boolean") == ([True, False], {})
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "kind"),
+    [
+        ([1, None], "bigint", "bigint"), ([1, "x"], "bigint", "string"), ([1, 1.5], "bigint", "double"),
+        ([2**53 + 1, 1.5], None, "string"), ([], "decimal(5,2)", "decimal(5,2)"), ([1.5], "decimal(5,2)", "decimal(5,2)"),
+        ([1.555], "decimal(5,2)", "double"), (["yes", 0], "boolean", "boolean"), (["on", "off"], "boolean", "string"),
+        ([2], "boolean", "bigint"), (["2026-01-31"], "date", "date"), (["2026-01-31 10:00"], "date", "timestamp"),
+        (["soon"], "timestamp", "string"), ([1790000000], "timestamp", "timestamp"), ([2461000.5], "timestamp", "double"),
+        ([0, 0, 1790000000], "timestamp", "bigint"), ([b"x", "y"], "string", "binary"), ([b"x", 1], None, "string"),
+        (["12"], None, "string"), ([""], "double", "string"), ([None], None, "string"), ([math.inf], "double", "double"),
+        (["10:00:00.000000"], None, "string"), ([up.InvalidText(b"\xff")], "string", "string"),
+    ],
+)  # fmt: skip
+def test_a_new_column_gets_the_type_that_holds_its_rows(values: list[Any], asked: str | None, kind: str) -> None:
+    assert up.fitting_type(up.RawColumn("mixed", values), asked, UTC) == kind
+
+
+ANY_VALUE = st.one_of(
+    st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.binary(max_size=3), st.text(max_size=3),
+    st.sampled_from(["yes", "0", "2026-01-31", "1e5", "", "10:00"]), NEAR_ISO,
+)  # fmt: skip
+
+
+@given(st.lists(ANY_VALUE, max_size=5), st.sampled_from([None, *KINDS, "binary", "double"]))
+def test_the_type_of_a_new_column_holds_every_mix_but_blobs_beside_numbers(
+    values: list[Any], asked: str | None
+) -> None:
+    kind = up.fitting_type(up.RawColumn("mixed", values), asked, UTC)
+    refused = up.convert_each(values, kind, UTC)[1]
+    classes = {type(value) for value in values}
+    assert not refused or (bytes in classes and classes & {int, float})
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("STRING", "string"), (" Decimal ( 10 , 2 ) ", "decimal(10,2)"), ("numeric(5)", "decimal(5,0)"), ("DEC", "decimal(10,0)"),
+        ("long", "bigint"), ("INTEGER", "int"), ("varchar(20)", "varchar(20)"), ("timestamp_ltz", "timestamp"), ("REAL", "float"),
+    ],
+)  # fmt: skip
+def test_types_may_be_named_in_databricks_words(word: str, kind: str) -> None:
+    assert up.type_named(word) == kind
+
+
+@pytest.mark.parametrize(
+    "word", ["strnig", "varchar", "int(5)", "decimal(39)", "decimal(2,3)", "struct<a:int>", "", 5, None]
+)
+def test_words_that_are_no_type_are_refused(word: Any) -> None:
+    with pytest.raises(ValueError):
+        up.type_named(word)

@@ -623,7 +623,7 @@ SYNONYMS = {
 
 
 def type_named(word: Any) -> str:
-    """A type in Databricks' words as this script writes it; a `ValueError` that names the nearest for any other word."""
+    """A type in Databricks' words as this script writes it; for any other word a `ValueError` with the nearest."""
     sizes = r"(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?"
     found = re.fullmatch(rf"([a-z_]+)\s*{sizes}", str(word).strip().lower(), re.ASCII)
     base = SYNONYMS.get(found[1], found[1]) if found else ""
@@ -646,7 +646,7 @@ CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "
 
 
 def sampled_type(classes: set[str]) -> str:
-    """The type that holds values of these classes. Text goes into BINARY beside blobs; nothing holds these and numbers."""
+    """The type that holds values of these classes: BINARY takes text too; nothing holds blobs beside numbers."""
     if len(classes) == 1:
         return CLASS_TYPES[min(classes)]
     if classes == {"integer", "real"}:

@@ -31,7 +31,11 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
 def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The script as a process of its own."""
     return subprocess.run(
-        [sys.executable, SCRIPT, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=60
+        [sys.executable, str(up.__file__), *flags],
+        env={**box.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -242,7 +246,7 @@ def test_rows_arrive_whichever_standard_streams_are_closed(box: Box, closed: str
     """And no file is opened under the number of one, where the log would be written into it."""
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     before = box.database.read_bytes()
-    started = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, str(SCRIPT), "-v"]
+    started = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, str(up.__file__), "-v"]
     ended = subprocess.run(started, env=box.environ, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert box.arrived("v") == [(1,)]
@@ -251,7 +255,7 @@ def test_rows_arrive_whichever_standard_streams_are_closed(box: Box, closed: str
 
 
 def test_missing_streams_are_given_their_own_numbers() -> None:
-    code = f"import runpy, os; runpy.run_path({str(SCRIPT)!r})['open_streams'](); print(os.open(os.devnull, 0))"
+    code = f"import runpy, os; runpy.run_path({str(up.__file__)!r})['open_streams'](); print(os.open(os.devnull, 0))"
     ended = subprocess.run(
         ["sh", "-c", '"$@" <&- 2>&-', "sh", sys.executable, "-c", code], capture_output=True, text=True
     )

@@ -49,9 +49,11 @@ def test_the_sanitizer_of_the_seed_cleans_what_it_says(box: Box) -> None:
 
 
 def test_a_sanitized_value_is_nowhere(box: Box, caplog: pytest.LogCaptureFixture) -> None:
-    box.execute(SENSOR, INSERT, rows=[reading(1, device="canary-7"), (None, "canary-8", "poison", 1.0, "x")])
+    box.execute(SENSOR, INSERT, rows=[reading(1, device="canary-7")])
     rules = {"hash": ["device_id"], "drop": ["humidity"]}
     environ = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": json.dumps(rules), "SANITIZE_SECRET": "pepper-canary"}
+    assert box.run(**environ) == 0
+    box.execute(INSERT, rows=[(None, "canary-8", "poison", 1.0, "x")])
     assert box.run(**environ) == up.QUARANTINED
     assert [len(device) for (device,) in box.arrived("device_id", "secure_")] == [64]
     for file in box.folder.rglob("*"):
@@ -147,10 +149,11 @@ def test_an_aggregate_fills_columns_that_are_not_null(box: Box) -> None:
     }
     fields = [Field(name, PrimitiveType(kind), nullable=kind == "double") for name, kind in names.items()]
     DeltaTable.create(str(box.folder / "lake" / "aggregated_readings"), Schema(fields))
-    box.execute(SENSOR, INSERT, rows=[reading(1), ("2026-01-01T00:02:00Z", None, 1.0, 1.0, "x"), reading(61)])
+    box.execute(SENSOR, INSERT, rows=[reading(minute) for minute in range(60)])
+    box.execute(INSERT, rows=[("2026-01-01T00:02:00Z", None, 1.0, 1.0, "x"), reading(61)])
     assert box.run(*FLAGS) == up.QUARANTINED
-    assert [row[4] for row in hours(box)] == [1]
-    assert [line["key"] for line in box.quarantined()] == [2]
+    assert [row[4] for row in hours(box)] == [60]
+    assert [line["key"] for line in box.quarantined()] == [61]
 
 
 def test_rows_without_a_time_belong_to_no_window_and_go_to_quarantine_once(box: Box) -> None:

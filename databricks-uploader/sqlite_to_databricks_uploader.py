@@ -623,7 +623,7 @@ SYNONYMS = {
 
 
 def type_named(word: Any) -> str:
-    """A type in Databricks' words as this script writes it; for any other word a `ValueError` with the nearest."""
+    """A type in Databricks' words as this script writes it; for another word a `ValueError` with the nearest."""
     sizes = r"(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?"
     found = re.fullmatch(rf"([a-z_]+)\s*{sizes}", str(word).strip().lower(), re.ASCII)
     base = SYNONYMS.get(found[1], found[1]) if found else ""

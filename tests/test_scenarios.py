@@ -157,11 +157,15 @@ def test_an_aggregate_fills_columns_that_are_not_null(box: Box) -> None:
 
 
 def test_rows_without_a_time_belong_to_no_window_and_go_to_quarantine_once(box: Box) -> None:
-    box.execute(SENSOR, INSERT, rows=[reading(1), (None, "a", 1.0, 1.0, "x")])
-    assert box.run(*FLAGS) == up.QUARANTINED
-    box.execute(INSERT, rows=[reading(61)])
+    box.execute(SENSOR, INSERT, rows=[reading(1), reading(61), (None, "a", 1.0, 1.0, "x")])
+    assert box.run(*FLAGS) == 2
+    box.execute("DELETE FROM s WHERE id = 3")
     assert box.run(*FLAGS) == 0
-    assert [line["key"] for line in box.quarantined()] == [2]
+    box.execute(INSERT, rows=[(None, "a", 1.0, 1.0, "x")])
+    assert box.run(*FLAGS) == up.QUARANTINED
+    box.execute(INSERT, rows=[reading(62)])
+    assert box.run(*FLAGS) == 0
+    assert [line["key"] for line in box.quarantined()] == [3]
 
 
 def test_without_a_time_key_the_rows_of_each_cycle_are_one_group_set(box: Box) -> None:

@@ -6864,8 +6864,8 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
         say("target", True, f"{config.databricks_host} answers, its certificate is right; signed in as {user}")
         target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()
-        say("target", True, f"table {target.table}, {len(columns)} columns")
-        session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
+        say("target", True, f"table {target.table.sql}, {len(columns)} columns")
+        session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
         say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
         check_columns(config, target, say)
         if config.databricks_volume:

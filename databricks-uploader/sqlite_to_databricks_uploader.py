@@ -53,9 +53,11 @@ import dataclasses
 import datetime as dt
 import decimal
 import fcntl
+import fractions
 import functools
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
 import logging
@@ -347,6 +349,9 @@ class Config:
     sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
         aliases=["sqlite_table"], flags=["--table"], shown="detected")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
+    column_types: dict[str, Any] = setting({}, "UPLOAD_COLUMN_TYPES", mapping,
+        "Types by column, in Databricks' words, for tables that are made and how values are read (JSON outside YAML).",
+        flag=False)
     cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
         "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
     lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
@@ -592,8 +597,8 @@ Columns = dict[str, str]
 INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
 REALS, TEXTS, TIMES = ("double", "float"), ("string", "varchar", "char"), ("timestamp", "timestamp_ntz")
 
-# How SQLite's declared types are understood where no target column decides. Words are looked for in
-# this order; the rest follows SQLite's affinity rules (sqlite.org/datatype3.html, section 3.1).
+# How SQLite's declared types are understood where no target column decides. Words are looked for in this order, as
+# SQLite does (sqlite.org/datatype3.html, section 3.1); any other word, such as STRING, JSON or UUID, says nothing.
 DECLARED = {
     "BOOL": "boolean", "DATETIME": "timestamp", "TIMESTAMP": "timestamp", "INT": "bigint",
     "CHAR": "string", "CLOB": "string", "TEXT": "string", "BLOB": "binary",
@@ -602,23 +607,51 @@ DECLARED = {
 
 
 def declared_type(declared: str) -> str | None:
-    """The type that a declaration asks for; None where it says nothing, as for a view's expressions."""
+    """The type that a declaration asks for; None where it says nothing."""
     word = declared.upper()
-    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\((\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word):
+    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\(\s*(\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word, re.ASCII):
         precision, scale = int(sized[1]), int(sized[2] or 0)
-        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else "double"
-    return next((kind for part, kind in DECLARED.items() if part in word), "double" if word.strip() else None)
+        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else None
+    return next((kind for part, kind in DECLARED.items() if part in word), None)
+
+
+# Other words of Databricks for the types, and the sizes of those that have some.
+SYNONYMS = {
+    "long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint", "real": "float", "dec": "decimal",
+    "numeric": "decimal", "timestamp_ltz": "timestamp",
+}  # fmt: skip
+
+
+def type_named(word: Any) -> str:
+    """A type in Databricks' words as this script writes it; for another word a `ValueError` with the nearest."""
+    sizes = r"(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?"
+    found = re.fullmatch(rf"([a-z_]+)\s*{sizes}", str(word).strip().lower(), re.ASCII)
+    base = SYNONYMS.get(found[1], found[1]) if found else ""
+    if found is None or base not in KINDS:
+        raise ValueError(nearest(found[1] if found else str(word).lower(), [*KINDS, *SYNONYMS]))
+    first, second = found[2], found[3]
+    if base == "decimal":
+        precision, scale = int(first or 10), int(second or 0)
+        if not max(1, scale) <= precision <= 38:
+            raise ValueError("Digits are 38 at most, of which those after the point are a part.")
+        return f"decimal({precision},{scale})"
+    if (base in ("varchar", "char")) != (first is not None) or second is not None:
+        raise ValueError("A length belongs to VARCHAR(n) and CHAR(n), and only there.")
+    return f"{base}({first})" if first else base
 
 
 # The type that holds each of SQLite's classes of values.
 CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
+CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
 
 
 def sampled_type(classes: set[str]) -> str:
-    """The type that holds values of these classes, for a column that was declared without a type."""
+    """The type that holds values of these classes: BINARY takes text too; nothing holds blobs beside numbers."""
+    if len(classes) == 1:
+        return CLASS_TYPES[min(classes)]
     if classes == {"integer", "real"}:
         return "double"
-    return CLASS_TYPES[classes.pop()] if len(classes) == 1 else "string"
+    return "binary" if classes == {"text", "blob"} else "string"
 
 
 def base_of(kind: str) -> str:
@@ -631,9 +664,14 @@ def sizes_of(kind: str) -> list[int]:
     return [int(size) for size in re.findall(r"\d+", kind)]
 
 
+# Numbers as text: ASCII digits alone. Python would read 1_000, digits of other scripts and ' infinity ' too.
+WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,40}")
+NUMBER_TEXT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+
+
 def to_integer(value: Any, kind: str) -> int:
     """Whole numbers within the type's range, from any class; '12' is one, 1.7 is none."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,20}", value):
+    if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -645,39 +683,61 @@ def to_integer(value: Any, kind: str) -> int:
 
 
 def to_double(value: Any, kind: str) -> float:
-    """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose."""
-    if isinstance(value, int) and int(float(value)) != value:
-        raise ValueError("has more digits than a double holds")
-    if isinstance(value, str) and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value):
-        raise ValueError("is no number")
+    """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose.
+
+    A fraction as text becomes the nearest number; whole numbers are exact, as text too.
+    """
     if isinstance(value, bytes):
         raise ValueError("is a blob")
+    if isinstance(value, str) and not NUMBER_TEXT.fullmatch(value):
+        raise ValueError("is no number")
     number = float(value)
-    is_finite = isinstance(value, str) or math.isfinite(number)  # Text is digits, not the name of an infinity.
-    if is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max):
+    if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
+        value = int(value)
+    if isinstance(value, int) and math.isfinite(number) and int(number) != value:
+        raise ValueError("has more digits than a double holds")
+    is_finite = not isinstance(value, float) or math.isfinite(value)  # Text is digits, not the name of an infinity.
+    is_lost = isinstance(value, str) and number == 0 and re.match("[^eE]*[1-9]", value)
+    if is_lost or (is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max)):
         raise ValueError(f"is outside the range of {kind}")
     return number
+
+
+def decimal_of(value: Any) -> decimal.Decimal:
+    """A number, or digits as text, as they are written; of a double the shortest digits that mean it."""
+    if isinstance(value, bytes) or (isinstance(value, str) and not NUMBER_TEXT.fullmatch(value)):
+        raise ValueError("is no number")
+    return decimal.Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def to_decimal(value: Any, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
     precision, scale = sizes_of(kind)
+    exact = decimal_of(value)
     try:
-        exact = decimal.Decimal(repr(value) if isinstance(value, float) else value)
         fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
-    except (decimal.InvalidOperation, TypeError, ValueError):
+    except decimal.InvalidOperation:
         raise ValueError("is no number that fits") from None
     if fitted != exact or len(fitted.as_tuple().digits) > precision:
         raise ValueError(f"does not fit {kind} without rounding")
     return f"{fitted:f}"
 
 
+# The words that Databricks casts to BOOLEAN, in any case (docs.databricks.com, "cast function"; Spark's `StringUtils`).
+BOOLEAN_WORDS = {
+    **dict.fromkeys(("t", "true", "y", "yes", "1"), True),
+    **dict.fromkeys(("f", "false", "n", "no", "0"), False),
+}
+
+
 def to_boolean(value: Any, _kind: str) -> bool:
-    """0 and 1, as numbers or as text, and the words true and false."""
-    word = str(value).lower()
-    if word not in ("0", "1", "0.0", "1.0", "false", "true"):
-        raise ValueError("is neither 0 nor 1, true nor false")
-    return word in ("1", "1.0", "true")
+    """0 and 1, as numbers or as text, and the words that Databricks takes; blanks around them don't count."""
+    word = value.strip(BLANKS).lower() if isinstance(value, str) else value
+    if isinstance(word, str) and word.isascii() and word in BOOLEAN_WORDS:
+        return BOOLEAN_WORDS[word]
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    raise ValueError("is neither 0 nor 1, true nor false")
 
 
 def to_string(value: Any, kind: str) -> str:
@@ -699,45 +759,85 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-def to_date(value: Any, _kind: str) -> str:
-    """ISO dates; a time of day other than midnight would be lost, so it is refused."""
+# ISO-8601 as people and programs write it: the day, basic or not, and a time of the day after a T or a blank. Python
+# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version.
+BLANKS = " \t\r\n"
+ISO_TEXT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}-?[1-7])"
+    r"(?:[Tt ]((?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9](?:[.,][0-9]+)?)?)?)"
+    r"([Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
+)
+
+
+def iso_moment(text: str) -> dt.datetime | None:
+    """A time or a day in ISO-8601, cut to microseconds; with a zone where the text has one. None for any other text."""
+    found = ISO_TEXT.fullmatch(text.strip(BLANKS))
+    if found is None:
+        return None
+    day, time, zone = found.groups()
     try:
-        moment = dt.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise ValueError("is no ISO date") from None
-    if moment.time() != dt.time():
+        written = zone_written(zone.strip()) if zone else None
+        return dt.datetime.combine(dt.date.fromisoformat(day), dt.time.fromisoformat(time or "00"), written)
+    except (ValueError, LookupError, OSError):  # no such day, or no such zone
+        return None
+
+
+@functools.lru_cache(1000)
+def zone_written(zone: str) -> dt.tzinfo:
+    """The zone that a text names: Z, an offset, or the name of a region."""
+    if zone[0] not in "+-Zz":
+        return ZoneInfo(zone)
+    return dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone.upper()}").tzinfo or UTC
+
+
+def to_date(value: Any, _kind: str) -> str:
+    """ISO dates. A time of day other than midnight, or a zone other than UTC, would be lost, so it is refused."""
+    moment = iso_moment(value) if isinstance(value, str) else None
+    if moment is None:
+        raise ValueError("is no ISO date")
+    if moment.time() != dt.time() or moment.utcoffset():
         raise ValueError("is a time, not a date")
     return moment.date().isoformat()
 
 
 def to_timestamp(value: Any, zone: ZoneInfo) -> int:
-    """ISO text, and epoch numbers in seconds, milliseconds, microseconds or nanoseconds, as microseconds since 1970.
+    """ISO text, and numbers since 1970, also as text of digits, as microseconds since 1970.
 
-    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant.
+    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant. Eight digits are
+    a day.
     """
+    if isinstance(value, (int, float)):
+        return epoch_microseconds(value)
+    text = value.strip(BLANKS) if isinstance(value, str) else ""
+    if EPOCH_TEXT.fullmatch(text):
+        return epoch_microseconds(fractions.Fraction(text))
+    moment = iso_moment(text)
+    if moment is None:
+        raise ValueError("is no time")
     try:
-        if isinstance(value, (int, float)):
-            return epoch_microseconds(value)
-        moment = dt.datetime.fromisoformat(value.strip())
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return (moment - EPOCH) // dt.timedelta(microseconds=1)
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        raise ValueError("is no time") from None
+        utc = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999") from None
+    return (utc - EPOCH) // dt.timedelta(microseconds=1)
 
 
 # The size of an epoch number tells its unit: seconds, milliseconds and microseconds (years 1973 to 5138), each with
 # what makes microseconds of it; larger numbers are nanoseconds.
 EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
 
+# Such numbers as text. Eight digits are a day in ISO-8601's basic form: 20260131.
+EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
-def epoch_microseconds(value: float) -> int:
-    """Microseconds since 1970 of an epoch number; digits beyond them are cut."""
-    for limit, factor in EPOCH_UNITS:
-        if abs(value) < limit:
-            return round(value * factor)
-    if abs(value) >= 2**63:
+
+def epoch_microseconds(value: Any) -> int:
+    """Microseconds since 1970 of an epoch number: the nearest one, by exact arithmetic; nanoseconds are cut."""
+    if not abs(value) < 2**63:  # nor is NaN
         raise ValueError("is no time")
-    return int(value) // 1000
+    if abs(value) >= EPOCH_UNITS[-1][0]:
+        return int(math.floor(value) // 1000)
+    factor = next(factor for limit, factor in EPOCH_UNITS if abs(value) < limit)
+    above, below = map(int, value.as_integer_ratio())
+    return (2 * above * factor + below) // (2 * below)
 
 
 def moment_of(microseconds: int) -> dt.datetime:
@@ -812,6 +912,10 @@ def arrow_table(columns: Mapping[str, Any]) -> Any:
     return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
 
 
+# Numbers of a new column are taken for times where most are of these years: no age and no day of Julius'.
+PLAUSIBLE_TIMES = range(to_timestamp("2000-01-01", UTC), to_timestamp("2100-01-01", UTC))
+
+
 class InvalidText(bytes):
     """Text that its database's encoding does not allow; the bytes as they are."""
 
@@ -843,16 +947,66 @@ def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
     if kind_of(kind).casts == column.storage:
         array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
-        if array.null_count == column.data.null_count:
+        if array is not None and array.null_count == column.data.null_count:
             return array, {}
     return convert_each(column.values(), kind, zone)
 
 
-def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
-    """ISO text as UTC timestamps by Arrow's parser; text without a zone is in `zone`. NULL where it can't tell."""
-    from arro3.core import DataType
+def fitting_formats(values: Sequence[Any]) -> list[str]:
+    """The patterns of `timestamp_format` that fit all values."""
+    return []
 
-    return data.cast(DataType.timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))
+
+def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
+    """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
+    values = [value for value in column.values() if value is not None]
+    classes = {CLASSES.get(type(value), "text") for value in values}
+    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled_type(classes)]):
+        array, bad = convert(column, kind, zone)
+        is_number = [isinstance(value, (int, float)) for value in values]
+        if kind == "timestamp" and any(is_number) and not bad:
+            times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
+            if sum(time in PLAUSIBLE_TIMES for time in times) * 2 <= len(times):
+                continue
+        if not bad:
+            return kind
+    return "string"
+
+
+# Times in the forms that Arrow's parser reads as `to_timestamp` does, each digit as 0; and what it reads although no
+# clock shows it: minutes and seconds over 59.
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
+OVER_59 = re.compile(rb":[6-9]")
+
+
+def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
+    """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
+
+    It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
+    set at odd seconds.
+    """
+    texts = [text for text in data.to_pylist() if text is not None]
+    lines = "\n".join(texts).encode()
+    forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
+    if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or OVER_59.search(lines):
+        return None
+    is_local = {form is not None and form[1] is None for form in forms if zone.key != "UTC"}
+    if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
+        return None
+    times = data.cast(arrow_type("timestamp"))
+    if is_local != {True}:
+        return None if True in is_local else times
+    local = times.cast(arrow_type("bigint")).to_pylist()
+    utc = [None if time is None else time - offset_of(zone, time // 60_000_000) for time in local]
+    return array_of(utc, "bigint").cast(arrow_type("timestamp"))
+
+
+@functools.lru_cache(10_000)
+def offset_of(zone: ZoneInfo, minute: int) -> int:
+    """How far a zone's clocks are ahead of UTC, in microseconds, at a minute (since 1970) of its own."""
+    offset = (EPOCH + dt.timedelta(minutes=minute)).replace(tzinfo=zone).utcoffset()
+    return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
 def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
@@ -860,13 +1014,10 @@ def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any,
     done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
     convert_one, detail = kind_of(kind).convert, zone if kind in TIMES else kind
-    if kind in TIMES:  # Arrow's parser goes first, so that both ways agree on what it takes.
-        texts = array_of([value if type(value) is str else None for value in values], "string")
-        done = cast_text_times(texts, zone).cast(arrow_type("bigint")).to_pylist()
     for index, value in enumerate(values):
         if isinstance(value, InvalidText):
             bad[index] = "is not valid text in the database's encoding"
-        elif value is not None and done[index] is None:
+        elif value is not None:
             try:
                 done[index] = convert_one(value, detail)
             except ValueError as error:
@@ -1431,6 +1582,10 @@ def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
     return RawColumn("mixed", values)
 
 
+# So many rows tell what a column holds where nothing else does.
+SAMPLE_ROWS = 1000
+
+
 class Reader:
     """Reads pages of a table, each in one statement; nothing stays open in between."""
 
@@ -1493,11 +1648,13 @@ class Reader:
         columns = {name: declared for name, declared in self.table.columns.items() if name in wanted}
         return Reader(self.database, dataclasses.replace(self.table, columns=columns))
 
-    def classes_of(self, column: str) -> set[str]:
-        """The classes of value that a column's first thousand rows hold."""
-        sample = f"SELECT {cell(column)} AS value FROM {quoted(self.table.name)} q LIMIT 1000"
-        found = self.database.rows(f"SELECT DISTINCT typeof(s.value) FROM ({sample}) s")
-        return {str(kind) for (kind,) in found} - {"null"}
+    def sample(self) -> RawPage:
+        """The first thousand rows, or fewer where a page of the database is damaged."""
+        key = f"q.{quoted(self.table.rowid)}" if self.table.rowid else "''"
+        for rows in (SAMPLE_ROWS, 100, 10):
+            with contextlib.suppress(CorruptError):
+                return self.page("", key if self.table.rowid else "NULL", rows, key)
+        return self.page("", "NULL", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
         """Rows of `q` (the table's alias) with the value of each column, and of the expression `key`.
@@ -1672,7 +1829,9 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
 
 def rule_time(value: Any) -> dt.datetime:
     """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
-    found = dt.datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+    found = iso_moment(str(value))
+    if found is None:
+        raise ValueError("is no time")
     return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
@@ -1684,7 +1843,7 @@ RULE_CLASSES: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], str]] = {
     "double": ((int, float), float, NUMBER),
     # A column of 32 bits holds 0.1 as 0.100000001.
     "float": ((int, float), lambda n: struct.unpack("f", struct.pack("f", n))[0], NUMBER),
-    "decimal": ((int, float, str), lambda n: decimal.Decimal(str(n)), NUMBER),
+    "decimal": ((int, float, str), decimal_of, NUMBER),
     **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes.")),
     "boolean": ((bool,), bool, "Write true or false."),
     "timestamp": ((str, dt.date), rule_time, TIME),
@@ -3049,9 +3208,10 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
     position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
+        ahead: Mapping[str, Any] = position.pop("ahead", {})
         position |= {"rowid": None, "read_to": rowid}
-        if rowid is None and position.get("open_rows"):
-            log.warning("%d rows of windows that were open are gone with the old file", position["open_rows"])
+        if rowid is None and (lost := position.get("open_rows", 0) + ahead.get("rows", 0)):
+            log.warning("%d rows of windows that were open are gone with the old file", lost)
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
 
 
@@ -3645,7 +3805,7 @@ class Plan:
 
     `sources` names for each target column the source or result column that fills it. `required` are the
     target's NOT NULL columns. Rows up to `since` (microseconds) with keys up to `until` were delivered by
-    another tool, or are not wanted.
+    another tool, or are not wanted. `is_made` where the first write makes the target.
     """
 
     table: Table
@@ -3657,6 +3817,7 @@ class Plan:
     rules: Rules | None = None
     since: int | None = None
     until: Any = None
+    is_made: bool = False
 
     def from_position(self, position: Mapping[str, Any]) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
@@ -3720,6 +3881,15 @@ class Plan:
         is_old = [moment is not None and moment <= self.since for moment in moments]
         return [i for i in good if not (is_old[i] and (self.until is None or keys[i] <= self.until))]
 
+    def refused(self, page: RawPage) -> dict[str, dict[int, str]]:
+        """For each column why rows of a page, by index, would go to quarantine."""
+        found = {name: convert(page.columns[name], kind, self.zone)[1] for name, kind in self.reads.items()}
+        for name in () if self.rules else self.required:
+            values = page.columns[self.sources[name]].values() if self.sources[name] in page.columns else []
+            nulls = {index: "is NULL" for index, value in enumerate(values) if value is None}
+            found[self.sources[name]] = {**nulls, **found.get(self.sources[name], {})}
+        return found
+
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
         hidden = self.rules.touched if self.rules else frozenset()
@@ -3727,27 +3897,47 @@ class Plan:
         return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
 
 
+def folded(name: str) -> str:
+    """A column name as targets compare it: in any case of any script, letter by letter, as Java's equalsIgnoreCase.
+
+    Delta and Spark take Ä and ä for one column, SQLite for two. A letter that becomes two in the other case stays.
+    """
+    upper = (letter.upper() if len(letter.upper()) == 1 else letter for letter in name)
+    return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in upper)
+
+
+def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name: name) -> None:
+    """A `ConfigError` where two columns would be one in the target; `aimed` gives the name that each has there."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(folded(aimed(name)), name)
+        if other != name:
+            raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
+
+
 def plan_for(
-    config: Config, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None
+    zone: ZoneInfo,
+    table: Table,
+    reads: Columns,
+    given: Columns,
+    target: Columns | None,
+    rules: Rules | None,
+    evolve: bool,
 ) -> Plan:
     """The plan that takes the columns `given` to a target; None where the first write makes it.
 
-    Columns that the target lacks are added or left out, as `schema` says.
+    Columns that the target lacks are added where it may `evolve`, else left out.
     """
-    types, evolve = types_in(target), target is None or config.schema == "evolve"
-    sources: dict[str, str] = {}
-    for name in given:
-        aimed = target_column(name, types) or (delta_name(name) if evolve else "")
-        if aimed in sources:
-            raise ConfigError(f"the columns {sources[aimed]!r} and {name!r} would both be {aimed!r}", "Rename one.")
-        if aimed and aimed.lower() not in OWN_COLUMNS:
-            sources[aimed] = name
+    types, evolve = types_in(target), target is None or evolve
+    places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
+    check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
+    sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, ZoneInfo(config.source_timezone), rules)
+    return Plan(table, reads, writes, sources, required, zone, rules, is_made=target is None)
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -3755,19 +3945,59 @@ def types_in(target: Columns | None) -> Columns:
     return {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
 
 
-def read_types(table: Table, reader: Reader, target: Columns) -> Columns:
-    """What each source column is read as: the target's type, the declared one, or what its values suggest."""
-    reads = {}
-    for name, declared in table.columns.items():
-        known = target.get(target_column(name, target) or "") or ("timestamp" if name == table.time else None)
-        reads[name] = known or declared_type(declared) or sampled_type(reader.classes_of(name))
-    return reads
+def types_set(config: Config, columns: Iterable[str]) -> Columns:
+    """`column_types`, checked, by the names of the source."""
+    given: Columns = {}
+    for key, word in config.column_types.items():
+        name = word_of(key, columns, "column_types", "column")
+        try:
+            given[name] = type_named(word)
+        except ValueError as error:
+            raise ConfigError(f"column_types.{key}: no type {word!r}", str(error)) from None
+    return given
+
+
+def read_types(config: Config, reader: Reader, target: Columns, known: dict[Any, Columns]) -> Columns:
+    """What each source column is read as: the target's type, the one that is set, or what its first rows hold.
+
+    `known` keeps what whole samples told, so that they are taken once.
+    """
+    table, given = reader.table, types_set(config, reader.table.columns)
+    reads = {
+        name: target.get(target_column(name, target) or "")
+        or given.get(name)
+        or ("timestamp" if name == table.time else None)
+        for name in table.columns
+    }
+    undecided = [name for name, kind in reads.items() if kind is None]
+    if not undecided:
+        return {name: kind for name, kind in reads.items() if kind}
+    key = (table.name, *table.columns.items(), *undecided)
+    sampled = known.get(key)
+    if sampled is None:
+        page = reader.narrowed(undecided).sample()
+        sampled = {name: sampled_column(table, name, page.columns[name], config) for name in undecided}
+        if len(page.keys) == SAMPLE_ROWS:
+            known[key] = sampled
+    return {name: kind or sampled[name] for name, kind in reads.items()}
+
+
+def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -> str:
+    """The type of a column by its declaration and its first rows; where they differ, a log line says so."""
+    declared, zone = table.columns[name], ZoneInfo(config.source_timezone)
+    asked = declared_type(declared)
+    kind = fitting_type(column, asked, zone)
+    if asked not in (None, kind):
+        reason = min(convert(column, asked or "", zone)[1].items(), default=(0, "holds numbers that are no times"))[1]
+        log.info("%s is declared %s, but a value of it %s: it is read as %s", name, declared, reason, kind.upper())
+    return kind
 
 
 def target_column(name: str, target: Iterable[str]) -> str | None:
     """The target's column for a source column: the same name, in any case, or as Delta allows it."""
-    by_name = {column.lower(): column for column in target}
-    return by_name.get(name.lower()) or by_name.get(delta_name(name).lower())
+    by_name = {folded(column): column for column in target} | {column: column for column in target}
+    found = (by_name.get(known) for known in (name, folded(name), delta_name(name), folded(delta_name(name))))
+    return next(filter(None, found), None)
 
 
 def delta_name(name: str) -> str:
@@ -3789,6 +4019,9 @@ class Target(Protocol):
 
     name: str
     allowance: Allowance | None
+
+    # Whether a commit adds the columns that the table lacks; known once it was asked for its columns.
+    evolves: bool
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -3837,6 +4070,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
     (TargetError, "Delta table with empty schema",
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
+    (TargetError, "Unsupported: |Max catalog version",
+     "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
@@ -3943,11 +4178,54 @@ def write_pages(name: str, first: Any, others: Iterator[Any], table: Any = None,
 DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
 
 
-def delta_type(kind: Any) -> str:
-    """A type of delta-rs in Databricks' words; nested ones as they are written."""
+def delta_type(field: Any) -> str:
+    """A column's type in Databricks' words; nested ones as delta-rs writes them. Spark notes a VARCHAR's length."""
     from deltalake.schema import PrimitiveType
 
-    return DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    kind = field.type
+    plain = DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    return str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", plain))
+
+
+def is_generated(field: Any) -> bool:
+    """Whether writers compute a column: delta-rs does."""
+    return "delta.generationExpression" in field.metadata
+
+
+# The table features that delta-rs writes as the protocol asks, by trial (delta-rs 1.6; delta-io/delta PROTOCOL.md,
+# "Table Features"). A commit to a table with any other is refused, and called a conflict.
+WRITABLE_FEATURES = {
+    "appendOnly", "changeDataFeed", "checkConstraints", "columnMapping", "deletionVectors", "generatedColumns",
+    "invariants", "timestampNtz", "v2Checkpoint", "variantType", "variantType-preview",
+}  # fmt: skip
+IDENTITY_WRITER = 6  # the version before features were named; it has identity columns
+
+
+def check_writable(name: str, table: Any) -> None:
+    """A `TargetError` where delta-rs can't write a table as its features ask, which does not pass by itself."""
+    protocol = table.protocol()
+    features = set(protocol.writer_features or [])
+    if protocol.min_writer_version == IDENTITY_WRITER:
+        features.add("identityColumns")
+    if unknown := sorted(features - WRITABLE_FEATURES):
+        hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
+        raise TargetError(f"{name} has table features that can't be written by path: {', '.join(unknown)}", hint)
+    for field in table.schema().fields if is_mapped(table) else []:
+        kind_of(delta_type(field))  # Each file has to have all columns.
+
+
+def is_mapped(table: Any) -> bool:
+    """Whether a table's files name columns otherwise than its schema."""
+    return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
+
+
+def with_missing_columns(page: Any, missing: Columns) -> Any:
+    """A page with NULL in the columns of a table that it lacks."""
+    from arro3.core import ChunkedArray
+
+    for name, kind in missing.items():
+        page = page.append_column(name, ChunkedArray([array_of([None] * page.num_rows, kind)]))
+    return page
 
 
 def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
@@ -3990,6 +4268,7 @@ class DeltaTarget:
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
         self.allowance: Allowance | None = None
+        self.evolves = True
         self._answered = False
         self._planned_anew = False
 
@@ -3998,7 +4277,9 @@ class DeltaTarget:
         self._planned_anew = table is None
         if table is None:
             return None
-        return {f.name: delta_type(f.type) + ("" if f.nullable else " not null") for f in table.schema().fields}
+        check_writable(self.name, table)
+        fields, self.evolves = table.schema().fields, not is_mapped(table)
+        return {f.name: delta_type(f) + ("" if f.nullable or is_generated(f) else " not null") for f in fields}
 
     def recover(self, state: State) -> dict[str, Any] | None:
         application, table = application_of(state), self.table()
@@ -4113,6 +4394,13 @@ class DeltaTarget:
             return
         if table and self._planned_anew:
             self._check_same(table, first.schema)
+        missing: Columns = {}
+        if table and is_mapped(table):
+            missing = {
+                field.name: delta_type(field)
+                for field in table.schema().fields
+                if field.name not in first.schema.names and not is_generated(field)
+            }
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -4123,11 +4411,12 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            first,
-            filled,
+            with_missing_columns(first, missing),
+            (with_missing_columns(page, missing) for page in filled),
             table,
             mode="append" if table else "error",
-            schema_mode="merge" if table else None,
+            # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
+            schema_mode="merge" if table and not is_mapped(table) else None,
             storage_options={**PATIENT, **self.options},
             commit_properties=commit,
         )
@@ -5110,6 +5399,8 @@ class WarehouseTarget:
     Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
     """
 
+    evolves = False
+
     def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
@@ -5258,6 +5549,7 @@ class Job:
     flush: bool = False
     progress: Callable[[int, int], None] = lambda read, waiting: None
     warned: set[str] = dataclasses.field(default_factory=set)
+    sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
 
     def warn_once(self, message: str, hint: str = "") -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -5304,17 +5596,56 @@ class RowSource:
         return map(self.plan().from_position(position).prepare, pages)
 
 
+# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told. And the
+# earliest time of a clock that was ever set: without a battery it begins at 1970.
+AHEAD = 24 * 3600 * 10**6
+CLOCK_IS_SET = to_timestamp("2026-01-01", UTC)
+
+# So many ranges of rowids are remembered; where there are more, the closest ones become one.
+AHEAD_RANGES = 100
+
+
+def merged_ranges(ranges: Sequence[Sequence[int]], most: int = AHEAD_RANGES) -> list[list[int]]:
+    """At most so many ranges that have all of these, which are in order, and as little else as can be."""
+    by_gap = sorted(range(1, len(ranges)), key=lambda index: ranges[index - 1][1] - ranges[index][0])
+    cuts = [0, *sorted(by_gap[: most - 1]), len(ranges)]
+    return [[ranges[low][0], ranges[high - 1][1]] for low, high in itertools.pairwise(cuts) if low < high]
+
+
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups, where each begins in the source, and what came too late."""
+    """What was read of the open windows: their groups, where each begins, how many rows it has, what came too late.
+
+    `latest` is the latest time of all, `newest` that of those up to now. `ahead` are the ranges of rows in windows of
+    the future, `due` the start of the first of these. Times are in microseconds since 1970.
+    """
 
     partials: Partials
     first: dict[int, int] = dataclasses.field(default_factory=dict)
-    rows: int = 0
+    sizes: dict[int, int] = dataclasses.field(default_factory=dict)
     late: int = 0
     read: int = 0
     latest: int | None = None
+    newest: int | None = None
+    ahead: list[list[int]] = dataclasses.field(default_factory=list)
+    ahead_rows: int = 0
+    ahead_new: int = 0
+    due: int = 2**62
     bad: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
+        """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
+        indexes = is_ahead.to_numpy().nonzero()[0]
+        for begin, index in enumerate(indexes):
+            if begin and index == indexes[begin - 1] + 1:
+                self.ahead[-1][1] = int(keys.iloc[index])
+            else:
+                self.ahead.append([int(keys.iloc[index])] * 2)
+        if len(indexes):
+            self.ahead = merged_ranges(self.ahead)
+            self.ahead_rows += len(indexes)
+            self.ahead_new += int((keys[is_ahead] > seen).sum())
+            self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -5325,7 +5656,8 @@ class WindowSource:
     The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
     rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
     that memory had no room for. Nothing else is kept: a cycle with new rows reads those of the open windows
-    anew. A time in the future closes no window, since the rows before it would all come too late.
+    anew. A time in the future closes no window, since the rows before it would all come too late. Rows in windows that
+    begin more than a day ahead hold no position: `ahead` has where they are, and they are read when they are over.
     """
 
     cursor: RowidCursor
@@ -5336,22 +5668,28 @@ class WindowSource:
 
     def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
+        now = self._clock()
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
-        if first is None or (is_looked_at and not (self.flush and position.get("open_rows"))):
+        is_due = position.get("ahead", {"due": 2**62})["due"] < self._due(now)
+        is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))
+        if is_idle and not is_due:
             return None
-        windows = self._read(position, first, last)
+        windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
         after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)
+        if windows.ahead_new:
+            log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        return Batch(after, self.cursor.anchors(first, last), lambda: iter([prepared]))
+        return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
 
     def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
-        if first is not None and last is not None:
-            yield self._prepared(position, after, self._read(position, first, last))
+        if (first is not None and last is not None) or "ahead" in position:
+            end = after["closed"] if after["closed"] is not None else 2**62
+            yield self._prepared(position, after, self._read(position, first, last, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
         """How large a batch was: in groups."""
@@ -5361,25 +5699,53 @@ class WindowSource:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
 
-    def _read(self, position: Mapping[str, Any], first: int, last: int) -> Windows:
-        """All rows of open windows, page by page, as groups."""
+    def _clock(self) -> int:
+        """Now; where the clock was never set, a time after all others, so that those of the rows count alone."""
+        now = int(self.now() * 10**6)
+        return now if now >= CLOCK_IS_SET else 2**62
+
+    def _due(self, now: int) -> int:
+        """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
+        length = self.aggregate.window_length or dt.timedelta()
+        return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // dt.timedelta(microseconds=1)
+
+    def _read(
+        self, position: Mapping[str, Any], first: int | None, last: int, now: int, limit: int, due: int
+    ) -> Windows:
+        """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
+
+        Windows from `limit` on are ahead, or from `due` on where they were ahead before.
+        """
         plan, seen = self.plan().from_position(position), read_to(position)
-        seen = seen if seen is not None else first - 1
-        windows = Windows(self.aggregate.empty())
-        for page in self.cursor.pages(first, last, self.cursor.reader.narrowed(plan.reads)):
-            typed = plan.typed(page)
-            windows.latest = latest_time(windows.latest, typed.latest)
-            windows.read += sum(1 for key in page.keys if key > seen)
-            windows.bad += [row for row in typed.bad if row.key > seen]
-            self._take_in(windows, plan, typed, seen, position.get("closed"))
+        seen = seen if seen is not None else (first or 1) - 1
+        windows, ahead, reader = Windows(self.aggregate.empty()), position.get("ahead"), self.cursor.reader
+        ranges = [(first, last, limit)] if first is not None else []
+        if ahead and ahead["due"] < due:
+            ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
+        elif ahead:
+            windows.ahead, windows.ahead_rows = [[*part] for part in ahead["ranges"]], ahead["rows"]
+            windows.due = ahead["due"]
+        for low, high, end in ranges:
+            for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
+                typed = plan.typed(page)
+                windows.latest = latest_time(windows.latest, typed.latest)
+                windows.read += sum(1 for key in page.keys if key > seen)
+                windows.bad += [row for row in typed.bad if row.key > seen]
+                self._take_in(windows, plan, typed, seen, position.get("closed"), now, end)
         return windows
 
-    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None) -> None:
-        """Add a page's rows to the groups of their windows."""
+    def _take_in(
+        self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None, now: int, limit: int
+    ) -> None:
+        """Add a page's rows to the groups of their windows, save for windows of the future."""
         import pandas as pd
 
         frame = to_frame(typed.rows, plan.reads)
-        starts = self.aggregate.window_of(frame)
+        starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
+        newest = times[times <= moment_of(now)].max()
+        windows.newest = latest_time(
+            windows.newest, None if pd.isna(newest) else (newest - EPOCH) // dt.timedelta(microseconds=1)
+        )
         if starts is not None:
             keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
             known = starts.notna()
@@ -5387,10 +5753,14 @@ class WindowSource:
             reason = f"{plan.table.time} is NULL: the row belongs to no window"
             windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & (keys > seen)]]
             windows.late += int((known & ~is_open & (keys > seen)).sum())
-            for start, key in keys[is_open].groupby(starts[is_open]).min().items():
-                windows.first.setdefault(int(start.timestamp() * 10**6), int(key))
+            is_ahead = is_open & (starts >= moment_of(limit))
+            windows.put_ahead(keys, starts, is_ahead, seen)
+            is_open &= ~is_ahead
+            for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
+                begin = (start - EPOCH) // dt.timedelta(microseconds=1)
+                windows.first.setdefault(begin, int(key))
+                windows.sizes[begin] = windows.sizes.get(begin, 0) + int(size)
             frame = frame[is_open]
-        windows.rows += len(frame)
         windows.partials = self.aggregate.add(windows.partials, frame)
 
     def _after(
@@ -5404,19 +5774,24 @@ class WindowSource:
         is_all = length is None or (self.flush and horizon is None)
         if is_all:
             end = moment_of(max(windows.first)) + length if length and windows.first else None
-        elif windows.latest is not None:
-            newest = EPOCH_END if self.flush else moment_of(min(windows.latest, int(self.now() * 10**6)))
+        elif self.flush or windows.newest is not None:
+            newest = EPOCH_END if self.flush else moment_of(windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        still_open = [key for start, key in windows.first.items() if closed is None or start >= closed]
+        still_open = [start for start in windows.first if not is_all and (closed is None or start >= closed)]
+        rowid = min((windows.first[start] for start in still_open), default=last + 1) - 1
+        ahead = {"due": windows.due, "rows": windows.ahead_rows}
+        # Those after the position are read again in any case.
+        ranges = [[low, min(high, rowid)] for low, high in windows.ahead if low <= rowid]
         return {
-            **position,
-            "rowid": min(still_open) - 1 if still_open and not is_all else last,
+            **{name: value for name, value in position.items() if name != "ahead"},
+            "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            "open_rows": 0 if is_all else windows.rows,
+            "open_rows": sum(windows.sizes[start] for start in still_open),
+            **({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),
         }
 
     def _prepared(self, position: Mapping[str, Any], after: Mapping[str, Any], windows: Windows) -> Prepared:
@@ -5484,10 +5859,11 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
     if aggregate:
         reads, given = aggregate.source_columns, aggregate.columns
     else:
-        reads = read_types(reader.table, reader, types_in(target))
+        reads = read_types(job.config, reader, types_in(target), job.sampled)
         rules = rules_for(job.config, job.scenario, reads)
         given = rules.columns if rules else reads
-    plan = plan_for(job.config, reader.table, reads, given, target, rules)
+    zone, evolve = ZoneInfo(job.config.source_timezone), job.config.schema == "evolve" and job.target.evolves
+    plan = plan_for(zone, reader.table, reads, given, target, rules, evolve)
     if left_out := [name for name in given if name not in plan.sources.values()]:
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
     return plan
@@ -5496,11 +5872,13 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
 def source_of(job: Job, cursor: Cursor) -> Source:
     """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
     config, reader = job.config, cursor.reader
-    columns = read_types(reader.table, reader, {})
+    types_set(config, reader.table.columns)
+    columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
     if job.scenario != "aggregate":
         rules_for(config, job.scenario, columns)
         return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
-    aggregate = parse_aggregate(config.aggregate_config, columns, reader.table.time)
+    time = reader.table.time
+    aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
     plan = functools.cache(lambda: plan_of(job, reader, aggregate))
@@ -5576,6 +5954,44 @@ def completed(job: Job, source: Source, state: State) -> State:
         sequence=job.quarantine.newest(),
         position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
     )
+
+
+def check_first_rows(source: Source, state: State) -> None:
+    """A `ConfigError` where a first run would begin with a quarantine, or nothing can be sent at all.
+
+    Asked before an intent is saved: of the first thousand rows at most a tenth may be refused.
+    """
+    plan, reader = source.plan(), source.cursor.reader
+    if state.committed:
+        return
+    page = reader.sample()
+    refused = {name: bad for name, bad in plan.refused(page).items() if bad}
+    if isinstance(source, WindowSource) and source.aggregate.window_length:
+        times = enumerate(page.columns[plan.table.time].values())
+        missing = {index: "is NULL: the row belongs to no window" for index, time in times if time is None}
+        refused |= {plan.table.time: {**missing, **refused.get(plan.table.time, {})}} if missing else {}
+    count = len(set().union(*refused.values()))
+    if 10 * count <= len(page.keys):
+        return
+    name = max(refused, key=lambda name: len(refused[name]))
+    reason = min(refused[name].items())[1]
+    values = [page.columns[name].values()[index] for index in refused[name]]
+    is_hidden = plan.rules is not None and name in plan.rules.touched
+    shown = "" if is_hidden or values[0] is None else f" (it is {values[0]!r:.60})"
+    raise ConfigError(
+        f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
+        remedy_for(plan, name, values),
+    )
+
+
+def remedy_for(plan: Plan, name: str, values: Sequence[Any]) -> str:
+    """The setting that lets values of a column go, ready to paste."""
+    if name == plan.table.time and (formats := fitting_formats(values)):
+        return " or ".join(f"timestamp_format: {json.dumps(form)}" for form in formats)
+    if not plan.is_made or values[0] is None:
+        return "Correct the source, or give the target's column a type that holds them, such as STRING."
+    kind = "binary" if isinstance(values[0], bytes) else "string"
+    return f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
 
 
 @functools.cache
@@ -5782,6 +6198,8 @@ class Delivery:
         state, tallies = self.state, [Tally(bad=self.total.bad)]
         while batch := self.source.next_batch(state.position, self._size):
             share_heap()
+            if len(tallies) == 1:
+                check_first_rows(self.source, self.state)
             shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self._pages, batch, shipment.intent, [*tallies])
@@ -6178,14 +6596,18 @@ def last_cycle(directory: Path) -> dict[str, Any]:
 
 
 def healthcheck(config: Config) -> int:
-    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1."""
+    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1.
+
+    One that ended long after now tells nothing of the time since.
+    """
     said = last_cycle(state_directory(config))
     if not said:
         print("no cycle has ended yet")
         return 1
     age = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp()
-    print(f"the last cycle ended {age:.0f} seconds ago" + (f": {said['error']}" if said["error"] else ""))
-    return int(age > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
+    when = f"{age:.0f} seconds ago" if age >= 0 else f"{-age:.0f} seconds ahead of the clock, which was set back"
+    print(f"the last cycle ended {when}" + (f": {said['error']}" if said["error"] else ""))
+    return int(abs(age) > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
 
 
 def print_status(config: Config, form: str) -> int:
@@ -6234,9 +6656,10 @@ def rows_waiting(config: Config, state: State) -> int | None:
 def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
     with opened_reader(config) as reader:
-        reads, time_column = read_types(reader.table, reader, {}), reader.table.time
+        reads, time_column = read_types(config, reader, {}, {}), reader.table.time
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
+    check_names(reads)
     for scenario in PREFIXES if which == "all" else [scenario_of(config)]:
         if scenario == "aggregate" and which == "all" and not config.aggregate_config:
             print("-- aggregated: set aggregate_config to see its table")
@@ -6441,8 +6864,8 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
         say("target", True, f"{config.databricks_host} answers, its certificate is right; signed in as {user}")
         target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()
-        say("target", True, f"table {target.table}, {len(columns)} columns")
-        session.rows(f"SELECT 1 FROM {target.table} LIMIT 0")
+        say("target", True, f"table {target.table.sql}, {len(columns)} columns")
+        session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
         say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
         check_columns(config, target, say)
         if config.databricks_volume:
@@ -6454,6 +6877,10 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_as_job(config, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
+        saved: State | None = None
+        with contextlib.suppress(StateError):  # which was told before
+            saved = StateFile(state_directory(config)).load()
+        check_first_rows(source, saved or State())
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
@@ -6761,8 +7188,27 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     return chosen() if chosen else upload(config, environ, arguments)
 
 
+def open_streams() -> None:
+    """Give the process the standard streams that it was not given, and let them take any text.
+
+    A file opened later would be given the number of a closed one, and the log would be written into the database.
+    What a terminal or a pipe of another encoding can't show is written as `\\u2082`.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # is given the lowest free number: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the program; returns its exit status. The only place where errors end."""
+    open_streams()
     arguments = parse_arguments(argv)
     set_up_logging(arguments, [], environ)
     try:

@@ -60,6 +60,19 @@ MUTANTS = (
         "            yield rows\n        self.job.quarantine.put(intent[\"sequence\"], self.source.cursor.table.name, bad)",
         "            yield rows", (STATE, "bad_rows_are_kept"),
     ),
+    # --- Rows ---
+    Mutant("any text is Arrow's", "not all(forms) or OVER_59.search(lines)", "False", ("test_rows.py", "both_ways")),
+    Mutant("minutes over 59 are Arrow's", " or OVER_59.search(lines)", "", ("test_rows.py", "both_ways")),
+    Mutant(
+        "Arrow knows the zones", "    if is_local != {True}:\n        return None if True in is_local else times\n",
+        '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))\n',
+        ("test_rows.py", "clocks_say"),
+    ),
+    Mutant(
+        "Python reads the numbers", 'if isinstance(value, bytes) or (isinstance(value, str) and not NUMBER_TEXT.fullmatch(value)):\n'
+        '        raise ValueError("is no number")\n    return', "if isinstance(value, bytes):\n        raise ValueError\n    return",
+        ("test_rows.py", "number_as or python_takes"),
+    ),
     # --- Source and cursor ---
     Mutant(
         "columns without the alias", 'return f"q.{quoted(column)} COLLATE BINARY"',
@@ -210,7 +223,45 @@ MUTANTS = (
         "text in quotes counts as the server's word", "re.sub(r\"'[^']*('|$)\", \"\", message)", "message",
         ("test_ladder.py", "words_that_say"),
     ),
+    # --- Windows ---
+    Mutant(
+        "the future closes windows", "times[times <= moment_of(now)].max()", "times.max()",
+        ("test_scenarios.py", "takes_no_window"),
+    ),
+    Mutant(
+        "the future holds the position", "is_ahead = is_open & (starts >= moment_of(limit))", "is_ahead = is_open & False",
+        ("test_scenarios.py", "takes_no_window"),
+    ),
+    Mutant(
+        "the future is forgotten", '**({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),', "",
+        ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
+    ),
+    Mutant(
+        "a clock that was never set is believed", "return now if now >= CLOCK_IS_SET else 2**62", "return now",
+        ("test_scenarios.py", "never_set"),
+    ),
+    # --- Streams ---
+    Mutant(
+        "closed streams stay closed", "os.open(os.devnull, os.O_RDWR)", "pass", ("test_command_line.py", "streams"),
+    ),
+    Mutant(
+        "output is as strict as its encoding", 'stream.reconfigure(errors="backslashreplace")', "pass",
+        ("test_command_line.py", "plain_locale"),
+    ),
+    Mutant("a cycle of the future is healthy", "int(abs(age) >", "int(age >", ("test_actions.py", "sign_of_health")),
+    # --- Names ---
+    Mutant("names are compared as SQLite does", "known.setdefault(folded(aimed(name)), name)",
+        "known.setdefault(aimed(name), name)", ("test_plan.py", "equal_for_the_target"),
+    ),
     # --- Delta ---
+    Mutant(
+        "any table can be written", "if unknown := sorted(features - WRITABLE_FEATURES):", "if unknown := []:",
+        ("test_plan.py", "features_cannot_be_written"),
+    ),
+    Mutant(
+        "tables that map names are merged", 'schema_mode="merge" if table and not is_mapped(table) else None,',
+        'schema_mode="merge" if table else None,', ("test_plan.py", "maps_names"),
+    ),
     Mutant(
         "no look at the transaction version", 'if delivered < intent["sequence"]:\n            return False',
         "if True:\n            return False", ("test_cycle.py", "kill_at_each_step"),

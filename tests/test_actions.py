@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import fcntl
 import io
 import json
@@ -152,6 +153,16 @@ def test_the_healthcheck_follows_the_age_of_the_last_cycle_even_a_failed_one(box
     assert box.run("--healthcheck") == 1
 
 
+def test_a_last_cycle_in_the_future_is_no_sign_of_health(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    file = box.folder / "state" / up.CYCLE_FILE
+    file.parent.mkdir()
+    for ahead, status in ((200, 0), (10**8, 1)):
+        ended = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=ahead)
+        file.write_text(json.dumps({"ended": ended.isoformat(), "interval": 300, "error": None}))
+        assert box.run("--healthcheck") == status
+        assert "ahead of the clock, which was set back" in capsys.readouterr().out
+
+
 # --- DDL and dry run ---
 
 
@@ -198,10 +209,11 @@ def test_a_dry_run_goes_on_from_the_state(box: Box, printed: Callable[..., str])
 
 def test_a_dry_run_asks_no_warehouse(box: Box, warehouse: Warehouse, schema: str, printed: Callable[..., str]) -> None:
     some_rows(box, 7)
-    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "bad")])
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "more")] * 9)
+    box.execute(INSERT, rows=[("soon", 1.0, "bad")])
     to_warehouse(box, warehouse, schema)
     before = warehouse.log()["requests"]
-    assert f"{schema}.raw_readings: 7 rows of 8 read, 1 to quarantine" in printed("--dry-run")
+    assert f"{schema}.raw_readings: 16 rows of 17 read, 1 to quarantine" in printed("--dry-run")
     assert [json.loads(line)["id"] for line in printed("--dry-run", "--format", "json").splitlines()] == [1, 2, 3, 4, 5]
     assert warehouse.log()["requests"] == before
     assert not box.state_file.exists()
@@ -281,7 +293,9 @@ def wrong_ca(folder: Path) -> Path:
 
 def poisoned(box: Box) -> None:
     """Upload three rows, of which two can't be delivered."""
-    box.execute(TABLE, INSERT, rows=[("2026-01-01T00:00:00Z", 1.0, "a"), ("2026-01-01T00:00:01Z", "warm", "b")])
+    box.execute(TABLE, INSERT, rows=[("2026-01-01T00:00:00Z", 1.0, "a")])
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("2026-01-01T00:00:01Z", "warm", "b")])
     box.execute("INSERT INTO s (timestamp, value, note) VALUES ('2026-01-01T00:00:02Z', 9e999, CAST(x'ff' AS TEXT))")
     assert box.run() == up.QUARANTINED
 

@@ -31,7 +31,11 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
 def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The script as a process of its own."""
     return subprocess.run(
-        [sys.executable, SCRIPT, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=60
+        [sys.executable, str(up.__file__), *flags],
+        env={**box.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -232,3 +236,44 @@ def test_what_is_done_once_runs_one_cycle(box: Box, flags: list[str]) -> None:
     box.sample()
     del box.environ["ONCE"]
     assert box.run(*flags) == 0
+
+
+CLOSED = ["2>&-", ">&-", "<&-", "<&- 2>&-", "<&- >&- 2>&-"]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_rows_arrive_whichever_standard_streams_are_closed(box: Box, closed: str) -> None:
+    """And no file is opened under the number of one, where the log would be written into it."""
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    before = box.database.read_bytes()
+    started = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, str(up.__file__), "-v"]
+    ended = subprocess.run(started, env=box.environ, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert box.arrived("v") == [(1,)]
+    assert box.state()["sequence"] == 1
+    assert box.database.read_bytes() == before
+
+
+def test_missing_streams_are_given_their_own_numbers() -> None:
+    code = f"import runpy, os; runpy.run_path({str(up.__file__)!r})['open_streams'](); print(os.open(os.devnull, 0))"
+    ended = subprocess.run(
+        ["sh", "-c", '"$@" <&- 2>&-', "sh", sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert int(ended.stdout) > 2
+
+
+@pytest.mark.parametrize(
+    "environ", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=str
+)
+def test_output_in_a_plain_locale_is_never_a_traceback(box: Box, environ: dict[str, str]) -> None:
+    box.execute(
+        'CREATE TABLE "t\u2082" (time TEXT, "CO\u2082" TEXT)', "INSERT INTO \"t\u2082\" VALUES ('2026-01-01', '\u20ac')"
+    )
+    lines = [run(box, "-v", **environ)]
+    lines += [run(box, action, **environ) for action in ("--dry-run", "--print-ddl", "--check", "--status")]
+    query = ("--run-query", "SELECT * FROM raw_readings")
+    lines += [run(box, *query, "--format", form, **environ) for form in ("csv", "json", "table")]
+    lines += [run(box, "--table", "no\u2082", "--log-format", form, **environ) for form in ("text", "json")]
+    assert not [ended.stderr for ended in lines if "Traceback" in ended.stderr or "Error:" in ended.stderr]
+    assert [ended.returncode for ended in lines] == [0] * 8 + [2] * 2
+    assert all("2082" in ended.stdout or "\u2082" in ended.stdout for ended in lines[1:4])

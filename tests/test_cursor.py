@@ -193,7 +193,9 @@ def test_a_row_from_the_future_does_not_make_later_rows_late(box: Box) -> None:
 
 def test_a_text_in_an_epoch_column_does_not_freeze_a_timestamp_cursor(box: Box) -> None:
     table = "CREATE TABLE t (v INTEGER, time INTEGER, PRIMARY KEY (v)) WITHOUT ROWID"
-    box.execute(table, "INSERT INTO t VALUES (?, ?)", rows=[(1, 1767225600), (2, "x")])
+    box.execute(table, "INSERT INTO t VALUES (?, ?)", rows=[(1, 1767225600)])
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES (2, 'x')")
     assert box.run() == 3
     box.execute("INSERT INTO t VALUES (?, ?)", rows=[(v, 1767225600 + v) for v in range(3, 13)])
     assert box.run() == 0

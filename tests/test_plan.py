@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
+
 import pytest
-from deltalake import Field
+from deltalake import DeltaTable, Field, Schema
 from deltalake.schema import PrimitiveType
 
+import sqlite_to_databricks_uploader as up
 from boxes import Box
 
 
@@ -55,3 +59,251 @@ def test_columns_that_the_uploader_fills_are_not_the_sources(box: Box, caplog: p
     assert box.run() == 0
     [(_, first), (_, second)] = box.arrived("v, databricks_batch_id")
     assert first is None and second.endswith("/2")
+
+
+def table_in_log(box: Box, features: list[str], reader: int = 1, writer: int = 7) -> None:
+    """A table as another engine leaves it: delta-rs itself makes none with these features."""
+    log = box.folder / "lake" / "raw_readings" / "_delta_log"
+    log.mkdir(parents=True)
+    fields = [
+        {"name": n, "type": k, "nullable": True, "metadata": {}} for n, k in (("time", "timestamp"), ("v", "long"))
+    ]
+    protocol: dict[str, object] = {"minReaderVersion": reader, "minWriterVersion": writer}
+    protocol |= {"writerFeatures": features} if writer == 7 else {}
+    protocol |= {"readerFeatures": features} if reader == 3 else {}
+    metadata = {
+        "id": "5f2a", "format": {"provider": "parquet", "options": {}}, "partitionColumns": [], "configuration": {},
+        "schemaString": json.dumps({"type": "struct", "fields": fields}), "createdTime": 0,
+    }  # fmt: skip
+    lines = [json.dumps({"protocol": protocol}), json.dumps({"metaData": metadata})]
+    (log / "00000000000000000000.json").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("features", "reader", "writer"),
+    [
+        (["allowColumnDefaults"], 1, 7), (["clustering", "domainMetadata"], 1, 7), (["rowTracking"], 1, 7),
+        (["typeWidening"], 3, 7), (["inCommitTimestamp"], 1, 7), (["identityColumns"], 1, 7), ([], 1, 6), (["tomorrows"], 1, 7),
+    ],
+)  # fmt: skip
+def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
+    box: Box, caplog: pytest.LogCaptureFixture, features: list[str], reader: int, writer: int
+) -> None:
+    table_in_log(box, features, reader, writer)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run("--check") == 1
+    assert box.run() == 1
+    assert "can't be written by path: " + ", ".join(features or ["identityColumns"]) in caplog.text
+    assert "targeterror" in caplog.text
+    assert box.state()["intent"] is None if box.state_file.exists() else True
+
+
+def test_a_table_whose_features_cannot_be_read_is_refused_for_good(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    table_in_log(box, ["tomorrows"], 3)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 1
+    assert "targeterror" in caplog.text
+
+
+@pytest.mark.parametrize("features", [["deletionVectors"], ["v2Checkpoint"], ["deletionVectors", "v2Checkpoint"]])
+def test_a_table_with_features_that_files_do_not_feel_is_filled(box: Box, features: list[str]) -> None:
+    table_in_log(box, features, 3)
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    assert box.arrived("v") == [(1,)]
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+@pytest.mark.parametrize("flags", [(), ("--schema", "evolve")])
+def test_a_table_that_maps_names_is_filled_under_its_physical_names(
+    box: Box, caplog: pytest.LogCaptureFixture, mode: str, flags: tuple[str, ...]
+) -> None:
+    kinds = {"time": "timestamp", "a b": "long", "other": "date", "g": "long"}
+    metadata = {"g": {"delta.generationExpression": "`a b` + 1"}}
+    fields = [Field(name, PrimitiveType(kind), metadata=metadata.get(name)) for name, kind in kinds.items()]
+    configuration = {"delta.columnMapping.mode": mode}
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), configuration=configuration)
+    box.execute('CREATE TABLE t ("A B" INTEGER, time TEXT, extra TEXT)', "INSERT INTO t VALUES (1, '2026-01-01', 'x')")
+    assert box.run("--check", *flags) == 0
+    assert box.run(*flags) == 0
+    assert "left out, since the target has no such column" in caplog.text
+    assert box.arrived('"a b", other, g') == [(1, None, 2)]
+    physical = [field.metadata["delta.columnMapping.physicalName"] for field in box.table().schema().fields]
+    [file] = (box.folder / "lake").rglob("*.parquet")
+    assert all(name.encode() in file.read_bytes() for name in physical)
+    box.execute("INSERT INTO t VALUES (2, '2026-01-02', 'y')")
+    assert box.run(*flags) == 0
+    assert len(box.arrived()) == 2
+
+
+def test_a_column_that_writers_compute_is_computed_also_where_it_is_not_null(box: Box) -> None:
+    fields = [
+        Field("time", PrimitiveType("timestamp")),
+        Field("v", PrimitiveType("long")),
+        Field("g", PrimitiveType("long"), nullable=False, metadata={"delta.generationExpression": "v + 1"}),
+    ]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    assert box.arrived("v, g") == [(1, 2)]
+
+
+def test_the_length_that_spark_notes_of_a_varchar_is_kept(box: Box) -> None:
+    noted = {"__CHAR_VARCHAR_TYPE_STRING": "varchar(2)"}
+    fields = [Field("time", PrimitiveType("timestamp")), Field("s", PrimitiveType("string"), metadata=noted)]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    box.execute("CREATE TABLE t (time TEXT, s TEXT)", "INSERT INTO t VALUES ('2026-01-01', 'ab')")
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01', 'abc')")
+    assert box.run() == up.QUARANTINED
+    assert box.arrived("s") == [("ab",)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("\u00c4", "\u00e4"), ("k", "\u212a"), ("a b", "a_B"), ("\u03c3", "\u03a3")]
+)
+def test_names_that_are_equal_for_the_target_are_refused_before_anything_is_written(
+    box: Box, caplog: pytest.LogCaptureFixture, one: str, other: str
+) -> None:
+    box.execute(
+        f'CREATE TABLE t (time TEXT, "{one}" INTEGER, "{other}" INTEGER)', "INSERT INTO t VALUES ('2026-01-01', 1, 2)"
+    )
+    assert box.run() == 2
+    assert "would both be" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists()
+    assert box.run("--check") == 1
+    assert box.run("--print-ddl") == (0 if " " in one else 2)
+
+
+@pytest.mark.parametrize(("one", "other"), [("\u00df", "ss"), ("\u00e9", "e\u0301")])
+def test_names_that_only_look_equal_are_two_columns(box: Box, one: str, other: str) -> None:
+    box.execute(
+        f'CREATE TABLE t (time TEXT, "{one}" INTEGER, "{other}" INTEGER)', "INSERT INTO t VALUES ('2026-01-01', 1, 2)"
+    )
+    assert box.run() == 0
+    assert box.arrived(f'"{one}", "{other}"') == [(1, 2)]
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 3, 4)")
+    assert box.run() == 0
+    assert len(box.arrived()) == 2
+
+
+def rows_of_one(box: Box, declared: str, values: list[object], strict: str = "") -> None:
+    box.execute(
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v {declared}) {strict}",
+        "INSERT INTO t (time, v) VALUES ('2026-01-01', ?)",
+        rows=[(value,) for value in values],
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "values", "kind", "strict"),
+    [
+        ("STRING", ["pump"], "string", ""), ("JSON", ["{}"], "string", ""), ("UUID", ["6f-ff"], "string", ""),
+        ("TIME", ["12:00:00"], "string", ""), ("ANY", ["x", 1], "string", "STRICT"), ("ENUM", ["a"], "string", ""),
+        ("NUMERIC", [1, 2.5], "double", ""), ("NUMERIC", [1, 2], "bigint", ""), ("", [b"x"], "binary", ""),
+        ("INTEGER", ["n/a", 1], "string", ""), ("BOOLEAN", ["yes", "NO", 1], "boolean", ""), ("BOOLEAN", ["on"], "string", ""),
+        ("DATETIME", ["soon"], "string", ""), ("DECIMAL(4,2)", [1.234], "double", ""), ("REAL", ["warm", 1.5], "string", ""),
+    ],
+)  # fmt: skip
+def test_the_first_rows_decide_where_a_declaration_says_nothing_or_is_wrong(
+    box: Box, capsys: pytest.CaptureFixture[str], declared: str, values: list[object], kind: str, strict: str
+) -> None:
+    rows_of_one(box, declared, values, strict)
+    assert box.run("--print-ddl") == 0
+    assert f"`v` {kind.upper()}," in capsys.readouterr().out
+    assert box.run("--check") == 0
+    assert f"-> v {kind}\n" in capsys.readouterr().out
+    assert box.run("--dry-run") == 0
+    assert box.run() == 0
+    made = {field.name: up.delta_type(field) for field in box.table().schema().fields}
+    assert made["v"] == kind
+    assert len(box.arrived()) == len(values)
+
+
+def test_a_declaration_that_gives_way_is_said_in_one_line(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    rows_of_one(box, "INTEGER", ["n/a", 1])
+    assert box.run() == 0
+    assert caplog.text.count("v is declared INTEGER, but a value of it is no whole number: it is read as STRING") == 1
+
+
+def test_types_may_be_set_by_column(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_of_one(box, "REAL", [1.25])
+    types = {"UPLOAD_COLUMN_TYPES": '{"V": "DECIMAL(6, 2)", "id": "STRING"}'}
+    assert box.run("--print-ddl", **types) == 0
+    assert "`v` DECIMAL(6,2)," in capsys.readouterr().out
+    assert box.run(**types) == 0
+    assert box.arrived("id, v") == [("1", Decimal("1.25"))]
+    assert box.run(UPLOAD_COLUMN_TYPES='{"v": "STRING"}') == 0
+
+
+@pytest.mark.parametrize("types", ['{"w": "STRING"}', '{"v": "STRNIG"}', '{"v": ["STRING"]}'])
+def test_unknown_columns_and_types_are_refused_with_the_nearest_name(
+    box: Box, caplog: pytest.LogCaptureFixture, types: str
+) -> None:
+    rows_of_one(box, "REAL", [1.25])
+    for action in ((), ("--print-ddl",), ("--dry-run",)):
+        assert box.run(*action, UPLOAD_COLUMN_TYPES=types) == 2
+    assert "column_types" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists()
+
+
+def test_a_cycle_with_nothing_new_samples_nothing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_of_one(box, "JSON", ["{}"])
+    assert box.run() == 0
+    monkeypatch.setattr(up.Reader, "sample", None)
+    assert box.run() == 0
+
+
+def test_one_look_tells_the_types_of_all_columns(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ", ".join(f"c{i} JSON" for i in range(300))
+    box.execute(f"CREATE TABLE t (time TEXT, {names})", "INSERT INTO t (time, c7) VALUES ('2026-01-01', '{}')")
+    asked, table = [], up.Database.table
+
+    def counted(database: up.Database, sql: str, *more: int) -> object:
+        asked.append(sql)
+        return table(database, sql, *more)
+
+    monkeypatch.setattr(up.Database, "table", counted)
+    assert box.run("--print-ddl") == 0
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize("action", [(), ("--dry-run",)])
+def test_a_first_run_never_begins_with_a_quarantine(
+    box: Box, caplog: pytest.LogCaptureFixture, action: tuple[str, ...]
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v REAL)", "INSERT INTO t VALUES ('31.01.2026', 1)")
+    assert box.run(*action) == 2
+    assert "1 of the first 1 rows would go to quarantine: time is no time (it is '31.01.2026')" in caplog.text
+    assert not box.state_file.exists() and not (box.folder / "lake").exists() and not box.quarantined()
+    assert box.run("--check") == 1
+    assert box.run(UPLOAD_COLUMN_TYPES='{"time": "string"}') == 0
+    assert box.arrived("time, v") == [("31.01.2026", 1.0)]
+
+
+def test_a_tenth_of_bad_rows_is_a_quarantine_and_one_more_a_refusal(box: Box) -> None:
+    times = ["2026-01-01"] * 18 + ["soon"] * 2
+    box.execute("CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES (?)", rows=[(time,) for time in times])
+    box.execute("INSERT INTO t VALUES ('soon')")
+    assert box.run() == 2
+    box.execute("DELETE FROM t WHERE rowid = 21")
+    assert box.run() == up.QUARANTINED
+    assert (len(box.arrived()), len(box.quarantined())) == (18, 2)
+    box.execute("INSERT INTO t VALUES ('soon')")
+    assert box.run() == up.QUARANTINED
+
+
+def test_a_first_run_into_a_table_that_is_there_names_its_column(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    fields = [Field("time", PrimitiveType("timestamp")), Field("v", PrimitiveType("long"))]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    rows_of_one(box, "TEXT", ["twelve"])
+    assert box.run() == 2
+    assert "v is no whole number (it is 'twelve')" in caplog.text
+    assert "give the target's column a type" in caplog.text
+
+
+def test_a_refusal_shows_no_value_that_a_rule_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('canary', 1)")
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["time"]}'}
+    assert box.run(**rules) == 2
+    assert "canary" not in caplog.text

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from arro3.core import Array
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
@@ -29,7 +31,8 @@ def converted(values: list[Any], kind: str, zone: ZoneInfo = UTC) -> tuple[list[
         ("INTEGER", "bigint"), ("tinyint unsigned", "bigint"), ("VARCHAR(20)", "string"), ("TEXT", "string"),
         ("BLOB", "binary"), ("REAL", "double"), ("DOUBLE PRECISION", "double"), ("BOOLEAN", "boolean"),
         ("DATE", "date"), ("DATETIME", "timestamp"), ("TIMESTAMP", "timestamp"), ("DECIMAL(10, 2)", "decimal(10,2)"),
-        ("NUMERIC(5)", "decimal(5,0)"), ("NUMERIC", "double"), ("DECIMAL(0)", "double"), ("", None),
+        ("NUMERIC(5)", "decimal(5,0)"), ("FLOAT", "double"), ("NUMERIC", None), ("DECIMAL(0)", None), ("", None),
+        ("STRING", None), ("JSON", None), ("UUID", None), ("TIME", None), ("ENUM", None), ("ANY", None), ("DECIMAL", None),
     ],
 )  # fmt: skip
 def test_declarations_say_what_type_a_new_column_gets(declared: str, kind: str | None) -> None:
@@ -136,3 +139,178 @@ def test_the_fast_way_gives_exactly_what_the_careful_way_gives(plain: str, kind:
         assert fast[1] == careful[1]
 
     check()
+
+
+# A text near ISO-8601: parts that fit or nearly so, in orders that mostly fit.
+DAYS = st.one_of(
+    st.dates().map(str),
+    st.dates(dt.date(1960, 1, 1), dt.date(2200, 12, 31)).map(str),
+    st.dates(dt.date(2026, 3, 28), dt.date(2026, 3, 30)).map(str),
+    st.dates(dt.date(2026, 10, 24), dt.date(2026, 10, 26)).map(str),
+    st.sampled_from(
+        ["2026-02-30", "0000-01-01", "20260131", "2026-W05-6", "2026W056", "2026-1-1", "1795010112345", "2026-031"]
+    ),
+)
+CLOCKS = st.one_of(
+    st.times().map(str),
+    st.times(dt.time(1), dt.time(4)).map(lambda t: t.isoformat("seconds")),
+    st.sampled_from(["12", "12:30", "1230", "123000", "12:30:60", "12:61:00", "24:00:00", "12:30:00.", "12:30:00,5", "12:30:00.1234567891"]),
+)  # fmt: skip
+ZONES = st.sampled_from(
+    ["", "", "Z", "z", "+02:00", "-0330", "+01", " +01:00", "+00:00", "-00:00", "+23:59", "+24:00", "+12:99", " UTC", " Europe/Berlin", " No/Where"]
+)  # fmt: skip
+NEAR_ISO = st.one_of(
+    st.tuples(DAYS, st.sampled_from(["T", " ", "t", "", "_", "\n", "  "]), CLOCKS, ZONES).map("".join),
+    st.tuples(st.sampled_from(["", " ", "+", "-"]), DAYS, st.sampled_from(["", " ", "\n", "Z", "\uff3a"])).map("".join),
+    st.tuples(st.sampled_from(["", "-", "+"]), st.integers(0, 2**64).map(str), st.sampled_from(["", ".", ".25"])).map(
+        "".join
+    ),
+)
+ZONES_OF_CLOCKS = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Africa/Monrovia")
+
+
+@pytest.mark.parametrize("zone", [*map(ZoneInfo, ZONES_OF_CLOCKS)], ids=str)
+def test_both_ways_agree_on_each_text_that_looks_like_a_time(zone: ZoneInfo) -> None:
+    @settings(max_examples=150)
+    @given(st.one_of(NEAR_ISO, st.lists(NEAR_ISO, min_size=1, max_size=3)))
+    def check(texts: str | list[str]) -> None:
+        values = [texts, None] if isinstance(texts, str) else texts
+        fast = up.cast_text_times(Array(values, up.arrow_type("string")), zone)
+        careful, bad = up.convert_each(values, "timestamp", zone)
+        if fast is not None:
+            told = fast.cast(up.arrow_type("bigint")).to_pylist()
+            assert [time for index, time in enumerate(told) if index not in bad] == [
+                time for index, time in enumerate(careful.cast(up.arrow_type("bigint")).to_pylist()) if index not in bad
+            ]
+            assert not any(told[index] is not None for index in bad)
+
+    check()
+
+
+@given(st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(9000, 1, 1)), st.sampled_from(ZONES_OF_CLOCKS))
+def test_times_of_a_zone_are_what_its_clocks_say_in_any_year(time: dt.datetime, name: str) -> None:
+    zone = ZoneInfo(name)
+    column = up.RawColumn("text", Array([str(time), str(time)], up.arrow_type("string")))
+    array, bad = up.convert(column, "timestamp", zone)
+    wanted = (time.replace(tzinfo=zone).astimezone(dt.UTC) - up.EPOCH) // dt.timedelta(microseconds=1)
+    assert array.cast(up.arrow_type("bigint")).to_pylist() == [wanted, wanted]
+    assert bad == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1795010112345", 1795010112345000), ("-1.5", -1500000), ("+1790000000", 1790000000000000),
+        ("1790000000.123456", 1790000000123456), (" 1790000000123456789\n", 1790000000123456),
+        ("0", 0), ("20260131", 1769817600000000), ("2026-01-31T24:00", None), ("20261331", None), ("1_790_000_000", None),
+        ("\uff11\uff17\uff19\uff10\uff10\uff10\uff10\uff10\uff10\uff10\uff10", None), ("1790000000e0", None), ("infinity", None), ("99999999999999999999", None),
+        ("2026-01-31 05:00:00 AM", None), ("2026-01-31x05:00:00", None), ("2026-12-31T23:59:60Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)  # fmt: skip
+def test_digits_are_numbers_since_1970_save_a_day_of_eight(text: str, microseconds: int | None) -> None:
+    values, bad = converted([text], "timestamp")
+    assert bool(bad) == (microseconds is None)
+    assert microseconds is None or values == [up.EPOCH + dt.timedelta(microseconds=microseconds)]
+
+
+@given(st.floats(-99e9, 99e9))
+def test_a_real_number_since_1970_is_the_nearest_microsecond(seconds: float) -> None:
+    told = up.epoch_microseconds(seconds)
+    assert abs(Fraction(seconds) * 10**6 - told) <= Fraction(1, 2)
+
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    st.floats().map(repr),
+    st.text("0123456789+-.eE_ \uff11\uff12', ", max_size=6),
+    st.sampled_from(
+        ["1_000", "\uff11\uff12", "infinity", "nan", " 1", "1 ", "1,5", "0x10", "1e-400", "1e400", "1.", ".5", "+5"]
+    ),
+)
+
+
+@given(NUMBERS, st.sampled_from(["bigint", "smallint", "double", "decimal(18,3)"]))
+def test_a_number_as_text_is_that_number_or_refused(text: str, kind: str) -> None:
+    [value], bad = converted([text], kind)
+    if bad:
+        return
+    assert re.fullmatch(r"[-+.0-9eE]+", text)
+    exact = Decimal(text)
+    if kind == "double":
+        assert value == float(text) and ("." in text or "e" in text.lower() or int(value) == int(text))
+        assert (value == 0) == (exact == 0)
+    else:
+        assert value == exact
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("bigint", "\uff11\uff12"), ("bigint", "1_000"), ("bigint", " 1"), ("double", "9007199254740993"), ("double", "1e-400"),
+        ("decimal(10,2)", "1_000"), ("decimal(10,2)", "\uff11"), ("decimal(10,2)", " 1"), ("decimal(10,2)", "infinity"),
+        ("boolean", "1.0"), ("boolean", "on"), ("boolean", b"1"), ("date", "2026-01-31T00:00:00+02:00"),
+        ("date", "1795010112345"), ("date", "2026-01-31x00:00"),
+    ],
+)  # fmt: skip
+def test_what_only_python_takes_for_a_value_is_refused(kind: str, value: Any) -> None:
+    assert converted([value], kind)[1]
+
+
+@pytest.mark.parametrize("word", ["t", "TRUE", "y", " Yes ", "1"])
+def test_words_for_a_boolean_are_those_of_databricks(word: str) -> None:
+    opposite = {"t": "f", "true": "false", "y": "n", "yes": "NO", "1": "0"}[word.strip().lower()]
+    assert converted([word, opposite], "boolean") == ([True, False], {})
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "kind"),
+    [
+        ([1, None], "bigint", "bigint"), ([1, "x"], "bigint", "string"), ([1, 1.5], "bigint", "double"),
+        ([2**53 + 1, 1.5], None, "string"), ([], "decimal(5,2)", "decimal(5,2)"), ([1.5], "decimal(5,2)", "decimal(5,2)"),
+        ([1.555], "decimal(5,2)", "double"), (["yes", 0], "boolean", "boolean"), (["on", "off"], "boolean", "string"),
+        ([2], "boolean", "bigint"), (["2026-01-31"], "date", "date"), (["2026-01-31 10:00"], "date", "timestamp"),
+        (["soon"], "timestamp", "string"), ([1790000000], "timestamp", "timestamp"), ([2461000.5], "timestamp", "double"),
+        ([0, 0, 1790000000], "timestamp", "bigint"), ([b"x", "y"], "string", "binary"), ([b"x", 1], None, "string"),
+        (["12"], None, "string"), ([""], "double", "string"), ([None], None, "string"), ([math.inf], "double", "double"),
+        (["10:00:00.000000"], None, "string"), ([up.InvalidText(b"\xff")], "string", "string"),
+    ],
+)  # fmt: skip
+def test_a_new_column_gets_the_type_that_holds_its_rows(values: list[Any], asked: str | None, kind: str) -> None:
+    assert up.fitting_type(up.RawColumn("mixed", values), asked, UTC) == kind
+
+
+ANY_VALUE = st.one_of(
+    st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.binary(max_size=3), st.text(max_size=3),
+    st.sampled_from(["yes", "0", "2026-01-31", "1e5", "", "10:00"]), NEAR_ISO,
+)  # fmt: skip
+
+
+@given(st.lists(ANY_VALUE, max_size=5), st.sampled_from([None, *KINDS, "binary", "double"]))
+def test_the_type_of_a_new_column_holds_every_mix_but_blobs_beside_numbers(
+    values: list[Any], asked: str | None
+) -> None:
+    kind = up.fitting_type(up.RawColumn("mixed", values), asked, UTC)
+    refused = up.convert_each(values, kind, UTC)[1]
+    classes = {type(value) for value in values}
+    assert not refused or (bytes in classes and classes & {int, float})
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("STRING", "string"), (" Decimal ( 10 , 2 ) ", "decimal(10,2)"), ("numeric(5)", "decimal(5,0)"), ("DEC", "decimal(10,0)"),
+        ("long", "bigint"), ("INTEGER", "int"), ("varchar(20)", "varchar(20)"), ("timestamp_ltz", "timestamp"), ("REAL", "float"),
+    ],
+)  # fmt: skip
+def test_types_may_be_named_in_databricks_words(word: str, kind: str) -> None:
+    assert up.type_named(word) == kind
+
+
+@pytest.mark.parametrize(
+    "word", ["strnig", "varchar", "int(5)", "decimal(39)", "decimal(2,3)", "struct<a:int>", "", 5, None]
+)
+def test_words_that_are_no_type_are_refused(word: Any) -> None:
+    with pytest.raises(ValueError):
+        up.type_named(word)

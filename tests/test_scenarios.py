@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import sqlite3
 from typing import Any
@@ -48,9 +49,11 @@ def test_the_sanitizer_of_the_seed_cleans_what_it_says(box: Box) -> None:
 
 
 def test_a_sanitized_value_is_nowhere(box: Box, caplog: pytest.LogCaptureFixture) -> None:
-    box.execute(SENSOR, INSERT, rows=[reading(1, device="canary-7"), (None, "canary-8", "poison", 1.0, "x")])
+    box.execute(SENSOR, INSERT, rows=[reading(1, device="canary-7")])
     rules = {"hash": ["device_id"], "drop": ["humidity"]}
     environ = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": json.dumps(rules), "SANITIZE_SECRET": "pepper-canary"}
+    assert box.run(**environ) == 0
+    box.execute(INSERT, rows=[(None, "canary-8", "poison", 1.0, "x")])
     assert box.run(**environ) == up.QUARANTINED
     assert [len(device) for (device,) in box.arrived("device_id", "secure_")] == [64]
     for file in box.folder.rglob("*"):
@@ -146,18 +149,23 @@ def test_an_aggregate_fills_columns_that_are_not_null(box: Box) -> None:
     }
     fields = [Field(name, PrimitiveType(kind), nullable=kind == "double") for name, kind in names.items()]
     DeltaTable.create(str(box.folder / "lake" / "aggregated_readings"), Schema(fields))
-    box.execute(SENSOR, INSERT, rows=[reading(1), ("2026-01-01T00:02:00Z", None, 1.0, 1.0, "x"), reading(61)])
+    box.execute(SENSOR, INSERT, rows=[reading(minute) for minute in range(60)])
+    box.execute(INSERT, rows=[("2026-01-01T00:02:00Z", None, 1.0, 1.0, "x"), reading(61)])
     assert box.run(*FLAGS) == up.QUARANTINED
-    assert [row[4] for row in hours(box)] == [1]
-    assert [line["key"] for line in box.quarantined()] == [2]
+    assert [row[4] for row in hours(box)] == [60]
+    assert [line["key"] for line in box.quarantined()] == [61]
 
 
 def test_rows_without_a_time_belong_to_no_window_and_go_to_quarantine_once(box: Box) -> None:
-    box.execute(SENSOR, INSERT, rows=[reading(1), (None, "a", 1.0, 1.0, "x")])
-    assert box.run(*FLAGS) == up.QUARANTINED
-    box.execute(INSERT, rows=[reading(61)])
+    box.execute(SENSOR, INSERT, rows=[reading(1), reading(61), (None, "a", 1.0, 1.0, "x")])
+    assert box.run(*FLAGS) == 2
+    box.execute("DELETE FROM s WHERE id = 3")
     assert box.run(*FLAGS) == 0
-    assert [line["key"] for line in box.quarantined()] == [2]
+    box.execute(INSERT, rows=[(None, "a", 1.0, 1.0, "x")])
+    assert box.run(*FLAGS) == up.QUARANTINED
+    box.execute(INSERT, rows=[reading(62)])
+    assert box.run(*FLAGS) == 0
+    assert [line["key"] for line in box.quarantined()] == [3]
 
 
 def test_without_a_time_key_the_rows_of_each_cycle_are_one_group_set(box: Box) -> None:
@@ -201,3 +209,110 @@ def test_windows_equal_one_group_by_over_the_whole_input(
     database.close()
     found = [(d, str(h), t, u, n) for d, h, t, u, n in hours(box)] if expected else []
     assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+COUNTED = ("--enable-aggregate", "--aggregate-config", '{"group_by": ["hour"], "aggregations": {"rows": "count"}}')
+START = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+
+
+def cycle_at(box: Box, now: dt.datetime, *flags: str) -> up.Tally:
+    """One cycle of a box whose clock shows `now`."""
+    flush, total = "--flush" in flags, up.Tally()
+    config = up.load_config(up.parse_arguments([*COUNTED, *flags]), box.environ)
+    with up.StateFile(box.folder / "state") as states:
+        quarantine = up.Quarantine(box.folder / "state" / "quarantine")
+        target = up.target_of(config, {})
+        up.run_cycle(up.Job(config, "aggregate", target, states, quarantine, now=now.timestamp, flush=flush), total)
+    return total
+
+
+def counted(box: Box) -> dict[str, int]:
+    """How many rows of each hour arrived; an hour that was sent twice would be an error of its own."""
+    found = [(f"{hour:%Y-%m-%d %H}", count) for hour, count in box.arrived("hour, row_count", "aggregated_")]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def insert_at(box: Box, *times: dt.datetime) -> None:
+    box.execute("INSERT INTO s (timestamp) VALUES (?)", rows=[(time.isoformat(),) for time in times])
+
+
+def hours_after(hours: float) -> dt.datetime:
+    return START + dt.timedelta(hours=hours)
+
+
+STEP = st.tuples(st.integers(0, 40), st.integers(0, 3), st.lists(st.integers(1, 300), max_size=3))
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEP, min_size=1, max_size=7))
+def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, list[int]]]
+) -> None:
+    """Whatever comes from the future, and when: in the end each hour was sent once, with all its rows."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    box.execute(SENSOR)
+    now = 0.0
+    for passed, present, future in steps:
+        now += passed
+        insert_at(box, *(hours_after(now + hours) for hours in future), *[hours_after(now)] * present)
+        cycle_at(box, hours_after(now))
+    insert_at(box, hours_after(now + 400))
+    cycle_at(box, hours_after(now + 400))
+    cycle_at(box, hours_after(now + 401), "--flush")
+    sql = "substr(timestamp, 1, 10) || ' ' || substr(timestamp, 12, 2), count(*)"
+    assert counted(box) == dict(box.source(sql, "s GROUP BY 1"))
+
+
+def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute(SENSOR)
+    insert_at(box, hours_after(5e5), hours_after(0))
+    cycle_at(box, hours_after(0))
+    assert "1 rows are more than a day ahead" in caplog.text
+    insert_at(box, hours_after(0.5), hours_after(1), hours_after(2), hours_after(3))
+    cycle_at(box, hours_after(3))
+    assert counted(box) == {"2026-06-01 00": 2, "2026-06-01 01": 1, "2026-06-01 02": 1}
+    position = box.state()["position"]
+    assert position["rowid"] == 5
+    assert position["ahead"]["ranges"] == [[1, 1]]
+    cycle_at(box, hours_after(4), "--flush")
+    assert sum(counted(box).values()) == 5
+    insert_at(box, hours_after(5))
+    cycle_at(box, hours_after(6), "--flush")
+    assert sum(counted(box).values()) == 6
+    cycle_at(box, hours_after(5e5 + 2))
+    insert_at(box, hours_after(5e5 + 3))
+    cycle_at(box, hours_after(5e5 + 3))
+    assert sum(counted(box).values()) == 7
+
+
+def test_a_clock_that_was_never_set_closes_windows_by_the_times_of_the_rows(box: Box) -> None:
+    box.execute(SENSOR)
+    for hour in range(6):
+        insert_at(box, hours_after(hour))
+        cycle_at(box, dt.datetime(1970, 1, 1, hour, tzinfo=dt.UTC))
+        assert box.state()["position"]["rowid"] == hour
+    assert sum(counted(box).values()) == 5
+
+
+def test_rows_of_the_future_are_told_when_their_database_is_made_anew(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(SENSOR)
+    insert_at(box, hours_after(5e5), hours_after(5e5), hours_after(0), hours_after(2))
+    cycle_at(box, hours_after(2))
+    box.database.unlink()
+    box.execute(SENSOR)
+    insert_at(box, hours_after(3))
+    cycle_at(box, hours_after(3))
+    assert "3 rows of windows that were open are gone" in caplog.text
+    assert "ahead" not in box.state()["position"]
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60, unique=True), st.integers(1, 9))
+def test_merged_ranges_hold_all_that_they_are_made_of(rowids: list[int], most: int) -> None:
+    ranges = [[rowid, rowid] for rowid in sorted(rowids)]
+    merged = up.merged_ranges(ranges, most)
+    assert len(merged) == min(most, len(rowids))
+    assert all(any(low <= rowid <= high for low, high in merged) for rowid in rowids)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(merged))

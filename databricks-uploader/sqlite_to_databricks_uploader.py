@@ -112,6 +112,10 @@ class UploaderError(Exception):
         self.hint = hint
 
 
+class FileError(UploaderError):
+    """A file or directory of this machine can't be used, or what it holds is damaged."""
+
+
 class ConfigError(UploaderError):
     """The settings can't be right; nothing was read or sent."""
 
@@ -204,6 +208,24 @@ class LockedError(TransientError):
     """Another process uses this state directory. 75 is sysexits' EX_TEMPFAIL."""
 
     status = 75
+
+
+@contextlib.contextmanager
+def file_errors() -> Iterator[None]:
+    """What the operating system refuses, as an error of ours with the file's name; a closed pipe is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        raise FileError(f"{named}{error.strerror or error}", "Check its rights and its kind, and the disk.") from None
+
+
+def refuse_pipe(file: Path) -> None:
+    """An `OSError` for what is no regular file: a pipe would be waited for."""
+    if file.exists() and not file.is_file():
+        raise OSError(22, "it is no regular file", str(file))
 
 
 # === Configuration ====================================================================================
@@ -310,6 +332,35 @@ def http_path(value: Any) -> str:
     return shown if "/" in shown else f"/sql/1.0/warehouses/{shown}"
 
 
+# The schemes under which delta-rs finds a store ("Known schemes" of deltalake 1.6's error), but for those of tests.
+# fmt: off
+SCHEMES = (
+    "s3", "s3a", "az", "azure", "azblob", "azdls", "abfs", "abfss", "adl", "gs", "gcs", "file", "hdfs", "viewfs",
+    "webhdfs", "lakefs", "uc", "oss", "cos", "obs", "tos", "b2", "swift", "sftp", "webdav", "hf",
+)
+# fmt: on
+
+
+def table_uri(value: Any) -> str:
+    """A local path, or a URI of a store that delta-rs knows: of others it would make a local directory."""
+    shown = text(value)
+    found = re.match(r"([A-Za-z][A-Za-z0-9.-]*):(/*)", shown)
+    if not found or (found[1].lower() not in SCHEMES and not found[2]):
+        return shown
+    scheme = found[1].lower()
+    if scheme == "dbfs":
+        raise ValueError(
+            "dbfs:/ exists within Databricks only: expected the store's own URI, such as s3:// or abfss://"
+        )
+    if scheme not in SCHEMES:
+        close = nearest(scheme, SCHEMES) if scheme != "wasbs" else "Did you mean 'abfss'?"
+        raise ValueError(f"there is no store {scheme}://, and a local directory would be written ./{shown}. {close}")
+    if len(found[2]) < 2:
+        slashes = "///" if scheme == "file" else "//"
+        raise ValueError(f"expected {scheme}:{slashes}{shown[found.end() :]}, with two slashes and a bucket after them")
+    return shown
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """How one setting is declared.
@@ -378,9 +429,9 @@ class Config:
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
     databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
         "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
-    table_path: str | None = setting(None, "TABLE_PATH", text,
+    table_path: str | None = setting(None, "TABLE_PATH", table_uri,
         "One Delta table's path or URI (local, s3://, abfss://), used as given.")
-    lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", text,
+    lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", table_uri,
         "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
     storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
         "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
@@ -1079,6 +1130,7 @@ def side_files(file: Path) -> list[Path]:
 def is_wal(file: Path) -> bool:
     """Whether the header says WAL (sqlite.org/fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
     try:
+        refuse_pipe(file)
         with file.open("rb") as opened:
             header = opened.read(20)
     except FileNotFoundError:
@@ -2521,11 +2573,14 @@ class StateFile:
     def load(self) -> State | None:
         """The saved state; None where there is none; a `StateError` where it can't be trusted."""
         try:
+            refuse_pipe(self.file)
             document = json.loads(self.file.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise self._damaged(error.__class__.__name__) from None
+        except OSError as error:
+            raise StateError(f"{self.file} can't be read: {error.strerror}", "Mend its rights.") from None
+        except ValueError:
+            raise self._damaged("it is no JSON") from None
         if isinstance(document, dict) and document.keys() == {"last_upload"}:
             return State(last_upload=self._utc_text(document["last_upload"]))
         if not isinstance(document, dict) or document.get("checksum") != checksum(document):
@@ -2696,7 +2751,7 @@ class Quarantine:
 
     def files(self) -> list[Path]:
         """The files with quarantined rows, oldest first."""
-        return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal())
+        return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
 
     def count(self) -> int:
         """How many rows are in quarantine."""
@@ -2704,8 +2759,19 @@ class Quarantine:
 
 
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """The rows in some of the quarantine's files."""
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    """The rows in the quarantine's files, which people correct by hand; a `StateError` names the line that is none."""
+    lines = []
+    for file in files:
+        for number, content in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                line = json.loads(content)
+                [str(line[part]) for part in ("key", "reason")]
+                [sqlite_value(value) for value in line["row"].values()]
+                lines.append({**line, "table": str(line["table"])})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                hint = "Correct the line, or take it away and keep it elsewhere."
+                raise StateError(f"{file}, line {number}: this is no quarantined row", hint) from None
+    return lines
 
 
 def page_of_lines(table: Table, lines: Lines) -> RawPage:
@@ -4060,6 +4126,10 @@ def application_of(state: State) -> str:
 # Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
 # fmt: off
+NO_CREDENTIALS = (
+    "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+    " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."
+)
 STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
      "|check or invariant|failed validation check",
@@ -4076,9 +4146,13 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
      "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
-    (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google",
-     "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-     " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
+    (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google|loading credentials"
+     "|IMDS|CredentialsNotLoaded|(?i:no|load) credentials?\\b|credentials? provider", NO_CREDENTIALS),
+    (TargetError, "(?i)permission ?denied|operation not permitted|read-only file system|ReadOnlyFilesystem",
+     "This user may not write there: mend the rights of the path, or choose another one."),
+    (TargetError, "(?i)could not create local directory|not a directory|NotADirectory|file ?name too long",
+     "Nothing can be made under that path: check table_path or lakehouse_path."),
+    (TargetError, "(?i)no space left|disk quota|StorageFull", "The disk is full: free some of it."),
     (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
      "The bucket or container does not exist: check table_path or lakehouse_path."),
     (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
@@ -4111,8 +4185,12 @@ def one_line(text: str) -> str:
     plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
     said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
     plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
+    # Of Rust's debug output the message alone, or nothing.
+    plain = re.sub(r'(?:Error: )?Os \{ code: \d+, kind: \w+, message: "([^"]*)" \}', r"\1", plain)
+    plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
-    return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
+    line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
+    return line if len(line) <= 400 else f"{line[:400]}\u2026"
 
 
 def store_error(name: str, text: str) -> UploaderError:
@@ -4859,6 +4937,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     """
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
+    check_sign_in(config, environ)
     shake_hands(config, hostname, int(port or 443))
     signed_in = credentials(config, environ)
     # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
@@ -4925,6 +5004,37 @@ def shake_hands(config: Config, hostname: str, port: int) -> None:
     except OSError as error:
         hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
         raise Unreachable(f"{hostname}:{port} can't be reached: {error}", hint) from None
+
+
+WAYS_IN = (
+    "Set DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or"
+    " DATABRICKS_CONFIG_PROFILE."
+)
+
+# What databricks-sdk signs in by, beside the settings of ours: variables that begin so, a file, and command lines.
+SDK_VARIABLES = (
+    r"ARM_|GOOGLE_|ACTIONS_ID_TOKEN_|SYSTEM_ACCESSTOKEN|DATABRICKS_(AUTH|OIDC|AZURE|CONFIG|USERNAME|METADATA)"
+)
+SDK_PROGRAMS = ("databricks", "az", "gcloud")
+
+
+def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
+    """Whether there is any way to sign in: databricks-sdk would look for one for ten seconds and more."""
+    if config.databricks_token or config.databricks_config_profile:
+        return
+    named = {
+        "DATABRICKS_CLIENT_ID": config.databricks_client_id,
+        "DATABRICKS_CLIENT_SECRET": config.databricks_client_secret,
+    }
+    missing = [name for name, value in named.items() if not value]
+    if not missing or any(value and re.match(SDK_VARIABLES, name) for name, value in environ.items()):
+        return
+    if len(missing) == 1:
+        given = next(name for name in named if name not in missing)
+        raise ConfigError(f"{given} is set, but not {missing[0]}", f"A service principal needs both. {WAYS_IN}")
+    file = Path(environ.get("HOME") or "/") / ".databrickscfg"
+    if not file.exists() and not any(shutil.which(name, path=environ.get("PATH", "")) for name in SDK_PROGRAMS):
+        raise ConfigError("there is no token, and no other way to sign in to Databricks", WAYS_IN)
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -5018,11 +5128,7 @@ def in_time(work: Callable[[], Any]) -> Any:
     except OSError as error:
         raise network_error(error, writes=False) from None
     except ValueError as error:
-        hint = (
-            "Set DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE, DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or"
-            " DATABRICKS_CONFIG_PROFILE."
-        )
-        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", hint) from None
+        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", WAYS_IN) from None
 
 
 # --- The target ---
@@ -5891,6 +5997,10 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
+    if state.target != job.target.name and not state.committed:
+        # What nothing was ever sent to is no target: most likely its path or name was wrong.
+        log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
+        state = dataclasses.replace(state, target=job.target.name, intent=None)
     cursor = "rowid" if "rowid" in state.position else "timestamp"
     for what, saved, given in (
         ("table", state.table, source.cursor.table.name),
@@ -6527,7 +6637,7 @@ class Watch:
         """One cycle; its error, if it has one, is counted and goes on."""
         began, total = time.monotonic(), Tally()
         try:
-            with self._progress() as progress:
+            with file_errors(), self._progress() as progress:
                 run_cycle(dataclasses.replace(self.job, progress=progress), total)
         except UploaderError as error:
             if self.metrics:
@@ -6589,8 +6699,11 @@ LATE_INTERVALS = 3
 def last_cycle(directory: Path) -> dict[str, Any]:
     """What was said of the last cycle; empty where none has ended yet."""
     try:
+        refuse_pipe(directory / CYCLE_FILE)
         said: dict[str, Any] = json.loads((directory / CYCLE_FILE).read_text())
-    except (OSError, ValueError):
+        dt.datetime.fromisoformat(said["ended"])
+        float(said["interval"])
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
     return said
 
@@ -6755,7 +6868,8 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     }
     for part, look in checks.items():
         try:
-            look(config, environ, report.say)
+            with file_errors():
+                look(config, environ, report.say)
         except UploaderError as error:
             report.say(part, False, str(error), error.hint)
     return int(report.failed)
@@ -6850,18 +6964,28 @@ def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
-    parent = next((p for p in Path(target.name).parents if p.exists()), Path("/"))
-    if columns is None and "://" not in target.name and not os.access(parent, os.W_OK):
-        raise TargetError(f"{parent} can't be written", "Mend its rights, or choose another path.")
+    if "://" not in target.name:
+        check_writable(Path(target.name))
     check_columns(config, target, say)
 
 
+def check_writable(path: Path) -> None:
+    """Whether a local table, or the directory in which it would be made, can be written."""
+    # Path.exists raises where a directory may not be searched.
+    there = next(p for p in (path, *path.parents, Path("/")) if os.path.exists(p))
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        why = "can't be written" if os.path.isdir(there) else "is no directory"
+        raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
+
+
 def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
-    """Network, TLS, sign-in, table, columns and volume, in the order in which they are needed."""
+    """Sign-in, network, TLS, table, columns and volume, in the order in which they are needed."""
+    check_sign_in(config, environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        say("target", True, f"{config.databricks_host} answers, its certificate is right; signed in as {user}")
+        signed_in = f"signed in as {user}" if user else "signed in"
+        say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
         target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()
         say("target", True, f"table {target.table.sql}, {len(columns)} columns")
@@ -7045,6 +7169,9 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured, secrets))
     verbose = arguments.get("verbose") or 0
+    if verbose < 2:
+        # delta-rs would print debug structures on stderr; what matters of them comes as an error of ours.
+        os.environ.setdefault("RUST_LOG", "off")
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if other.name != handler.name), handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
@@ -7212,7 +7339,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     arguments = parse_arguments(argv)
     set_up_logging(arguments, [], environ)
     try:
-        return act(arguments, environ)
+        with file_errors():
+            return act(arguments, environ)
     except UploaderError as error:
         hint = f"\n  {error.hint}" if error.hint else ""
         log.error("%s%s\n  docs/troubleshooting.md#%s", error, hint, type(error).__name__.lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime as dt
 import fcntl
@@ -10,6 +11,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -443,3 +445,111 @@ def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: B
 def test_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set(box: Box) -> None:
     assert "\033[31mERROR\033[0m" in on_a_terminal(box)
     assert "\033" not in on_a_terminal(box, NO_COLOR="1")
+
+
+# --- No action ends in a traceback ---
+
+ACTIONS = (
+    ["--once"], ["--check"], ["--dry-run"], ["--status"], ["--healthcheck"], ["--run-query", "INFO"], ["--print-ddl"],
+    ["--replay-quarantine"], ["--recover", "--source-id", "box"], ["--since", "2026-01-01"], ["--flush"],
+)  # fmt: skip
+PARTS = (
+    "data/sensor.db", "data", "state", "state/last_upload.json", "state/cycle.json", "state/.lock", "state/quarantine",
+    "state/quarantine/000000000001.jsonl", "lake", "lake/raw_readings", "lake/raw_readings/_delta_log",
+    "lake/raw_readings/_delta_log/00000000000000000000.json", "uploader.yaml",
+)  # fmt: skip
+
+
+def taken_away(part: Path) -> None:
+    shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def of_the_other_kind(part: Path) -> None:
+    """A file in a directory's place, or the other way round."""
+    was_directory = part.is_dir()
+    taken_away(part)
+    part.write_text("a file") if was_directory else part.mkdir()
+
+
+def of_no_kind(part: Path) -> None:
+    """A pipe that nobody writes to, which an unwary program waits for."""
+    taken_away(part)
+    os.mkfifo(part)
+
+
+def a_link(part: Path, to: Path) -> None:
+    taken_away(part)
+    part.symlink_to(to)
+
+
+def overwritten(content: bytes) -> Callable[[Path], None]:
+    def overwrite(part: Path) -> None:
+        if part.is_file():
+            part.write_bytes(content)
+
+    return overwrite
+
+
+FAULTS: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda part: None,
+    "missing": taken_away,
+    "of the other kind": of_the_other_kind,
+    "a pipe": of_no_kind,
+    "a link into nothing": lambda part: a_link(part, Path("/nowhere/at/all")),
+    "a link to itself": lambda part: a_link(part, part),
+    "empty": overwritten(b""),
+    "no text": overwritten(b"\xff\xfe\x00\x80" * 300),
+    "another JSON": overwritten(b"[1, 2]\n"),
+    "JSON of another shape": overwritten(b'{"ended": 5, "table": 1, "last_upload": [], "version": "x"}\n'),
+    "unreadable": lambda part: part.chmod(0),
+    "unwritable": lambda part: part.chmod(0o500 if part.is_dir() else 0o400),
+}
+
+
+@contextlib.contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Rights count for everybody but root: a process of root's goes on as a user who owns the box."""
+    if os.getuid():
+        yield
+        return
+    for item in [folder, *folder.rglob("*")]:
+        os.chown(item, 65534, -1, follow_symlinks=False)
+    for parent in folder.parents:
+        if parent.stat().st_mode & 0o777 == 0o700:
+            parent.chmod(0o711)
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+    """A box that has run, with a table, a state and a quarantine; a copy of it is beside it."""
+    box = Box(tmp_path_factory.mktemp("whole"))
+    poisoned(box)
+    (box.folder / "uploader.yaml").write_text("interval: 5\n")
+    shutil.copytree(box.folder, box.folder.with_suffix(".copy"))
+    return box
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_action_ends_in_a_traceback_whatever_is_wrong_with_a_part(
+    whole_box: Box, part: str, fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole_box.folder
+    if (fault, part) == ("a pipe", "uploader.yaml"):
+        return  # Shells hand such files out, and their writers do write.
+    if "overwrite" in FAULTS[fault].__qualname__ and folder.with_suffix(".copy").joinpath(part).is_dir():
+        return
+    for action in ACTIONS:
+        shutil.rmtree(folder)
+        shutil.copytree(folder.with_suffix(".copy"), folder)
+        FAULTS[fault](folder / part)
+        with as_nobody(folder):
+            status = whole_box.run(*action, "--config", str(folder / "uploader.yaml"))
+        expected = {"--recover": (2,), "--replay-quarantine": (3,), "--since": (3,)}.get(action[0], (0,))
+        assert status in (expected if fault == "nothing" else (0, 1, 2, 3)), (action, status, capfd.readouterr().err)
+        assert "Traceback" not in capfd.readouterr().err

@@ -277,3 +277,55 @@ def test_output_in_a_plain_locale_is_never_a_traceback(box: Box, environ: dict[s
     assert not [ended.stderr for ended in lines if "Traceback" in ended.stderr or "Error:" in ended.stderr]
     assert [ended.returncode for ended in lines] == [0] * 8 + [2] * 2
     assert all("2082" in ended.stdout or "\u2082" in ended.stdout for ended in lines[1:4])
+
+
+WAREHOUSE = {
+    "LAKEHOUSE_PATH": "", "DATABRICKS_HOST": "no-such-host.cloud.databricks.com", "DATABRICKS_WAREHOUSE_ID": "abc",
+    "DATABRICKS_DATABASE": "sensors", "PATH": "/nowhere", "HOME": "/nowhere",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "there is no token"),
+        ({"DATABRICKS_CLIENT_ID": "x"}, "DATABRICKS_CLIENT_ID is set, but not DATABRICKS_CLIENT_SECRET"),
+        ({"DATABRICKS_CLIENT_SECRET": "x"}, "DATABRICKS_CLIENT_SECRET is set, but not DATABRICKS_CLIENT_ID"),
+    ],
+)
+def test_without_a_way_to_sign_in_the_ways_are_named_before_the_network_is_asked(
+    box: Box, environ: dict[str, str], said: str
+) -> None:
+    box.sample()
+    for flags in ([], ["--check"], ["--run-query", "INFO"]):
+        done = run(box, *flags, **{**WAREHOUSE, **environ})
+        told = done.stdout + done.stderr
+        assert said in told and "DATABRICKS_TOKEN_FILE" in told and "DATABRICKS_CONFIG_PROFILE" in told
+        assert "databricks-sdk" not in told and "can't be resolved" not in told
+
+
+@pytest.mark.parametrize("variable", ["DATABRICKS_AUTH_TYPE", "ARM_CLIENT_ID", "ACTIONS_ID_TOKEN_REQUEST_URL"])
+def test_other_ways_to_sign_in_are_left_to_the_sdk(variable: str) -> None:
+    up.check_sign_in(up.Config(databricks_client_id="x"), {variable: "x", "PATH": "", "HOME": "/nowhere"})
+
+
+def test_a_store_without_credentials_is_one_line_and_what_to_set(box: Box) -> None:
+    box.sample()
+    done = run(box, LAKEHOUSE_PATH="s3://bucket/lake", AWS_REGION="eu-west-1", HOME="/nowhere")
+    [fault] = [number for number, line in enumerate(done.stderr.splitlines()) if "ERROR" in line]
+    said = done.stderr.splitlines()[fault:]
+    assert "AWS_ACCESS_KEY_ID" in said[1]
+    assert max(map(len, done.stderr.splitlines())) < 500
+    assert all("WARN " not in line and "{" not in line for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("where", ["/proc/typo", "FILE/lake"])
+def test_a_path_that_cannot_be_made_is_no_passing_error_and_pins_no_state(box: Box, where: str) -> None:
+    box.sample()
+    done = run(box, "--lakehouse-path", where.replace("FILE", str(box.database)))
+    assert done.returncode == 1
+    assert "tries again" not in done.stderr and "check table_path or lakehouse_path" in done.stderr
+    assert run(box).returncode == 0
+    assert len(box.arrived("id")) == 3000
+    moved = run(box, "--lakehouse-path", str(box.folder / "elsewhere"))
+    assert "belongs to target" in moved.stderr and moved.returncode == 1

@@ -115,3 +115,42 @@ def test_a_token_in_yaml_is_taken_with_a_warning(tmp_path: Path, caplog: pytest.
 def test_switches_are_read_in_any_case(tmp_path: Path, given: str, value: bool) -> None:
     assert load(tmp_path, ONCE=given).once is value
     assert load(tmp_path, f"once: {given}").once is value
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3:/bucket/lake", "s3://bucket/lake"),
+        ("s3:bucket/lake", "s3://bucket/lake"),
+        ("ABFSS:/c@a.dfs.core.windows.net/t", "abfss://c@a"),
+        ("file:/data/lake", "file:///data/lake"),
+        ("s4://bucket/lake", "Did you mean 's3'"),
+        ("wasbs://c@a.blob.core.windows.net/t", "Did you mean 'abfss'"),
+        ("https://a.blob.core.windows.net/c", "no store https://"),
+        ("dbfs:/mnt/lake", "within Databricks only"),
+    ],
+)
+@pytest.mark.parametrize("name", ["table_path", "lakehouse_path"])
+def test_an_address_that_would_become_a_local_directory_is_refused(
+    tmp_path: Path, name: str, uri: str, said: str
+) -> None:
+    with pytest.raises(up.ConfigError, match=name) as error:
+        load(tmp_path, f"{name}: '{uri}'")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/data/lake",
+        "lake",
+        "./s3:/lake",
+        "~/lake",
+        "s3://b/l",
+        "abfss://c@a.dfs.core.windows.net/t",
+        "gs://b",
+        "2026:lake",
+    ],
+)
+def test_paths_and_addresses_of_stores_are_taken_as_they_are(tmp_path: Path, uri: str) -> None:
+    assert load(tmp_path, f"table_path: '{uri}'").table_path == uri

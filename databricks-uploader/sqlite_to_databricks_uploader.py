@@ -74,7 +74,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -103,9 +103,11 @@ EPOCH_END = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 class UploaderError(Exception):
-    """Anything that ends a cycle: a message for people, a hint, an exit status."""
+    """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table."""
 
     status = 1
+    source: str | None = None
+    table: str | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -113,74 +115,133 @@ class UploaderError(Exception):
 
 
 class FileError(UploaderError):
-    """A file or directory of this machine can't be used, or what it holds is damaged."""
+    """A file or directory of this machine can't be used, or what it holds is damaged.
+
+    The message names it. Correct its rights and its kind, or free the disk; `--check` looks at each part.
+    """
 
 
 class ConfigError(UploaderError):
-    """The settings can't be right; nothing was read or sent."""
+    """The settings can't be right; nothing was read or sent.
+
+    The message names the setting, where it stands, and often the nearest right name. `--help` lists all settings.
+    """
 
     status = 2
 
 
 class SourceError(UploaderError):
-    """The database or its table is not what the settings or the state say."""
+    """The database or its table is not what the settings or the state say.
+
+    Check `sqlite` and `sqlite_table_name`. In a container mount the directory that holds the database, not the file: a
+    WAL is a file beside it. Where an older copy was restored and new rows came in since, find out up to which row they
+    were delivered, and use `--since`.
+    """
 
 
 class MissingTableError(SourceError):
-    """The table that was set is not there: most likely a wrong name, though a producer may be making it anew."""
+    """The table that was set is not there: most likely a wrong name, though a producer may be making it anew.
+
+    The message names the nearest table. A running service goes on trying, since a producer that makes its database anew
+    has a moment without the table.
+    """
 
     status = 2
 
 
 class StateError(UploaderError):
-    """The state can't be trusted or written; nothing is sent without it."""
+    """The state can't be trusted or written; nothing is sent without it.
+
+    It is never replaced by itself. Restore a damaged one from a copy, or `--recover` where `source_id` is configured.
+    Each source table, target, scenario and cursor needs a `state_dir` of its own. For a full quarantine mend the cause,
+    then `--replay-quarantine`, or move its files away.
+    """
 
 
 class TargetError(UploaderError):
-    """The target refuses: wrong token, missing table, unfitting columns."""
+    """The target refuses: wrong token, missing table, unfitting columns.
+
+    It will do so until somebody changes something; the hint says what. `--check` looks at each part. Where a Delta
+    table has lost commits it was dropped or restored: an empty `state_dir` sends all rows again.
+    """
 
 
 class DoubtError(UploaderError):
-    """It can't be found out whether an earlier commit took place."""
+    """It can't be found out whether an earlier commit took place.
+
+    `on_doubt` is `stop`. Look for the batch's rows in the table. Then run once with `--on-doubt resend --once`: no row
+    is missing afterwards, and if the commit had taken place, its rows are there twice. A column `databricks_batch_id` in
+    the table prevents such doubts from then on.
+    """
 
 
 class TransientError(UploaderError):
-    """Will pass by itself: busy, unreachable, overloaded. The rows wait where they are."""
+    """Will pass by itself: busy, unreachable, overloaded. The rows wait where they are.
+
+    The next cycle tries again. If it stays: does a producer hold its database locked for long? Is the machine offline,
+    or is there a firewall or a typo in `databricks_host`?
+    """
 
 
 class LostAnswer(TransientError):
-    """A commit may have taken place, or may still do so: its answer was lost."""
+    """A commit may have taken place, or may still do so: its answer was lost.
+
+    Nothing is sent again before the table itself has told; that takes at most twice `databricks_statement_timeout`.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "The next cycle asks the table whether its rows are there.")
 
 
 class Conflict(TransientError):
-    """Another writer committed first; the same commit can be tried again at once."""
+    """Another writer committed first; the same commit can be tried again at once.
+
+    That happens by itself.
+    """
 
 
 class DidNotRun(UploaderError):
-    """What was asked of the target did not happen, for certain: there is nothing to settle."""
+    """What was asked of the target did not happen, for certain: there is nothing to settle.
+
+    The hint says what to do.
+    """
 
 
 class Rejected(DidNotRun, TargetError):
-    """A definite refusal that needs a person."""
+    """A definite refusal that needs a person.
+
+    The statement did not run. A missing table is made by what `--print-ddl` prints. Missing rights are USE CATALOG, USE
+    SCHEMA, and SELECT, MODIFY on the table; for volumes READ VOLUME, WRITE VOLUME. With 401 the token is wrong or has
+    expired; with 404 `databricks_http_path` names no warehouse.
+    """
 
 
 class Postponed(DidNotRun, TransientError):
-    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster."""
+    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster.
+
+    The next cycle tries again.
+    """
 
 
 class NotReady(Postponed):
-    """The warehouse is starting or overloaded."""
+    """The warehouse is starting or overloaded.
+
+    It is waited for, up to ten minutes; then the next cycle tries again.
+    """
 
 
 class Unreachable(Postponed):
-    """A host does not answer, or its name can't be resolved: it may stay so for days."""
+    """A host does not answer, or its name can't be resolved: it may stay so for days.
+
+    It is tried again, ever more seldom. Is the machine offline, or is there a firewall or a typo in `databricks_host`?
+    """
 
 
 class DoesNotGo(DidNotRun, TargetError):
-    """A batch does not go as it is; a smaller one may. Of its rows `fitting` would, where that is known."""
+    """A batch does not go as it is; a smaller one may. Of its rows `fitting` would, where that is known.
+
+    That is tried by itself, down to a single row, which then goes to quarantine.
+    """
 
     def __init__(self, message: str, hint: str = "", fitting: int | None = None) -> None:
         super().__init__(message, hint)
@@ -189,23 +250,40 @@ class DoesNotGo(DidNotRun, TargetError):
 
 
 class RefusedValuesError(DoesNotGo):
-    """The target refuses values of a row: a constraint, a cast, NULL where none may be. Which row, it does not tell."""
+    """The target refuses values of a row: a constraint, a cast, NULL where none may be. Which row, it does not tell.
+
+    It is searched for by ever smaller batches, and goes to quarantine; the others arrive. For groups of `aggregate` the
+    run stops instead.
+    """
 
 
 class TooLargeError(DoesNotGo):
-    """Rows don't fit into one request."""
+    """Rows don't fit into one request.
+
+    Batches are divided by themselves. A single row that is too large goes to quarantine: with `databricks_volume` it
+    would go as a file.
+    """
 
 
 class RefusedSizeError(DoesNotGo):
-    """A request was refused, for its size as far as can be told."""
+    """A request was refused, for its size as far as can be told.
+
+    Smaller ones are tried, down to a single row, which then goes to quarantine.
+    """
 
 
 class TooManyBadRows(UploaderError):
-    """More rows than `max_bad_rows` can't be delivered; nothing of their commit was sent."""
+    """More rows than `max_bad_rows` can't be delivered; nothing of their commit was sent.
+
+    The message shows one of them. Mend the cause, or raise `max_bad_rows`.
+    """
 
 
 class LockedError(TransientError):
-    """Another process uses this state directory. 75 is sysexits' EX_TEMPFAIL."""
+    """Another process uses this state directory. 75 is sysexits' EX_TEMPFAIL.
+
+    Give each uploader its own `state_dir`, or stop the other one.
+    """
 
     status = 75
 
@@ -226,6 +304,18 @@ def refuse_pipe(file: Path) -> None:
     """An `OSError` for what is no regular file: a pipe would be waited for."""
     if file.exists() and not file.is_file():
         raise OSError(22, "it is no regular file", str(file))
+
+
+def error_kinds(kind: type[UploaderError] = UploaderError) -> dict[str, type[UploaderError]]:
+    """All kinds of error by their names."""
+    return {each.__name__: each for below in kind.__subclasses__() for each in (below, *error_kinds(below).values())}
+
+
+def error_text(kind: type[UploaderError]) -> str:
+    """What a kind of error means, and what to do: its docstring."""
+    import inspect
+
+    return inspect.cleandoc(kind.__doc__ or "")
 
 
 # === Configuration ====================================================================================
@@ -294,11 +384,19 @@ def matching(pattern: str, expected: str) -> Parser:
     return parse
 
 
+def only_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping out of JSON; of a key that stands twice, one would be lost in silence."""
+    keys = [key for key, _ in pairs]
+    if twice := sorted(key for key in set(keys) if keys.count(key) > 1):
+        raise ValueError(f"the key {twice[0]!r} stands twice")
+    return dict(pairs)
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Rules: a mapping in YAML, JSON text elsewhere."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=only_once)
         except json.JSONDecodeError as error:
             raise ValueError(f"malformed JSON at line {error.lineno}, column {error.colno}") from None
     if not isinstance(value, dict):
@@ -497,13 +595,18 @@ def flags_of(name: str) -> list[str]:
     return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint with the known word that looks most like this one."""
+def close_to(word: str, known: Iterable[str], similarity: float = 0.5) -> str | None:
+    """The known word that looks most like this one, if one looks like it at all."""
     import difflib
 
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=similarity)), None)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint with the known word that looks most like this one."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    close = close_to(word, known)
+    return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
 
 
 def parse_setting(name: str, value: Any, origin: str) -> Any:
@@ -520,10 +623,19 @@ def load_yaml(file: Path) -> dict[Any, Any]:
     """The mapping in a YAML file, read by the safe loader."""
     import yaml
 
+    class OnlyOnce(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """A mapping as YAML has it: of a key that stands twice, one would be lost in silence."""
+            keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            for key in (key for index, key in enumerate(keys) if isinstance(key, str) and key in keys[:index]):
+                line = node.start_mark.line + 1
+                raise ConfigError(f"{file}: the key {key!r} stands twice in the mapping at line {line}", "Keep one.")
+            return super().construct_mapping(node, deep)
+
     try:
         if file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
             raise ConfigError(f"{file} is too large to be settings", "Check --config.")
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml.load(file.read_text(encoding="utf-8"), OnlyOnce)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
     except yaml.YAMLError as error:
@@ -545,6 +657,9 @@ def layer_from_yaml(file: Path) -> Layer:
         name = YAML_KEYS[key]
         if name in layer:
             raise ConfigError(f"{file}: {key!r} repeats {name!r} under another name", "Keep one.")
+        if found := re.search(r"\$\{\w*\}?", str(value)):
+            instead = f"leave the key out and set {SETTINGS[name].variables[0]}"
+            log.warning("%s: %s holds %s, which nothing expands: write the value, or %s", file, key, found[0], instead)
         if value is not None:
             layer[name] = parse_setting(name, value, f"{file}: {key}")
     if "databricks_token" in layer:
@@ -560,6 +675,28 @@ def secret_from_file(file: Path, variable: str) -> str:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
+
+
+# Variables of Databricks' own tools, which no setting has.
+FOREIGN_VARIABLES = re.compile(
+    "DATABRICKS_(ACCOUNT|API|APP|APPS|AUTH|AZURE|BUNDLE|CLI|CLUSTER|CONFIG|CONNECT|DEBUG|DISCOVERY|ENV|GOOGLE|JOB|METADATA"
+    "|OIDC|PASSWORD|RATE|RUNTIME|SDK|SERVERLESS|TF|TOKEN_AUDIENCE|UPSTREAM|USER|USERNAME|WORKSPACE)(_.*)?"
+)
+
+
+def warn_of_unknown(environ: Mapping[str, str]) -> None:
+    """Name the variables with one of our prefixes that no setting has: most likely typos."""
+    known = [variable for setting in SETTINGS.values() for variable in setting.variables]
+    known += [f"{setting.variables[0]}_FILE" for setting in SETTINGS.values() if setting.secret]
+    for name in sorted(environ):
+        is_ours = name.startswith(("UPLOAD_", "DATABRICKS_")) and not FOREIGN_VARIABLES.fullmatch(name)
+        near = close_to(name, known, 0.7 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
+        if name not in known and (is_ours or near):
+            log.warning("no setting has the variable %s%s", name, f": did you mean {near}?" if near else "")
+
+
+# The first words of other variables of ours, which other programs may use as well.
+OUR_PREFIXES = ("SQLITE_", "ENABLE_", "SANITIZE_", "FILTER_", "AGGREGATE_", "LAKEHOUSE_", "STORAGE_", "TIMESTAMP_")
 
 
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
@@ -1286,15 +1423,27 @@ def sqlite_driver() -> str:
 
 
 class BusyError(TransientError):
-    """Another process keeps the database locked."""
+    """Another process keeps the database locked.
+
+    If it stays: does a producer hold a transaction for long, or use `PRAGMA locking_mode = EXCLUSIVE` without a WAL?
+    Nobody else can read then; `PRAGMA locking_mode = NORMAL` lets others in.
+    """
 
 
 class ForeignError(SourceError):
-    """What is read needs a collation, function or module that only the program of its producer has."""
+    """What is read needs a collation, function or module that only the program of its producer has.
+
+    The message names it. Leave it out of the view (`name COLLATE BINARY` for a collation), or set `sqlite_table_name`
+    to a table that does without. Tables with rowids can be read whatever their collations.
+    """
 
 
 class CorruptError(SourceError):
-    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known."""
+    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known.
+
+    The rows before it were delivered. `sqlite3 FILE 'PRAGMA integrity_check'` tells more; `sqlite3 FILE .recover` saves
+    what can be saved.
+    """
 
     good: int | None = None
 
@@ -1760,9 +1909,14 @@ def opened_reader(config: Config, scratch: Path | None = None) -> Iterator[Reade
 
     if config.sqlite is None:
         raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    with Database(config.sqlite, scratch or Path(tempfile.gettempdir())) as database:
-        table = describe(database, detect_table(database, config.sqlite_table_name), config.timestamp_col)
-        yield Reader(database, table)
+    name = None
+    try:
+        with Database(config.sqlite, scratch or Path(tempfile.gettempdir())) as database:
+            name = detect_table(database, config.sqlite_table_name)
+            yield Reader(database, describe(database, name, config.timestamp_col))
+    except UploaderError as error:
+        error.source, error.table = str(config.sqlite), name
+        raise
 
 
 # === Processing =======================================================================================
@@ -4160,7 +4314,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The bucket is in another region: set AWS_REGION."),
     (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
      "|necessary privileges",
-     "The storage credentials may not do this: docs/databricks-s3-connect.md lists the rights that are needed."),
+     "The storage credentials may not do this: to read, list, write and delete objects there."),
     (TargetError, "URL scheme is not allowed",
      "An http:// endpoint needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true."),
     (TargetError, "Account must be specified", "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
@@ -6019,7 +6173,10 @@ def first_state(job: Job, source: Source, state: State) -> State:
     first = completed(job, source, state)
     known = recovered(job, source, first) if job.config.source_id else None
     if known is None:
-        log.info("first run of source %s: all rows of %s are new", first.source_id, source.cursor.table.name)
+        if first.source_id != state.source_id:
+            # Said once: a failed cycle is followed by others.
+            log.info("first run of source %s: all rows of %s are new", first.source_id, source.cursor.table.name)
+            job.states.save(State(source_id=first.source_id))
         return first
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
@@ -6456,6 +6613,19 @@ def opened_as_job(config: Config, target: Target) -> Iterator[tuple[Job, Source]
 # --- Results on stdout ---
 
 
+COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "FAIL": "\033[31m"}
+
+
+def has_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a stream is a terminal that shows colours (no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def coloured(word: str) -> str:
+    """A word in its colour, if it has one."""
+    return f"{COLOURS[word]}{word}\033[0m" if word in COLOURS else word
+
+
 def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequence[Any]]], title: str = "") -> None:
     """All rows under their names, as a table for people, JSON lines or CSV, written as they come."""
     import csv
@@ -6471,12 +6641,30 @@ def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequenc
         print_table(names, (["NULL" if value is None else str(value) for value in row] for row in rows))
 
 
+# The widest table, in characters, where no terminal says how wide it is.
+PAPER_WIDTH = 100
+
+
 def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
-    """A table whose columns are as wide as what its first rows hold."""
+    """A table whose columns are as wide as what its first rows hold; where it is too wide, a field a line."""
     first = list(itertools.islice(rows, 1000))
     widths = [min(60, max(map(len, column))) for column in zip(names, *first, strict=True)]
+    limit = shutil.get_terminal_size((PAPER_WIDTH, 0)).columns if sys.stdout.isatty() else PAPER_WIDTH
+    if first and sum(widths) + 2 * (len(widths) - 1) > limit and len(names) > 2:
+        print_records(names, itertools.chain(first, rows), limit)
+        return
     for row in itertools.chain([names, ["-" * width for width in widths]], first, rows):
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_records(names: Sequence[str], rows: Iterable[Sequence[str]], limit: int) -> None:
+    """Rows as `psql`'s expanded display has them."""
+    width = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        head = f"-[ row {number} ]"
+        print(head.ljust(width + 1, "-") + "+" + "-" * max(0, min(20, limit - width - 2)))
+        for name, text in zip(names, row, strict=True):
+            print(f"{name.ljust(width)} | {text}".rstrip())
 
 
 def shown(value: Any) -> Any:
@@ -6523,10 +6711,16 @@ class DeltaCatalog:
         try:
             found = builder.execute(sql)
         except Exception as error:  # deltalake raises bare Exception for a query that is wrong
-            hint = f"Tables: {', '.join(tables) or 'none'}."
-            raise TargetError(f"the query was refused: {one_line(str(error))}", hint) from None
+            said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
+            raise TargetError(f"the query was refused: {said}", self._hint(said, list(tables))) from None
         pages = (list(zip(*(column.to_pylist() for column in batch.columns), strict=True)) for batch in found)
         return list(found.schema.names), pages
+
+    def _hint(self, said: str, tables: Sequence[str]) -> str:
+        """What may have been meant by a query that was refused."""
+        if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
+            return nearest(wrong[1].rpartition(".")[2], (name for table in tables for name in self.columns(table)))
+        return f"Tables: {', '.join(tables) or 'none'}. INFO shows their columns."
 
     def _opened(self) -> dict[str, Any]:
         found = {name: target.table() for name, target in self.targets.items()}
@@ -6539,7 +6733,6 @@ class WarehouseCatalog:
     def __init__(self, config: Config, session: Session) -> None:
         self.database = config.databricks_database or ""
         self.session = session
-        self.query = session.query
 
     def tables(self) -> list[str]:
         """The names of the tables in the schema."""
@@ -6553,6 +6746,15 @@ class WarehouseCatalog:
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
         return WarehouseTable(self.session, name).columns()
+
+    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """The column names of a result, and its rows page by page."""
+        try:
+            return self.session.query(sql)
+        except Rejected as error:
+            if error.hint in (REMEDIES["42703"], REMEDIES["42P01"]):
+                error.hint = "Check the names in the query: --run-query INFO shows tables and columns."
+            raise
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
@@ -6844,6 +7046,7 @@ class Report:
     """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
 
     as_json: bool
+    coloured: bool = False
     failed: bool = False
 
     def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
@@ -6852,14 +7055,14 @@ class Report:
         if self.as_json:
             line = json.dumps({"part": part, "ok": ok, "text": text, "hint": hint})
         else:
-            mark = {True: "ok  ", False: "FAIL", None: "    "}[ok]
+            mark = {True: "ok  ", False: coloured("FAIL") if self.coloured else "FAIL", None: "    "}[ok]
             line = f"{mark} {part}: {text}" + (f"\n       {hint}" if hint else "")
         print(line, flush=True)
 
 
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    report = Report(as_json)
+    report = Report(as_json, has_colours(sys.stdout, environ))
     checks = {
         "configuration": check_configuration,
         "database": check_database,
@@ -7086,9 +7289,24 @@ exit status:
 Each setting is also a YAML key and a variable: docs/configuration.md."""
 
 
+class Arguments(argparse.ArgumentParser):
+    """A parser that says which flag was meant, and repeats no value: it may be a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        if found := re.match(r"unrecognized arguments: .*?(--?\w[\w-]*)", message):
+            name = found[1].lstrip("-").replace("-", "_")
+            message = f"unknown flag {found[1]}. "
+            if name in SETTINGS:
+                message += f"Secrets and stores' options have no flag: set {SETTINGS[name].variables[0]}."
+            else:
+                message += f"Did you mean {close_to(found[1], self._option_string_actions) or '--help'}?"
+        super().error(message)
+
+
 def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     """What the command line says. What is not given is absent, so that layers can tell."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
         description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
         epilog=EPILOG,
@@ -7111,6 +7329,7 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     add("--recover", action="store_true", help="rebuild a lost state from the target (needs source_id)")
     add("--since", metavar="TIMESTAMP", help="one cycle that counts rows from this time on as new")
     add("--flush", action="store_true", help="one cycle that sends open windows too (aggregate)")
+    add("--help-error", metavar="NAME", help="what a kind of error means, and what to do")
     add = parser.add_argument_group("output").add_argument
     add("-v", "--verbose", action="count", help="say more; twice: the libraries too")
     add("-q", "--quiet", action="store_true", help="say only what went wrong")
@@ -7131,13 +7350,12 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     """The configuration of one run: defaults, then YAML, environment and command line."""
     yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
     flags = layer_from_flags(arguments)
+    warn_of_unknown(environ)
     return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
 
 class LogLines(logging.Formatter):
     """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
-
-    COLOURS: ClassVar = {"WARNING": "\033[33m", "ERROR": "\033[31m"}
 
     def __init__(self, as_json: bool, coloured: bool, secrets: Iterable[str | None]) -> None:
         super().__init__()
@@ -7151,23 +7369,38 @@ class LogLines(logging.Formatter):
             record.levelname,
             record.getMessage(),
         )
-        for secret in self.secrets:
-            message = message.replace(secret, "***")
-        message = re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", message)
+        fields = {name: self._masked(value) for name, value in getattr(record, "fields", {}).items()}
+        message = self._masked(message)
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
-            return json.dumps({**line, **getattr(record, "fields", {})})
-        if self.coloured and level in self.COLOURS:
-            level = f"{self.COLOURS[level]}{level}\033[0m"
+            return json.dumps({**line, **fields})
+        if "kind" in fields:
+            hints = [fields["hint"], f"--help-error {fields['kind']} tells more." if level == "ERROR" else ""]
+            message = "\n  ".join([message, *filter(None, hints)])
+        if self.coloured:
+            level = coloured(level)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
+
+    def _masked(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        for secret in self.secrets:
+            value = value.replace(secret, "***")
+        return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", value)
+
+
+def log_error(error: UploaderError, then: str = "") -> None:
+    """An error for people, with what to do; for programs one line with the same in fields."""
+    fields: dict[str, Any] = {"kind": type(error).__name__, "hint": error.hint, "status": error.status}
+    fields |= {"source": error.source, "table": error.table}
+    log.error("%s%s", error, then, extra={"fields": fields})
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
     """One handler on stderr, without secrets, whoever logs them; set up again once they are known."""
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
-    coloured = sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    handler.setFormatter(LogLines(arguments.get("log_format") == "json", coloured, secrets))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", has_colours(sys.stderr, environ), secrets))
     verbose = arguments.get("verbose") or 0
     if verbose < 2:
         # delta-rs would print debug structures on stderr; what matters of them comes as an error of ours.
@@ -7259,7 +7492,7 @@ def run_for_ever(
         except (Unreachable, NotReady) as error:
             wait = outage.failed(error)
         except UploaderError as error:
-            log.error("%s; trying again in %g s. %s", error, interval, error.hint)
+            log_error(error, f"; trying again in {interval:g} s")
         stop.wait(wait)
 
 
@@ -7296,8 +7529,20 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
         return run_cycles(job)
 
 
+def help_error(name: str) -> int:
+    """Print what a kind of error means."""
+    kinds = {kind.lower(): kind for kind in error_kinds()}
+    if name.lower() not in kinds:
+        raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
+    kind = error_kinds()[kinds[name.lower()]]
+    print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
+    return 0
+
+
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Do what the command line asks for; returns the exit status."""
+    if "help_error" in arguments:
+        return help_error(arguments["help_error"])
     config = load_config(arguments, environ)
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)
@@ -7342,8 +7587,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         with file_errors():
             return act(arguments, environ)
     except UploaderError as error:
-        hint = f"\n  {error.hint}" if error.hint else ""
-        log.error("%s%s\n  docs/troubleshooting.md#%s", error, hint, type(error).__name__.lower())
+        log_error(error)
         return error.status
     except ModuleNotFoundError as error:
         log.error("the package %s is missing: start the script by `uv run %s`", error.name, Path(__file__).name)

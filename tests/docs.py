@@ -22,10 +22,11 @@ sys.path.append(str(ROOT / "databricks-uploader"))
 import sqlite_to_databricks_uploader as up  # noqa: E402
 from boxes import SAMPLE, SCRIPT  # noqa: E402
 
-GENERATED = ("README.md", "docs/configuration.md", "docs/operation.md")
+GENERATED = ("README.md", "docs/configuration.md", "docs/operation.md", "docs/troubleshooting.md")
 EXAMPLE = SCRIPT.with_name("databricks-uploader-config.yaml.example")
 BLOCK = re.compile(r"(<!-- run: (?P<arguments>.*?) -->\n(?:.*?\n)??```\w*\n)(?P<shown>.*?)(```)", re.DOTALL)
 TABLE = re.compile(r"(<!-- settings -->\n)(.*?)(<!-- end of settings -->)", re.DOTALL)
+ERRORS = re.compile(r"(<!-- errors -->\n)(.*?)(<!-- end of errors -->)", re.DOTALL)
 VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (?=INFO|WARNING|ERROR)"), ""),
     (re.compile(r"\b[0-9a-f]{32}\b"), "…"),
@@ -39,6 +40,7 @@ VOLATILE = (
 def document(text: str, folder: Path) -> str:
     """A document with its generated parts made anew."""
     text = TABLE.sub(lambda found: found[1] + settings_table() + found[3], text)
+    text = ERRORS.sub(lambda found: found[1] + errors_index() + found[3], text)
     return BLOCK.sub(lambda found: found[1] + output(found["arguments"], folder) + found[4], text)
 
 
@@ -50,6 +52,12 @@ def settings_table() -> str:
         named = (in_code([name, *setting.aliases]), in_code(variables), in_code(up.flags_of(name)) or "none")
         lines.append(f"| {' | '.join(named)} | {shown_default(setting)} | {setting.help} |")
     return "\n".join(lines) + "\n"
+
+
+def errors_index() -> str:
+    """Each kind of error, as --help-error tells it."""
+    kinds = sorted(up.error_kinds().items())
+    return "\n".join(f"### {name}\n\nStatus {kind.status}. {up.error_text(kind)}\n" for name, kind in kinds) + "\n"
 
 
 def in_code(words: Iterable[str]) -> str:

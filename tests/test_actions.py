@@ -129,6 +129,25 @@ def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCa
     assert "raw_readings" in caplog.text
 
 
+def test_an_unknown_column_in_a_query_gets_a_hint_that_fits(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    assert box.run("--run-query", "SELECT notes FROM raw_readings") == 1
+    assert "No field named notes" in caplog.text and "Valid fields" not in caplog.text
+    assert caplog.records[-1].fields["hint"] == "Did you mean 'note'?"  # type: ignore[attr-defined]
+
+
+def test_a_wide_table_is_turned_into_records_and_a_narrow_one_is_not(box: Box, printed: Callable[..., str]) -> None:
+    box.sample()
+    out = printed("--dry-run")
+    assert re.search(r"^-\[ row 5 \]-+\+-+$", out, re.MULTILINE)
+    assert re.search(r"^humidity +\| \d", out, re.MULTILINE)
+    assert max(map(len, out.splitlines()[2:])) <= 100
+    assert box.run() == 0
+    assert printed("--run-query", "SELECT id, model FROM raw_readings LIMIT 1").splitlines()[1].startswith("--")
+    assert len(printed("--run-query", "SELECT * FROM raw_readings LIMIT 1", "--format", "csv").splitlines()) == 2
+
+
 # --- Status and health ---
 
 
@@ -440,6 +459,13 @@ def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: B
     seen = on_a_terminal(box, "--batch-rows", "20000")
     assert re.search(r"\d+%\|.*rows/s\]", seen)
     assert "600000 rows sent in 30 commits" in seen
+
+
+def test_what_fails_is_coloured_on_a_terminal_in_check() -> None:
+    for is_coloured in (True, False):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            up.Report(as_json=False, coloured=is_coloured).say("state", False, "full")
+        assert out.getvalue().startswith("\033[31mFAIL\033[0m" if is_coloured else "FAIL ")
 
 
 def test_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set(box: Box) -> None:

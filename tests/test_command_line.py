@@ -329,3 +329,48 @@ def test_a_path_that_cannot_be_made_is_no_passing_error_and_pins_no_state(box: B
     assert len(box.arrived("id")) == 3000
     moved = run(box, "--lakehouse-path", str(box.folder / "elsewhere"))
     assert "belongs to target" in moved.stderr and moved.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--sqlit", "x"], "Did you mean --sqlite?"),
+        (["--databricks_table=x"], "Did you mean --databricks-table?"),
+        (["--databricks-token", CANARY], "set DATABRICKS_TOKEN"),
+        (["--dryrun"], "Did you mean --dry-run?"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest_one_and_repeats_no_value(box: Box, flags: list[str], said: str) -> None:
+    done = run(box, *flags)
+    assert done.returncode == 2
+    assert said in done.stderr and CANARY not in done.stderr
+
+
+def test_the_first_run_is_said_once_also_where_cycles_fail(box: Box) -> None:
+    box.sample()
+    wrong = str(box.database / "lake")
+    done = [run(box, LAKEHOUSE_PATH=wrong) for _ in range(3)] + [run(box)]
+    assert [each.stderr.count("first run of source") for each in done] == [1, 0, 0, 0]
+    said = done[0].stderr.split("first run of source ")[1].split(":")[0]
+    assert box.state()["source_id"] == said
+
+
+def test_json_errors_are_one_line_with_kind_hint_source_and_table(box: Box) -> None:
+    box.sample()
+    said = json.loads(run(box, "--log-format", "json", "--timestamp-col", "timestmp").stderr.splitlines()[-1])
+    assert (said["level"], said["kind"], said["status"]) == ("error", "ConfigError", 2)
+    assert "timestamp" in said["hint"] and "\n" not in said["message"]
+    assert (said["source"], said["table"]) == (str(box.database), "sensor_readings")
+
+
+@pytest.mark.parametrize("kind", up.error_kinds())
+def test_the_text_of_each_error_can_be_asked_for(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert up.main(["--help-error", kind.lower()], {}) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{kind} (status ") and len(text.split("\n\n")) > 2
+
+
+def test_hints_name_no_documents_that_an_image_lacks() -> None:
+    assert not [kind for kind in up.error_kinds() if "docs/" in up.error_text(up.error_kinds()[kind])]
+    assert not any("docs/" in hint for _, _, hint in up.STORE_ERRORS)
+    assert up.main(["--help-error", "nonsense"], {}) == 2

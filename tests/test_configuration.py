@@ -154,3 +154,65 @@ def test_an_address_that_would_become_a_local_directory_is_refused(
 )
 def test_paths_and_addresses_of_stores_are_taken_as_they_are(tmp_path: Path, uri: str) -> None:
     assert load(tmp_path, f"table_path: '{uri}'").table_path == uri
+
+
+@pytest.mark.parametrize(
+    ("yaml", "key"),
+    [
+        ("interval: 1\ninterval: 2", "interval"),
+        ("filter_config:\n  a: 1\n  a: 2", "a"),
+        ("sanitize_config:\n  repair:\n    - {a: 1, b: 2, a: 3}", "a"),
+        ('"interval": 1\ninterval: 2', "interval"),
+    ],
+)
+def test_a_yaml_key_that_stands_twice_is_refused_at_any_depth(tmp_path: Path, yaml: str, key: str) -> None:
+    with pytest.raises(up.ConfigError, match=f"{key!r} stands twice"):
+        load(tmp_path, yaml)
+
+
+def test_merged_yaml_mappings_may_override_a_key(tmp_path: Path) -> None:
+    config = load(tmp_path, "filter_config: &base {a: 1}\naggregate_config: {<<: *base, a: 2}")
+    assert config.aggregate_config == {"a": 2}
+
+
+def test_a_key_that_stands_twice_in_json_is_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(up.ConfigError, match="FILTER_CONFIG: the key 'a' stands twice"):
+        load(tmp_path, FILTER_CONFIG='{"b": {"a": 1, "a": 2}}')
+
+
+@pytest.mark.parametrize(
+    "yaml", ["databricks_token: ${TOKEN}", "table_path: s3://${BUCKET}/t", "filter_config: {a: '${X}'}"]
+)
+def test_a_variable_in_yaml_gets_a_hint_since_nothing_expands_it(
+    tmp_path: Path, yaml: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(tmp_path, yaml)
+    assert "which nothing expands" in caplog.text
+
+
+def test_a_variable_with_a_prefix_of_ours_that_no_setting_has_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(tmp_path, UPLOAD_INTERVL="secret", DATABRICKS_TABEL="x", ENABLE_FILTRE="1", UPLOAD_WHATEVER="1")
+    assert [line.split("variable ")[1] for line in caplog.messages] == [
+        "DATABRICKS_TABEL: did you mean DATABRICKS_TABLE?",
+        "ENABLE_FILTRE: did you mean ENABLE_FILTER?",
+        "UPLOAD_INTERVL: did you mean UPLOAD_INTERVAL?",
+        "UPLOAD_WHATEVER",
+    ]
+
+
+def test_variables_of_others_are_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known = {variable: "" for setting in up.SETTINGS.values() for variable in setting.variables}
+    foreign = (
+        "AUTH_TYPE",
+        "CONFIG_FILE",
+        "RUNTIME_VERSION",
+        "BUNDLE_ENV",
+        "CLUSTER_ID",
+        "AZURE_RESOURCE_ID",
+        "OIDC_TOKEN_ENV",
+    )
+    others = dict.fromkeys(["PATH", "SQLITE_HISTORY", "ENABLE_X", *(f"DATABRICKS_{name}" for name in foreign)], "1")
+    load(tmp_path, **known, **others, DATABRICKS_CLIENT_SECRET_FILE="")
+    assert caplog.messages == []

@@ -72,6 +72,7 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
@@ -170,8 +171,8 @@ class DoubtError(UploaderError):
     """It can't be found out whether an earlier commit took place.
 
     `on_doubt` is `stop`. Look for the batch's rows in the table. Then run once with `--on-doubt resend --once`: no row
-    is missing afterwards, and if the commit had taken place, its rows are there twice. A column `databricks_batch_id` in
-    the table prevents such doubts from then on.
+    is missing afterwards, and if the commit had taken place, its rows are there twice. A column `databricks_batch_id`
+    in the table prevents such doubts from then on.
     """
 
 
@@ -360,6 +361,18 @@ def number(minimum: float, kind: type[float] = float) -> Parser:
     return parse
 
 
+SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def duration(value: Any) -> float:
+    """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
+    found = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
+    if not found or found[2] not in SECONDS:
+        raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
+    seconds: float = number(0)(found[1])
+    return seconds * SECONDS[found[2]]
+
+
 def one_of(*choices: str) -> Parser:
     """One of a few words, in any case."""
 
@@ -503,7 +516,7 @@ class Config:
         flag=False)
     cursor: str = setting("auto", "UPLOAD_CURSOR", one_of("auto", "rowid", "timestamp"),
         "How new rows are found: auto, rowid or timestamp (docs/delivery.md).")
-    lookback: float = setting(300.0, "UPLOAD_LOOKBACK", number(0),
+    lookback: float = setting(300.0, "UPLOAD_LOOKBACK", duration,
         "Seconds that a timestamp cursor looks back for late rows.")
     source_timezone: str = setting("UTC", "UPLOAD_SOURCE_TIMEZONE", time_zone, "Zone of times written without one.")
     source_id: str | None = setting(None, "UPLOAD_SOURCE_ID", text,
@@ -547,8 +560,8 @@ class Config:
     state_dir: Path | None = setting(None, "STATE_DIR", path,
         "Where last_upload.json lives: one directory per source table and scenario.",
         shown="`/state`, or `./state` where `/state` does not exist", example="./state")
-    interval: float = setting(300.0, "UPLOAD_INTERVAL", number(0), "Seconds between cycles.")
-    jitter: float = setting(0.0, "UPLOAD_JITTER", number(0),
+    interval: float = setting(300.0, "UPLOAD_INTERVAL", duration, "Seconds between cycles, or 30s, 5m, 1h.")
+    jitter: float = setting(0.0, "UPLOAD_JITTER", duration,
         "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
     batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
@@ -690,7 +703,7 @@ def warn_of_unknown(environ: Mapping[str, str]) -> None:
     known += [f"{setting.variables[0]}_FILE" for setting in SETTINGS.values() if setting.secret]
     for name in sorted(environ):
         is_ours = name.startswith(("UPLOAD_", "DATABRICKS_")) and not FOREIGN_VARIABLES.fullmatch(name)
-        near = close_to(name, known, 0.7 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
+        near = close_to(name, known, 0.8 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
         if name not in known and (is_ours or near):
             log.warning("no setting has the variable %s%s", name, f": did you mean {near}?" if near else "")
 
@@ -2466,6 +2479,11 @@ class Aggregate:
         end = min(end, partials.horizon or end)
         return end if any((piece[WINDOW] < end).any() for piece in partials.pieces) else None
 
+    def groups_from(self, partials: Partials, start: dt.datetime | None) -> int:
+        """How many groups there are in windows from `start` on."""
+        starts = self._merged(partials.pieces)[WINDOW]
+        return len(starts) if start is None else int((starts >= start).sum())
+
     def first_windows(self, partials: Partials, end: dt.datetime, most: int) -> dt.datetime:
         """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
         if sum(map(len, partials.pieces)) <= most:
@@ -2671,10 +2689,10 @@ class Allowance:
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
 
-    `sequence` counts batches for good, `committed` is the last one that had rows to commit, and `intent` the
-    one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered rows, digested
-    by `columns`, and `origin` is the file that they were seen in. `allowance` is what was learned of the target, and
-    `lost` how often in a row a batch at this position had no answer and did not arrive.
+    `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
+    and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
+    rows, digested by `columns`, and `origin` is the file that they were seen in. `allowance` is what was learned of the
+    target, and `lost` how often in a row a batch at this position had no answer and did not arrive.
     """
 
     last_upload: str | None = None
@@ -2684,6 +2702,7 @@ class State:
     epoch: int = 0
     sequence: int = 0
     committed: int = 0
+    commits: int = 0
     position: dict[str, Any] = dataclasses.field(default_factory=dict)
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
@@ -2780,6 +2799,7 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
         fields[name] = kind(**saved[name]) if saved.get(name) else None
     if intent := saved.get("intent"):
         fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
+    fields.setdefault("commits", saved.get("sequence", 0))  # Version 1.0.0 did not count them apart.
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
@@ -2906,10 +2926,6 @@ class Quarantine:
     def files(self) -> list[Path]:
         """The files with quarantined rows, oldest first."""
         return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
-
-    def count(self) -> int:
-        """How many rows are in quarantine."""
-        return sum(file.read_bytes().count(b"\n") for file in self.files())
 
 
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -6050,8 +6066,23 @@ class WindowSource:
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            "open_rows": sum(windows.sizes[start] for start in still_open),
+            **self._still_open(windows, None if is_all or length is None else length, closed),
             **({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),
+        }
+
+    def _still_open(self, windows: Windows, length: dt.timedelta | None, closed: int | None) -> dict[str, Any]:
+        """What waits in windows from `closed` on: rows, groups, the first one's end (microseconds), a window's seconds."""
+        starts = [start for start in windows.first if closed is None or start >= closed]
+        if length is None or not starts:
+            return {"open_rows": 0, "open_groups": 0}
+        end = moment_of(min(starts)) + length + self.aggregate.lateness
+        groups = self.aggregate.groups_from(windows.partials, None if closed is None else moment_of(closed))
+        ends = (end - EPOCH) // dt.timedelta(microseconds=1)
+        return {
+            "open_rows": sum(windows.sizes[start] for start in starts),
+            "open_groups": groups,
+            "open_until": ends,
+            "window": int(length.total_seconds()),
         }
 
     def _prepared(self, position: Mapping[str, Any], after: Mapping[str, Any], windows: Windows) -> Prepared:
@@ -6301,6 +6332,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         lost=0,
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
+        commits=state.commits + tally.commits,
         epoch=intent["epoch"],
         position=dict(intent["position"]),
         anchors=[Anchor.of(line) for line in intent["anchors"]],
@@ -6788,13 +6820,14 @@ class Metrics:
     """What cycles did, in a registry of prometheus-client."""
 
     def __init__(self, registry: Any) -> None:
-        from prometheus_client import Counter, Gauge, Summary
+        from prometheus_client import Counter as Count
+        from prometheus_client import Gauge, Summary
 
-        self.rows = Counter("uploader_rows_sent", "Rows delivered", registry=registry)
-        self.commits = Counter("uploader_commits", "Commits made", registry=registry)
-        self.bytes = Counter("uploader_bytes_sent", "Bytes of rows in memory, before encoding", registry=registry)
-        self.bad = Counter("uploader_rows_quarantined", "Rows set aside", registry=registry)
-        self.errors = Counter("uploader_errors", "Failed cycles", ["kind"], registry=registry)
+        self.rows = Count("uploader_rows_sent", "Rows delivered", registry=registry)
+        self.commits = Count("uploader_commits", "Commits made", registry=registry)
+        self.bytes = Count("uploader_bytes_sent", "Bytes of rows in memory, before encoding", registry=registry)
+        self.bad = Count("uploader_rows_quarantined", "Rows set aside", registry=registry)
+        self.errors = Count("uploader_errors", "Failed cycles", ["kind"], registry=registry)
         self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", registry=registry)
         self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
         self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
@@ -6824,6 +6857,97 @@ def metrics_on(address: str) -> Metrics:
     return Metrics(registry)
 
 
+class Bar:
+    """Rows read, of all that there are, on a terminal. It is drawn once it is worth it: nothing but it stays of it."""
+
+    PATIENCE_SECONDS = 0.5
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.read = 0
+        self.total = 0
+        self._waiting = -1
+        self._bar: Any = None
+
+    def advance(self, read: int, waiting: int) -> None:
+        """Count rows of a batch; `waiting` are its own and those after it, the same for each of its pages."""
+        if waiting != self._waiting:
+            self._waiting, self.total = waiting, self.read + waiting
+        self.read += read
+        self.total = max(self.total, self.read)
+        if self._bar is None and time.monotonic() - self.began > self.PATIENCE_SECONDS and self.read < self.total:
+            from tqdm import tqdm
+
+            self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, mininterval=0.2, miniters=1, total=self.total)
+            self._bar.start_t -= time.monotonic() - self.began
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.update(self.read - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+# --- What is said of rows: pure texts ---
+
+
+def counted(number: int, word: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def age_text(seconds: float) -> str:
+    """A length of time in its largest fitting unit: 40 s, 5 min, 3 h, 2 days."""
+    units = ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min"), (0, 1, "s"))
+    return next(f"{seconds / unit:.0f} {name}" for least, unit, name in units if seconds >= least)
+
+
+def open_windows(position: Mapping[str, Any], now: float) -> str:
+    """What waits in open windows, and until when; empty where nothing does."""
+    if not position.get("open_groups"):
+        return ""
+    rows, groups = counted(position["open_rows"], "row"), counted(position["open_groups"], "group")
+    end = moment_of(position["open_until"])
+    shown = f"{end:%H:%MZ}" if abs(end.timestamp() - now) < 86400 else f"{end:%Y-%m-%d %H:%MZ}"
+    window = next((word for word, length in WINDOWS.items() if length.total_seconds() == position["window"]), "window")
+    wait = f"wait for their {window.replace('_', ' ')} to end ({shown})"
+    if end.timestamp() < now:
+        wait = f"wait for a row after {shown}, which ends their {window.replace('_', ' ')}"
+    return f"{rows} in {groups} {wait}; --flush sends them now"
+
+
+def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
+    """How many rows were set aside, why, one of them, and where they are; empty for none.
+
+    The quarantine holds no values of columns that sanitize touches, so neither does the example.
+    """
+    lines = list(lines)
+    if not lines:
+        return ""
+    reasons = Counter(str(line["reason"])[:200] for line in lines).most_common(3)
+    why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons)
+    others = len({str(line["reason"])[:200] for line in lines}) - len(reasons)
+    more = f"; and {counted(others, 'other reason')}" if others else ""
+    example = json.dumps(lines[0]["row"])
+    example = example if len(example) <= 300 else f"{example[:300]}\u2026"
+    one = f"For example row {lines[0]['key']}: {example}"
+    return f"{counted(len(lines), 'row')} in quarantine: {why}{more}. {one} ({place})"
+
+
+def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
+    """What a cycle did, in one line."""
+    if not (tally.read or tally.sent):
+        return f"nothing new{waits and f'; {waits}'}"
+    if waits and not (tally.sent or tally.bad):
+        return waits
+    commits = counted(tally.commits, "commit")
+    dropped = tally.read - tally.sent - tally.bad if scenario == "filter" else 0
+    parts = [f"{tally.sent} rows sent in {commits}, {seconds:.1f} s", f"{dropped} filtered out" if dropped > 0 else ""]
+    return "; ".join(filter(None, [*parts, f"{tally.bad} to quarantine", waits]))
+
+
 # Beside the state: when the last cycle ended, and how.
 CYCLE_FILE = "cycle.json"
 
@@ -6838,6 +6962,7 @@ class Watch:
     def cycle(self) -> Tally:
         """One cycle; its error, if it has one, is counted and goes on."""
         began, total = time.monotonic(), Tally()
+        before = self.job.quarantine.files()
         try:
             with file_errors(), self._progress() as progress:
                 run_cycle(dataclasses.replace(self.job, progress=progress), total)
@@ -6845,6 +6970,8 @@ class Watch:
             if self.metrics:
                 self.metrics.errors.labels(type(error).__name__).inc()
             self._beat(str(error))
+            if total.sent:
+                log.info("%s; then it failed", summary(total, time.monotonic() - began, self.job.scenario, ""))
             raise
         finally:
             seconds = time.monotonic() - began
@@ -6853,19 +6980,30 @@ class Watch:
         if self.metrics:
             self.metrics.ended.set(self.job.now())
         self._beat()
-        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
-        if total.read or log.isEnabledFor(logging.DEBUG):
-            commits = "1 commit" if total.commits == 1 else f"{total.commits} commits"
-            message = "%d rows sent in %s, %.1f s; %d to quarantine"
-            log.info(message, total.sent, commits, seconds, total.bad, extra={"fields": fields})
-        else:
-            log.info("nothing new", extra={"fields": fields})
+        self._say(total, seconds, before)
         return total
+
+    def _say(self, total: Tally, seconds: float, before: Sequence[Path]) -> None:
+        """One line about a cycle, and one more about the rows that were set aside in it."""
+        job, state = self.job, self.job.states.load() or State()
+        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
+        message = summary(total, seconds, job.scenario, open_windows(state.position, job.now()))
+        if job.stopping.is_set():
+            waiting = rows_waiting(job.config, state)
+            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
+        elif total.commits and state.commits == total.commits:
+            message += ". --run-query INFO shows what arrived"
+        # What was set aside is said first: the last line is the whole.
+        if total.bad:
+            new = [file for file in job.quarantine.files() if file not in before]
+            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory))
+        log.info("%s", message, extra={"fields": fields})
 
     def _beat(self, error: str | None = None) -> None:
         """Write down that a cycle, or one page of a long one, ended now. Not durable; nothing depends on it."""
         ended = dt.datetime.fromtimestamp(self.job.now(), dt.UTC).isoformat(timespec="seconds")
-        beat = {"ended": ended, "interval": self.job.config.interval, "error": error}
+        config = self.job.config
+        beat = {"ended": ended, "interval": config.interval, "once": config.once, "error": error}
         temporary = self.job.states.directory / "cycle.new"
         with contextlib.suppress(OSError):
             temporary.touch(0o600)
@@ -6878,17 +7016,15 @@ class Watch:
         if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
             yield lambda read, of: self._beat()
             return
-        from tqdm import tqdm
         from tqdm.contrib.logging import logging_redirect_tqdm
 
-        bar = tqdm(unit=" rows", unit_scale=True, leave=False, delay=0.5, mininterval=0.2, miniters=1)
+        bar = Bar()
 
-        def advance(read: int, of: int) -> None:
-            bar.total = max(of, bar.n + read)
-            bar.update(read)
+        def advance(read: int, waiting: int) -> None:
+            bar.advance(read, waiting)
             self._beat()
 
-        with bar, logging_redirect_tqdm():
+        with contextlib.closing(bar), logging_redirect_tqdm():
             yield advance
 
 
@@ -6932,7 +7068,8 @@ def print_status(config: Config, form: str) -> int:
     if state is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
-    said = last_cycle(directory)
+    said, quarantine = last_cycle(directory), Quarantine(directory / "quarantine")
+    lines = list(lines_of(quarantine.files()))
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     facts: dict[str, Any] = {
         "target": state.target,
@@ -6940,19 +7077,51 @@ def print_status(config: Config, form: str) -> int:
         "source_id": state.source_id or None,
         "last_upload": state.last_upload,
         "position": state.position.get("rowid", state.position.get("latest")),
-        "commits": state.sequence,
+        "commits": state.commits,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
         "rows_waiting": rows_waiting(config, state),
         "lag_seconds": round(time.time() - newest) if newest else None,
-        "quarantined": Quarantine(directory / "quarantine").count(),
+        "open_windows": open_windows(state.position, time.time()) or None,
+        "quarantined": len(lines),
+        "quarantine": quarantine_text(lines, quarantine.directory) or None,
         "last_cycle": said.get("ended"),
         "last_error": said.get("error"),
     }
     if form == "table":
-        print_rows(form, ["fact", "value"], [facts.items()])
+        print_rows(form, ["fact", "value"], [status_lines(facts, said, time.time())])
     else:
         print_rows(form, list(facts), [[list(facts.values())]])
     return 0
+
+
+def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+    """The facts of `--status` for people; `said` is what was said of the last cycle."""
+    waiting, newest = facts["rows_waiting"], facts["last_upload"]
+    yield "target", facts["target"] or "- (nothing was sent yet)"
+    yield "source", facts["source"]
+    yield "source_id", facts["source_id"] or "-"
+    yield "delivered", f"{counted(facts['commits'], 'commit')}, rows up to {newest or '-'}"
+    if facts["unconfirmed"]:
+        yield "unconfirmed", f"commit {facts['unconfirmed']}: the next cycle asks the target about it"
+    lag = f"; the newest before them is {age_text(facts['lag_seconds'])} old" if waiting and newest else ""
+    yield "waiting", "- (only a cycle can tell)" if waiting is None else f"{counted(waiting, 'row')}{lag}"
+    if facts["open_windows"]:
+        yield "windows", facts["open_windows"]
+    yield "quarantine", facts["quarantine"] or "-"
+    if not said:
+        yield "last cycle", "- (none has ended yet)"
+        return
+    ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
+    yield "last cycle", f"{age_text(now - ended)} ago{': ' if said.get('error') else ''}{said.get('error') or ''}"
+    yield "next cycle", next_cycle(ended + said["interval"] - now, said)
+
+
+def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
+    """When the next cycle is due."""
+    if said.get("once"):
+        return "when it is started: the last run was for once"
+    late = seconds < -60 - LATE_INTERVALS * said["interval"]
+    return "overdue: is the service running?" if late else f"in {age_text(max(0, seconds))}"
 
 
 def rows_waiting(config: Config, state: State) -> int | None:
@@ -6965,7 +7134,8 @@ def rows_waiting(config: Config, state: State) -> int | None:
             return None
         low = read_to(state.position) if state.position else None
         after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
-        return int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
+        unread = int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
+        return unread + int(state.position.get("open_rows") or 0)
 
 
 def print_ddl(config: Config, which: str) -> int:
@@ -7028,8 +7198,14 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
                 head = page.slice(0, min(5 - len(first), page.num_rows))
                 first += zip(*(column.to_pylist() for column in head.columns), strict=True)
             total.add(shipment.tally)
+            state = confirmed(state, shipment.intent, shipment.tally)
+        aside = quarantine_text(lines_of(job.quarantine.files()), Path("nothing is written"))
     if saved and saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
+    if waits := open_windows(state.position, time.time()):
+        log.info("%s", waits)
+    if aside:
+        log.warning("%s", aside)
     title = f"Would go to {target.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
     print_rows(form, names, [first], title)
     return 0
@@ -7155,10 +7331,14 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
         except OSError as error:
             hint = "Check its rights, and the disk's space."
             raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
-        said = f"uploaded up to {state.last_upload}, {state.sequence} commits" if state else "nothing uploaded yet"
+        is_begun = state and (state.commits or state.last_upload)
+        said = "nothing uploaded yet"
+        if state and is_begun:
+            said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
         say("state", True, f"{states.directory} can be written; {said}")
-        if waiting := Quarantine(states.directory / "quarantine").count():
-            say("state", None, f"{waiting} rows in quarantine", "Mend the cause, then --replay-quarantine.")
+        quarantine = Quarantine(states.directory / "quarantine")
+        if aside := quarantine_text(lines_of(quarantine.files()), quarantine.directory):
+            say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
 def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
@@ -7230,6 +7410,8 @@ def replay_quarantine(job: Job) -> int:
     with begun(job, Tally()) as delivery:
         delivery.settle()
         sent, stay = delivery.replay()
+    if stay:
+        log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory))
     log.info("%d rows sent from quarantine, %d stay", sent, stay)
     return QUARANTINED if stay else 0
 
@@ -7297,7 +7479,7 @@ class Arguments(argparse.ArgumentParser):
         if found := re.match(r"unrecognized arguments: .*?(--?\w[\w-]*)", message):
             name = found[1].lstrip("-").replace("-", "_")
             message = f"unknown flag {found[1]}. "
-            if name in SETTINGS:
+            if name in SETTINGS and not flags_of(name):
                 message += f"Secrets and stores' options have no flag: set {SETTINGS[name].variables[0]}."
             else:
                 message += f"Did you mean {close_to(found[1], self._option_string_actions) or '--help'}?"
@@ -7426,6 +7608,8 @@ def stop_event() -> threading.Event:
     stop, requested = threading.Event(), list[float]()
 
     def request_stop(number: int, _frame: object) -> None:
+        if not stop.is_set():
+            log.info("stopping as soon as what is under way has ended; a second signal ends it at once")
         stop.set()
         requested.append(time.monotonic())
         if requested[-1] - requested[0] >= 1.0:
@@ -7439,12 +7623,6 @@ def stop_event() -> threading.Event:
 
 # While a host can't be reached, waits grow to so many intervals.
 LONGEST_WAIT = 12
-
-
-def age_text(seconds: float) -> str:
-    """A length of time in its largest fitting unit: 40 s, 5 min, 3 h, 2 days."""
-    units = ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min"), (0, 1, "s"))
-    return next(f"{seconds / unit:.0f} {name}" for least, unit, name in units if seconds >= least)
 
 
 @dataclasses.dataclass
@@ -7464,10 +7642,10 @@ class Outage:
         self.failures += 1
         if self.failures == 1:
             self.began = self.told = self.now()
-            log.error("%s; trying again, ever more seldom. %s", error, error.hint)
+            log_error(error, "; trying again, ever more seldom")
         elif self.now() - self.told >= 86_400:
             self.told = self.now()
-            log.error("%s, for %s now. %s", error, age_text(self.now() - self.began), error.hint)
+            log_error(error, f", for {age_text(self.now() - self.began)} now")
         return min(2.0 ** (self.failures - 1), LONGEST_WAIT) * self.interval * random.uniform(0.8, 1.0)
 
     def over(self, sent: int) -> None:
@@ -7492,7 +7670,7 @@ def run_for_ever(
         except (Unreachable, NotReady) as error:
             wait = outage.failed(error)
         except UploaderError as error:
-            log_error(error, f"; trying again in {interval:g} s")
+            log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
         stop.wait(wait)
 
 

@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -471,6 +472,137 @@ def test_what_fails_is_coloured_on_a_terminal_in_check() -> None:
 def test_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set(box: Box) -> None:
     assert "\033[31mERROR\033[0m" in on_a_terminal(box)
     assert "\033" not in on_a_terminal(box, NO_COLOR="1")
+
+
+# --- What is said of rows ---
+
+HOURLY = [
+    "--enable-aggregate",
+    "--aggregate-config",
+    '{"group_by": ["hour", "note"], "aggregations": {"value": "avg"}}',
+]
+
+
+def fresh_rows(box: Box, count: int = 150) -> None:
+    """Rows of the hour that runs, of seven kinds."""
+    hour = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    rows = [((hour + dt.timedelta(milliseconds=i)).isoformat(), i / 2, f"n{i % 7}") for i in range(count)]
+    box.execute(TABLE, INSERT, rows=rows)
+
+
+def test_groups_that_wait_say_so_in_a_run_in_a_dry_run_and_in_the_status_and_are_no_commit(
+    box: Box, printed: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    fresh_rows(box)
+    said = re.compile(r"150 rows in 7 groups wait for their hour to end \(\d\d:00Z\); --flush sends them now")
+    printed("--dry-run", *HOURLY)
+    assert said.search(caplog.text)
+    for _ in range(2):
+        caplog.clear()
+        assert box.run(*HOURLY) == 0
+        assert said.search(caplog.text) and "commits" not in caplog.text
+    facts = json.loads(printed("--status", "--format", "json", *HOURLY))
+    assert (facts["rows_waiting"], facts["commits"]) == (150, 0)
+    assert said.fullmatch(facts["open_windows"])
+    assert said.search(printed("--status", *HOURLY))
+
+
+def test_a_flush_tells_what_it_sent(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    fresh_rows(box)
+    assert box.run(*HOURLY) == 0
+    caplog.clear()
+    assert box.run(*HOURLY, "--flush") == 0
+    assert "7 rows sent in 1 commit" in caplog.text and "nothing new" not in caplog.text
+    assert "wait" not in caplog.text
+
+
+def test_only_rows_of_open_windows_are_said_to_wait(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    some_rows(box, 5)
+    box.execute(INSERT, rows=[("2026-01-01T01:00:00Z", 1.0, "later")] * 2)
+    assert box.run(*HOURLY) == 0
+    assert "5 rows sent in 1 commit" in caplog.text
+    assert "2 rows in 1 group wait for a row after 2026-01-01 02:00Z, which ends their hour" in caplog.text
+
+
+def test_the_quarantine_is_told_by_reason_with_an_example_and_its_place(
+    box: Box, printed: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    some_rows(box)
+    box.execute(
+        INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "a"), ("x", 1.0, "b"), ("2026-01-01T00:01:00Z", "cold", "c")]
+    )
+    said = "3 rows in quarantine: 2 \u00d7 value is no number; 1 \u00d7 timestamp is no time"
+    printed("--dry-run")
+    assert said in caplog.text
+    caplog.clear()
+    assert box.run() == up.QUARANTINED
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert said in warning.getMessage() and '"value": "warm"' in warning.getMessage()
+    assert str(box.state_file.parent / "quarantine") in warning.getMessage()
+    assert said in printed("--status") and said in printed("--check")
+    caplog.clear()
+    assert box.run("--replay-quarantine") == up.QUARANTINED
+    assert said in caplog.text
+
+
+def test_the_example_of_the_quarantine_hides_what_sanitize_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box)
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "canary")])
+    rules = ["--enable-sanitize", "--sanitize-config", '{"mask": {"note": 1}}', "--state-dir", str(box.folder / "s")]
+    assert box.run(*rules) == up.QUARANTINED
+    assert "1 row in quarantine" in caplog.text and "canary" not in caplog.text
+
+
+def test_the_status_is_for_people_unless_a_program_asks(box: Box, printed: Callable[..., str]) -> None:
+    some_rows(box)
+    assert "NULL" not in printed("--status")
+    assert re.search(r"^target +- \(nothing was sent yet\)", printed("--status"), re.MULTILINE)
+    assert box.run() == 0
+    out = printed("--status")
+    assert re.search(r"^waiting +0 rows$", out, re.MULTILINE) and "NULL" not in out
+    assert re.search(r"^next cycle +when it is started", out, re.MULTILINE)
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "new")])
+    assert re.search(r"^waiting +1 row; the newest before them is \d+ days old$", printed("--status"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(240, "in 4 min"), (-3, "in 0 s"), (-2000, "overdue: is the service running?")]
+)
+def test_the_next_cycle_is_said_in_words(seconds: float, said: str) -> None:
+    assert up.next_cycle(seconds, {"interval": 300}) == said
+
+
+def test_a_bar_counts_to_all_rows_that_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up.Bar, "PATIENCE_SECONDS", -1)
+    with contextlib.closing(up.Bar()) as bar:
+        for waiting in (300, 200, 100):  # Three batches of a hundred rows, in two pages each.
+            for _ in range(2):
+                bar.advance(50, waiting)
+                assert bar.total == 300
+        assert bar._bar.n == 300
+
+
+def test_a_short_run_and_a_failing_one_show_no_bar(box: Box) -> None:
+    some_rows(box)
+    assert "rows/s" not in on_a_terminal(box)
+    assert "rows/s" not in on_a_terminal(box, LAKEHOUSE_PATH=str(box.database))
+
+
+def test_an_interrupt_tells_what_was_sent_and_what_waits(box: Box) -> None:
+    sensor_table.create(box.database, 300_000, index=False)
+    command = [sys.executable, str(SCRIPT), "--batch-rows", "5000"]
+    process = subprocess.Popen(command, env=box.environ, stderr=subprocess.PIPE, text=True)
+    while not box.state_file.exists() or '"committed": 0' in box.state_file.read_text():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopping as soon as" in said
+    [(sent, waiting)] = re.findall(r"(\d+) rows sent in \d+ commits?, .*; stopped, (\d+) rows wait", said)
+    assert int(sent) + int(waiting) == 300_000
 
 
 # --- No action ends in a traceback ---

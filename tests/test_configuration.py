@@ -216,3 +216,18 @@ def test_variables_of_others_are_not_warned_of(tmp_path: Path, caplog: pytest.Lo
     others = dict.fromkeys(["PATH", "SQLITE_HISTORY", "ENABLE_X", *(f"DATABRICKS_{name}" for name in foreign)], "1")
     load(tmp_path, **known, **others, DATABRICKS_CLIENT_SECRET_FILE="")
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("30s", 30), ("5m", 300), ("1h", 3600), ("1.5 h", 5400), ("0", 0), (7, 7), ("2d", 172800)]
+)
+@pytest.mark.parametrize("name", ["interval", "jitter", "lookback"])
+def test_times_are_seconds_or_have_a_unit(tmp_path: Path, name: str, given: object, seconds: float) -> None:
+    assert getattr(load(tmp_path, f"{name}: {given}"), name) == seconds
+    assert getattr(load(tmp_path, "", [f"--{name}", str(given)]), name) == seconds
+
+
+@pytest.mark.parametrize("given", ["-1", "5 weeks", "s", "true", "1..2", ".nan", "1h30m"])
+def test_what_is_no_time_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(up.ConfigError, match="interval"):
+        load(tmp_path, f"interval: {given}")

@@ -6071,7 +6071,7 @@ class WindowSource:
         }
 
     def _still_open(self, windows: Windows, length: dt.timedelta | None, closed: int | None) -> dict[str, Any]:
-        """What waits in windows from `closed` on: rows, groups, the first one's end (microseconds), a window's seconds."""
+        """What waits in windows from `closed` on: rows, groups, the first one's end in microseconds."""
         starts = [start for start in windows.first if closed is None or start >= closed]
         if length is None or not starts:
             return {"open_rows": 0, "open_groups": 0}
@@ -7555,10 +7555,7 @@ class LogLines(logging.Formatter):
         message = self._masked(message)
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
-            return json.dumps({**line, **fields})
-        if "kind" in fields:
-            hints = [fields["hint"], f"--help-error {fields['kind']} tells more." if level == "ERROR" else ""]
-            message = "\n  ".join([message, *filter(None, hints)])
+            return json.dumps(line | fields)
         if self.coloured:
             level = coloured(level)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
@@ -7573,9 +7570,11 @@ class LogLines(logging.Formatter):
 
 def log_error(error: UploaderError, then: str = "") -> None:
     """An error for people, with what to do; for programs one line with the same in fields."""
-    fields: dict[str, Any] = {"kind": type(error).__name__, "hint": error.hint, "status": error.status}
+    kind = type(error).__name__
+    fields: dict[str, Any] = {"message": f"{error}{then}", "kind": kind, "hint": error.hint, "status": error.status}
     fields |= {"source": error.source, "table": error.table}
-    log.error("%s%s", error, then, extra={"fields": fields})
+    lines = [f"{error}{then}", error.hint, f"--help-error {kind} tells more."]
+    log.error("%s", "\n  ".join(filter(None, lines)), extra={"fields": fields})
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:
@@ -7609,7 +7608,9 @@ def stop_event() -> threading.Event:
 
     def request_stop(number: int, _frame: object) -> None:
         if not stop.is_set():
-            log.info("stopping as soon as what is under way has ended; a second signal ends it at once")
+            said = "stopping as soon as what is under way has ended; a second signal ends it at once"
+            # By a thread: a signal may come while a log line is being written.
+            threading.Thread(target=log.info, args=(said,), daemon=True).start()
         stop.set()
         requested.append(time.monotonic())
         if requested[-1] - requested[0] >= 1.0:

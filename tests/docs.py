@@ -34,6 +34,7 @@ VOLATILE = (
     (re.compile(r"(lag_seconds +)\d+"), r"\1…"),
     (re.compile(r"(last_cycle +)\S+"), r"\1…"),
     (re.compile(r"\d+\.\d s;"), "… s;"),
+    (re.compile(r"(last cycle +)\d+ s ago"), r"\1… s ago"),
 )
 
 

@@ -80,5 +80,5 @@ def test_the_report_has_a_verdict_for_each_target_that_was_measured() -> None:
 
 
 def test_the_page_of_figures_has_the_place_where_they_are_written() -> None:
-    page = (benches.ROOT / "docs" / "speed.md").read_text()
+    page = (benches.ROOT / "docs" / "speed-evidence.md").read_text()
     assert page.index(report.BEGIN) < page.index(report.END)

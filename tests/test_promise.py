@@ -1,4 +1,4 @@
-"""docs/delivery.md names a test behind each of its claims, and the tests name the faults of its list."""
+"""docs/delivery-evidence.md names a test behind each of its claims, and the tests name the faults of its list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PAGE = (TESTS.parent / "docs" / "delivery.md").read_text()
+PAGE = (TESTS.parent / "docs" / "delivery-evidence.md").read_text()
 
 
 def sources() -> str:

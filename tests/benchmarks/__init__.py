@@ -1,1 +1,1 @@
-"""Benchmarks: the uploader beside the tools that one would take otherwise. docs/speed.md tells how to run them."""
+"""Benchmarks: the uploader beside the tools that one would take otherwise. docs/speed-evidence.md tells how to run them."""

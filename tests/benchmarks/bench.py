@@ -419,7 +419,9 @@ def parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespa
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=all_sections, help="these sections")
     parser.add_argument("--own-only", action="store_true", help="without the other tools")
     parser.add_argument("--folder", type=Path, help="where tables, environment and results go, and stay")
-    parser.add_argument("--docs", action="store_true", help="write the figures into docs/speed.md and docs/speed.png")
+    parser.add_argument(
+        "--docs", action="store_true", help="write the figures into docs/speed-evidence.md and docs/speed.png"
+    )
     return parser.parse_args(arguments)
 
 

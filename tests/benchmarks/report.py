@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.measure import Results, Series
 from benchmarks.targets import targets
 
-# docs/speed.md has the figures between these two lines.
+# docs/speed-evidence.md has the figures between these two lines.
 BEGIN, END = "<!-- figures, written by tests/benchmarks/run.py --docs -->", "<!-- end of the figures -->"
 
 
@@ -70,8 +70,8 @@ def as_json(results: Results) -> str:
 
 
 def write_docs(results: Results, content: str, docs: Path, python: str) -> None:
-    """Put the figures into docs/speed.md and draw docs/speed.png, in a process of its own."""
-    page = docs / "speed.md"
+    """Put the figures into docs/speed-evidence.md and draw docs/speed.png, in a process of its own."""
+    page = docs / "speed-evidence.md"
     text = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n\n{content}\n{END}", page.read_text(), flags=re.DOTALL)
     page.write_text(text)
     command = [python, str(Path(__file__).with_name("plot.py")), str(docs / "speed.png")]

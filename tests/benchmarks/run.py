@@ -21,7 +21,7 @@
 
 Every figure is of a whole process, from its start to its end: seconds on the clock, seconds of processor, peak memory,
 as wait4(2) tells them. Tools take turns, medians count. After each run the rows in the target are counted, and a wrong
-number ends the benchmark. Sections: see `SECTIONS`. Results go to a folder; with --docs also to docs/speed.md.
+number ends the benchmark. Sections: see `SECTIONS`. Results go to a folder; with --docs also to docs/speed-evidence.md.
 """
 
 from __future__ import annotations

@@ -3347,7 +3347,7 @@ class Evidence:
     def kept(self) -> set[int] | None:
         """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
 
-        The evidence, the strongest first (docs/delivery-evidence.md has the table). A row with all its values is itself. In one
+        The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
         file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
         where that is said of most anchors, by different values. What has no such row is new in another file, where
         the counter was set back, where rowids have shrunk, and where all times are later and no values come back.

@@ -41,3 +41,15 @@ def test_the_scripts_docstring_lists_its_chapters_in_order() -> None:
     banners = re.findall(r"^# === (.+?) =+$", SCRIPT.read_text(), re.MULTILINE)
     listed = re.findall(r"^    ([A-Z][\w: ]+?)  +\S", up.__doc__ or "", re.MULTILINE)
     assert listed == banners
+
+
+def test_messages_stand_in_troubleshooting_as_they_are_printed() -> None:
+    """What stands in backquotes in the first cells, as far as it is the same each time, is in the script."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text().split("## The kinds of error")[0]
+    script = re.sub(r"\{[^{}]*\}|%[ds.0-9f]+|\"\s*f?\"", "…", SCRIPT.read_text())
+    missing = []
+    for cell in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE):
+        for message in re.findall(r"`([^`]*)`", cell):
+            parts = re.findall(r"[a-z' ,;:%-]{6,}", message)
+            missing += [message] if parts and not any(part.strip() in script for part in parts) else []
+    assert missing == []

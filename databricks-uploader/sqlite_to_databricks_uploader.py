@@ -72,7 +72,6 @@ import struct
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
@@ -2479,10 +2478,10 @@ class Aggregate:
         end = min(end, partials.horizon or end)
         return end if any((piece[WINDOW] < end).any() for piece in partials.pieces) else None
 
-    def groups_from(self, partials: Partials, start: dt.datetime | None) -> int:
-        """How many groups there are in windows from `start` on."""
+    def groups_from(self, partials: Partials, start: int | None) -> int:
+        """How many groups there are in windows from `start` (microseconds) on."""
         starts = self._merged(partials.pieces)[WINDOW]
-        return len(starts) if start is None else int((starts >= start).sum())
+        return len(starts) if start is None else int((starts >= moment_of(start)).sum())
 
     def first_windows(self, partials: Partials, end: dt.datetime, most: int) -> dt.datetime:
         """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
@@ -6066,22 +6065,20 @@ class WindowSource:
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            **self._still_open(windows, None if is_all or length is None else length, closed),
+            **self._waiting(windows, still_open, closed),
             **({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),
         }
 
-    def _still_open(self, windows: Windows, length: dt.timedelta | None, closed: int | None) -> dict[str, Any]:
-        """What waits in windows from `closed` on: rows, groups, the first one's end in microseconds."""
-        starts = [start for start in windows.first if closed is None or start >= closed]
+    def _waiting(self, windows: Windows, starts: Sequence[int], closed: int | None) -> dict[str, Any]:
+        """What waits in windows with these starts: rows, groups, the first one's end in microseconds."""
+        length = self.aggregate.window_length
         if length is None or not starts:
             return {"open_rows": 0, "open_groups": 0}
         end = moment_of(min(starts)) + length + self.aggregate.lateness
-        groups = self.aggregate.groups_from(windows.partials, None if closed is None else moment_of(closed))
-        ends = (end - EPOCH) // dt.timedelta(microseconds=1)
         return {
             "open_rows": sum(windows.sizes[start] for start in starts),
-            "open_groups": groups,
-            "open_until": ends,
+            "open_groups": self.aggregate.groups_from(windows.partials, closed),
+            "open_until": (end - EPOCH) // dt.timedelta(microseconds=1),
             "window": int(length.total_seconds()),
         }
 
@@ -6926,7 +6923,7 @@ def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
     lines = list(lines)
     if not lines:
         return ""
-    reasons = Counter(str(line["reason"])[:200] for line in lines).most_common(3)
+    reasons = collections.Counter(str(line["reason"])[:200] for line in lines).most_common(3)
     why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons)
     others = len({str(line["reason"])[:200] for line in lines}) - len(reasons)
     more = f"; and {counted(others, 'other reason')}" if others else ""
@@ -7135,7 +7132,8 @@ def rows_waiting(config: Config, state: State) -> int | None:
         low = read_to(state.position) if state.position else None
         after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
         unread = int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
-        return unread + int(state.position.get("open_rows") or 0)
+        later = state.position.get("ahead") or {"rows": 0}
+        return unread + int(state.position.get("open_rows") or 0) + int(later["rows"])
 
 
 def print_ddl(config: Config, which: str) -> int:
@@ -7348,11 +7346,11 @@ def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
     if "://" not in target.name:
-        check_writable(Path(target.name))
+        check_place(Path(target.name))
     check_columns(config, target, say)
 
 
-def check_writable(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Whether a local table, or the directory in which it would be made, can be written."""
     # Path.exists raises where a directory may not be searched.
     there = next(p for p in (path, *path.parents, Path("/")) if os.path.exists(p))

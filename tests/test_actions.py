@@ -531,6 +531,7 @@ def test_the_quarantine_is_told_by_reason_with_an_example_and_its_place(
     box: Box, printed: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     some_rows(box)
+    assert box.run() == 0
     box.execute(
         INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "a"), ("x", 1.0, "b"), ("2026-01-01T00:01:00Z", "cold", "c")]
     )
@@ -550,8 +551,9 @@ def test_the_quarantine_is_told_by_reason_with_an_example_and_its_place(
 
 def test_the_example_of_the_quarantine_hides_what_sanitize_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     some_rows(box)
-    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "canary")])
     rules = ["--enable-sanitize", "--sanitize-config", '{"mask": {"note": 1}}', "--state-dir", str(box.folder / "s")]
+    assert box.run(*rules) == 0
+    box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", "warm", "canary")])
     assert box.run(*rules) == up.QUARANTINED
     assert "1 row in quarantine" in caplog.text and "canary" not in caplog.text
 

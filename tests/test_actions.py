@@ -615,7 +615,7 @@ ACTIONS = (
 )  # fmt: skip
 PARTS = (
     "data/sensor.db", "data", "state", "state/last_upload.json", "state/cycle.json", "state/.lock", "state/quarantine",
-    "state/quarantine/000000000001.jsonl", "lake", "lake/raw_readings", "lake/raw_readings/_delta_log",
+    "state/quarantine/000000000002.jsonl", "lake", "lake/raw_readings", "lake/raw_readings/_delta_log",
     "lake/raw_readings/_delta_log/00000000000000000000.json", "uploader.yaml",
 )  # fmt: skip
 

@@ -7365,7 +7365,7 @@ def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> Non
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
     with contextlib.closing(Session(config, environ)) as session:
         [(user,)] = session.rows("SELECT current_user()")
-        signed_in = f"signed in as {user}" if user else "signed in"
+        signed_in = f"signed in as {user or 'the owner of these credentials'}"
         say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
         target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
         columns = target.columns()

@@ -171,6 +171,7 @@ def test_a_stream_that_fails_is_reported_with_its_name_and_the_others_go_on(
     many: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(many, "a", "b", "c")
+    assert many.run() == 0
     many.execute("INSERT INTO c VALUES (9, '2026-01-01', 'warm')")
     assert many.run() == up.QUARANTINED
     many.execute("CREATE TABLE k (id TEXT PRIMARY KEY, v REAL) WITHOUT ROWID", "INSERT INTO k VALUES ('x', 1)")
@@ -251,6 +252,7 @@ def test_a_state_of_the_single_form_moves_to_its_stream_and_nothing_is_sent_twic
     many: Box, source_id: list[str]
 ) -> None:
     fill(many, "a", "b")
+    assert single(many, *source_id) == 0
     many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')")
     assert single(many, *source_id) == up.QUARANTINED
     before = many.state()
@@ -273,6 +275,7 @@ def test_a_move_that_is_killed_is_finished_by_the_next_run(
     many: Box, monkeypatch: pytest.MonkeyPatch, call: int, when: str
 ) -> None:
     fill(many, "a", "b")
+    assert single(many) == 0
     many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')")
     assert single(many) == up.QUARANTINED
     moves: list[int] = []
@@ -471,6 +474,7 @@ def test_repairs_cover_all_streams_or_one(many: Box) -> None:
 
 def test_quarantined_rows_of_all_streams_are_sent_again(many: Box) -> None:
     fill(many, "a", "b")
+    assert many.run() == 0
     many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')", "INSERT INTO b VALUES (9, '2026-01-01', 'warm')")
     assert many.run() == up.QUARANTINED
     for file in (many.folder / "state").rglob("*.jsonl"):

@@ -39,6 +39,7 @@ The chapters, each using only what stands before it:
     Targets: Delta           tables by path
     Targets: SQL warehouse   INSERT, or files and COPY INTO
     Cycle                    read, intend, commit, confirm
+    Streams                  one table or several, in one process
     Actions                  looking, checking, trying, repairing
     Command line             arguments, logs, and the one place where errors end
 """
@@ -53,6 +54,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import fcntl
+import fnmatch
 import fractions
 import functools
 import hashlib
@@ -75,7 +77,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
@@ -103,9 +105,13 @@ EPOCH_END = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 class UploaderError(Exception):
-    """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table."""
+    """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table.
+
+    One that is final ends a run that would go on for ever.
+    """
 
     status = 1
+    is_final = False
     source: str | None = None
     table: str | None = None
 
@@ -128,6 +134,7 @@ class ConfigError(UploaderError):
     """
 
     status = 2
+    is_final = True
 
 
 class SourceError(UploaderError):
@@ -157,6 +164,8 @@ class StateError(UploaderError):
     then `--replay-quarantine`, or move its files away.
     """
 
+    is_final = True
+
 
 class TargetError(UploaderError):
     """The target refuses: wrong token, missing table, unfitting columns.
@@ -173,6 +182,8 @@ class DoubtError(UploaderError):
     is missing afterwards, and if the commit had taken place, its rows are there twice. A column `databricks_batch_id`
     in the table prevents such doubts from then on.
     """
+
+    is_final = True
 
 
 class TransientError(UploaderError):
@@ -277,6 +288,19 @@ class TooManyBadRows(UploaderError):
 
     The message shows one of them. Mend the cause, or raise `max_bad_rows`.
     """
+
+    is_final = True
+
+
+class StreamsError(UploaderError):
+    """Some of several streams failed; each was reported by itself. `status` is that of the worst."""
+
+    def __init__(self, failed: Mapping[str, UploaderError], count: int, status: int) -> None:
+        named = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        super().__init__(f"{len(failed)} of {count} tables failed: {named}", "The others went on.")
+        self.failed = failed
+        self.status = status
+        self.is_final = len(failed) == count and all(error.is_final for error in failed.values())
 
 
 class LockedError(TransientError):
@@ -416,6 +440,40 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
+def table_entries(value: Any) -> tuple[Layer, ...]:
+    """Source tables: names and patterns, in a list or separated by commas, or mappings with settings of their own."""
+    if isinstance(value, str):
+        is_json = re.match(r'\s*\[\s*["{\]]', value)
+        try:
+            value = json.loads(value) if is_json else [name for name in value.split(",") if name.strip()]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"malformed JSON at line {error.lineno}, column {error.colno}") from None
+    if not isinstance(value, list) or not value:
+        raise ValueError("expected names and patterns of tables, or mappings with sqlite_table_name")
+    return tuple(map(table_entry, value))
+
+
+def table_entry(value: Any) -> Layer:
+    """One entry of `tables`, as a layer of settings."""
+    if not isinstance(value, dict):
+        return {"sqlite_table_name": text(value)}
+    layer: Layer = {}
+    for key, given in value.items():
+        name = YAML_KEYS.get(key, key)
+        if name not in ("sqlite_table_name", *PER_TABLE) or name not in SETTINGS:
+            raise ValueError(f"{key!r} is no setting of a single table: {nearest(str(key), PER_TABLE)}")
+        if name in layer:
+            raise ValueError(f"{key!r} repeats {name!r} under another name")
+        if given is not None:
+            try:
+                layer[name] = SETTINGS[name].parse(given)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+    if "sqlite_table_name" not in layer:
+        raise ValueError("an entry needs sqlite_table_name")
+    return layer
+
+
 def time_zone(value: Any) -> str:
     """An IANA zone name that this machine knows."""
     try:
@@ -509,7 +567,11 @@ class Config:
         aliases=["sqlite_path"], example="/data/sensor_data.db")
     sqlite_table_name: str | None = setting(None, "SQLITE_TABLE_NAME", text, "Source table or view.",
         aliases=["sqlite_table"], flags=["--table"], shown="detected")
-    timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text, "The time column.", shown="detected")
+    tables: tuple[dict[str, Any], ...] = setting((), "UPLOAD_TABLES", table_entries,
+        "Several source tables: names, patterns, or mappings with settings of one table (docs/configuration.md).",
+        shown="one table")
+    timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text,
+        "The time column; none for a table without.", shown="detected")
     column_types: dict[str, Any] = setting({}, "UPLOAD_COLUMN_TYPES", mapping,
         "Types by column, in Databricks' words, for tables that are made and how values are read (JSON outside YAML).",
         flag=False)
@@ -557,7 +619,7 @@ class Config:
     aggregate_config: dict[str, Any] = setting({}, "AGGREGATE_CONFIG", mapping,
         "Rules of enable_aggregate (JSON outside YAML).")
     state_dir: Path | None = setting(None, "STATE_DIR", path,
-        "Where last_upload.json lives: one directory per source table and scenario.",
+        "Where last_upload.json lives: one directory per source table and scenario, or for all tables of one file.",
         shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", duration, "Seconds between cycles, or 30s, 5m, 1h.")
     jitter: float = setting(0.0, "UPLOAD_JITTER", duration,
@@ -584,6 +646,13 @@ class Config:
 
 SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
 YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
+
+# The settings that an entry of `tables` may have for itself.
+PER_TABLE = (
+    "timestamp_col", "timestamp_format", "column_types", "cursor", "lookback", "source_timezone", "databricks_table",
+    "enable_sanitize", "enable_filter", "enable_aggregate", "sanitize_config", "filter_config", "aggregate_config",
+    "schema", "batch_rows", "max_bad_rows",
+)  # fmt: skip
 
 # The settings that name a target, and what each needs besides.
 TARGETS = {
@@ -627,7 +696,7 @@ def parse_setting(name: str, value: Any, origin: str) -> Any:
     try:
         return setting.parse(value)
     except ValueError as error:
-        shown = "" if setting.secret or name == "storage_options" else f" (it is {value!r})"
+        shown = "" if setting.secret or name in ("storage_options", "tables") else f" (it is {value!r})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
 
@@ -736,6 +805,8 @@ def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
     """One `Config` out of layers, the highest last; its target comes from the highest that names one."""
     merged: Layer = {}
     for _, layer in layers:
+        if "tables" in layer:  # One table that a lower layer names gives way; a higher one chooses among them.
+            merged.pop("sqlite_table_name", None)
         merged |= layer
     for origin, layer in reversed(layers):
         named = [name for name in TARGETS if name in layer]
@@ -780,7 +851,8 @@ def check_target(config: Config) -> None:
     if not named:
         hint = "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path."
         raise ConfigError("no target is set", hint)
-    missing = [name for name in TARGETS[named[0]] if getattr(config, name) is None]
+    given = {"databricks_table"} if config.tables else set()  # Each table's own.
+    missing = [name for name in TARGETS[named[0]] if getattr(config, name) is None and name not in given]
     if missing:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
@@ -1488,6 +1560,10 @@ def is_utf8(column: Any) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
+# What is asked of a table's columns.
+COLUMN = "x.name, x.type, x.pk, x.hidden"
+
+
 class Database:
     """The file, open for one cycle; a file that was replaced is seen by the next one.
 
@@ -1503,6 +1579,7 @@ class Database:
         self._unchanging: tuple[int, ...] | None = None
         self.wal_mode = False
         self.copied_bytes = 0
+        self._looked = -math.inf
 
     def __enter__(self) -> Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
@@ -1584,6 +1661,61 @@ class Database:
         hint = "The next cycle tries again. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
         raise TransientError("the producer began its WAL anew each time while its database was copied", hint)
 
+    @functools.cached_property
+    def birth(self) -> str:
+        """Which file this is."""
+        return birth_of(self.file)
+
+    @functools.cached_property
+    def version(self) -> int:
+        """SQLite's count of changes of the schema, when it was last looked at."""
+        [(version,)] = self.rows("PRAGMA schema_version")
+        return int(version)
+
+    def look_again(self) -> None:
+        """Forget what is known of tables that have changed since, as they may in a long cycle; a second is short."""
+        if time.monotonic() - self._looked < 1:
+            return
+        before, self._looked = self.__dict__.pop("version", None), time.monotonic()
+        if self.version != before:
+            for known in ("kinds", "autoincrement", "_columns"):
+                self.__dict__.pop(known, None)
+
+    @functools.cached_property
+    def kinds(self) -> dict[str, str]:
+        """The tables and views of the file, in order of name, each with SQLite's word for its kind."""
+        sql = """SELECT name, CASE wr WHEN 1 THEN type || ' without rowid' ELSE type END FROM pragma_table_list
+                 WHERE schema = 'main' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
+        return dict(self.rows(sql))
+
+    @functools.cached_property
+    def encoding(self) -> str:
+        """How text is stored."""
+        [(encoding,)] = self.rows("PRAGMA encoding")
+        return str(encoding)
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, list[tuple[Any, ...]]]:
+        """The columns of all tables, in one query; not of views and virtual tables, where one may be broken."""
+        found = self.rows(
+            f"SELECT t.name, {COLUMN} FROM pragma_table_list t, pragma_table_xinfo(t.name) x "
+            "WHERE t.schema = 'main' AND t.type = 'table' AND x.hidden <> 1"
+        )
+        return {name: [row[1:] for row in rows] for name, rows in itertools.groupby(found, lambda row: row[0])}
+
+    @functools.cached_property
+    def autoincrement(self) -> set[str]:
+        """The tables whose rowids are given once only."""
+        created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
+        return {name for name, sql in created if re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE)}
+
+    def columns_of(self, name: str) -> list[tuple[str, str, int, int]]:
+        """A table's columns: name, declared type, place in the primary key, 2 for a generated one; no hidden ones."""
+        found = self._columns.get(name)
+        if found is None:
+            found = self.rows(f"SELECT {COLUMN} FROM pragma_table_xinfo({text_literal(name)}) x WHERE hidden <> 1")
+        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in found]
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
         columns = self.table(sql).columns
@@ -1613,20 +1745,19 @@ class Database:
         return table
 
 
-TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
-
-
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
-    sql = """SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow'
-             AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
-    found = dict(database.rows(sql))
+    found = {name: kind for name, kind in database.kinds.items() if kind != "shadow"}
     if wanted is None:
         candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
     else:
         candidates = [name for name in found if name.lower() == wanted.lower()]
     if len(candidates) > 1:
-        raise ConfigError(f"several tables: {', '.join(candidates)}", "Set sqlite_table_name.")
+        seen = "".join(f"\n    {name}: {content_of(database, name)}" for name in candidates)
+        raise ConfigError(
+            f"several tables: {', '.join(candidates)}{seen}",
+            "Set sqlite_table_name to one of them, or tables: '*' for all.",
+        )
     if candidates:
         return str(candidates[0])
     if found:
@@ -1635,24 +1766,91 @@ def detect_table(database: Database, wanted: str | None) -> str:
     raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
 
 
-def detect_time_column(columns: Mapping[str, str], wanted: str | None) -> str:
-    """The time column among `columns`, a mapping of names to declared types."""
+def content_of(database: Database, name: str) -> str:
+    """How much is in a table, and its newest time, for people."""
+    try:
+        [(count,)] = database.rows(f"SELECT count(*) FROM {quoted(name)}")
+        newest = newest_of(Reader(database, describe(database, name, None)))
+    except SourceError as error:
+        return str(error)
+    return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
+
+
+def newest_of(reader: Reader) -> str | None:
+    """The highest value in the time column, as people read it; None where there is none."""
+    if reader.table.time is None:
+        return None
+    name, time = quoted(reader.table.name), cell(reader.table.time)
+    [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
+    with contextlib.suppress(ValueError, OverflowError):
+        return moment_of(epoch_microseconds(float(newest or ""))).isoformat(timespec="seconds")
+    return newest or None
+
+
+TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
+TIME_TYPES = ("DATE", "DATETIME", "TIMESTAMP")
+TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
+
+# The value of `timestamp_col` that says that a table has none.
+NO_TIME = "none"
+
+
+def time_columns(database: Database, table: str, columns: Mapping[str, str], zone: ZoneInfo) -> list[str]:
+    """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
-    for name in TIME_NAMES if wanted is None else [wanted.lower()]:
-        if name in by_name:
-            return by_name[name]
-    if wanted is not None:
-        raise ConfigError(f"the table has no column {wanted!r}", nearest(wanted, columns))
-    declared = [n for n, kind in columns.items() if kind.upper().split("(")[0] in ("DATE", "DATETIME", "TIMESTAMP")]
-    if len(declared) != 1:
-        raise ConfigError(f"no single time column among {', '.join(columns)}", "Set timestamp_col.")
-    return declared[0]
+    for name in TIME_NAMES:
+        if name in by_name and has_values(database, table, by_name[name]):
+            return [by_name[name]]
+    declared = [n for n, kind in columns.items() if kind.upper().split("(")[0].strip() in TIME_TYPES]
+    declared = [name for name in declared if has_values(database, table, name)]
+    if len(declared) == 1:
+        return declared
+    named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, zone)]
+    return named if len(named) == 1 else list(dict.fromkeys([*declared, *named]))
+
+
+def has_values(database: Database, table: str, column: str) -> bool:
+    """Whether the first thousand rows have more than NULL in a column, or there are none."""
+    rows = f"SELECT q.{quoted(column)} AS value FROM {quoted(table)} q"
+    [(found,)] = database.rows(
+        f"SELECT EXISTS (SELECT 1 FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL) OR NOT EXISTS ({rows})"
+    )
+    return bool(found)
+
+
+def holds_times(database: Database, table: str, column: str, zone: ZoneInfo) -> bool:
+    """Whether the first thousand rows have times in a column, and nothing else, that something was measured at."""
+    known = [value for value in first_values(database, table, column) if value is not None]
+    return bool(known) and all(is_plausible_time(value, zone) for value in known)
+
+
+def first_values(database: Database, table: str, column: str, most: int = 1000) -> list[Any]:
+    """A column's values in the first rows; of a damaged table, in as many as can be read."""
+    rows = f"SELECT {', '.join(by_class(cell(column)))} FROM {quoted(table)} q LIMIT {most}"
+    try:
+        found = database.table(f"SELECT {', '.join(SEEDS['mixed'])} UNION ALL SELECT * FROM ({rows})", most + 1)
+    except CorruptError:
+        if most == 1:
+            raise
+        return first_values(database, table, column, most // 4 or 1)
+    parts = [part.combine_chunks().slice(1) for part in found.columns]
+    return raw_column("mixed", parts, database.encoding).values()
+
+
+def is_plausible_time(value: Any, zone: ZoneInfo) -> bool:
+    """Whether a value is a time since 2000 and, since a clock may be wrong, at most a day ahead."""
+    try:
+        moment = to_timestamp(value, zone)
+    except ValueError:
+        return False
+    return dt.datetime(2000, 1, 1, tzinfo=dt.UTC) <= moment_of(moment) <= dt.datetime.now(dt.UTC) + dt.timedelta(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
     """What SQLite says of a table or view. `columns` maps names to declared types.
 
+    `time` is None where no column tells the time of a row, or several may: the `doubtful` ones.
     `rowid` is a name under which the rowid can be read, None for views and WITHOUT ROWID tables.
     `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone. `uncomputable` are generated
     columns that are not among `columns`, each with the reason.
@@ -1660,36 +1858,63 @@ class Table:
 
     name: str
     columns: dict[str, str]
-    time: str
+    time: str | None
     rowid: str | None
     key: str | None
     autoincrement: bool
     encoding: str
     uncomputable: dict[str, str] = dataclasses.field(default_factory=dict)
+    doubtful: tuple[str, ...] = ()
+
+    @property
+    def known_time(self) -> str:
+        """The time column, for what can't do without one."""
+        if self.time is None:
+            which = (
+                f"{', '.join(self.doubtful)} may be it" if self.doubtful else f"its columns: {', '.join(self.columns)}"
+            )
+            raise ConfigError(f"{self.name} has no single time column; {which}", "Set timestamp_col.")
+        return self.time
 
 
-def describe(database: Database, name: str, time_column: str | None) -> Table:
-    """Look a table up. Generated columns count, hidden ones of virtual tables don't."""
-    literal = text_literal(name)
-    infos = database.rows(f"SELECT name, type, pk, hidden FROM pragma_table_xinfo({literal}) WHERE hidden <> 1")
-    columns = {str(column): str(declared) for column, declared, _, _ in infos}
-    time = detect_time_column(columns, time_column)
-    uncomputable = uncomputable_columns(database, name, [str(column) for column, *_, hidden in infos if hidden == 2])
-    if time in uncomputable:
-        raise ForeignError(f"the time column {time}: {uncomputable[time]}", "Set timestamp_col to another one.")
-    [(kind, without)] = database.rows(f"SELECT type, wr FROM pragma_table_list WHERE name = {literal} LIMIT 1")
-    has_rowid = kind == "table" and not without
-    if kind == "table" and without:
+def describe(database: Database, name: str, time_column: str | None, zone: ZoneInfo = UTC) -> Table:
+    """Look a table up; `time_column` is what the settings say of it."""
+    infos = database.columns_of(name)
+    uncomputable = uncomputable_columns(database, name, [column for column, *_, hidden in infos if hidden == 2])
+    columns = {column: declared for column, declared, *_ in infos if column not in uncomputable}
+    has_rowid = database.kinds[name] == "table"
+    if database.kinds[name] == "table without rowid":
         check_order(database, name)
-    primary = [(str(column), declared.upper()) for column, declared, pk, _ in infos if pk]
+    primary = [(column, declared.upper()) for column, declared, pk, _ in infos if pk]
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
-    created = database.rows(f"SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = {literal}") if key else []
-    autoincrement = any(re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) for (sql,) in created)
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     rowid = (free[0] if free else key) if has_rowid else None
-    [(encoding,)] = database.rows("PRAGMA encoding")
-    columns = {column: declared for column, declared in columns.items() if column not in uncomputable}
-    return Table(name, columns, time, rowid, key, autoincrement, encoding, uncomputable)
+    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, zone)
+    is_counted = key is not None and name in database.autoincrement
+    return Table(name, columns, time, rowid, key, is_counted, database.encoding, uncomputable, doubtful)
+
+
+def time_column_of(
+    database: Database,
+    table: str,
+    columns: Mapping[str, str],
+    uncomputable: Mapping[str, str],
+    wanted: str | None,
+    zone: ZoneInfo,
+) -> tuple[str | None, tuple[str, ...]]:
+    """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
+    if wanted is None:
+        times = time_columns(database, table, columns, zone)
+        return (times[0], ()) if len(times) == 1 else (None, tuple(times))
+    for column in [*columns, *uncomputable]:
+        if column.lower() == wanted.lower():
+            if column in uncomputable:
+                fault = f"the time column {column}: {uncomputable[column]}"
+                raise ForeignError(fault, "Set timestamp_col to another one.")
+            return column, ()
+    if wanted.lower() != NO_TIME:
+        raise ConfigError(f"{table} has no column {wanted!r}", nearest(wanted, columns))
+    return None, ()
 
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
@@ -1857,7 +2082,7 @@ class Reader:
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
-        wanted = {*columns, self.table.time}
+        wanted = {*columns, self.table.time or ""}
         columns = {name: declared for name, declared in self.table.columns.items() if name in wanted}
         return Reader(self.database, dataclasses.replace(self.table, columns=columns))
 
@@ -1915,20 +2140,32 @@ class Reader:
 
 
 @contextlib.contextmanager
-def opened_reader(config: Config, scratch: Path | None = None) -> Iterator[Reader]:
-    """The source table, opened; `scratch` is a directory for SQLite's temporary files and for private copies."""
+def opened_database(config: Config, scratch: Path | None = None) -> Iterator[Database]:
+    """The source's file; `scratch` is a directory for SQLite's temporary files and for private copies."""
     import tempfile
 
     if config.sqlite is None:
         raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
-    name = None
     try:
         with Database(config.sqlite, scratch or Path(tempfile.gettempdir())) as database:
-            name = detect_table(database, config.sqlite_table_name)
-            yield Reader(database, describe(database, name, config.timestamp_col))
+            database.birth  # noqa: B018 - which file it is, before another one may take its place
+            yield database
     except UploaderError as error:
-        error.source, error.table = str(config.sqlite), name
+        error.source = str(config.sqlite)
         raise
+
+
+def reader_of(config: Config, database: Database) -> Reader:
+    """The source table."""
+    name, zone = detect_table(database, config.sqlite_table_name), ZoneInfo(config.source_timezone)
+    return Reader(database, describe(database, name, config.timestamp_col, zone))
+
+
+@contextlib.contextmanager
+def opened_reader(config: Config) -> Iterator[Reader]:
+    """The source table, opened for a look."""
+    with opened_database(config) as database:
+        yield reader_of(config, database)
 
 
 # === Processing =======================================================================================
@@ -2591,6 +2828,7 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
 # directory. A file that can't be trusted stops the run; it is never replaced by an empty one.
 
 STATE_FORMAT = 1
+STATE_NAME = "last_upload.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2722,12 +2960,12 @@ class StateFile:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.file = directory / "last_upload.json"
+        self.file = directory / STATE_NAME
         self._lock = -1
 
     def __enter__(self) -> StateFile:
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
             self._lock = os.open(self.directory / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -2770,6 +3008,7 @@ class StateFile:
         }
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
         try:
+            make_directory(self.directory)
             replace_durably(self.file, content)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -2840,6 +3079,18 @@ def replace_durably(file: Path, content: bytes) -> None:
     sync_directory(file.parent)
 
 
+def encoded_name(stream: str) -> str:
+    """A stream's name as that of a directory."""
+    return quote(stream, safe="").replace("~", "%7E")
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory for us alone, durably, where it is not there."""
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(directory.parent)
+
+
 def write_durably(file: Path, content: bytes) -> None:
     """Create `file`, which must not exist (no planted link is followed), readable by its owner only."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -2904,7 +3155,7 @@ class Quarantine:
             hint = "Mend the cause, --replay-quarantine, or move its files away."
             raise StateError(f"{self.directory} is full", hint)
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
             replace_durably(file, content)
         except OSError as error:
             raise StateError(f"{self.directory} can't be written: {error.strerror}", "Free the disk.") from None
@@ -3064,7 +3315,10 @@ class RowidCursor:
 
         `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
         """
-        return {"rowid": None, **({} if since is None else {"since": since, "until": self.reader.bounds()[1]})}
+        if since is None:
+            return {"rowid": None}
+        self.table.known_time  # noqa: B018 - an error where there is none
+        return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
     def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
         """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
@@ -3138,8 +3392,7 @@ class RowidCursor:
         return dataclasses.replace(known, origin=origin, columns=self.parts)
 
     def _origin(self) -> Origin:
-        [(schema,)] = self.reader.database.rows("PRAGMA schema_version")
-        return Origin(birth_of(self.reader.database.file), schema)
+        return Origin(self.reader.database.birth, self.reader.database.version)
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
@@ -3179,6 +3432,8 @@ class RowidCursor:
 
     def _is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
         """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
+        if self.table.time is None:
+            return False
         times, time = {anchor.time for anchor in anchors} - {"NULL"}, f"q.{quoted(self.table.time)} COLLATE BINARY"
         later = " AND ".join(f"{time} > {literal}" for literal in sorted(times)) or "0"
         where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
@@ -3215,7 +3470,8 @@ class RowidCursor:
 
     def _places(self, state: State, newest: Anchor, run: Sequence[Anchor], is_long: bool) -> Iterator[int]:
         """The rowids of rows like an anchor whose rows before are, as far as they are left, those of its run."""
-        for rowid, values in self._rows(f"q.{quoted(self.table.time)} COLLATE BINARY IS {newest.time}"):
+        time = self.table.time
+        for rowid, values in self._rows(f"q.{quoted(time)} COLLATE BINARY IS {newest.time}" if time else "1"):
             if self._look(state, newest, values).is_whole:
                 before = self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)
                 if follows(before, run, lambda row, anchor: self._look(state, anchor, row[1]).is_whole, is_long):
@@ -3224,7 +3480,7 @@ class RowidCursor:
     def _looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""
         by_rowid = {anchor.rowid: anchor for anchor in anchors}
-        rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})")
+        rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
         return [self._look(state, by_rowid[rowid], values) for rowid, values in rows]
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
@@ -3250,6 +3506,8 @@ class RowidCursor:
 
     def _time_in(self, values: Sequence[str]) -> str:
         """A row's time as an SQL literal."""
+        if self.table.time is None:
+            return "NULL"
         return literal_of(values[[*self.table.columns].index(self.table.time)], self.table.encoding)
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
@@ -3257,7 +3515,8 @@ class RowidCursor:
         select = (
             f"SELECT {self.rowid}, {row_content(self.table.columns)} FROM {quoted(self.table.name)} q WHERE {where}"
         )
-        limit, below = min(most, fitting_rows(self.reader.bytes_per_row()) // 4 or 1), ""
+        fitting = 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1
+        limit, below = min(most, fitting), ""
         while most > 0:
             rows = self.reader.database.rows(f"{select} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
             yield from ((rowid, content.split(",")) for rowid, content in rows)
@@ -3620,7 +3879,8 @@ class TimestampCursor:
         self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone.key != "UTC" else 0)
         self.zone = zone
         self.now = now
-        self.column = cell(reader.table.time)
+        self.time = reader.table.known_time
+        self.column = cell(self.time)
         self._walk: Walk | None = None
         self._held_back = 0
 
@@ -3666,7 +3926,7 @@ class TimestampCursor:
         reader, times = self.reader.narrowed([]), list[int]()
         for where in (f"{self.column} < ''", f"{self.column} >= ''"):
             order = f"{self.column} DESC"
-            page = reader.page(f"WHERE {where}", order, NEWEST_VALUES, row_content([self.table.time]))
+            page = reader.page(f"WHERE {where}", order, NEWEST_VALUES, row_content([self.time]))
             times += [time for time in self._times(page) if time is not None and time <= self._now()]
         return max(times, default=None)
 
@@ -3685,7 +3945,7 @@ class TimestampCursor:
         walk = self._begun(position)
         place = after["pass"] and self._order(sqlite_value(after["pass"]["place"]))
         for page, times in self._new_rows(walk.position, math.inf):
-            raws = page.columns[self.table.time].values()
+            raws = page.columns[self.time].values()
             chosen = list[int]()
             for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
                 left[key[:16]] -= 1
@@ -3737,7 +3997,7 @@ class TimestampCursor:
                 count = sum(ties.values())
                 limit = count + max(rows, count)
                 page = self.reader.page(f"WHERE {self._where((low, high, more))}", self.column, limit, key)
-                raws = page.columns[self.table.time].values()
+                raws = page.columns[self.time].values()
                 # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
                 fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
                 if fresh:
@@ -3750,7 +4010,7 @@ class TimestampCursor:
     def _spans(self, oldest: int) -> list[Span]:
         """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
         column, name = self.column, quoted(self.table.name)
-        spans = raw_spans(f"q.{quoted(self.table.time)}", oldest, self.zone)
+        spans = raw_spans(f"q.{quoted(self.time)}", oldest, self.zone)
         if len(spans) == 1:
             return spans
         plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {column} >= 'x'")
@@ -3781,7 +4041,7 @@ class TimestampCursor:
 
     def _times(self, page: RawPage) -> list[int | None]:
         """The time of each row; None where it can't be read."""
-        values = page.columns[self.table.time].values()
+        values = page.columns[self.time].values()
         times: list[int | None] = convert_each(values, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
         return times
 
@@ -3790,7 +4050,7 @@ class TimestampCursor:
 
     def _after(self, before: Mapping[str, Any], taken: Sequence[tuple[RawPage, list[int | None]]]) -> dict[str, Any]:
         """The position after new rows, its pass still under way."""
-        raw = taken[-1][0].columns[self.table.time].only([len(taken[-1][1]) - 1]).values()[0]
+        raw = taken[-1][0].columns[self.time].only([len(taken[-1][1]) - 1]).values()[0]
         now = self._now()
         under_way = {**before["pass"], "place": plain_value(raw)}
         newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
@@ -3800,7 +4060,7 @@ class TimestampCursor:
         earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
         for page, times in taken:
-            raws = page.columns[self.table.time].values()
+            raws = page.columns[self.time].values()
             for key, moment, value in zip(page.keys, times, raws, strict=True):
                 if moment is None or moment >= bound or self._order(value) == place:
                     sent[record_of(moment, key)] += 1
@@ -4069,10 +4329,7 @@ class Plan:
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, bad = self._converted(page)
-        times = arrays[self.table.time]
-        if self.reads[self.table.time] != "timestamp":
-            times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
-        times = times.cast(arrow_type("bigint"))
+        times = self._times(page, arrays)
         known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
         rows, keys = arrow_table(arrays), page.keys
         if bad or self.since is not None:
@@ -4080,6 +4337,15 @@ class Plan:
             rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
             keys = [page.keys[index] for index in wanted]
         return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), max(known, default=None))
+
+    def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
+        """The times of a page's rows in microseconds, as an array of bigint; without a time column NULL each."""
+        if self.table.time is None:
+            return array_of([None] * len(page.keys), "bigint")
+        times = arrays[self.table.time]
+        if self.reads[self.table.time] != "timestamp":
+            times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+        return times.cast(arrow_type("bigint"))
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
         """Rows with the types `kinds` as rows of the target."""
@@ -4283,7 +4549,7 @@ class Target(Protocol):
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
 
     def close(self) -> None:
-        """End what was opened for a cycle."""
+        """End what was opened for one source."""
 
 
 def application_of(state: State) -> str:
@@ -5372,7 +5638,8 @@ class WarehouseTable:
         found = self.session.rows(
             f"SELECT DISTINCT databricks_batch_id FROM {self.sql} WHERE startswith(databricks_batch_id, {prefix})"
         )
-        batches = [str(batch) for (batch,) in found]
+        # A source may be a stream of another one that feeds the same table: its name is longer then.
+        batches = [str(batch) for (batch,) in found if str(batch).count("/") == source_id.count("/") + 3]
         return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
 
     def has_marked(self, intent: Intent) -> bool | None:
@@ -5774,8 +6041,8 @@ class WarehouseTarget:
         )
 
     def close(self) -> None:
+        """The session, which may be that of other tables too, stays open."""
         self.copy.close()
-        self.session.close()
         self.copy.clear()
 
 
@@ -5809,7 +6076,7 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that cycles need, made once.
+    """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
     `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were.
     """
@@ -5823,14 +6090,16 @@ class Job:
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
     progress: Callable[[int, int], None] = lambda read, waiting: None
+    stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
+    tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
 
-    def warn_once(self, message: str, hint: str = "") -> None:
+    def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
         if message not in self.warned:
             self.warned.add(message)
-            log.warning(f"{message}. {hint}" if hint else message)
+            log.log(level, "%s", f"{message}. {hint}" if hint else message)
 
 
 def check_bad_rows(job: Job, count: int, example: str) -> None:
@@ -6095,13 +6364,31 @@ class WindowSource:
 Source = RowSource | WindowSource
 
 
-@contextlib.contextmanager
-def opened(job: Job, up_to: int | None = None) -> Iterator[Source]:
-    """The scenario's source, opened anew for each cycle, since the file may have been replaced."""
-    with opened_reader(job.config, job.states.directory) as reader:
-        for remark, hint in reader.remarks():
-            job.warn_once(remark, hint)
-        yield source_of(job, cursor_for(job, reader, up_to))
+def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
+    """The scenario's source in a file that was opened for this cycle, since it may have been replaced."""
+    return source_of(job, cursor_for(job, Reader(database, table_in(job, database)), up_to))
+
+
+def table_in(job: Job, database: Database) -> Table:
+    """The source table, looked up anew where the file has another schema, and until its time column is known."""
+    database.look_again()
+    key = (database.birth, database.version)
+    if known := job.tables.get(key):
+        return known
+    reader = reader_of(job.config, database)
+    for remark, hint in reader.remarks():
+        job.warn_once(remark, hint)
+    table = reader.table
+    job.tables.clear()
+    if table.time:
+        job.tables[key] = table
+    elif job.config.timestamp_col is None:
+        which = (
+            f"several columns may be it ({', '.join(table.doubtful)})" if table.doubtful else "no column is like one"
+        )
+        said = f"{table.name} has no time column: {which}; timestamp_col names it, or none. New rows are found by rowid"
+        job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
+    return table
 
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
@@ -6125,7 +6412,7 @@ def clock_of(job: Job) -> Callable[[], float]:
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
-    time, name = cell(reader.table.time), quoted(reader.table.name)
+    time, name = cell(reader.table.known_time), quoted(reader.table.name)
     looked = f"looked for NULL in {name}"
     if looked not in job.warned:
         job.warned.add(looked)
@@ -6165,7 +6452,7 @@ def source_of(job: Job, cursor: Cursor) -> Source:
     if job.scenario != "aggregate":
         rules_for(config, job.scenario, columns)
         return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
-    time = reader.table.time
+    time = reader.table.known_time
     aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
@@ -6187,7 +6474,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     for what, saved, given in (
         ("table", state.table, source.cursor.table.name),
         ("target", state.target, job.target.name),
-        ("source_id", state.source_id, job.config.source_id or state.source_id),
+        ("source_id", *source_ids(job, state)),
         ("cursor", cursor, source.cursor.kind),
     ):
         if saved != given:
@@ -6196,8 +6483,21 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     return state
 
 
+def source_ids(job: Job, state: State) -> tuple[str, str]:
+    """What a state calls its source, and what it should call it; one of the single form keeps its name."""
+    given = job.config.source_id or state.source_id
+    is_adopted = job.stream and given == f"{state.source_id}/{job.stream}"
+    return state.source_id, state.source_id if is_adopted else given
+
+
 def first_state(job: Job, source: Source, state: State) -> State:
     """The state of a first run, or what the target knows where a configured `source_id` was there before."""
+    former = job.states.directory / encoded_name(PREFIXES[job.scenario] + source.cursor.table.name) / STATE_NAME
+    if not job.stream and former.exists():
+        fault = f"{source.cursor.table.name} was uploaded as one of several tables"
+        raise StateError(
+            fault, f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
+        )
     first = completed(job, source, state)
     known = recovered(job, source, first) if job.config.source_id else None
     if known is None:
@@ -6238,11 +6538,9 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
 
 def completed(job: Job, source: Source, state: State) -> State:
     """A state that has no more than `last_upload`, made whole: rows past that time are new."""
-    import uuid
-
     return dataclasses.replace(
         state,
-        source_id=job.config.source_id or state.source_id or uuid.uuid4().hex,
+        source_id=job.config.source_id or state.source_id or random_id(job),
         table=source.cursor.table.name,
         target=job.target.name,
         # Numbers go on after those of a state that was lost: its quarantine stays.
@@ -6262,9 +6560,10 @@ def check_first_rows(source: Source, state: State) -> None:
     page = reader.sample()
     refused = {name: bad for name, bad in plan.refused(page).items() if bad}
     if isinstance(source, WindowSource) and source.aggregate.window_length:
-        times = enumerate(page.columns[plan.table.time].values())
+        column = plan.table.known_time
+        times = enumerate(page.columns[column].values())
         missing = {index: "is NULL: the row belongs to no window" for index, time in times if time is None}
-        refused |= {plan.table.time: {**missing, **refused.get(plan.table.time, {})}} if missing else {}
+        refused |= {column: {**missing, **refused.get(column, {})}} if missing else {}
     count = len(set().union(*refused.values()))
     if 10 * count <= len(page.keys):
         return
@@ -6287,6 +6586,17 @@ def remedy_for(plan: Plan, name: str, values: Sequence[Any]) -> str:
         return "Correct the source, or give the target's column a type that holds them, such as STRING."
     kind = "binary" if isinstance(values[0], bytes) else "string"
     return f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
+
+
+def random_id(job: Job) -> str:
+    """A name for a source that has none; streams of one file begin alike."""
+    import uuid
+
+    if not job.stream:
+        return uuid.uuid4().hex
+    others = (StateFile(file.parent).load() for file in job.states.directory.parent.glob(f"*/{STATE_NAME}"))
+    named = (other.source_id for other in others if other and "/" in other.source_id)
+    return f"{next(named, uuid.uuid4().hex).partition('/')[0]}/{job.stream}"
 
 
 @functools.cache
@@ -6575,41 +6885,52 @@ class Delivery:
         self.job.states.save(self.state)
 
 
-def run_cycle(job: Job, total: Tally) -> None:
+def run_cycle(job: Job, database: Database, total: Tally) -> None:
     """Deliver all rows that are new; where a page is damaged, those before it. `total` counts, also up to an error."""
     try:
-        with begun(job, total) as delivery:
+        with begun(job, database, total) as delivery:
             delivery.run()
     except CorruptError as error:
         if error.good is not None:
-            with begun(job, total, error.good) as delivery:
+            with begun(job, database, total, error.good) as delivery:
                 delivery.run()
         raise
 
 
 @contextlib.contextmanager
-def begun(job: Job, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
+def begun(job: Job, database: Database, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
     """A delivery of rows up to a rowid; at its end the target is closed."""
-    with contextlib.closing(job.target), opened(job, up_to) as source:
+    with contextlib.closing(job.target):
+        source = source_in(job, database, up_to)
         yield Delivery(job, source, checked(job, source, job.states.load()), total)
 
 
-# === Actions ==========================================================================================
+# === Streams ==========================================================================================
 #
-# What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
+# A stream is a source table on its way to a scenario's table. Without `tables` there is one, which has no
+# name. With it each has a state in a directory of its own; lock, session and the open file are shared.
 
 # The exit status of a run that delivered what it could.
 QUARANTINED = 3
 
+# Statuses of streams, the worst last.
+STATUSES = (0, QUARANTINED, 75, 1, 2)
+
 
 def target_of(
-    config: Config, environ: Mapping[str, str], directory: Path | None = None, wait: Wait = time.sleep
+    config: Config,
+    environ: Mapping[str, str],
+    directory: Path | None = None,
+    wait: Wait = time.sleep,
+    session: Session | None = None,
 ) -> Target:
     """The target that is in force; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
     if config.databricks_http_path:
-        return WarehouseTarget(Session(config, environ, wait), table, directory)
+        return WarehouseTarget(session or Session(config, environ, wait), table, directory)
+    if ".." in table.split("/"):
+        raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
 
@@ -6628,15 +6949,207 @@ def state_directory(config: Config) -> Path:
     return default
 
 
+def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]:
+    """Whether an entry of `tables` is a pattern, and the tables that it stands for; a name also where it is not there.
+
+    Views, virtual tables and what is behind these fit no pattern.
+    """
+    exact = [name for name, kind in kinds.items() if name.lower() == wanted.lower() and kind != "shadow"]
+    if exact or not any(sign in wanted for sign in "*?["):
+        return False, exact or [wanted]
+    fitting = re.compile(fnmatch.translate(wanted.lower()))
+    return True, [name for name, kind in kinds.items() if kind.startswith("table") and fitting.match(name.lower())]
+
+
+def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
+    """A stream's name, and all its settings: those of its entry, else those of the top level."""
+    own = {"databricks_table": table, **entry, "sqlite_table_name": table}
+    settings = dataclasses.replace(config, tables=(), **own)
+    name = PREFIXES[scenario_of(settings)] + table
+    source_id = config.source_id and f"{config.source_id}/{name}"
+    return name, dataclasses.replace(
+        settings, state_dir=state_directory(config) / encoded_name(name), source_id=source_id
+    )
+
+
+def streams_in(config: Config, database: Database) -> dict[str, Config]:
+    """The streams by name. Where a pattern and a name say the same, the name's entry counts."""
+    if not config.tables:
+        return {"": config}
+    named, fitting = dict[str, Config](), dict[str, Config]()
+    for entry in config.tables:
+        is_pattern, tables = tables_like(entry["sqlite_table_name"], database.kinds)
+        found = fitting if is_pattern else named
+        for name, settings in (stream_of(config, entry, table) for table in tables):
+            if name in found:
+                raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
+            found[name] = settings
+    return the_chosen(config, {**fitting, **named})
+
+
+def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
+    """All streams, or those of the table that `sqlite_table_name` names besides; an error for none."""
+    if not streams:
+        wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
+        raise SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
+    if config.sqlite_table_name is None:
+        return streams
+    word = config.sqlite_table_name.lower()
+    only = {n: s for n, s in streams.items() if word in (n.lower(), (s.sqlite_table_name or "").lower())}
+    if not only:
+        known = [str(settings.sqlite_table_name) for settings in streams.values()]
+        raise MissingTableError(f"{config.sqlite_table_name} is none of the tables", nearest(word, known))
+    return only
+
+
+def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped: Callable[[], bool] = bool) -> int:
+    """Do something for each stream, also where it fails for others; returns the worst status.
+
+    An error that is one stream's goes on where it is the only one, else it is reported under its name.
+    """
+    statuses, failed = {0}, dict[str, UploaderError]()
+    for name, stream in streams.items():
+        if is_stopped():
+            break
+        try:
+            statuses.add(deed(name, stream))
+        except (Unreachable, NotReady):
+            raise  # It is the same for all.
+        except UploaderError as error:
+            if not name:
+                raise
+            failed[name] = error
+            log.error("%s: %s. %s", name, error, error.hint)
+    if failed:
+        statuses |= {error.status for error in failed.values()}
+        raise StreamsError(failed, len(streams), max(statuses, key=STATUSES.index))
+    return max(statuses, key=STATUSES.index)
+
+
+def is_of(state: State, config: Config) -> bool:
+    """Whether a state of the single form is that of a stream. One that has a time alone tells nothing."""
+    table = routed_table(config.databricks_table or "", scenario_of(config))
+    ends = (f"/{table}", f".{table}", config.table_path or f"/{table}")
+    return state.table == config.sqlite_table_name and (state.target or "").endswith(ends)
+
+
+def saved_state(config: Config, is_stream: bool) -> State | None:
+    """The state of a stream, which may still be in the single form's place; for looking only."""
+    directory = state_directory(config)
+    state = StateFile(directory).load()
+    if state is None and is_stream:
+        single = StateFile(directory.parent).load()
+        return single if single and is_of(single, config) else None
+    return state
+
+
+def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
+    """Give a state of the single form to the stream that it belongs to."""
+    single = StateFile(directory)
+    state = single.load()
+    if state is None or not (state.table or state.last_upload):
+        return
+    owners = [name for name, stream in streams.items() if not state.table or is_of(state, stream)]
+    if state.table and not owners:
+        log.warning("%s is the state of %s to %s, which is no stream", single.file, state.table, state.target)
+        return
+    if len(owners) > 1:
+        hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
+        raise StateError(f"{single.file} may belong to {' or '.join(owners)}", hint)
+    place = state_directory(streams[owners[0]])
+    if (place / STATE_NAME).exists():
+        raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
+    move_state(directory, place)
+    log.info("%s: goes on after the state that was in %s", owners[0], directory)
+
+
+def move_state(old: Path, new: Path) -> None:
+    """Move a state and its quarantine; the state at last, so that a move that was broken off is begun again."""
+    files = Quarantine(old / "quarantine").files()
+    try:
+        for directory in [new, *([new / "quarantine"] if files else [])]:
+            make_directory(directory)
+        for file in files:
+            os.replace(file, new / "quarantine" / file.name)
+        os.replace(old / STATE_NAME, new / STATE_NAME)
+        for directory in (new, old):
+            sync_directory(directory)
+    except OSError as error:
+        raise StateError(f"{new} can't be written: {error.strerror}", "Mend its rights.") from None
+
+
+@dataclasses.dataclass
+class Fleet:
+    """The streams of a run, each with a job that is made when it is first seen. `config` has its `state_dir`."""
+
+    config: Config
+    environ: Mapping[str, str]
+    stopping: threading.Event
+    flush: bool = False
+    jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
+    seen: set[str] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """What holds the lock, and the states."""
+        return state_directory(self.config)
+
+    @functools.cached_property
+    def session(self) -> Session:
+        """The one session with a warehouse, opened by its first statement and closed after each cycle."""
+        return Session(self.config, self.environ, self.stopping.wait)
+
+    def each(self, deed: Callable[[Job, Database], int]) -> int:
+        """Do something for each stream that is there now, with the file opened once; returns the worst status."""
+        with contextlib.closing(self.session), opened_database(self.config, self.directory) as database:
+            streams = streams_in(self.config, database)
+            if self.config.tables:
+                streams = self._left(streams, database)
+                if self.seen is None:
+                    adopt(self.directory, streams)
+            self.seen = set(streams)
+            return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
+
+    def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
+        """The streams without those whose table was there once and has gone, which is said once."""
+        known = {unquote(file.parent.name) for file in self.directory.glob(f"*/{STATE_NAME}")}
+        gone = {n for n, s in streams.items() if n in known and s.sqlite_table_name not in database.kinds}
+        if self.config.sqlite_table_name is None:
+            gone |= known - streams.keys()
+        for name in sorted(gone if self.seen is None else gone & self.seen):
+            log.warning("%s: its table has gone, or is in tables no more; its state stays", name)
+            self.jobs.pop(name, None)
+        return {name: settings for name, settings in streams.items() if name not in gone}
+
+    def _job(self, name: str, config: Config) -> Job:
+        """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
+        if name not in self.jobs:
+            target = target_of(config, self.environ, self.directory, self.stopping.wait, self.session)
+            scenario, directory = scenario_of(config), state_directory(config)
+            log.info("%srows go to %s: %s", f"{name}: " if name else "", target.name, reason_of(config, scenario))
+            states, quarantine = StateFile(directory), Quarantine(directory / "quarantine")
+            self.jobs[name] = Job(
+                config, scenario, target, states, quarantine, stopping=self.stopping, flush=self.flush, stream=name
+            )
+        return self.jobs[name]
+
+
+# === Actions ==========================================================================================
+#
+# What a person asks for beside uploading: look, check, try, repair. Results go to stdout, logs to stderr.
+
+
 @contextlib.contextmanager
-def opened_as_job(config: Config, target: Target) -> Iterator[tuple[Job, Source]]:
+def opened_as_job(config: Config, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
     """The source as an upload opens it, with nothing but scratch to write to."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)))
-        with opened(job) as source:
-            yield job, source
+        job = Job(
+            config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)), stream=stream
+        )
+        with opened_database(config, Path(scratch)) as database:
+            yield job, source_in(job, database)
 
 
 # --- Results on stdout ---
@@ -6705,6 +7218,16 @@ def shown(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
+def scenario_tables(config: Config) -> list[str]:
+    """The names that the scenarios' tables may have; of several source tables those that the source has now."""
+    if config.tables and config.sqlite:
+        bases = [stream.databricks_table for stream in configured(config).values()]
+    else:
+        bases = [entry.get("databricks_table", entry["sqlite_table_name"]) for entry in config.tables]
+    bases = bases if config.tables else [config.databricks_table or ""]
+    return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
+
+
 class DeltaCatalog:
     """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
 
@@ -6714,7 +7237,7 @@ class DeltaCatalog:
             uris = {uri.rpartition("/")[2]: uri}
         else:
             root = absolute_uri(config.lakehouse_path or "").rstrip("/")
-            names = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
+            names = scenario_tables(config)
             uris = {name: f"{root}/{name}" for name in names}
         self.targets = {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
@@ -6802,7 +7325,7 @@ def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: s
         return 0
     tables = catalog.tables()
     print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
-    routed = [routed_table(config.databricks_table or "", scenario) for scenario in PREFIXES]
+    routed = scenario_tables(config)
     for name in [name for name in tables if name in routed or config.table_path]:
         print_rows(form, ["column", "type"], [catalog.columns(name).items()], f"Description of {name}")
         _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
@@ -6814,34 +7337,44 @@ def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: s
 
 
 class Metrics:
-    """What cycles did, in a registry of prometheus-client."""
+    """What cycles did, in a registry of prometheus-client; `labels` is `table` where there are several streams."""
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, *labels: str) -> None:
         from prometheus_client import Counter as Count
         from prometheus_client import Gauge, Summary
 
-        self.rows = Count("uploader_rows_sent", "Rows delivered", registry=registry)
-        self.commits = Count("uploader_commits", "Commits made", registry=registry)
-        self.bytes = Count("uploader_bytes_sent", "Bytes of rows in memory, before encoding", registry=registry)
-        self.bad = Count("uploader_rows_quarantined", "Rows set aside", registry=registry)
-        self.errors = Count("uploader_errors", "Failed cycles", ["kind"], registry=registry)
-        self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", registry=registry)
-        self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", registry=registry)
-        self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", registry=registry)
+        made: dict[str, Any] = {"labelnames": labels, "registry": registry}
+        self.labels = labels
+        self.rows = Count("uploader_rows_sent", "Rows delivered", **made)
+        self.commits = Count("uploader_commits", "Commits made", **made)
+        self.bytes = Count("uploader_bytes_sent", "Bytes of rows in memory, before encoding", **made)
+        self.bad = Count("uploader_rows_quarantined", "Rows set aside", **made)
+        self.errors = Count("uploader_errors", "Failed cycles", ["kind", *labels], registry=registry)
+        self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", **made)
+        self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", **made)
+        self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", **made)
 
-    def count(self, tally: Tally, seconds: float) -> None:
+    def of(self, metric: Any, stream: str) -> Any:
+        """A stream's part of a metric."""
+        return metric.labels(stream) if self.labels else metric
+
+    def count(self, stream: str, tally: Tally, seconds: float) -> None:
         """Count what a cycle did, also one that failed."""
-        self.rows.inc(tally.sent)
-        self.commits.inc(tally.commits)
-        self.bytes.inc(tally.nbytes)
-        self.bad.inc(tally.bad)
-        self.seconds.observe(seconds)
+        self.of(self.rows, stream).inc(tally.sent)
+        self.of(self.commits, stream).inc(tally.commits)
+        self.of(self.bytes, stream).inc(tally.nbytes)
+        self.of(self.bad, stream).inc(tally.bad)
+        self.of(self.seconds, stream).observe(seconds)
         if tally.latest is not None:
             newest = tally.latest / 10**6
-            self.lag.set_function(lambda: time.time() - newest)
+            self.of(self.lag, stream).set_function(lambda: time.time() - newest)
+
+    def fail(self, stream: str, error: UploaderError) -> None:
+        """Count a cycle that failed."""
+        self.errors.labels(type(error).__name__, *([stream] if self.labels else [])).inc()
 
 
-def metrics_on(address: str) -> Metrics:
+def metrics_on(address: str, *labels: str) -> Metrics:
     """Metrics, served until the process ends."""
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -6851,7 +7384,7 @@ def metrics_on(address: str) -> Metrics:
         start_http_server(int(port), host or "127.0.0.1", registry)
     except OSError as error:
         raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
-    return Metrics(registry)
+    return Metrics(registry, *labels)
 
 
 class Bar:
@@ -6951,40 +7484,70 @@ CYCLE_FILE = "cycle.json"
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck."""
+    """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck.
 
-    job: Job
+    With `since`, each stream begins anew from that time.
+    """
+
+    fleet: Fleet
     metrics: Metrics | None
+    since: str | None = None
 
     def cycle(self) -> Tally:
-        """One cycle; its error, if it has one, is counted and goes on."""
-        began, total = time.monotonic(), Tally()
-        before = self.job.quarantine.files()
+        """One cycle of all streams, and what became of their rows. Errors are counted and go on."""
+        quiet, total = list[str](), Tally()
         try:
-            with file_errors(), self._progress() as progress:
-                run_cycle(dataclasses.replace(self.job, progress=progress), total)
+            with file_errors():
+                self.fleet.each(functools.partial(self._deliver, quiet, total))
         except UploaderError as error:
-            if self.metrics:
-                self.metrics.errors.labels(type(error).__name__).inc()
-            self._beat(str(error))
+            failed = error.failed if isinstance(error, StreamsError) else {"": error}
+            for stream, each in failed.items():
+                if self.metrics:
+                    self.metrics.fail(stream, each)
+            self._beat({stream: str(each) for stream, each in failed.items()})
+            raise
+        self._beat({})
+        if quiet and len(quiet) == len(self.fleet.seen or ()):
+            fields = {"rows": 0, "commits": 0, "quarantined": 0}
+            log.info("nothing new%s", f" in {len(quiet)} tables" if quiet[0] else "", extra={"fields": fields})
+        return total
+
+    def _deliver(self, quiet: list[str], all_streams: Tally, job: Job, database: Database) -> int:
+        """One stream's part of a cycle. Where there is nothing to say of it, its name is added to `quiet`."""
+        began, total, before = time.monotonic(), Tally(), job.quarantine.files()
+        try:
+            if self.since is not None:
+                start_since(job, database, self.since)
+            with self._progress() as progress:
+                run_cycle(dataclasses.replace(job, progress=progress), database, total)
+        except UploaderError as error:
+            error.table = error.table or job.config.sqlite_table_name
             if total.sent:
-                log.info("%s; then it failed", summary(total, time.monotonic() - began, self.job.scenario, ""))
+                said = summary(total, time.monotonic() - began, job.scenario, "")
+                log.info("%s%s; then it failed", self._named(job), said)
             raise
         finally:
             seconds = time.monotonic() - began
+            all_streams.add(total)
             if self.metrics:
-                self.metrics.count(total, seconds)
+                self.metrics.count(job.stream, total, seconds)
         if self.metrics:
-            self.metrics.ended.set(self.job.now())
-        self._beat()
-        self._say(total, seconds, before)
-        return total
+            self.metrics.of(self.metrics.ended, job.stream).set(job.now())
+        if not self._say(job, total, seconds, before):
+            quiet.append(job.stream)
+        return QUARANTINED if total.bad else 0
 
-    def _say(self, total: Tally, seconds: float, before: Sequence[Path]) -> None:
-        """One line about a cycle, and one more about the rows that were set aside in it."""
-        job, state = self.job, self.job.states.load() or State()
+    def _named(self, job: Job) -> str:
+        return f"{job.stream}: " if job.stream else ""
+
+    def _say(self, job: Job, total: Tally, seconds: float, before: Sequence[Path]) -> bool:
+        """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
+        state = job.states.load() or State()
+        waits = open_windows(state.position, job.now())
+        if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
+            return False
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
-        message = summary(total, seconds, job.scenario, open_windows(state.position, job.now()))
+        message = summary(total, seconds, job.scenario, waits)
         if job.stopping.is_set():
             waiting = rows_waiting(job.config, state)
             message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
@@ -6993,15 +7556,24 @@ class Watch:
         # What was set aside is said first: the last line is the whole.
         if total.bad:
             new = [file for file in job.quarantine.files() if file not in before]
-            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory))
-        log.info("%s", message, extra={"fields": fields})
+            log.warning("%s%s", self._named(job), quarantine_text(lines_of(new), job.quarantine.directory))
+        named = {"table": job.stream} if job.stream else {}
+        log.info("%s%s", self._named(job), message, extra={"fields": {**named, **fields}})
+        return True
 
-    def _beat(self, error: str | None = None) -> None:
+    def _beat(self, errors: Mapping[str, str]) -> None:
         """Write down that a cycle, or one page of a long one, ended now. Not durable; nothing depends on it."""
-        ended = dt.datetime.fromtimestamp(self.job.now(), dt.UTC).isoformat(timespec="seconds")
-        config = self.job.config
-        beat = {"ended": ended, "interval": config.interval, "once": config.once, "error": error}
-        temporary = self.job.states.directory / "cycle.new"
+        ended = dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds")
+        error = "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None
+        config = self.fleet.config
+        beat = {
+            "ended": ended,
+            "interval": config.interval,
+            "once": config.once,
+            "error": error,
+            "errors": dict(errors),
+        }
+        temporary = self.fleet.directory / "cycle.new"
         with contextlib.suppress(OSError):
             temporary.touch(0o600)
             temporary.write_text(json.dumps(beat) + "\n")
@@ -7011,7 +7583,7 @@ class Watch:
     def _progress(self) -> Iterator[Callable[[int, int], None]]:
         """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
         if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield lambda read, of: self._beat()
+            yield lambda read, of: self._beat({})
             return
         from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -7019,7 +7591,7 @@ class Watch:
 
         def advance(read: int, waiting: int) -> None:
             bar.advance(read, waiting)
-            self._beat()
+            self._beat({})
 
         with contextlib.closing(bar), logging_redirect_tqdm():
             yield advance
@@ -7058,17 +7630,47 @@ def healthcheck(config: Config) -> int:
     return int(abs(age) > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
 
 
+def configured(config: Config) -> dict[str, Config]:
+    """The streams as the source has them now."""
+    if not config.tables:
+        return {"": config}
+    with opened_database(config) as database:
+        return streams_in(dataclasses.replace(config, state_dir=state_directory(config)), database)
+
+
+# What a table of several streams has room for.
+BRIEF = ("stream", "last_upload", "commits", "rows_waiting", "quarantined", "last_error")
+
+
 def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
-    directory = state_directory(config)
-    state = StateFile(directory).load()
+    said, found = last_cycle(state_directory(config)), list[dict[str, Any]]()
+
+    def look(name: str, stream: Config) -> int:
+        found.append(facts_of(name, stream, said))
+        return 0
+
+    try:
+        return for_each(configured(config), look)
+    finally:
+        if form == "table" and not config.tables:
+            print_rows(form, ["fact", "value"], [status_lines(facts, said, time.time()) for facts in found])
+        elif found:
+            names = BRIEF if form == "table" else list(found[0])
+            print_rows(form, names, [[[facts[name] for name in names] for facts in found]])
+
+
+def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of one stream; `said` is what the last cycle left."""
+    directory, state = state_directory(config), saved_state(config, bool(stream))
     if state is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
-    said, quarantine = last_cycle(directory), Quarantine(directory / "quarantine")
+    quarantine = Quarantine(directory / "quarantine")
     lines = list(lines_of(quarantine.files()))
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
-    facts: dict[str, Any] = {
+    return {
+        **({"stream": stream} if stream else {}),
         "target": state.target,
         "source": f"{config.sqlite} {state.table or ''}".strip(),
         "source_id": state.source_id or None,
@@ -7082,13 +7684,8 @@ def print_status(config: Config, form: str) -> int:
         "quarantined": len(lines),
         "quarantine": quarantine_text(lines, quarantine.directory) or None,
         "last_cycle": said.get("ended"),
-        "last_error": said.get("error"),
+        "last_error": said.get("errors", {}).get(stream) if stream else said.get("error"),
     }
-    if form == "table":
-        print_rows(form, ["fact", "value"], [status_lines(facts, said, time.time())])
-    else:
-        print_rows(form, list(facts), [[list(facts.values())]])
-    return 0
 
 
 def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
@@ -7137,29 +7734,44 @@ def rows_waiting(config: Config, state: State) -> int | None:
 
 
 def print_ddl(config: Config, which: str) -> int:
-    """CREATE statements for the scenario's table, or all that the rules allow, from the source's columns."""
-    with opened_reader(config) as reader:
-        reads, time_column = read_types(config, reader, {}, {}), reader.table.time
+    """CREATE statements for the tables of the scenario, or of all that the rules allow, from the source's columns.
+
+    Several source tables that feed one target make one statement, with the columns of all.
+    """
+    made: dict[tuple[str, str], tuple[Config, Columns, str | None]] = {}
+
+    def look(_: str, stream: Config) -> int:
+        with opened_reader(stream) as reader:
+            table, reads = reader.table, read_types(stream, reader, {}, {})
+        check_names(reads)
+        for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
+            if scenario == "aggregate" and which == "all" and not stream.aggregate_config:
+                print("-- aggregated: set aggregate_config to see its table")
+                continue
+            columns = scenario_columns(stream, scenario, reads, table)
+            key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
+            others = made[key][1] if key in made else {}
+            made[key] = (stream, {**columns, **others}, table.time)
+        return 0
+
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
-    check_names(reads)
-    for scenario in PREFIXES if which == "all" else [scenario_of(config)]:
-        if scenario == "aggregate" and which == "all" and not config.aggregate_config:
-            print("-- aggregated: set aggregate_config to see its table")
-        else:
-            print(ddl(config, scenario, scenario_columns(config, scenario, reads, time_column), time_column))
-    return 0
+    try:
+        return for_each(configured(config), look)
+    finally:
+        for (scenario, _), (stream, columns, time_column) in made.items():
+            print(ddl(stream, scenario, columns, time_column))
 
 
-def scenario_columns(config: Config, scenario: str, reads: Columns, time_column: str) -> Columns:
+def scenario_columns(config: Config, scenario: str, reads: Columns, table: Table) -> Columns:
     """The columns that a scenario sends."""
     if scenario == "aggregate":
-        return parse_aggregate(config.aggregate_config, reads, time_column).columns
+        return parse_aggregate(config.aggregate_config, reads, table.known_time).columns
     rules = rules_for(config, scenario, reads) if getattr(config, f"{scenario}_config", None) else None
     return rules.columns if rules else reads
 
 
-def ddl(config: Config, scenario: str, columns: Columns, time_column: str) -> str:
+def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None) -> str:
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
     name = routed_table(config.databricks_table or "readings", scenario)
     table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
@@ -7184,11 +7796,16 @@ class Unasked(DeltaTarget):
 
 def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    target, saved = target_of(config, environ), StateFile(state_directory(config)).load()
+    return for_each(configured(config), functools.partial(show_new, environ=environ, form=form))
+
+
+def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
+    """What one stream would send."""
+    target, saved = target_of(config, environ), saved_state(config, bool(stream))
     if config.databricks_http_path:
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with opened_as_job(config, target) as (job, source):
+    with opened_as_job(config, target, stream) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -7209,6 +7826,78 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
     return 0
 
 
+# --- Beginning: a file of settings for a database ---
+
+# Settings that a file of settings for a database has in another place, or not.
+NOT_WRITTEN = {"sqlite", "sqlite_table_name", "tables", "timestamp_col", "databricks_table", "once", "storage_options"}
+
+
+def yaml_line(name: str, value: Any) -> str:
+    """A setting as a line of YAML."""
+    import yaml
+
+    plain = str(value) if isinstance(value, Path) else value
+    shown = yaml.safe_dump(plain, allow_unicode=True, width=math.inf, default_flow_style=True)
+    return f"{name}: {shown.strip().removesuffix('...').rstrip()}"
+
+
+def print_init(config: Config) -> int:
+    """A file of settings for the database: an entry for each table that can go, with what is in it."""
+    with opened_database(config) as database:
+        entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
+    given = {s: getattr(config, s) for s, setting in SETTINGS.items() if s not in NOT_WRITTEN and not setting.secret}
+    given = {"state_dir": Path("state"), **{s: v for s, v in given.items() if v not in (SETTINGS[s].default, None)}}
+    print("# Made by --init. Next: --check, then run. All settings: docs/configuration.md.")
+    print(yaml_line("sqlite", config.sqlite))
+    if not any(getattr(config, name) for name in TARGETS):
+        print("\n# Where to: fill in these, or lakehouse_path, a directory or s3:// address for Delta tables.")
+        for name in ("databricks_host", "databricks_http_path", "databricks_database"):
+            print(f"# {yaml_line(name, SETTINGS[name].example)}")
+    print("\n".join(["", *(yaml_line(name, value) for name, value in given.items()), ""]))
+    print("tables:" if any(is_fit for is_fit, _ in entries) else "# tables:")
+    for _, lines in entries:
+        print("\n".join(f"  {line}" for line in lines))
+    return 0
+
+
+def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list[str]]:
+    """Whether a table can go, and its lines: what is in it, and its entry, in a comment where it can't."""
+    about, reason, times, extra = "", "", "", list[str]()
+    try:
+        _, stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
+        about = content_of(database, name)
+        table = reader_of(stream, database).table
+        times = f"; {said_of_time(table)}{form_of_time(database, table)}"
+        extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
+        check_fits(stream, database)
+    except UploaderError as error:
+        reason = f"{error}. {error.hint}"
+    entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
+    lines = [f"# {' '.join((about + times).split())}", *([f"# Left out: {' '.join(reason.split())}"] if reason else [])]
+    return not reason, [*lines, *(f"# {line}" if reason else line for line in entry)]
+
+
+def form_of_time(database: Database, table: Table) -> str:
+    """How the time column is written, for people."""
+    values = first_values(database, table.name, table.time) if table.time else []
+    known = next((value for value in values if value is not None), None)
+    if not isinstance(known, (int, float)):
+        return " (text)" if known else ""
+    units = {10**6: "seconds", 1000: "milliseconds", 1: "microseconds"}
+    unit = next((units[factor] for limit, factor in EPOCH_UNITS if abs(known) < limit), "nanoseconds")
+    return f" ({unit} since 1970)"
+
+
+def check_fits(config: Config, database: Database) -> None:
+    """A `ConfigError` where a table can't go as it is, or too many of its first rows would go to quarantine."""
+    kind = database.kinds[config.sqlite_table_name or ""]
+    if kind in ("view", "virtual"):
+        raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
+    nowhere = Path(os.devnull) / "none"
+    job = Job(config, scenario_of(config), Unasked("", {}), StateFile(nowhere), Quarantine(nowhere))
+    check_first_rows(source_in(job, database), State())
+
+
 # --- Checking: every part of the way, one after the other ---
 
 
@@ -7221,34 +7910,44 @@ class Report:
 
     as_json: bool
     coloured: bool = False
+    stream: str = ""
     failed: bool = False
 
     def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not."""
         self.failed = self.failed or ok is False
         if self.as_json:
-            line = json.dumps({"part": part, "ok": ok, "text": text, "hint": hint})
+            about = {"stream": self.stream} if self.stream else {}
+            line = json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint})
         else:
             mark = {True: "ok  ", False: coloured("FAIL") if self.coloured else "FAIL", None: "    "}[ok]
-            line = f"{mark} {part}: {text}" + (f"\n       {hint}" if hint else "")
+            named = f"{self.stream} " if self.stream else ""
+            line = f"{mark} {named}{part}: {text}" + (f"\n       {hint}" if hint else "")
         print(line, flush=True)
 
 
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
     report = Report(as_json, has_colours(sys.stdout, environ))
-    checks = {
-        "configuration": check_configuration,
-        "database": check_database,
-        "state": check_state,
-        "target": check_warehouse if config.databricks_http_path else check_delta,
-    }
-    for part, look in checks.items():
+    with contextlib.closing(Session(config, environ)) as session:
+        look_at_target = functools.partial(check_warehouse, session) if config.databricks_http_path else check_delta
+        checks = {
+            "configuration": check_configuration,
+            "database": check_database,
+            "state": check_state,
+            "target": look_at_target,
+        }
         try:
-            with file_errors():
-                look(config, environ, report.say)
+            streams = configured(config)
         except UploaderError as error:
-            report.say(part, False, str(error), error.hint)
+            report.say("database", False, str(error), error.hint)
+            streams = {}
+        for report.stream, settings in streams.items():
+            for part, look in checks.items():
+                try:
+                    look(settings, environ, report.say)
+                except UploaderError as error:
+                    report.say(part, False, str(error), error.hint)
     return int(report.failed)
 
 
@@ -7268,7 +7967,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         check_file(config.sqlite, reader.database, say)
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
-        say("database", True, f"table {table.name}, {len(table.columns)} columns, time column {table.time}")
+        say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
         if table.rowid and config.cursor != "timestamp":
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             say("database", True, f"new rows are found by rowid ({said})")
@@ -7276,8 +7975,14 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             indexed = has_time_index(reader)
             hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
-        newest = reader.database.rows(f"SELECT CAST(max({cell(table.time)}) AS TEXT) FROM {quoted(table.name)} q")
-        say("database", None, f"the highest time is {newest[0][0]}")
+        if newest := newest_of(reader):
+            say("database", None, f"the highest time is {newest}")
+
+
+def said_of_time(table: Table) -> str:
+    """The time column, for people."""
+    which = f": one of {', '.join(table.doubtful)}?" if table.doubtful else ""
+    return f"time column {table.time}" if table.time else f"no time column{which}"
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
@@ -7311,7 +8016,7 @@ def file_system_of(file: Path) -> str:
 
 def has_time_index(reader: Reader) -> bool:
     """Whether an index begins with the time column."""
-    name, time = text_literal(reader.table.name), text_literal(reader.table.time.lower())
+    name, time = text_literal(reader.table.name), text_literal(reader.table.known_time.lower())
     sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_xinfo(l.name) i
               WHERE i.seqno = 0 AND lower(i.name) = {time} AND upper(i.coll) = 'BINARY' AND NOT l.partial"""
     return bool(reader.database.rows(sql)[0][0])
@@ -7359,23 +8064,22 @@ def check_place(path: Path) -> None:
         raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
 
 
-def check_warehouse(config: Config, environ: Mapping[str, str], say: Say) -> None:
+def check_warehouse(session: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Sign-in, network, TLS, table, columns and volume, in the order in which they are needed."""
     check_sign_in(config, environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
-    with contextlib.closing(Session(config, environ)) as session:
-        [(user,)] = session.rows("SELECT current_user()")
-        signed_in = f"signed in as {user or 'the owner of these credentials'}"
-        say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
-        target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
-        columns = target.columns()
-        say("target", True, f"table {target.table.sql}, {len(columns)} columns")
-        session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
-        say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
-        check_columns(config, target, say)
-        if config.databricks_volume:
-            session.rows(f"LIST {literal(config.databricks_volume)}")
-            say("target", True, f"{config.databricks_volume} can be listed")
+    [(user,)] = session.rows("SELECT current_user()")
+    signed_in = f"signed in as {user or 'the owner of these credentials'}"
+    say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
+    target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
+    columns = target.columns()
+    say("target", True, f"table {target.table.sql}, {len(columns)} columns")
+    session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
+    say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
+    check_columns(config, target, say)
+    if config.databricks_volume:
+        session.rows(f"LIST {literal(config.databricks_volume)}")
+        say("target", True, f"{config.databricks_volume} can be listed")
 
 
 def check_columns(config: Config, target: Target, say: Say) -> None:
@@ -7397,7 +8101,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---
 
 
-def replay_quarantine(job: Job) -> int:
+def replay_quarantine(job: Job, database: Database) -> int:
     """Send the rows in quarantine that can be delivered now; the others stay there."""
     if not job.quarantine.files():
         log.info("the quarantine is empty")
@@ -7405,7 +8109,7 @@ def replay_quarantine(job: Job) -> int:
     if job.scenario == "aggregate":
         hint = "Correct the rows in the source instead."
         raise ConfigError("groups can't be replayed: their windows were sent", hint)
-    with begun(job, Tally()) as delivery:
+    with begun(job, database, Tally()) as delivery:
         delivery.settle()
         sent, stay = delivery.replay()
     if stay:
@@ -7414,7 +8118,7 @@ def replay_quarantine(job: Job) -> int:
     return QUARANTINED if stay else 0
 
 
-def recover(job: Job) -> int:
+def recover(job: Job, database: Database) -> int:
     """Make a lost or damaged state anew from what the target knows of `source_id`."""
     if not job.config.source_id:
         raise ConfigError("--recover needs source_id", "It is in the old state, the log of a first run, or a batch id.")
@@ -7423,7 +8127,8 @@ def recover(job: Job) -> int:
             raise ConfigError(f"{job.states.file} is there and sound", "Move it away if it must be made anew.")
     except StateError as error:
         log.warning("%s", error)
-    with contextlib.closing(job.target), opened(job) as source:
+    with contextlib.closing(job.target):
+        source = source_in(job, database)
         first = completed(job, source, State())
         state = recovered(job, source, first)
         if state is None:
@@ -7433,14 +8138,14 @@ def recover(job: Job) -> int:
     return 0
 
 
-def start_since(job: Job, text: str) -> None:
+def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
         since = to_timestamp(text, ZoneInfo(job.config.source_timezone))
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
-    with contextlib.closing(job.target), opened(job) as source:
-        state = job.states.load()
+    with contextlib.closing(job.target):
+        source, state = source_in(job, database), job.states.load()
         if state and state.table:
             delivery = Delivery(job, source, checked(job, source, state), Tally())
             delivery.settle()
@@ -7455,6 +8160,7 @@ def start_since(job: Job, text: str) -> None:
 # === Command line =====================================================================================
 
 EPILOG = """examples:
+  uv run sqlite_to_databricks_uploader.py --init --sqlite sensor.db > uploader.yaml
   uv run sqlite_to_databricks_uploader.py --config uploader.yaml --check
   uv run sqlite_to_databricks_uploader.py --config uploader.yaml --once
   uv run sqlite_to_databricks_uploader.py --sqlite sensor.db --lakehouse-path ./lake --databricks-table readings
@@ -7500,6 +8206,7 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     # fmt: off
     add = parser.add_argument_group("actions").add_mutually_exclusive_group().add_argument
     add("--check", action="store_true", help="test every part of the way, with remedies")
+    add("--init", action="store_true", help="print a file of settings for the database")
     add("--dry-run", action="store_true", help="read and process, show what would be sent, send nothing")
     add("--status", action="store_true", help="what was delivered and what waits; works offline")
     add("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
@@ -7664,46 +8371,44 @@ def run_for_ever(
         wait = interval
         try:
             outage.over(one_cycle().sent)
-        except (ConfigError, StateError, DoubtError, TooManyBadRows):
-            raise
         except (Unreachable, NotReady) as error:
             wait = outage.failed(error)
         except UploaderError as error:
+            if error.is_final:
+                raise
             log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
         stop.wait(wait)
 
 
-def run_cycles(job: Job) -> int:
+def run_cycles(fleet: Fleet, since: str | None) -> int:
     """One cycle, or cycles until a signal comes; returns the exit status."""
     import random
 
-    address = job.config.metrics_address
-    watch = Watch(job, metrics_on(address) if address is not None else None)
-    if job.config.once:
+    config, labels = fleet.config, ["table"] if fleet.config.tables else []
+    address = config.metrics_address
+    watch = Watch(fleet, metrics_on(address, *labels) if address is not None else None, since)
+    if config.once:
         return QUARANTINED if watch.cycle().bad else 0
-    job.stopping.wait(random.uniform(0, job.config.jitter))
-    run_for_ever(watch.cycle, job.config.interval, job.stopping)
+    fleet.stopping.wait(random.uniform(0, config.jitter))
+    run_for_ever(watch.cycle, config.interval, fleet.stopping)
     return 0
 
 
 def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
     """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
-    stop, scenario, directory = stop_event(), scenario_of(config), state_directory(config)
-    target = target_of(config, environ, directory, stop.wait)
-    with StateFile(directory) as states:
+    stop, directory = stop_event(), state_directory(config)
+    scenario_of(config)
+    check_target(config)
+    with StateFile(directory):
         # What a killed run left: private copies, and files on their way into a volume.
         for left in [*directory.glob("copy-*"), *directory.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
-        log.info("rows go to %s: %s", target.name, reason_of(config, scenario))
-        quarantine = Quarantine(directory / "quarantine")
-        job = Job(config, scenario, target, states, quarantine, stopping=stop, flush="flush" in arguments)
+        fleet = Fleet(dataclasses.replace(config, state_dir=directory), environ, stop, "flush" in arguments)
         if "replay_quarantine" in arguments:
-            return replay_quarantine(job)
+            return fleet.each(replay_quarantine)
         if "recover" in arguments:
-            return recover(job)
-        if "since" in arguments:
-            start_since(job, arguments["since"])
-        return run_cycles(job)
+            return fleet.each(recover)
+        return run_cycles(fleet, arguments.get("since"))
 
 
 def help_error(name: str) -> int:
@@ -7732,6 +8437,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "healthcheck": lambda: healthcheck(config),
         "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
         "dry_run": lambda: dry_run(config, environ, form),
+        "init": lambda: print_init(config),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
     return chosen() if chosen else upload(config, environ, arguments)

@@ -713,3 +713,59 @@ def test_no_action_ends_in_a_traceback_whatever_is_wrong_with_a_part(
         expected = {"--recover": (2,), "--replay-quarantine": (3,), "--since": (3,)}.get(action[0], (0,))
         assert status in (expected if fault == "nothing" else (0, 1, 2, 3)), (action, status, capfd.readouterr().err)
         assert "Traceback" not in capfd.readouterr().err
+
+
+# --- Beginning ---
+
+
+def test_init_prints_a_file_that_works(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.execute(
+        "CREATE TABLE states (state_id INTEGER PRIMARY KEY, state TEXT, last_changed DATETIME, last_updated_ts FLOAT)",
+        "INSERT INTO states (state, last_updated_ts) VALUES (?, ?)",
+        rows=[(str(n), 1790000000.5 + n) for n in range(300)],
+    )
+    box.execute(
+        "CREATE TABLE 'no: \"time\"' (id INTEGER PRIMARY KEY, v REAL)", "INSERT INTO 'no: \"time\"' VALUES (1, 2)"
+    )
+    box.execute("CREATE TABLE trips (id INTEGER PRIMARY KEY, start_time INT, end_time INT)")
+    box.execute("INSERT INTO trips VALUES (1, 1790000000, 1790000060)")
+    box.execute("CREATE TABLE k (id TEXT PRIMARY KEY) WITHOUT ROWID", "CREATE VIEW v AS SELECT * FROM states")
+    box.execute("CREATE TABLE words (t DATE, x INTEGER)", "INSERT INTO words VALUES (?, ?)", rows=[("soon", 1)] * 5)
+    box.execute("CREATE VIRTUAL TABLE f USING fts5 (word)")
+    capsys.readouterr()
+    environ = {"SQLITE_PATH": str(box.database), "STATE_DIR": str(box.folder / "state"), "ONCE": "1"}
+    assert up.main(["--init", "--max-bad-rows", "7"], {**environ, "DATABRICKS_TOKEN": "dapi-canary"}) == 0
+    printed = capsys.readouterr().out
+    assert "# databricks_host: your-workspace" in printed
+    assert "300 rows, newest 2026-09-21T14:18:19+00:00; time column last_updated_ts (seconds since 1970)" in printed
+    assert "# 1 row; no time column: one of start_time, end_time?" in printed
+    assert "# Left out: it is a view" in printed
+    assert "# Left out: k has no single time column" in printed
+    assert "dapi-canary" not in printed
+    assert up.main(["--init", "--lakehouse-path", str(box.folder / "lake")], environ) == 0
+    file = box.folder / "uploader.yaml"
+    file.write_text(capsys.readouterr().out)
+    config = up.load_config({"config": file}, {})
+    assert [entry["sqlite_table_name"] for entry in config.tables] == ['no: "time"', "states", "trips"]
+    assert up.main(["--config", str(file), "--check"], {}) == 0
+    assert up.main(["--config", str(file), "--once"], {}) == 0
+    assert sorted(place.name for place in (box.folder / "lake").iterdir()) == [
+        'raw_no: "time"',
+        "raw_states",
+        "raw_trips",
+    ]
+
+
+def test_init_comments_a_table_out_of_which_most_would_go_to_quarantine(
+    box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, timestamp TEXT)",
+        "INSERT INTO t (timestamp) VALUES (?)",
+        rows=[("26/11/27",)] * 5,
+    )
+    assert up.main(["--init"], {"SQLITE_PATH": str(box.database)}) == 0
+    printed = capsys.readouterr().out
+    assert "# tables:" in printed
+    assert "# Left out: 5 of the first 5 rows would go to quarantine: timestamp" in printed
+    assert "# - sqlite_table_name: t" in printed

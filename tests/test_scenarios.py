@@ -222,7 +222,9 @@ def cycle_at(box: Box, now: dt.datetime, *flags: str) -> up.Tally:
     with up.StateFile(box.folder / "state") as states:
         quarantine = up.Quarantine(box.folder / "state" / "quarantine")
         target = up.target_of(config, {})
-        up.run_cycle(up.Job(config, "aggregate", target, states, quarantine, now=now.timestamp, flush=flush), total)
+        job = up.Job(config, "aggregate", target, states, quarantine, now=now.timestamp, flush=flush)
+        with up.opened_database(config, states.directory) as database:
+            up.run_cycle(job, database, total)
     return total
 
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,9 +48,14 @@ def test_a_name_with_quotes_is_found_and_described(file: Path) -> None:
 
 def test_several_tables_are_listed_with_the_setting(file: Path) -> None:
     write(file, "CREATE TABLE a (x)", "CREATE TABLE b (x)").close()
-    with opened(file) as database, pytest.raises(up.ConfigError, match="a, b") as error:
+    producer = write(file, "CREATE TABLE c (ts INT)", "INSERT INTO c VALUES (1790000000), (1790000100)")
+    with opened(file) as database, pytest.raises(up.ConfigError, match="several tables: a, b, c") as error:
         up.detect_table(database, None)
+    producer.close()
     assert "sqlite_table_name" in error.value.hint
+    assert "tables" in error.value.hint
+    assert "a: 0 rows" in str(error.value)
+    assert "c: 2 rows, newest 2026-09-21T14:15:00+00:00" in str(error.value)
 
 
 def test_a_single_table_wins_over_views_and_a_view_is_taken_where_no_table_is(file: Path) -> None:
@@ -143,12 +149,71 @@ def test_a_misspelt_column_is_an_error_and_not_a_string(file: Path) -> None:
         database.rows('SELECT q."nope" FROM t q')
 
 
-def test_parts_of_names_never_count_as_a_time_column() -> None:
-    columns = {"manufacture_date": "TEXT", "timestamp": "TEXT", "installation_date": "TEXT"}
-    assert up.detect_time_column(columns, None) == "timestamp"
-    with pytest.raises(up.ConfigError, match="manufacture_date"):
-        up.detect_time_column({"manufacture_date": "TEXT"}, None)
-    assert up.detect_time_column({"x": "INT", "d": "DATETIME"}, None) == "d"
+def time_of(file: Path, columns: str, *rows: str, wanted: str | None = None) -> tuple[str | None, tuple[str, ...]]:
+    """The time column of a table with these rows, and the columns that may be it."""
+    write(file, f"CREATE TABLE t ({columns})", *(f"INSERT INTO t VALUES ({row})" for row in rows)).close()
+    with opened(file) as database:
+        table = up.describe(database, "t", wanted)
+    return table.time, table.doubtful
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "time"),
+    [
+        ("manufacture_date TEXT, timestamp TEXT, installation_date TEXT", ["'2020-01-01', '2026-01-01', ''"], "timestamp"),
+        ("x INT, d DATETIME", ["1, '2026-01-01'"], "d"),
+        ("ts INT, TimeStamp TEXT", ["1790000000, NULL"], "ts"),
+        ("ts INT, d DATETIME, e DATE", ["NULL, NULL, 7"], "e"),
+        ("time INT", [], "time"),
+        ("d DATE", [], "d"),
+        ("created_ts FLOAT, start_ts FLOAT", ["1790000000.5, NULL"], "created_ts"),
+        ("last_changed DATETIME, last_updated DATETIME, last_updated_ts FLOAT", ["NULL, NULL, 1790000000.1"], "last_updated_ts"),
+        ("logged_at TEXT, update_count INT", ["'2026-01-01 10:00', 7"], "logged_at"),
+        ("uptime INT, runtime REAL", ["1790000000, 12.5", "1790000001, 13.5"], "uptime"),
+    ],
+)  # fmt: skip
+def test_the_time_column_is_found_by_name_by_declaration_and_by_what_it_holds(
+    file: Path, columns: str, rows: list[str], time: str
+) -> None:
+    assert time_of(file, columns, *rows) == (time, ())
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "doubtful"),
+    [
+        ("v REAL", ["1.5"], ()),
+        ("timestamp TEXT", ["NULL"], ()),
+        ("uptime INT", ["3600"], ()),
+        ("uptime INT", [], ()),
+        ("begin_time INT", ["1790000000", "'soon'"], ()),
+        ("start_time INT, end_time INT", ["1790000000, 1790000060"], ("start_time", "end_time")),
+        ("a DATE, b DATE", ["'2026-01-01', '2026-01-02'"], ("a", "b")),
+    ],
+)
+def test_where_no_column_or_several_may_be_the_time_none_is_taken(
+    file: Path, columns: str, rows: list[str], doubtful: tuple[str, ...]
+) -> None:
+    assert time_of(file, columns, *rows) == (None, doubtful)
+
+
+def test_a_table_can_be_said_to_have_no_time_column(file: Path) -> None:
+    assert time_of(file, "timestamp TEXT", "'2026-01-01'", wanted="None") == (None, ())
+    with opened(file) as database, pytest.raises(up.ConfigError, match="no column 'nine'"):
+        up.describe(database, "t", "nine")
+
+
+def test_a_damaged_table_is_looked_at_as_far_as_it_can_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(file, "CREATE TABLE t (x_time INT)", *["INSERT INTO t VALUES (1790000000)"] * 9).close()
+    real = up.Database.table
+
+    def damaged(database: up.Database, sql: str, batch_rows: int = 1024) -> Any:
+        if "LIMIT 1000" in sql:
+            raise up.CorruptError("damaged")
+        return real(database, sql, batch_rows)
+
+    monkeypatch.setattr(up.Database, "table", damaged)
+    with opened(file) as database:
+        assert up.first_values(database, "t", "x_time") == [1790000000] * 9
 
 
 def page_of(file: Path, limit: int = 100) -> up.RawPage:

@@ -1,0 +1,523 @@
+"""Chapter Streams: several tables in one process, each with a state of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from prometheus_client import CollectorRegistry
+
+import sqlite_to_databricks_uploader as up
+from boxes import Box, rows_of
+from warehouse import Warehouse
+
+TABLE = "CREATE TABLE {} (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL)"
+INSERT = "INSERT INTO {} (timestamp, value) VALUES (?, ?)"
+
+
+@pytest.fixture
+def many(box: Box) -> Box:
+    """A box that sends the whole database."""
+    del box.environ["DATABRICKS_TABLE"]
+    box.environ["UPLOAD_TABLES"] = "*"
+    return box
+
+
+def fill(box: Box, *tables: str, count: int = 3) -> None:
+    """More rows for each table, which is made if need be."""
+    for table in tables:
+        create = TABLE.format(up.quoted(table)).replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")
+        rows = [(f"2026-01-01T00:00:{i:02}Z", i / 2) for i in range(count)]
+        box.execute(create, INSERT.format(up.quoted(table)), rows=rows)
+
+
+def arrived(box: Box, table: str, columns: str = "id") -> list[tuple[Any, ...]]:
+    """The rows of a Delta table; none where it is not there."""
+    try:
+        return rows_of(DeltaTable(str(box.folder / "lake" / table)), columns)
+    except TableNotFoundError:
+        return []
+
+
+def states(box: Box) -> list[str]:
+    """The directories that hold a state, from the state directory on."""
+    root = box.folder / "state"
+    return sorted(str(file.parent.relative_to(root)) for file in root.rglob("last_upload.json"))
+
+
+# --- Which streams there are ---
+
+
+def test_all_tables_of_a_database_arrive_each_in_one_of_its_own(many: Box) -> None:
+    fill(many, "a", "b", "raw_c")
+    assert many.run() == 0
+    assert [len(arrived(many, name)) for name in ("raw_a", "raw_b", "raw_c")] == [3, 3, 3]
+    assert states(many) == ["raw_a", "raw_b", "raw_raw_c"]
+    fill(many, "b", count=2)
+    assert many.run() == 0
+    assert [len(arrived(many, name)) for name in ("raw_a", "raw_b", "raw_c")] == [3, 5, 3]
+
+
+def test_a_table_for_each_month_feeds_one_target_also_those_that_come_later(many: Box) -> None:
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "Readings_*", "databricks_table": "readings"}])
+    fill(many, "readings_2026_09", "readings_2026_10", "others")
+    assert many.run() == 0
+    assert len(arrived(many, "raw_readings")) == 6
+    fill(many, "readings_2026_11")
+    assert many.run() == 0
+    assert many.run() == 0
+    assert len(arrived(many, "raw_readings")) == 9
+    assert arrived(many, "raw_others") == []
+
+
+def test_views_virtual_tables_and_what_is_behind_them_fit_no_pattern_but_a_view_can_be_named(many: Box) -> None:
+    fill(many, "a")
+    many.execute(
+        "CREATE VIEW seen AS SELECT timestamp, value FROM a",
+        "CREATE VIRTUAL TABLE words USING fts5 (word)",
+        "INSERT INTO words VALUES ('x')",
+        "CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp TEXT)",
+    )
+    assert many.run() == 0
+    assert states(many) == ["raw_a"]
+    assert many.run("--tables", "*,seen") == 0
+    assert states(many) == ["raw_a", "raw_seen"]
+    assert len(arrived(many, "raw_seen", "value")) == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("*", ["a1", "B2", "c[x]"]), ("A?", ["a1"]), ("[ab]*", ["a1", "B2"]), ("[!ab]*", ["c[x]"]), ("C[X]", ["c[x]"]),
+        ("b2", ["B2"]), ("nowhere", ["nowhere"]), ("no*", []), ("v", ["v"]), ("f", ["f"]), ("s", ["s"]),
+    ],
+)  # fmt: skip
+def test_patterns_take_any_case_and_a_name_is_no_pattern_where_a_table_has_it(wanted: str, found: list[str]) -> None:
+    kinds = {"a1": "table", "B2": "table without rowid", "c[x]": "table", "v": "view", "f": "virtual", "s": "shadow"}
+    assert up.tables_like(wanted, kinds)[1] == found
+
+
+def test_an_entry_has_settings_of_its_own_and_the_rest_from_the_top_level(many: Box) -> None:
+    fill(many, "a", "b")
+    rules = {"sqlite_table_name": "a", "enable_filter": True, "filter_config": {"value": {">": 0}}}
+    entries = ["*", {"sqlite_table_name": "b", "databricks_table": "other"}, rules]
+    file = many.folder / "uploader.yaml"
+    file.write_text(json.dumps({"tables": entries, "max_bad_rows": 7}))
+    del many.environ["UPLOAD_TABLES"]
+    assert many.run("--config", str(file)) == 0
+    assert states(many) == ["filtered_a", "raw_a", "raw_b"]
+    assert len(arrived(many, "filtered_a")) == 2
+    assert len(arrived(many, "raw_other")) == 3
+    assert arrived(many, "raw_b") == []
+
+
+@pytest.mark.parametrize("tables", ["a,A", "a*,*"])
+def test_two_entries_for_one_stream_are_refused(many: Box, tables: str, caplog: pytest.LogCaptureFixture) -> None:
+    fill(many, "a")
+    assert many.run("--tables", tables) == 2
+    assert "two entries of tables lead to the stream raw_a" in caplog.text
+    assert arrived(many, "raw_a") == []
+
+
+def test_names_cannot_leave_the_directories(many: Box) -> None:
+    names = ["../../up", "/../../../away", "a/b", "ü ~%"]
+    fill(many, *names)
+    many.run()
+    assert "raw_%C3%BC%20%7E%25" in states(many)
+    assert not (many.folder / "away").exists()
+    inside = {many.folder / name for name in ("data", "lake", "state")}
+    assert set(many.folder.iterdir()) <= inside
+
+
+def test_a_table_that_went_is_said_once_and_one_that_was_never_there_is_an_error(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "b")
+    assert many.run("--tables", "a,b") == 0
+    many.execute("DROP TABLE b")
+    assert many.run("--tables", "a,b") == 0
+    assert "raw_b: its table has gone" in caplog.text
+    caplog.clear()
+    assert many.run("--tables", "a,nowhere") == 2
+    assert "raw_nowhere: the database has no table 'nowhere'" in caplog.text
+    assert many.run("--tables", "x*") == 1
+
+
+def test_one_of_the_tables_can_be_chosen(many: Box) -> None:
+    fill(many, "a", "b")
+    assert many.run("--table", "A") == 0
+    assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (3, 0)
+    assert many.run("--table", "c") == 2
+
+
+def test_without_tables_the_state_lies_where_it_always_did(box: Box) -> None:
+    fill(box, "a")
+    assert box.run() == 0
+    assert states(box) == ["."]
+    assert "/" not in box.state()["source_id"]
+
+
+# --- Failures stay with their stream ---
+
+
+def test_a_stream_that_fails_is_reported_with_its_name_and_the_others_go_on(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "b", "c")
+    assert many.run() == 0
+    many.execute("INSERT INTO c VALUES (9, '2026-01-01', 'warm')")
+    assert many.run() == up.QUARANTINED
+    many.execute("CREATE TABLE k (id TEXT PRIMARY KEY, v REAL) WITHOUT ROWID", "INSERT INTO k VALUES ('x', 1)")
+    fill(many, "a", "b", "c")
+    assert many.run() == 2
+    assert "raw_k: k has no single time column" in caplog.text
+    assert "1 of 4 tables failed" in caplog.text
+    assert [len(arrived(many, f"raw_{name}")) for name in "abc"] == [6, 6, 6]
+
+
+def damage(box: Box, table: str) -> None:
+    """Overwrite the first page of a table's rows."""
+    with sqlite3.connect(box.database) as connection:
+        [(page,)] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
+        [(size,)] = connection.execute("PRAGMA page_size").fetchall()
+    connection.close()
+    with box.database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def test_a_hundred_tables_one_damaged_one_empty_one_behind_a_view_and_one_that_appears(
+    many: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"t{number:03}" for number in range(100)]
+    with sqlite3.connect(many.database) as connection:
+        for name in names:
+            connection.execute(TABLE.format(name))
+            rows = [] if name == "t007" else [("2026-01-01T00:00:00Z", 1.0)] * 2
+            connection.executemany(INSERT.format(name), rows)
+        connection.execute("CREATE VIEW seen AS SELECT * FROM t009")
+    connection.close()
+    damage(many, "t042")
+    cycles, stop, real = [], [], up.Watch.cycle
+
+    def cycle(watch: up.Watch) -> up.Tally:
+        cycles.append(1)
+        try:
+            return real(watch)
+        finally:
+            if len(cycles) == 1:
+                fill(many, "appeared")
+            else:
+                watch.fleet.stopping.set()
+                stop.append(1)
+
+    monkeypatch.setattr(up.Watch, "cycle", cycle)
+    many.environ["ONCE"] = "0"
+    assert many.run("--interval", "0.01") == 0
+    assert len(cycles) == 2
+    good = [name for name in names if name not in ("t007", "t042")]
+    assert [len(arrived(many, f"raw_{name}")) for name in good] == [2] * len(good)
+    assert arrived(many, "raw_t042") == arrived(many, "raw_seen") == arrived(many, "raw_t007") == []
+    assert len(arrived(many, "raw_appeared")) == 3
+    assert "raw_t042: the database is damaged" in caplog.text
+    many.environ["ONCE"] = "1"
+    monkeypatch.undo()
+    assert many.run() == 1
+
+
+def test_a_run_ends_where_each_of_its_streams_needs_a_person(many: Box) -> None:
+    many.execute(
+        "CREATE TABLE k (id TEXT PRIMARY KEY) WITHOUT ROWID", "CREATE TABLE l (id TEXT PRIMARY KEY) WITHOUT ROWID"
+    )
+    assert many.run("--interval", "0.01", ONCE="0") == 2
+
+
+# --- A state of the single form ---
+
+
+def single(box: Box, *flags: str) -> int:
+    """A run for the table `a` alone, as before there were others."""
+    return up.main(["--table", "a", *flags], {**box.environ, "UPLOAD_TABLES": "", "DATABRICKS_TABLE": "a"})
+
+
+@pytest.mark.parametrize("source_id", [[], ["--source-id", "box"]])
+def test_a_state_of_the_single_form_moves_to_its_stream_and_nothing_is_sent_twice(
+    many: Box, source_id: list[str]
+) -> None:
+    fill(many, "a", "b")
+    assert single(many, *source_id) == 0
+    many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')")
+    assert single(many, *source_id) == up.QUARANTINED
+    before = many.state()
+    assert many.run("--dry-run", *source_id) == 0
+    assert states(many) == ["."]
+    fill(many, "a")
+    assert many.run(*source_id) == 0
+    assert states(many) == ["raw_a", "raw_b"]
+    assert many.run(*source_id) == 0
+    assert arrived(many, "raw_a") == [(1,), (10,), (11,), (12,), (2,), (3,)]
+    assert len(arrived(many, "raw_b")) == 3
+    after = json.loads((many.folder / "state" / "raw_a" / "last_upload.json").read_text())
+    assert after["source_id"] == before["source_id"]
+    assert len(list((many.folder / "state" / "raw_a" / "quarantine").glob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_move_that_is_killed_is_finished_by_the_next_run(
+    many: Box, monkeypatch: pytest.MonkeyPatch, call: int, when: str
+) -> None:
+    fill(many, "a", "b")
+    assert single(many) == 0
+    many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')")
+    assert single(many) == up.QUARANTINED
+    moves: list[int] = []
+    real = os.replace
+
+    def move(source: Any, target: Any) -> None:
+        moves.append(1)
+        if len(moves) == call and when == "before":
+            raise KeyboardInterrupt
+        real(source, target)
+        if len(moves) == call:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", move)
+    with pytest.raises(KeyboardInterrupt):
+        many.run()
+    monkeypatch.undo()
+    assert many.run() == 0
+    assert states(many) == ["raw_a", "raw_b"]
+    assert len(arrived(many, "raw_a")) == 3
+    assert len(list((many.folder / "state").rglob("*.jsonl"))) == 1
+
+
+def test_a_state_that_no_stream_owns_stays_and_one_of_a_time_alone_is_asked_about(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "b")
+    assert single(many) == 0
+    assert many.run("--tables", "b") == 0
+    assert "which is no stream" in caplog.text
+    assert states(many) == [".", "raw_b"]
+    many.state_file.write_text('{"last_upload": "2026-01-01"}')
+    assert many.run() == 1
+    assert "raw_a or raw_b" in caplog.text
+
+
+def test_a_table_that_was_a_stream_is_not_sent_again_by_the_single_form(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "b")
+    assert many.run() == 0
+    assert single(many) == 1
+    assert "was uploaded as one of several tables" in caplog.text
+    assert len(arrived(many, "raw_a")) == 3
+
+
+# --- What is shared ---
+
+
+def test_streams_have_names_that_begin_alike(many: Box) -> None:
+    fill(many, "a", "b")
+    assert many.run() == 0
+    fill(many, "c")
+    assert many.run() == 0
+    names = [
+        json.loads((many.folder / "state" / s / "last_upload.json").read_text())["source_id"] for s in states(many)
+    ]
+    assert {name.split("/")[1] for name in names} == {"raw_a", "raw_b", "raw_c"}
+    assert len({name.split("/")[0] for name in names}) == 1
+
+
+def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_table(
+    many: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each of a hundred tables, less than a fifth of what one alone takes; and no target is opened."""
+    queries, opened, asked = list[Any](), list[Any](), list[Any]()
+    per_cycle: list[int] = []
+    cycle = up.Watch.cycle
+
+    def counted(watch: up.Watch) -> up.Tally:
+        before = len(queries)
+        opened.clear()
+        asked.clear()
+        try:
+            return cycle(watch)
+        finally:
+            per_cycle.append(len(queries) - before)
+            if len(per_cycle) == 3:
+                watch.fleet.stopping.set()
+
+    def noted(notes: list[Any], method: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (notes.append(1), method(*arguments))[1]  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(up.Database, "table", noted(queries, up.Database.table))
+    monkeypatch.setattr(up.Database, "__enter__", noted(opened, up.Database.__enter__))
+    monkeypatch.setattr(up.DeltaTarget, "table", noted(asked, up.DeltaTarget.table))
+    monkeypatch.setattr(up.Watch, "cycle", counted)
+    cost = {}
+    for count in (1, 100):
+        fill(many, *(f"t{number:03}" for number in range(count)), count=1)
+        per_cycle.clear()
+        assert many.run("--interval", "0.01", ONCE="0") == 0
+        assert (len(opened), asked) == (1, [])
+        cost[count] = per_cycle[-1]
+    assert cost[100] < 20 * cost[1], cost
+
+
+def test_all_streams_of_a_cycle_share_one_session_with_the_warehouse(
+    many: Box, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as warehouse:
+        fill(many, "a", "b", "c")
+        del many.environ["LAKEHOUSE_PATH"]
+        many.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "s"}
+        warehouse.sql("CREATE SCHEMA s")
+        for name in "abc":
+            columns = "id BIGINT, timestamp TIMESTAMP, value DOUBLE, databricks_batch_id STRING"
+            warehouse.sql(f"CREATE TABLE s.raw_{name} ({columns})")
+        before = warehouse.log()["sessions_opened"]
+        assert many.run() == 0
+        assert warehouse.log()["sessions_opened"] == before + 1
+        assert many.run() == 0
+        assert warehouse.log()["sessions_opened"] == before + 1
+        fill(many, "b")
+        assert many.run("--source-id", "other") == 1
+        counted = [warehouse.sql(f"SELECT count(*) FROM s.raw_{name}")[0][0] for name in "abc"]
+        assert counted == [3, 3, 3]
+        assert many.run() == 0
+        assert warehouse.sql("SELECT count(*) FROM s.raw_b")[0][0] == 6
+
+
+def test_one_lock_is_for_all_streams(many: Box) -> None:
+    fill(many, "a", "b")
+    with up.StateFile(many.folder / "state"):
+        assert many.run() == 75
+        assert single(many) == 75
+    assert many.run() == 0
+
+
+# --- Actions ---
+
+
+def test_metrics_are_told_apart_by_table(many: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(many, "a", "b")
+    many.execute("CREATE TABLE k (id TEXT PRIMARY KEY) WITHOUT ROWID")
+    registry = CollectorRegistry()
+    monkeypatch.setattr(up, "metrics_on", lambda address, *labels: up.Metrics(registry, *labels))
+    assert many.run("--metrics-address", "127.0.0.1:1") == 2
+    assert registry.get_sample_value("uploader_rows_sent_total", {"table": "raw_a"}) == 3
+    assert registry.get_sample_value("uploader_errors_total", {"table": "raw_k", "kind": "ConfigError"}) == 1
+    assert registry.get_sample_value("uploader_lag_seconds", {"table": "raw_b"}) is not None
+
+
+def test_looking_covers_all_streams(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(many, "a", "b")
+    assert many.run("--dry-run") == 0
+    out = capsys.readouterr().out
+    assert re.search("raw_a: 3 rows of 3 read", out)
+    assert re.search("raw_b: 3 rows of 3 read", out)
+    assert many.run("--healthcheck") == 1
+    assert many.run() == 0
+    fill(many, "b")
+    assert many.run("--healthcheck") == 0
+    capsys.readouterr()
+    assert many.run("--status", "--format", "json") == 0
+    facts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(f["stream"], f["rows_waiting"], f["commits"]) for f in facts] == [("raw_a", 0, 1), ("raw_b", 3, 1)]
+    assert many.run("--status") == 0
+    assert re.search(r"raw_b +2026-01-01T00:00:02\+00:00 +1 +3 ", capsys.readouterr().out)
+    assert many.run("--check") == 0
+    out = capsys.readouterr().out
+    assert "raw_a database: table a, 3 columns" in out
+    assert "raw_b columns: value (REAL) -> value double" in out
+    assert many.run("--print-ddl") == 0
+    assert re.findall("EXISTS `(.*?)`", capsys.readouterr().out) == ["raw_a", "raw_b"]
+    assert many.run("--run-query", "INFO") == 0
+    assert "Rows in raw_b\nrows\n----\n3\n" in capsys.readouterr().out
+
+
+def test_one_ddl_is_printed_for_tables_that_feed_one_target(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(many, "r1", "r2")
+    many.execute("ALTER TABLE r2 ADD COLUMN note TEXT")
+    entry = json.dumps([{"sqlite_table_name": "r*", "databricks_table": "r"}])
+    assert many.run("--print-ddl", UPLOAD_TABLES=entry) == 0
+    out = capsys.readouterr().out
+    assert re.findall("EXISTS `(.*?)`", out) == ["raw_r"]
+    assert "`note` STRING" in out
+
+
+def test_repairs_cover_all_streams_or_one(many: Box) -> None:
+    fill(many, "a", "b")
+    assert many.run("--source-id", "box") == 0
+    many.environ["UPLOAD_SOURCE_ID"] = "box"
+    assert many.run("--since", "2026-01-01T00:00:02Z", "--table", "a") == 0
+    assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (4, 3)
+    assert many.run("--since", "2026-01-01T00:00:02Z") == 0
+    assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (5, 4)
+    for name in ("raw_a", "raw_b"):
+        (many.folder / "state" / name / "last_upload.json").write_text("damaged")
+    assert many.run() == 1
+    assert many.run("--recover", "--table", "b") == 0
+    assert many.run("--recover") == 2
+    assert many.run() == 0
+    assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (5, 4)
+
+
+def test_quarantined_rows_of_all_streams_are_sent_again(many: Box) -> None:
+    fill(many, "a", "b")
+    assert many.run() == 0
+    many.execute("INSERT INTO a VALUES (9, '2026-01-01', 'warm')", "INSERT INTO b VALUES (9, '2026-01-01', 'warm')")
+    assert many.run() == up.QUARANTINED
+    for file in (many.folder / "state").rglob("*.jsonl"):
+        file.write_text(file.read_text().replace('"warm"', "21.5"))
+    assert many.run("--replay-quarantine") == 0
+    assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (4, 4)
+
+
+# --- Tables without a time ---
+
+
+def test_a_table_without_a_time_column_arrives_by_rowid_and_one_line_says_so(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO")
+    box.execute("CREATE TABLE r (id INTEGER PRIMARY KEY, v REAL)", "INSERT INTO r (v) VALUES (?)", rows=[(1.0,)] * 10)
+    assert box.run() == 0
+    assert len([r for r in caplog.records if "r has no time column" in r.getMessage()]) == 1
+    assert (len(box.arrived("id")), box.state()["last_upload"]) == (10, None)
+    box.execute("INSERT INTO r (v) VALUES (?)", rows=[(2.0,)])
+    caplog.clear()
+    assert box.run("--timestamp-col", "none") == 0
+    assert "no time column" not in caplog.text
+    assert len(box.arrived("id")) == 11
+    for flags in (["--check"], ["--status"], ["--print-ddl"], ["--dry-run"]):
+        assert box.run(*flags) == 0
+    assert "CLUSTER" not in capsys.readouterr().out
+    for flags in (["--since", "2026-01-01"], ["--cursor", "timestamp"], ["--enable-aggregate"]):
+        assert box.run(*flags, "--state-dir", str(box.folder / flags[0])) == 2
+
+
+@pytest.mark.parametrize("key", ["INTEGER PRIMARY KEY", "TEXT"])
+def test_a_table_without_a_time_column_is_followed_through_vacuum_and_a_new_file(box: Box, key: str) -> None:
+    create = f"CREATE TABLE r (id {key}, v REAL)"
+    insert = "INSERT INTO r VALUES (?, ?)"
+    box.execute(create, insert, rows=[(n, n / 2) for n in range(1, 41)])
+    assert box.run() == 0
+    box.execute("DELETE FROM r WHERE v BETWEEN 1 AND 5")
+    box.execute("VACUUM")
+    box.execute(insert, rows=[(n, n / 2) for n in range(41, 46)])
+    assert box.run() == 0
+    assert len(box.arrived("v")) == 45
+    box.database.unlink()
+    box.execute(create, insert, rows=[(n, -n) for n in range(1, 4)])
+    assert box.run() == 0
+    assert len(box.arrived("v")) == 48

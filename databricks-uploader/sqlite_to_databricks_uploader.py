@@ -5939,13 +5939,16 @@ class WarehouseTarget:
     """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
 
     Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
+
+    Where it `shares` its session with other tables, that stays open when it is closed.
     """
 
     evolves = False
 
-    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
+    def __init__(self, session: Session, table: str, directory: Path | None = None, shares: bool = False) -> None:
         config = session.config
         self.session = session
+        self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table)
         self.insert = InsertRoute(self.table)
@@ -6041,8 +6044,9 @@ class WarehouseTarget:
         )
 
     def close(self) -> None:
-        """The session, which may be that of other tables too, stays open."""
         self.copy.close()
+        if not self.shares:
+            self.session.close()
         self.copy.clear()
 
 
@@ -6928,7 +6932,7 @@ def target_of(
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
     if config.databricks_http_path:
-        return WarehouseTarget(session or Session(config, environ, wait), table, directory)
+        return WarehouseTarget(session or Session(config, environ, wait), table, directory, shares=session is not None)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"

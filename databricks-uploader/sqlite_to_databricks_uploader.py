@@ -293,7 +293,11 @@ class TooManyBadRows(UploaderError):
 
 
 class StreamsError(UploaderError):
-    """Some of several streams failed; each was reported by itself. `status` is that of the worst."""
+    """Some of several `tables` failed; each is reported with its name, in its own kind of error.
+
+    The others went on. The exit status is that of the worst. A run without `--once` tries all again in the next cycle,
+    and ends where each of them needs a person.
+    """
 
     def __init__(self, failed: Mapping[str, UploaderError], count: int, status: int) -> None:
         named = "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -2158,7 +2162,11 @@ def opened_database(config: Config, scratch: Path | None = None) -> Iterator[Dat
 def reader_of(config: Config, database: Database) -> Reader:
     """The source table."""
     name, zone = detect_table(database, config.sqlite_table_name), ZoneInfo(config.source_timezone)
-    return Reader(database, describe(database, name, config.timestamp_col, zone))
+    try:
+        return Reader(database, describe(database, name, config.timestamp_col, zone))
+    except UploaderError as error:
+        error.table = name
+        raise
 
 
 @contextlib.contextmanager

@@ -86,9 +86,9 @@ def test_views_virtual_tables_and_what_is_behind_them_fit_no_pattern_but_a_view_
         "CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp TEXT)",
     )
     assert many.run() == 0
-    assert states(many) == ["raw_a"]
+    assert states(many) == ["raw_a", "raw_counted"]
     assert many.run("--tables", "*,seen") == 0
-    assert states(many) == ["raw_a", "raw_seen"]
+    assert states(many) == ["raw_a", "raw_counted", "raw_seen"]
     assert len(arrived(many, "raw_seen", "value")) == 3
 
 

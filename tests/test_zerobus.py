@@ -599,3 +599,21 @@ def test_a_body_is_a_json_array_whose_marks_do_not_depend_on_order() -> None:
     found = json.loads(records.document('s/"1', "databricks_batch_id", ',"t":5'))
     assert found == [{"a": 1, "databricks_batch_id": 's/"1#x', "t": 5}, {"databricks_batch_id": 's/"1#y.1', "t": 5}]
     assert [part.count for part in up.Records(["{"] * 10, ["m"] * 10, []).parts(500)] == [2, 2, 2, 2, 2]
+
+
+def test_several_tables_go_by_zerobus_with_one_ordinary_token(way: Ways, box: Box, warehouse: Warehouse) -> None:
+    """Each table's rows need a token of their own; what Unity Catalog is asked with is the same for all."""
+    there = way()
+    del box.environ["DATABRICKS_TABLE"]
+    names = [f"m{next(NUMBERS)}" for _ in range(3)]
+    for name in names:
+        warehouse.sql(f"CREATE TABLE s.raw_{name} (time TIMESTAMP, v BIGINT, {OWN})")
+        box.execute(f"CREATE TABLE {name} (time TEXT, v INTEGER)", f"INSERT INTO {name} VALUES (?, ?)", rows=rows(1, 3))
+    before = warehouse.log()["requests"]
+    assert there.run("--tables", "*") == 0, there.stage.said()
+    assert warehouse.log()["requests"] - before == 1 + 3 * 3  # and a token, the columns and the rows of each
+    warehouse.flush()
+    for name in names:
+        found = rows_of(DeltaTable(str(warehouse.table_path(f"s.raw_{name}"))), "v")
+        assert found == [(1,), (2,), (3,)]
+    assert there.run("--tables", "*", "--check") == 0, there.stage.said()

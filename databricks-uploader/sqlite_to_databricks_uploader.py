@@ -37,7 +37,7 @@ The chapters, each using only what stands before it:
     Cursor                   which rows are new
     Plan                     which column goes where as which type
     Targets: Delta           tables by path
-    Targets: SQL warehouse   INSERT, or files and COPY INTO
+    Targets: SQL warehouse   INSERT, files and COPY INTO, or Zerobus
     Cycle                    read, intend, commit, confirm
     Streams                  one table or several, in one process
     Actions                  looking, checking, trying, repairing
@@ -603,6 +603,8 @@ class Config:
         "/Volumes/catalog/schema/volume: bulk route by PUT and COPY INTO.")
     databricks_ca_file: Path | None = setting(None, "DATABRICKS_CA_FILE", path,
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
+    zerobus_endpoint: str | None = setting(None, "DATABRICKS_ZEROBUS_ENDPOINT", host,
+        "Zerobus Ingest's host: rows go into the table without a warehouse; it needs a service principal.")
     databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
         "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
     table_path: str | None = setting(None, "TABLE_PATH", table_uri,
@@ -635,8 +637,8 @@ class Config:
         "New source columns: match warns, evolve adds them (Delta targets).")
     max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", number(0, int),
         "Rows quarantined in one cycle before the run stops.")
-    on_doubt: str = setting("stop", "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
-        "When it can't be found out whether an INSERT committed: stop or resend.")
+    on_doubt: str | None = setting(None, "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
+        "When it can't be found out whether rows arrived: stop or resend.", shown="`stop`")
     databricks_client_id: str | None = setting(None, "DATABRICKS_CLIENT_ID", text,
         "Service principal for OAuth machine-to-machine.", flag=False)
     databricks_client_secret: str | None = setting(None, "DATABRICKS_CLIENT_SECRET", text, "Its secret.", secret=True)
@@ -661,9 +663,16 @@ PER_TABLE = (
 # The settings that name a target, and what each needs besides.
 TARGETS = {
     "databricks_http_path": ("databricks_host", "databricks_database", "databricks_table"),
+    "zerobus_endpoint": (
+        "databricks_host", "databricks_client_id", "databricks_client_secret", "databricks_database",
+        "databricks_table",
+    ),
     "table_path": (),
     "lakehouse_path": ("databricks_table",),
-}
+}  # fmt: skip
+
+# Two that name one target and may stand together: then rows go by Zerobus, and the warehouse settles doubts.
+TOGETHER = {"databricks_http_path", "zerobus_endpoint"}
 
 # A layer maps setting names to values that are already parsed.
 Layer = dict[str, Any]
@@ -814,10 +823,11 @@ def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
         merged |= layer
     for origin, layer in reversed(layers):
         named = [name for name in TARGETS if name in layer]
-        if len(named) > 1:
+        if len(named) > 1 and not TOGETHER.issuperset(named):
             raise ConfigError(f"{origin}: two targets, {' and '.join(named)}", "Keep one of them.")
         if named:
-            merged = {k: v for k, v in merged.items() if k not in TARGETS or k == named[0]}
+            kept = TOGETHER.union(named) if TOGETHER.intersection(named) else named
+            merged = {k: v for k, v in merged.items() if k not in TARGETS or k in kept}
             log.debug("target %s comes from the %s", named[0], origin)
             break
     return Config(**merged)
@@ -853,13 +863,50 @@ def check_target(config: Config) -> None:
     """Exactly one target, with all that it needs, or a `ConfigError` that says what to set."""
     named = [name for name in TARGETS if getattr(config, name)]
     if not named:
-        hint = "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), lakehouse_path or table_path."
+        hint = "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), zerobus_endpoint, lakehouse_path or table_path."
         raise ConfigError("no target is set", hint)
     given = {"databricks_table"} if config.tables else set()  # Each table's own.
-    missing = [name for name in TARGETS[named[0]] if getattr(config, name) is None and name not in given]
+    needed = dict.fromkeys(name for target in named for name in TARGETS[target] if name not in given)
+    missing = [name for name in needed if getattr(config, name) is None]
     if missing:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
+    if config.zerobus_endpoint:
+        check_zerobus_settings(config)
+
+
+# What Zerobus takes in names of catalogs, schemas, tables and columns (docs.databricks.com, "Zerobus limits").
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+def check_zerobus_settings(config: Config) -> None:
+    """What only Zerobus asks of the settings, or a `ConfigError`."""
+    endpoint, host = config.zerobus_endpoint or "", config.databricks_host or ""
+    if not endpoint.partition(".")[0].isdecimal():
+        hint = "It is WORKSPACE_ID.zerobus.REGION.cloud.databricks.com, or as Azure and GCP end it."
+        raise ConfigError(f"zerobus_endpoint {endpoint} does not begin with the workspace's id", hint)
+    if (found := re.match(r"adb-(\d+)\.", host)) and found[1] != endpoint.partition(".")[0]:
+        raise ConfigError(f"zerobus_endpoint {endpoint} is of another workspace than {host}", "Correct one of them.")
+    table = [] if config.databricks_table is None else [config.databricks_table]  # Each of `tables` has its own.
+    names = [*(config.databricks_database or "").split("."), *table]
+    if len(names) != 2 + len(table) or not all(map(PLAIN_NAME.fullmatch, names)):
+        hint = "databricks_database is catalog.schema; names are of ASCII letters, digits and underscores."
+        raise ConfigError(f"Zerobus takes no table named {'.'.join(names)}", hint)
+    if not config.databricks_http_path and not config.on_doubt:
+        raise ConfigError(
+            "with zerobus_endpoint alone nothing can tell whether rows arrived when an answer is lost",
+            "Set databricks_http_path to a warehouse, which is asked only then; or set on_doubt: resend sends such rows"
+            " again, and readers drop the doubles by the view that --print-ddl shows; stop waits for a person.",
+        )
+
+
+def route_of(config: Config) -> str:
+    """How rows get to the target, for people."""
+    if config.zerobus_endpoint:
+        return "Zerobus"
+    if config.databricks_http_path:
+        return "INSERT, many by COPY INTO" if config.databricks_volume else "INSERT"
+    return "Delta"
 
 
 # === Rows =============================================================================================
@@ -2876,7 +2923,7 @@ class Intent(TypedDict, total=False):
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
     and `span` says which of their lines it sends.
     `size` is how large its batch was, as the source counts. A target adds what it needs: `file` is the name of a staged
-    one, `bytes` the size of a request.
+    one, `bytes` the size of a request, `fields` the columns that rows are known by.
     """
 
     sequence: int
@@ -2896,6 +2943,7 @@ class Intent(TypedDict, total=False):
     rows: int
     marked: bool
     file: str
+    fields: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4307,8 +4355,8 @@ class Plan:
     """`reads` are the source's columns with the types that they are read as, `writes` the target's columns.
 
     `sources` names for each target column the source or result column that fills it. `required` are the
-    target's NOT NULL columns. Rows up to `since` (microseconds) with keys up to `until` were delivered by
-    another tool, or are not wanted. `is_made` where the first write makes the target.
+    target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since` (microseconds) with keys up to
+    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target.
     """
 
     table: Table
@@ -4318,6 +4366,7 @@ class Plan:
     required: frozenset[str]
     zone: ZoneInfo
     rules: Rules | None = None
+    finite: frozenset[str] = frozenset()
     since: int | None = None
     until: Any = None
     is_made: bool = False
@@ -4379,6 +4428,10 @@ class Plan:
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
                     bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
+        for name in self.finite:
+            for index, value in enumerate(arrays[name].to_pylist()):
+                if value is not None and not math.isfinite(value):
+                    bad.setdefault(index, f"{name} is {value}, which JSON can't carry")
         return arrays, bad
 
     def _wanted(self, keys: Sequence[Any], times: Any, bad: Mapping[int, str]) -> list[int]:
@@ -4449,6 +4502,14 @@ def plan_for(
     return Plan(table, reads, writes, sources, required, zone, rules, is_made=target is None)
 
 
+def finite_columns(plan: Plan) -> frozenset[str]:
+    """The source's real columns that are sent, or that groups are made of; what rules change is theirs to judge."""
+    reals = {name for name, kind in plan.reads.items() if kind in REALS}
+    is_grouped = not plan.reads.keys() >= set(plan.sources.values())
+    changed = plan.rules.touched if plan.rules else frozenset[str]()
+    return frozenset(reals - changed if is_grouped else reals.intersection(plan.sources.values()) - changed)
+
+
 def types_in(target: Columns | None) -> Columns:
     """The target's columns without what is said of NULL."""
     return {name: kind.removesuffix(" not null") for name, kind in (target or {}).items()}
@@ -4503,15 +4564,21 @@ def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -
 
 
 def target_column(name: str, target: Iterable[str]) -> str | None:
-    """The target's column for a source column: the same name, in any case, or as Delta allows it."""
+    """The target's column for a source column: the same name, in any case, or as Delta or Zerobus allows it."""
     by_name = {folded(column): column for column in target} | {column: column for column in target}
-    found = (by_name.get(known) for known in (name, folded(name), delta_name(name), folded(delta_name(name))))
+    names = (name, delta_name(name), plain_name(name))
+    found = (by_name.get(known) for each in names for known in (each, folded(each)))
     return next(filter(None, found), None)
 
 
 def delta_name(name: str) -> str:
     """A column name without the characters that Delta allows only in tables that map names."""
     return FORBIDDEN_IN_NAMES.sub("_", name)
+
+
+def plain_name(name: str) -> str:
+    """A column name of the characters that Zerobus takes."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
 # === Targets: Delta ===================================================================================
@@ -4957,6 +5024,7 @@ class DeltaTarget:
 # Statements go through databricks-sql-connector, which must never send one twice by itself. Each of its
 # errors becomes one of three: the statement did not run, it was not sent, or its answer was lost. A lost
 # answer is settled later: the table is asked, and asked again once the statement can no longer run.
+# Zerobus takes the same rows by HTTPS without a warehouse; its lost answers are settled by a warehouse, or not at all.
 
 
 # --- SQL as text ---
@@ -5173,6 +5241,7 @@ NO_HANDSHAKE = (
 
 def network_error(error: Exception, writes: bool) -> UploaderError:
     """Failures below HTTP: names, connections, TLS."""
+    import socket
     import ssl
 
     from urllib3 import exceptions as http
@@ -5185,14 +5254,15 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
         return Rejected(f"the host's certificate is not trusted: {tls.verify_message}", hint)
     if re.search(NO_HANDSHAKE, str(reason)):
         return Unreachable(f"the TLS handshake was refused: {reason}", "Check databricks_host, and proxies between.")
-    if isinstance(reason, (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)):
+    unreachable = (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)
+    if isinstance(reason, (*unreachable, ConnectionRefusedError, socket.gaierror)):
         hint = "Check network, databricks_host and HTTPS_PROXY."
         return Unreachable(f"the workspace can't be reached: {reason}", hint)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
         return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
-    return TransientError(f"the connection was lost: {reason}", "The next cycle tries again.")
+    return Postponed(f"the connection was lost: {reason}", "The next cycle tries again.")
 
 
 def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
@@ -5269,6 +5339,8 @@ START_SECONDS = 600
 # The server may hold an answer back for as long as the statement runs; so much later it is taken for lost.
 ANSWER_SECONDS = 30
 
+USER_AGENT = f"sqlite-to-databricks-uploader/{__version__}"
+
 
 def is_warehouse(config: Config) -> bool:
     """Whether statements go to a SQL warehouse, which has STATEMENT_TIMEOUT; clusters don't."""
@@ -5288,6 +5360,11 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     _connection: Any = None
     _ahead: float = 0.0
+
+    @functools.cached_property
+    def workspace(self) -> Workspace:
+        """What asks the workspace's services beside the warehouse; its tokens outlive the session's connection."""
+        return Workspace(self.config)
 
     def now(self) -> float:
         """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
@@ -5398,7 +5475,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
             server_hostname=hostname,
             http_path=config.databricks_http_path,
             session_configuration=settings,
-            user_agent_entry=f"sqlite-to-databricks-uploader/{__version__}",
+            user_agent_entry=USER_AGENT,
             enable_telemetry=False,
             use_cloud_fetch=False,
             _port=int(port or 443),
@@ -5480,11 +5557,84 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
         raise ConfigError("there is no token, and no other way to sign in to Databricks", WAYS_IN)
 
 
+# --- Requests without the driver ---
+
+
+class Body(Iterable[bytes]):
+    """What a request carries. Its last byte is sent alone: without it, nobody has a whole JSON text."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.is_begun = False
+        self.is_sent = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.is_begun = True
+        yield self.content[:-1]
+        self.is_sent = True
+        yield self.content[-1:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a host answered; `date` is its time as HTTP writes it, empty where it tells none."""
+
+    status: int
+    content: bytes
+    date: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """The JSON object in it; empty where there is none, as in the pages of gateways."""
+        try:
+            found = json.loads(self.content)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def shown(self) -> str:
+        """Its status, and what it says, for people."""
+        told = self.told()
+        said = [str(told[key]) for key in ("error_code", "error", "message") if told.get(key)]
+        return first_line(": ".join([f"HTTP {self.status}", *said]))
+
+
+def asked(
+    config: Config, url: str, headers: Mapping[str, str], content: bytes | None = None, writes: bool = False
+) -> Answer:
+    """The answer to one request, whatever its status. It is sent once; redirects are not followed.
+
+    `LostAnswer` only where it was sent as a whole and `writes`: else nothing happened; where its body was cut off,
+    that may be for its size. Secrets are for the host that
+    was named; a proxy (HTTPS_PROXY) sees nothing but the tunnel.
+    """
+    import http.client
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    class AsItIs(urllib.request.HTTPErrorProcessor):
+        def https_response(self, _: Any, response: Any) -> Any:
+            """No status is an error here, and none is followed elsewhere."""
+            return response
+
+    check_host(config, urlsplit(url).hostname or "")
+    body = None if content is None else Body(content)
+    length = {} if content is None else {"Content-Length": str(len(content))}
+    request = urllib.request.Request(url, body, {"User-Agent": USER_AGENT, **headers, **length})
+    encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
+    try:
+        with urllib.request.build_opener(encrypted, AsItIs).open(request, timeout=ANSWER_SECONDS) as answer:
+            return Answer(answer.status, answer.read(), answer.headers.get("Date", ""))
+    except (OSError, http.client.HTTPException) as error:
+        if writes and body and body.is_begun and not body.is_sent:
+            raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
+        raise network_error(error, writes=bool(writes and body and body.is_sent)) from None
+
+
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
     """How the driver signs in: a token, a service principal, or what databricks-sdk finds. Never by a browser."""
     method = environ.get("DATABRICKS_AUTH_TYPE", "").strip()
     token, principal = config.databricks_token, config.databricks_client_id and config.databricks_client_secret
-    if token and principal and not method:
+    if token and principal and not method and not config.zerobus_endpoint:  # There the token is the warehouse's alone.
         hint = "Unset one, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m."
         raise ConfigError("both a token and a service principal are set", hint)
     if token and method in ("", "pat"):
@@ -5499,35 +5649,36 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def principal_headers(config: Config) -> dict[str, str]:
-    """A service principal's token (docs.databricks.com, "OAuth machine-to-machine"); the driver asks again in time.
+    """What signs a service principal's requests; the driver asks again in time.
 
     databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
     """
-    import urllib.error
-    import urllib.request
+    return {"Authorization": f"Bearer {principal_token(config)[0]}"}
 
-    class NoRedirect(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            """Secrets are for the host that was named, not for one that it names."""
+
+def principal_token(config: Config, **form: str) -> tuple[str, float]:
+    """A service principal's token, and for how many seconds it is good; `form` has fields beside the usual ones.
+
+    docs.databricks.com, "OAuth machine-to-machine".
+    """
+    from urllib.parse import urlencode
 
     pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
-    request = urllib.request.Request(
-        f"https://{config.databricks_host}/oidc/v1/token",
-        data=b"grant_type=client_credentials&scope=all-apis",
-        headers={"Authorization": "Basic " + base64.b64encode(pair).decode()},
-    )
-    encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
-    try:
-        with urllib.request.build_opener(encrypted, NoRedirect).open(request, timeout=30) as answer:
-            return {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
-    except urllib.error.HTTPError as error:
+    headers = {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+    content = urlencode({"grant_type": "client_credentials", "scope": "all-apis", **form}).encode()
+    answer = asked(config, f"https://{config.databricks_host}/oidc/v1/token", headers, content)
+    if answer.status != 200:
         hint = "Check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET; secrets expire."
-        kind = Rejected if error.code in (400, 401, 403) else TransientError
-        raise kind(f"the service principal gets no token: HTTP {error.code}", hint) from None
-    except OSError as error:
-        raise network_error(error, writes=False) from None
-    except (ValueError, KeyError):
-        raise TargetError("the host answers without a token", "Check databricks_host.") from None
+        if form:
+            hint += (
+                " Check zerobus_endpoint, whose name begins with the workspace's id, and the rights: " + ZEROBUS_GRANTS
+            )
+        kind = Rejected if answer.status in (400, 401, 403) else Postponed
+        raise kind(f"the service principal gets no token: {answer.shown()}", hint)
+    told = answer.told()
+    if not isinstance(told.get("access_token"), str):
+        raise Rejected("the host answers without a token", "Check databricks_host.")
+    return told["access_token"], float(told.get("expires_in") or 3600)
 
 
 def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
@@ -5588,36 +5739,21 @@ def renamed(rows: Any) -> Any:
     return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
 
 
-class WarehouseTable:
-    """A table behind a SQL warehouse, as all routes to it see it."""
+class KnownTable:
+    """A table whose columns are asked for once, and after each refusal."""
 
-    # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
-    SLACK_SECONDS = 15
-
-    def __init__(self, session: Session, table: str) -> None:
-        self.session = session
-        self.timeout = session.config.databricks_statement_timeout
-        self.sql = table_name(session.config.databricks_database or "", table)
+    def __init__(self) -> None:
         self._columns: Columns | None = None
 
-    def columns(self) -> Columns:
-        """The table's columns as DESCRIBE tells them, asked once and after each refused statement."""
-        if self._columns is None:
-            required = self._required()
-            described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
-            self._columns = {
-                name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described
-            }
-        return self._columns
+    def described(self) -> Columns:
+        """The table's columns; ` not null` after the types of those that are."""
+        raise NotImplementedError
 
-    def _required(self) -> set[str]:
-        """The columns that are NOT NULL and have no default, where the server tells."""
-        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
-        try:
-            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
-        except (Rejected, ValueError, IndexError):
-            return set()
-        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
+    def columns(self) -> Columns:
+        """The table's columns, as they were when they were asked for."""
+        if self._columns is None:
+            self._columns = self.described()
+        return self._columns
 
     def forget(self) -> None:
         """Have the columns asked for anew."""
@@ -5631,6 +5767,34 @@ class WarehouseTable:
         """Whether its rows carry the batch that they came by."""
         return "databricks_batch_id" in map(str.lower, self.columns())
 
+
+class WarehouseTable(KnownTable):
+    """A table behind a SQL warehouse, as all routes to it see it."""
+
+    # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
+    SLACK_SECONDS = 15
+
+    def __init__(self, session: Session, table: str) -> None:
+        super().__init__()
+        self.session = session
+        self.timeout = session.config.databricks_statement_timeout
+        self.sql = table_name(session.config.databricks_database or "", table)
+
+    def described(self) -> Columns:
+        """The table's columns as DESCRIBE tells them."""
+        required = self._required()
+        described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
+        return {name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described}
+
+    def _required(self) -> set[str]:
+        """The columns that are NOT NULL and have no default, where the server tells."""
+        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
+        try:
+            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
+        except (Rejected, ValueError, IndexError):
+            return set()
+        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
+
     def own_values(self, intent: Intent) -> dict[str, str]:
         """What the uploader fills by itself, as expressions by column."""
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
@@ -5642,9 +5806,9 @@ class WarehouseTable:
 
     def last_batch(self, source_id: str) -> str | None:
         """The newest batch id that the table has from a source; None for none."""
-        prefix = literal(f"{source_id}/")
+        prefix, batch = literal(f"{source_id}/"), "regexp_replace(databricks_batch_id, '#[^#/]*$', '')"
         found = self.session.rows(
-            f"SELECT DISTINCT databricks_batch_id FROM {self.sql} WHERE startswith(databricks_batch_id, {prefix})"
+            f"SELECT DISTINCT {batch} FROM {self.sql} WHERE startswith(databricks_batch_id, {prefix})"
         )
         # A source may be a stream of another one that feeds the same table: its name is longer then.
         batches = [str(batch) for (batch,) in found if str(batch).count("/") == source_id.count("/") + 3]
@@ -5656,6 +5820,15 @@ class WarehouseTable:
         [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.sql} WHERE {marked}")
         return {0: False, intent["rows"]: True}.get(found)
 
+    def marks_of(self, intent: Intent) -> set[str]:
+        """Which rows of a batch are there, where each row has a mark of its own."""
+        prefix = f"{intent['batch_id']}#"
+        found = self.session.rows(
+            f"SELECT DISTINCT databricks_batch_id FROM {self.sql}"
+            f" WHERE startswith(databricks_batch_id, {literal(prefix)})"
+        )
+        return {str(mark).removeprefix(prefix) for (mark,) in found}
+
     def wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
 
@@ -5663,12 +5836,19 @@ class WarehouseTable:
         """
         if not is_warehouse(self.session.config):
             return False
-        end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
-        while (left := end - self.session.now()) > 0:
-            log.info("the answer to commit %d was lost; it may still run for %d seconds", intent["sequence"], left)
-            if self.session.wait(min(left, 30.0)):
-                raise TransientError("stopped while waiting for a lost statement to end")
+        self.wait_for(intent, since, lambda: False)
         return True
+
+    def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool], pause: float = 30.0) -> None:
+        """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
+        end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
+        while (left := end - self.session.now()) > 0 and not is_over():
+            log.info(
+                "the answer to commit %d was lost; it may still take place for %d seconds", intent["sequence"], left
+            )
+            if self.session.wait(min(left, pause)):
+                raise TransientError("stopped while waiting for the end of a commit whose answer was lost")
+            pause = min(2 * pause, 30.0)
 
 
 class Route(Protocol):
@@ -5684,45 +5864,80 @@ class Route(Protocol):
         """Whether an earlier commit took place, once that is final; None where it can't be told."""
 
 
-class InsertRoute:
-    """Rows in the text of an INSERT."""
+def joined(pages: Sequence[Any]) -> Any:
+    """Pages of rows, at least one, as one table."""
+    from arro3.core import Table
 
-    # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
-    MOST_BYTES = 15 * 1024 * 1024
+    return Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
+
+
+class SizedRoute:
+    """A route whose requests carry rows as text, as large as is allowed, which is learned."""
+
+    # The largest request that is tried for a single row.
+    MOST_BYTES: ClassVar[int]
+    HINT: ClassVar = ""
 
     # An answer within so many seconds is no reason not to send more.
     FAST_SECONDS = 10
 
-    def __init__(self, table: WarehouseTable) -> None:
-        self.table = table
-        self.allowance = Allowance()
+    def __init__(self, allowance: Allowance, clock: Callable[[], float]) -> None:
+        self.allowance = allowance
+        self.clock = clock
         self._bytes_per_row: float | None = None
+
+    def rows_within(self, expected: float) -> int:
+        """Rows of one request, if each takes as many bytes as those before; `expected` where there were none."""
+        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or expected)))
+
+    def measured(self, count: int, size: int) -> None:
+        """Take in how large rows are; `TooLargeError` where they are more than is allowed. One row alone is tried."""
+        self._bytes_per_row = size / count if count else None
+        if size > (self.allowance.bytes if count > 1 else self.MOST_BYTES):
+            fitting = max(1, int(0.9 * count * self.allowance.bytes / size))
+            raise TooLargeError(f"{count} rows are too large for a request: {size} bytes", self.HINT, fitting)
+
+    @contextlib.contextmanager
+    def learning(self, size: int) -> Iterator[None]:
+        """Learn from what becomes of a request of so many bytes."""
+        began = self.clock()
+        try:
+            yield
+        except RefusedSizeError as refused:
+            if size < Allowance.LEAST:
+                raise Rejected(str(refused), "Such a small request is not refused for its size.") from None
+            self.allowance = self.allowance.without(size)
+            raise
+        self.allowance = self.allowance.after(size, self.clock() - began < self.FAST_SECONDS)
+
+
+class InsertRoute(SizedRoute):
+    """Rows in the text of an INSERT."""
+
+    # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
+    MOST_BYTES = 15 * 1024 * 1024
+    HINT = "Set databricks_volume; files can hold them."
+
+    def __init__(self, table: WarehouseTable) -> None:
+        super().__init__(Allowance(), table.session.clock)
+        self.table = table
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one statement. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
-        expected = self._bytes_per_row or 2 * bytes_per_row + 9 * len(self.table.columns())
-        return max(1, int(0.9 * self.allowance.bytes / expected))
+        return self.rows_within(2 * bytes_per_row + 9 * len(self.table.columns()))
 
     def prepare(self, pages: Sequence[Any]) -> Insert:
         """Rows as text; `TooLargeError` where they are more than one statement may have. One row alone is tried."""
         text = self.text_of_all(pages)
-        size = text.size
-        self._bytes_per_row = size / text.count if text.count else None
-        if size > (self.allowance.bytes if text.count > 1 else self.MOST_BYTES):
-            fault = f"{text.count} rows are too large for a statement: {size} bytes"
-            fitting = max(1, int(0.9 * text.count * self.allowance.bytes / size))
-            raise TooLargeError(fault, "Set databricks_volume; files can hold them.", fitting)
+        self.measured(text.count, text.size)
         return text
 
     def text_of_all(self, pages: Iterable[Any]) -> Insert:
         """Pages of rows as text."""
-        from arro3.core import Table
-
         pages = list(pages)
         if not pages:
             return Insert(0, {}, "", 0, None, {}, [])
-        batches = [batch for page in pages for batch in page.to_batches()]
-        return self.text_of(Table.from_batches(batches, schema=pages[0].schema))
+        return self.text_of(joined(pages))
 
     def text_of(self, rows: Any) -> Insert:
         """Rows as text, whatever its size."""
@@ -5738,15 +5953,8 @@ class InsertRoute:
         return {**intent, **told, "marked": self.table.is_marked(), "started": self.table.now()}
 
     def send(self, intent: Intent, payload: Insert) -> None:
-        size, began = payload.size, self.table.session.clock()
-        try:
+        with self.learning(payload.size):
             self._insert(intent, payload)
-        except RefusedSizeError as refused:
-            if size < Allowance.LEAST:
-                raise Rejected(str(refused), "Such a small statement is not refused for its size.") from None
-            self.allowance = self.allowance.without(size)
-            raise
-        self.allowance = self.allowance.after(size, self.table.session.clock() - began < self.FAST_SECONDS)
 
     def _insert(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
@@ -5943,6 +6151,369 @@ class CopyRoute:
             shutil.rmtree(self._staging.pop(), ignore_errors=True)
 
 
+# --- Zerobus ---
+#
+# Databricks' Zerobus Ingest by REST (docs.databricks.com/aws/en/ingestion, zerobus-ingest, -concepts and
+# -limits): rows as JSON, answered once they are durable, in the table some 5 s later, 30 s at the 95th
+# percentile. It promises at least once. That rows are there proves that they came; that they are absent proves
+# nothing, since they may wait behind the service for days.
+
+ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
+
+
+class Workspace:
+    """Requests of a service principal to its workspace's services. Tokens are kept until shortly before their end.
+
+    It keeps the services' time; `clock` counts seconds.
+    """
+
+    # So long before its end a token is renewed: no request takes longer.
+    MARGIN_SECONDS = 120
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self.clock = clock
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._ahead: float | None = None
+
+    def now(self) -> float:
+        """The services' time, in seconds since 1970; the box's own before an answer told it."""
+        return time.time() if self._ahead is None else self.clock() + self._ahead
+
+    def token(self, table: str = "") -> str:
+        """The token for rows into a table, or the ordinary one, which such a token can't replace, nor it that."""
+        token, end = self._tokens.get(table, ("", 0.0))
+        if not token or self.clock() > end:
+            token, seconds = principal_token(self.config, **(table_rights(self.config, table) if table else {}))
+            self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
+        return token
+
+    def ask(self, url: str, content: bytes | None = None, table: str = "") -> Answer:
+        """The answer to one request; a token that isn't taken any more is renewed once."""
+        for is_last in (False, True):
+            headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
+            answer = asked(self.config, url, headers, content, writes=content is not None)
+            self._learn_time(answer.date)
+            if answer.status in (401, 403):
+                del self._tokens[table]  # Rights are part of a token.
+            if answer.status != 401 or is_last:
+                break
+        return answer
+
+    def _learn_time(self, date: str) -> None:
+        from email.utils import parsedate_to_datetime
+
+        with contextlib.suppress(ValueError):
+            self._ahead = parsedate_to_datetime(date).timestamp() - self.clock()
+
+
+def table_rights(config: Config, table: str) -> dict[str, str]:
+    """What a token for rows into a table is asked for by: RFC 8707's resource, RFC 9396's details.
+
+    The operation is what newer SDKs name, so that all kinds of grants count (databricks/zerobus-sdk#333).
+    """
+    catalog, schema, _ = table.split(".")
+    wanted: list[tuple[str, str, list[str], Any]]
+    wanted = [("CATALOG", catalog, ["USE CATALOG"], {}), ("SCHEMA", f"{catalog}.{schema}", ["USE SCHEMA"], {})]
+    wanted += [("TABLE", table, ["SELECT", "MODIFY"], {"operations": ["zerobuswrite"]})]
+    details = [
+        {"type": "unity_catalog_privileges", "privileges": rights, "object_type": kind, "object_full_path": path} | more
+        for kind, path, rights, more in wanted
+    ]
+    workspace = (config.zerobus_endpoint or "").partition(".")[0]
+    resource = f"api://databricks/workspaces/{workspace}/zerobusDirectWriteApi"
+    return {"resource": resource, "authorization_details": json.dumps(details)}
+
+
+def service_error(answer: Answer, writes: bool) -> UploaderError:
+    """What Unity Catalog and Zerobus refuse, by status; names of errors are documented for few of them."""
+    shown, status = f"the workspace answers: {answer.shown()}", answer.status
+    if writes and status == 400 and answer.told() and not says_too_large(shown):
+        return RefusedValuesError(shown, "A value does not fit its column: compare the types with --check.")
+    if writes and (status in (400, 413, 414, 431) or says_too_large(shown)):
+        return RefusedSizeError(shown, "Smaller requests are tried by themselves.")
+    if status in (401, 403):
+        return Rejected(shown, f"Grant the service principal {ZEROBUS_GRANTS}")
+    if status == 404:
+        return Rejected(shown, "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.")
+    if status == 501:
+        return Rejected(shown, "Zerobus does not write to such a table; one that was made anew takes another name.")
+    if status < 500 and status not in (408, 425, 429):
+        return Rejected(shown, "Check databricks_host and zerobus_endpoint.")
+    if status >= 500 and writes:
+        return LostAnswer(f"the answer to a request was lost: {answer.shown()}")
+    return NotReady(shown, "The next cycle tries again.")
+
+
+class CatalogTable(KnownTable):
+    """A table as Unity Catalog tells it by REST, without a warehouse."""
+
+    def __init__(self, workspace: Workspace, table: str) -> None:
+        super().__init__()
+        self.workspace = workspace
+        self.name = f"{workspace.config.databricks_database}.{table}"
+
+    def described(self) -> Columns:
+        """Its columns, if Zerobus can write to it, and if its rows can be told apart."""
+        host = self.workspace.config.databricks_host
+        answer = self.workspace.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
+        if answer.status != 200:
+            raise service_error(answer, writes=False)
+        told = answer.told()
+        columns = {
+            column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
+            for column in told.get("columns", [])
+        }
+        if fault := unfit_for_zerobus(told, columns):
+            raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
+        return columns
+
+    def token(self) -> str:
+        """A token for rows into it."""
+        return self.workspace.token(self.name)
+
+    def has_changed(self) -> bool:
+        """Whether its columns are others than those that rows were made for."""
+        known = self.columns()
+        self.forget()
+        return self.columns() != known
+
+    def insert(self, rows: bytes) -> Answer:
+        """The answer to rows in JSON."""
+        url = f"https://{self.workspace.config.zerobus_endpoint}/zerobus/v1/tables/{self.name}/insert"
+        return self.workspace.ask(url, rows, self.name)
+
+
+def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
+    """What keeps Zerobus from writing to a table, or us from knowing its rows again; empty for nothing."""
+    kind = f"{told.get('table_type')} {told.get('data_source_format')}"
+    if kind != "MANAGED DELTA":
+        return f"is a table of the kind {kind}; Zerobus writes to managed Delta tables only"
+    if (told.get("properties") or {}).get("delta.feature.catalogManaged") == "supported":
+        return "has catalog-managed commits, which Zerobus does not support"
+    if wrong := [name for name in columns if not PLAIN_NAME.fullmatch(name)]:
+        return f"has columns with names of other characters than ASCII letters, digits and _: {', '.join(wrong)}"
+    made = [c["name"] for c in told["columns"] if re.search("delta.(generation|identity)", c.get("type_json") or "")]
+    if made:
+        return f"has generated or identity columns, which Zerobus does not support: {', '.join(made)}"
+    own = {
+        name.lower(): kind.removesuffix(" not null") for name, kind in columns.items() if name.lower() in OWN_COLUMNS
+    }
+    if own.get("databricks_batch_id") != "string":
+        return "has no column databricks_batch_id of type STRING, by which rows are known again after a lost answer"
+    if own.get("databricks_inserted_at", "timestamp") not in TIMES:
+        return "has a column databricks_inserted_at that is no TIMESTAMP"
+    return ""
+
+
+# What the batch, a row's mark and its time take in each row.
+OWN_BYTES = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Rows as Zerobus takes them: JSON objects without their ends, and what tells each from the others of its batch.
+
+    Such a mark is a digest of the row's values in the columns `fields`, with a number where rows are equal: so a row is
+    known again when others of its batch are gone from the source, or stand elsewhere.
+    """
+
+    route: ClassVar = "zerobus"
+    texts: list[str]
+    marks: list[str]
+    fields: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.texts)
+
+    @property
+    def nbytes(self) -> int:
+        """About how large a request with them is."""
+        return sum(len(text.encode()) for text in self.texts) + OWN_BYTES * self.count
+
+    def without(self, marks: set[str]) -> Records:
+        """Those that have other marks."""
+        return self._only([index for index, mark in enumerate(self.marks) if mark not in marks])
+
+    def parts(self, size: int) -> Iterator[Records]:
+        """All of them, in as many parts as it takes for none to have many more bytes."""
+        step = max(1, self.count // max(1, math.ceil(self.nbytes / size)))
+        for start in range(0, self.count, step):
+            yield self._only(range(start, min(start + step, self.count)))
+
+    def _only(self, indexes: Sequence[int]) -> Records:
+        return Records([self.texts[i] for i in indexes], [self.marks[i] for i in indexes], self.fields)
+
+    def document(self, batch_id: str, batch_column: str, others: str) -> bytes:
+        """All of them as one JSON array, each with its mark in the batch's column, and with other fields."""
+        opening = f"{json.dumps(batch_column)}:{json.dumps(batch_id)[:-1]}#"
+        rows = (f'{text}{opening}{mark}"{others}}}' for text, mark in zip(self.texts, self.marks, strict=True))
+        return f"[{','.join(rows)}]".encode()
+
+
+# Types that JSON carries as numbers, and as whose digits Zerobus takes others.
+NUMBERED = {"date": "int", "timestamp": "bigint", "timestamp_ntz": "bigint"}
+
+
+def json_texts(column: Any, kind: str) -> list[str]:
+    """A column's values in Zerobus' JSON forms; `null` for NULL.
+
+    TIMESTAMP is whole microseconds since 1970, DATE whole days, BINARY base64, DECIMAL text; the rest is as it is.
+    """
+    base = base_of(kind)
+    if base in NUMBERED:
+        return texts_of(column.cast(arrow_type(NUMBERED[base])), repr)
+    if base in INTEGER_BITS or base in REALS:
+        return texts_of(column, repr)
+    if base == "binary":
+        return texts_of(column, lambda value: f'"{base64.b64encode(value).decode()}"')
+    as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
+    return texts_of(column if base in ("boolean", *TEXTS) else column.cast(arrow_type("string")), as_json)
+
+
+class ZerobusRoute(SizedRoute):
+    """Rows in the JSON of a request to Zerobus; `warehouse` is the same table, asked after lost answers."""
+
+    # The largest body is not documented for REST; a message of gRPC takes 10 MB. The sample takes half of the first.
+    FIRST_BYTES = 4 * 1024 * 1024
+    MOST_BYTES = 9 * 1024 * 1024
+
+    def __init__(self, table: CatalogTable, warehouse: WarehouseTable) -> None:
+        super().__init__(Allowance(self.FIRST_BYTES), table.workspace.clock)
+        self.table = table
+        self.warehouse = warehouse
+        self._sent_again: dict[str, str] = {}
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one request. JSON takes about twice a row's bytes in SQLite, and its fields' names."""
+        names = sum(len(name) + 4 for name in self.table.columns())
+        return self.rows_within(2 * bytes_per_row + names + OWN_BYTES)
+
+    def prepare(self, pages: Sequence[Any]) -> Records:
+        """Rows in JSON; `DoesNotGo` where a request can't hold them, or JSON can't."""
+        found = self.records(pages)
+        self.measured(found.count, found.nbytes)
+        return found
+
+    def records(self, pages: Sequence[Any], fields: Sequence[str] = ()) -> Records:
+        """Rows in JSON; `fields` are the columns that they are known by, all of them if none are given."""
+        if not pages:
+            return Records([], [], list(fields))
+        rows = joined(pages)
+        columns = {name: json_texts(rows.column(name), kind) for name, kind in self.table.types_of(rows).items()}
+        for name, texts in columns.items():
+            for index in (index for index, text in enumerate(texts) if text in ("inf", "-inf", "nan")):
+                raise RefusedValuesError(f"{name} is {texts[index]}, which JSON can't carry", fitting=index)
+        keys = [f"{json.dumps(name)}:" for name in columns]
+        texts = [
+            "{" + "".join(f"{key}{text}," for key, text in zip(keys, row, strict=True) if text != "null")
+            for row in zip(*columns.values(), strict=True)
+        ]
+        fields = list(fields or columns)
+        return Records(texts, marks_of([columns[name] for name in fields]), fields)
+
+    def ready(self, intent: Intent, payload: Records) -> Intent:
+        """`started` is the services' time. The token is there before the intent is, so that it can't be in the way."""
+        if payload.count:
+            self.table.token()
+        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.nbytes}
+        return {**intent, **told, "marked": True, "started": self._now(), "fields": payload.fields}
+
+    def send(self, intent: Intent, payload: Records) -> None:
+        names = {name.lower(): name for name in self.table.columns()}
+        now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.table.workspace.now() * 10**6)}"
+        others = f",{now}" if "databricks_inserted_at" in names else ""
+        document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
+        with self.learning(len(document)):
+            answer = self.table.insert(document)
+            if answer.status != 200:
+                raise self._refusal(answer)
+
+    def _refusal(self, answer: Answer) -> UploaderError:
+        """A value that does not fit is nobody's fault where the table has other columns by now."""
+        refused = service_error(answer, writes=True)
+        if isinstance(refused, RefusedValuesError) and self.table.has_changed():
+            return Postponed(f"the table's columns changed: {refused}", "The next cycle reads them again.")
+        return refused
+
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
+
+        The same rows are sent again here, and not as a new batch, so that they have the same marks: a warehouse tells
+        which of them are there, and the view of --print-ddl drops the doubles.
+        """
+        config, there = self.warehouse.session.config, set[str]()
+        if not intent["rows"]:
+            return True
+        if config.databricks_http_path:
+            there = self._found(intent)
+            if len(there) == intent["rows"]:
+                return True
+        if config.on_doubt != "resend" or not config.zerobus_endpoint:
+            raise self._doubt(intent, len(there))
+        return self._send_missing(intent, there, pages)
+
+    def _doubt(self, intent: Intent, there: int) -> DoubtError:
+        fault = f"{there or 'none'} of the {intent['rows']} rows of commit {intent['sequence']} can be found"
+        if not self.warehouse.session.config.databricks_http_path:
+            fault = f"without a warehouse it can't be told whether commit {intent['sequence']} took place"
+        hint = (
+            "Look for them there: they may still come, after days even. on_doubt: resend sends those that are missing;"
+            " where they come after all, the view of --print-ddl drops the doubles."
+        )
+        return DoubtError(f"{fault} in {self.table.name}", hint)
+
+    def _found(self, intent: Intent) -> set[str]:
+        """The marks of the rows that came, once all have, or nothing can be expected any more."""
+        found = set[str]()
+
+        def are_all_there() -> bool:
+            found.update(self.warehouse.marks_of(intent))
+            return len(found) == intent["rows"]
+
+        since = self._sent_again.get(intent["batch_id"], intent["started"])
+        self.warehouse.wait_for(intent, since, are_all_there, pause=2.0)
+        are_all_there()
+        return found
+
+    def _send_missing(self, intent: Intent, there: set[str], pages: Pages) -> bool | None:
+        """Send a batch's rows again, but for those that are there. False where they are refused, as before."""
+        known = intent["fields"]
+        rows = self.records(list(pages()), known) if self.table.columns().keys() >= set(known) else None
+        if rows is None:
+            raise self._doubt(intent, len(there))
+        missing = rows.without(there)
+        log.warning(
+            "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",
+            len(there), intent["rows"], intent["sequence"], missing.count,
+        )  # fmt: skip
+        try:
+            for part in missing.parts(self.allowance.bytes):
+                self._sent_again[intent["batch_id"]] = self._now()
+                self.send(intent, part)
+        except DoesNotGo:
+            if there:
+                raise
+            return False
+        return True
+
+    def _now(self) -> str:
+        return dt.datetime.fromtimestamp(self.table.workspace.now(), dt.UTC).isoformat()
+
+
+def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
+    """What tells rows apart, given their values as texts column by column."""
+    seen: dict[str, int] = {}
+    marks = []
+    for row in zip(*columns, strict=True):
+        digest = hashlib.blake2b(",".join(row).encode(), digest_size=8).hexdigest()
+        count = seen[digest] = seen.get(digest, -1) + 1
+        marks.append(f"{digest}.{count}" if count else digest)
+    return marks
+
+
 class WarehouseTarget:
     """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
 
@@ -5961,7 +6532,8 @@ class WarehouseTarget:
         self.table = WarehouseTable(session, table)
         self.insert = InsertRoute(self.table)
         self.copy = CopyRoute(self.table, directory)
-        self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy}
+        self.zerobus = ZerobusRoute(CatalogTable(session.workspace, table), self.table)
+        self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self._not_run: tuple[str, str] | None = None
 
     @property
@@ -6029,6 +6601,7 @@ class WarehouseTarget:
             self.routes[payload.route].send(intent, payload)
         except DidNotRun:
             self.table.forget()
+            self.zerobus.table.forget()
             self._not_run = (intent["batch_id"], intent["started"])
             raise
 
@@ -6039,7 +6612,9 @@ class WarehouseTarget:
         """
         if self._not_run == (intent["batch_id"], intent["started"]):
             return False
-        held = self.routes[intent["route"]].settle(intent, pages)
+        held = None
+        if self.session.config.databricks_http_path or intent["route"] == "zerobus":
+            held = self.routes[intent["route"]].settle(intent, pages)
         if held is not None:
             return held
         if self.session.config.on_doubt == "resend":
@@ -6056,6 +6631,34 @@ class WarehouseTarget:
         if not self.shares:
             self.session.close()
         self.copy.clear()
+
+
+class ZerobusTarget(WarehouseTarget):
+    """The same table, filled by Zerobus. A warehouse, where one is set, is asked after lost answers and states only."""
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """What a request may have."""
+        return self.zerobus.allowance
+
+    @allowance.setter
+    def allowance(self, known: Allowance | None) -> None:
+        self.zerobus.allowance = known or self.zerobus.allowance
+
+    def columns(self) -> Columns:
+        return self.zerobus.table.columns()
+
+    def recover(self, state: State) -> dict[str, Any] | None:
+        if not self.session.config.databricks_http_path:
+            log.warning("without databricks_http_path %s can't tell whether %s was here", self.name, state.source_id)
+            return None
+        return super().recover(state)
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        return self.zerobus.batch_rows(bytes_per_row)
+
+    def prepare(self, pages: Pages) -> Payload:
+        return self.zerobus.prepare(list(pages()))
 
 
 # === Cycle ============================================================================================
@@ -6451,6 +7054,8 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         given = rules.columns if rules else reads
     zone, evolve = ZoneInfo(job.config.source_timezone), job.config.schema == "evolve" and job.target.evolves
     plan = plan_for(zone, reader.table, reads, given, target, rules, evolve)
+    if job.config.zerobus_endpoint:
+        plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
     return plan
@@ -6939,8 +7544,9 @@ def target_of(
     """The target that is in force; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = routed_table(config.databricks_table or "", scenario_of(config))
-    if config.databricks_http_path:
-        return WarehouseTarget(session or Session(config, environ, wait), table, directory, shares=session is not None)
+    if config.zerobus_endpoint or config.databricks_http_path:
+        kind = ZerobusTarget if config.zerobus_endpoint else WarehouseTarget
+        return kind(session or Session(config, environ, wait), table, directory, shares=session is not None)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
@@ -7138,7 +7744,8 @@ class Fleet:
         if name not in self.jobs:
             target = target_of(config, self.environ, self.directory, self.stopping.wait, self.session)
             scenario, directory = scenario_of(config), state_directory(config)
-            log.info("%srows go to %s: %s", f"{name}: " if name else "", target.name, reason_of(config, scenario))
+            said = f"rows go to {target.name} by {route_of(config)}: {reason_of(config, scenario)}"
+            log.info("%s%s", f"{name}: " if name else "", said)
             states, quarantine = StateFile(directory), Quarantine(directory / "quarantine")
             self.jobs[name] = Job(
                 config, scenario, target, states, quarantine, stopping=self.stopping, flush=self.flush, stream=name
@@ -7324,6 +7931,10 @@ class WarehouseCatalog:
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print the result of a statement, or what there is, for INFO."""
     check_target(config)
+    if config.zerobus_endpoint and not config.databricks_http_path:
+        raise ConfigError(
+            "--run-query needs a warehouse", "Zerobus takes rows and gives none: set databricks_http_path."
+        )
     if not config.databricks_http_path:
         return print_query(config, DeltaCatalog(config), sql, form)
     with contextlib.closing(Session(config, environ)) as session:
@@ -7787,13 +8398,33 @@ def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
     name = routed_table(config.databricks_table or "readings", scenario)
     table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
+    if config.zerobus_endpoint:
+        check_names(columns, plain_name)
+        columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
     body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
     cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
-    return f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};"
+    created = f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};"
+    if config.zerobus_endpoint and config.on_doubt == "resend":
+        view = f"{table[:-1]}_once`"
+        return f"{created}\n{view_of_once(table, view, [*columns, *OWN_COLUMNS])}"
+    return created
+
+
+def view_of_once(table: str, view: str, columns: Sequence[str]) -> str:
+    """A view without the doubles of rows that were sent again: each has its batch and its place there as its mark.
+
+    Rows that came by other routes have no place in their mark, and stay as they are.
+    """
+    names, numbered = ", ".join(map(quoted_sql, columns)), "row_number() OVER (PARTITION BY `databricks_batch_id`"
+    return (
+        f"CREATE OR REPLACE VIEW {view} AS\nSELECT {names} FROM (\n"
+        f"  SELECT *, {numbered} ORDER BY `databricks_inserted_at`) AS `databricks_nth` FROM {table}\n"
+        ") WHERE `databricks_nth` = 1 OR `databricks_batch_id` IS NULL OR NOT contains(`databricks_batch_id`, '#');"
+    )
 
 
 class Unasked(DeltaTarget):
@@ -7814,7 +8445,7 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
 def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
     """What one stream would send."""
     target, saved = target_of(config, environ), saved_state(config, bool(stream))
-    if config.databricks_http_path:
+    if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
     with opened_as_job(config, target, stream) as (job, source):
@@ -7833,7 +8464,8 @@ def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str)
         log.info("%s", waits)
     if aside:
         log.warning("%s", aside)
-    title = f"Would go to {target.name}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
+    where = f"{target.name} by {route_of(config)}"
+    title = f"Would go to {where}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
     print_rows(form, names, [first], title)
     return 0
 
@@ -7942,12 +8574,11 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
     report = Report(as_json, has_colours(sys.stdout, environ))
     with contextlib.closing(Session(config, environ)) as session:
-        look_at_target = functools.partial(check_warehouse, session) if config.databricks_http_path else check_delta
         checks = {
             "configuration": check_configuration,
             "database": check_database,
             "state": check_state,
-            "target": look_at_target,
+            "target": check_target_of(config, session),
         }
         try:
             streams = configured(config)
@@ -7963,13 +8594,20 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     return int(report.failed)
 
 
+def check_target_of(config: Config, session: Session) -> Callable[[Config, Mapping[str, str], Say], None]:
+    """What looks at the target that is in force."""
+    if config.zerobus_endpoint:
+        return functools.partial(check_zerobus, session)
+    return functools.partial(check_warehouse, session) if config.databricks_http_path else check_delta
+
+
 def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
     check_target(config)
-    where = config.databricks_http_path or config.table_path or config.lakehouse_path
+    where = config.zerobus_endpoint or config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
-    say("configuration", True, f"rows go to {table} ({where}): {reason_of(config, scenario)}")
+    say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
 
 
 def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -8092,6 +8730,22 @@ def check_warehouse(session: Session, config: Config, environ: Mapping[str, str]
     if config.databricks_volume:
         session.rows(f"LIST {literal(config.databricks_volume)}")
         say("target", True, f"{config.databricks_volume} can be listed")
+
+
+def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
+    """Sign-in, the table as Unity Catalog tells it, the token for it, columns, and who settles doubts. Sends no row."""
+    target = ZerobusTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
+    columns = target.columns()
+    say("target", True, f"{target.name} is a managed Delta table that Zerobus can write to, {len(columns)} columns")
+    target.zerobus.table.token()
+    say("target", True, f"the service principal gets a token for it at {config.zerobus_endpoint}")
+    check_columns(config, target, say)
+    if config.databricks_http_path:
+        say("target", None, "what follows opens a session, which starts a stopped warehouse")
+        session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
+        say("target", True, "the warehouse that settles doubts can read its rows")
+    else:
+        say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
 
 
 def check_columns(config: Config, target: Target, say: Say) -> None:

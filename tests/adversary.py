@@ -30,6 +30,10 @@ WAREHOUSE_STEPS = (
     "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "CopyRoute._stage",
     "InsertRoute.send", "CopyRoute._copy", "WarehouseTarget.settle", "WarehouseTarget.close",
 )  # fmt: skip
+ZEROBUS_STEPS = (
+    "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "principal_token", "ZerobusRoute.send",
+    "CatalogTable.insert", "WarehouseTarget.settle", "WarehouseTarget.close",
+)  # fmt: skip
 # Every query of the source, and every statement.
 FINE_STEPS = ("Database.table", "Session.run")
 

@@ -25,7 +25,7 @@ INSERT = "INSERT INTO t (time, writer, v) VALUES (?, ?, ?)"
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
+    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", "box:secret", "--zerobus-delay", "0") as started:
         started.sql("CREATE SCHEMA s")
         yield started
 
@@ -94,3 +94,15 @@ def test_many_uploaders_fill_one_table_of_a_warehouse(tmp_path: Path, warehouse:
     assert Counter(rows_of(DeltaTable(str(warehouse.table_path(f"s.raw_{name}"))), "writer, v")) == expected()
     inserted = [entry["rows"] for entry in warehouse.statements(f"INSERT INTO `s`.`raw_{name}`")]
     assert inserted == [4] * (WRITERS * ROWS // 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_uploaders_fill_one_table_by_zerobus(tmp_path: Path, warehouse: Warehouse) -> None:
+    """Nobody waits for anybody: each box sends its three requests."""
+    warehouse.sql("CREATE TABLE s.raw_all (time TIMESTAMP, writer BIGINT, v BIGINT, databricks_batch_id STRING)")
+    shared = {"DATABRICKS_DATABASE": "main.s", "DATABRICKS_TABLE": "all", "UPLOAD_ON_DOUBT": "stop"}
+    assert upload(fleet(tmp_path, warehouse.zerobus_environment() | shared)) == [0] * WRITERS
+    warehouse.flush()
+    assert Counter(rows_of(DeltaTable(str(warehouse.table_path("s.raw_all"))), "writer, v")) == expected()
+    assert [entry["rows"] for entry in warehouse.inserts("raw_all")] == [4] * (WRITERS * ROWS // 4)

@@ -290,7 +290,7 @@ def test_rows_that_exceed_a_statement_are_cut(bench: Bench, monkeypatch: pytest.
     bench.create("v STRING")
     target = bench.target()
     monkeypatch.setattr(target.insert, "MOST_BYTES", 100_000)
-    monkeypatch.setattr(target.insert, "USUAL_BYTES", 80_000)
+    target.allowance = up.Allowance(80_000)
     rows = typed_rows({"v": "string"}, {"v": ["\\'😀" * 10] * 3000})
     with pytest.raises(up.TooLargeError) as raised:
         target.prepare(lambda: iter([rows]))
@@ -812,7 +812,7 @@ def test_a_warehouse_that_does_not_start_is_given_up(bench: Bench) -> None:
         ("42601", up.Rejected),
         ("22018", up.RefusedValuesError),
         ("23502", up.RefusedValuesError),
-        ("54000", up.Rejected),
+        ("54000", up.RefusedSizeError),
         ("2D521", up.Postponed),
         ("40000", up.Postponed),
         ("57014", up.LostAnswer),

@@ -38,8 +38,12 @@ from benchmarks.targets import (
     READ,
     VALUES,
     WRITE,
+    ZEROBUS,
 )
 from warehouse import Warehouse
+
+# The uploader's ways to the local warehouse's tables.
+ROUTES = (INSERT, BULK, ZEROBUS)
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -189,7 +193,7 @@ def limits(bench: Bench, rows: int, folder: Path) -> None:
 def warehouse(bench: Bench) -> None:
     """INSERT and the bulk route beside executemany and VALUES, on the smallest size; memory on the largest."""
     rows = min(bench.sizes)
-    with room(bench) as folder, Warehouse(folder / "warehouse") as server:
+    with room(bench) as folder, Warehouse(folder / "warehouse", "--client", "bench:secret") as server:
         for number in range(bench.runs):
             say(f"warehouse, {rows:,} rows, round {number + 1}")
             warehouse_round(bench, rows, folder, f"round{number}", server)
@@ -204,9 +208,10 @@ def warehouse_round(bench: Bench, rows: int, folder: Path, schema: str, server: 
     for step, new, total in steps_of(bench, rows):
         if step == MORE:
             sensor_table.append(database, bench.more)
-        for tool in (INSERT, BULK):
+        for tool in ROUTES:
             done = send_to_warehouse(bench, server, database, folder, schema, tool)
             bench.results.of("warehouse", tool, step, rows, new).add(done)
+            server.flush()
             check(bench.rows_in(server.table_path(f"{schema}.raw_{short(tool)}")), total, f"{tool}, {step}")
         if step == FULL and bench.peers:
             slow_inserts(bench, server, database, schema, rows)
@@ -217,7 +222,7 @@ def make_schema(bench: Bench, server: Warehouse, schema: str) -> None:
     columns = [f"{name} {column_type(name, declared)}" for name, declared in sensor_table.COLUMNS.items()]
     own = [*columns, "databricks_inserted_at TIMESTAMP", "databricks_batch_id STRING"]
     statements = [f"CREATE SCHEMA {schema}", f"CREATE VOLUME {schema}.files"]
-    statements += [f"CREATE TABLE {schema}.raw_{short(tool)} ({', '.join(own)})" for tool in (INSERT, BULK)]
+    statements += [f"CREATE TABLE {schema}.raw_{short(tool)} ({', '.join(own)})" for tool in ROUTES]
     statements += [f"CREATE TABLE {schema}.{short(tool)} ({', '.join(columns)})" for tool in (EXECUTEMANY, VALUES)]
     script = "import os, sys\nfrom databricks import sql\nimport json\n" + CONNECT_AND_RUN
     environ = bench.environ(**server.environment())
@@ -242,11 +247,11 @@ def column_type(name: str, declared: str) -> str:
 
 def short(tool: str) -> str:
     """A tool's table."""
-    return {INSERT: "by_insert", BULK: "by_bulk", EXECUTEMANY: "by_executemany", VALUES: "by_values"}[tool]
+    return f"by_{tool.split()[-1].lower()}"
 
 
 def send_to_warehouse(bench: Bench, server: Warehouse, database: Path, folder: Path, schema: str, tool: str) -> Run:
-    """One run of the uploader, by INSERT or with a volume."""
+    """One run of the uploader, by INSERT, with a volume or by Zerobus, whose answer doesn't wait for the table."""
     settings = {
         "SQLITE_PATH": str(database),
         "DATABRICKS_DATABASE": schema,
@@ -255,6 +260,9 @@ def send_to_warehouse(bench: Bench, server: Warehouse, database: Path, folder: P
     }
     if tool == BULK:
         settings["DATABRICKS_VOLUME"] = f"/Volumes/main/{schema}/files"
+    if tool == ZEROBUS:
+        settings |= {"DATABRICKS_DATABASE": f"main.{schema}", "UPLOAD_ON_DOUBT": "resend"}
+        return bench.uploader("--once", **settings, **server.zerobus_environment())
     return bench.uploader("--once", **settings, **server.environment())
 
 
@@ -274,10 +282,11 @@ def slow_inserts(bench: Bench, server: Warehouse, database: Path, schema: str, r
 def warehouse_memory(bench: Bench, folder: Path, server: Warehouse) -> None:
     """A full load of the largest table by each route, once."""
     make_schema(bench, server, "large")
-    for tool in (INSERT, BULK):
+    for tool in ROUTES:
         say(f"warehouse, {bench.largest:,} rows, {tool}")
         done = send_to_warehouse(bench, server, bench.database(bench.largest), folder, "large", tool)
         bench.results.of("warehouse memory", tool, FULL, bench.largest, bench.largest).add(done)
+        server.flush()
         check(bench.rows_in(server.table_path(f"large.raw_{short(tool)}")), bench.largest, tool)
 
 

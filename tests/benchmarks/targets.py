@@ -10,6 +10,7 @@ from benchmarks.measure import Results
 OURS, CONNECTORX, DLT, PANDAS = "uploader", "dlt, connectorx", "dlt, default", "pandas chunks"
 INSERT, BULK, EXECUTEMANY, VALUES = "uploader, INSERT", "uploader, bulk", "executemany", "1,000-row VALUES"
 READ, WRITE = "ADBC read alone", "write from memory alone"
+ZEROBUS = "uploader, Zerobus"
 GROUPS = "uploader, aggregate"
 FULL, MORE, NOTHING, CYCLE, BARELY = "full load", "new rows", "nothing new", "1,000 new rows", "start and end"
 BARE, BARE_IMPORTS, HELP = "python -c pass", "python -c 'import sqlite3, yaml'", "--help"
@@ -142,7 +143,8 @@ def targets() -> list[Target]:
         faster("warehouse, INSERT: faster than executemany", 100, "warehouse", EXECUTEMANY, INSERT),
         faster("warehouse, INSERT: faster than 1,000-row VALUES", 3, "warehouse", VALUES, INSERT),
         faster("warehouse, bulk route: faster than INSERT", None, "warehouse", INSERT, BULK),
-        at_most("peak memory, warehouse", 300, " MiB", peak("warehouse memory", INSERT, BULK)),
+        faster("Zerobus on the same stand-in: faster than INSERT", None, "warehouse", INSERT, ZEROBUS),
+        at_most("peak memory, warehouse", 300, " MiB", peak("warehouse memory", INSERT, BULK, ZEROBUS)),
         at_most("a cycle with 1,000 new rows: largest table against smallest", 1.2, " x", cycle_growth),
         at_most(
             "--once, nothing new: part of 2 x bare imports + 0.3 s", 1, " x", beside_bare(NOTHING, BARE_IMPORTS, 0.3)

@@ -17,7 +17,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 import sqlite_to_databricks_uploader as up
-from adversary import CRASHED, DELTA_STEPS, FINE_STEPS, WAREHOUSE_STEPS, Stage
+from adversary import CRASHED, DELTA_STEPS, FINE_STEPS, WAREHOUSE_STEPS, ZEROBUS_STEPS, Stage
 from boxes import Box, rows_of
 from warehouse import Warehouse
 
@@ -41,6 +41,9 @@ ANSWERS: list[dict[str, Any]] = [
     )
     if (action, more.get("status"), when) != ("status", 429, "after")  # a 429 says that nothing was carried out
 ]
+# The same for rows that go by Zerobus, of which a part may have been taken. Refused records are no affair of a siege.
+BY_ZEROBUS = [answer | more for answer in ANSWERS if answer["action"] != "error" for more in ({}, {"rows": 3})
+              if not more or answer["when"] == "after"]  # fmt: skip
 ZOMBIES: list[dict[str, Any]] = [{"action": "zombie", "seconds": seconds} for seconds in (0.5, 1.5, 3.0)]
 DELAYS: list[dict[str, Any]] = [{"action": "delay", "seconds": 1.2, "when": when} for when in ("before", "after")]
 CALLS = ("OpenSession", "^SELECT", "^SET", "^DESCRIBE", "^PUT", "^REMOVE", "FetchResults", "CloseSession")
@@ -177,7 +180,7 @@ class Siege:
 
     def point_at(self, warehouse: Warehouse) -> None:
         """Make the table behind the warehouse."""
-        marked = ", databricks_batch_id STRING" if "id" in self.route else ""
+        marked = ", databricks_batch_id STRING" if "id" in self.route or self.route == "zerobus" else ""
         warehouse.sql(f"CREATE TABLE s.raw_{self.name} (time TIMESTAMP, uid BIGINT, note STRING{marked})")
         del self.box.environ["LAKEHOUSE_PATH"]
         self.box.environ |= warehouse.environment() | {
@@ -185,6 +188,10 @@ class Siege:
             "DATABRICKS_TABLE": self.name,
             "DATABRICKS_STATEMENT_TIMEOUT": str(TIMEOUT),
         }
+        if self.route == "zerobus":
+            del self.box.environ["DATABRICKS_TOKEN"]
+            settled = {"DATABRICKS_DATABASE": "main.s", "UPLOAD_ON_DOUBT": "resend"}
+            self.box.environ |= warehouse.zerobus_environment() | settled
         if "copy" in self.route:
             self.box.environ["DATABRICKS_VOLUME"] = "/Volumes/main/s/v"
 
@@ -229,7 +236,7 @@ class Siege:
 
     def step(self, deed: str) -> dict[str, Any]:
         """A deed at some step of the run."""
-        steps = WAREHOUSE_STEPS if self.warehouse else DELTA_STEPS
+        steps = {"delta": DELTA_STEPS, "zerobus": ZEROBUS_STEPS}.get(self.route, WAREHOUSE_STEPS)
         fine = self.random.random() < 0.3
         call = self.random.randrange(1, 30 if fine else 14)
         chosen = FINE_STEPS if fine else steps
@@ -238,10 +245,13 @@ class Siege:
     def upset_the_warehouse(self, kind: str) -> None:
         """Tell the warehouse to fail at the next commit, or at another call."""
         commit = "^COPY INTO" if "copy" in self.route else "^INSERT INTO"
+        answers, calls = ANSWERS, list(CALLS)
+        if self.route == "zerobus":
+            commit, answers, calls = "ZerobusInsert", BY_ZEROBUS, [*CALLS, "ZerobusToken", "GetTable"]
         if self.warehouse is None:
             return
         if "answer" in kind:
-            self.warehouse.fail(commit, **self.random.choice(ANSWERS), skip=self.random.randrange(3))
+            self.warehouse.fail(commit, **self.random.choice(answers), skip=self.random.randrange(3))
         elif kind == "zombie":
             self.warehouse.fail(commit, **self.random.choice(ZOMBIES), skip=self.random.randrange(2))
             self.awake = time.monotonic() + 3 * TIMEOUT
@@ -250,7 +260,7 @@ class Siege:
             self.awake = time.monotonic() + 3 * TIMEOUT
         elif kind == "call":
             self.warehouse.fail(
-                self.random.choice(CALLS), **self.random.choice(CALL_FAULTS), skip=self.random.randrange(2)
+                self.random.choice(calls), **self.random.choice(CALL_FAULTS), skip=self.random.randrange(2)
             )
 
     def damage(self) -> None:
@@ -314,6 +324,8 @@ class Siege:
         )
         if not DeltaTable.is_deltatable(str(path)):
             return []
+        if self.route == "zerobus" and self.warehouse:
+            self.warehouse.flush()
         return [(iso(moment), uid, note) for moment, uid, note in rows_of(DeltaTable(str(path)), "time, uid, note")]
 
     # --- The oracle ---

@@ -17,7 +17,7 @@ from test_faults_source import as_root
 from torture.siege import Figures, Siege
 from warehouse import Warehouse
 
-ROUTES = ("delta", "insert", "insert with id", "copy", "copy with id")
+ROUTES = ("delta", "insert", "insert with id", "copy", "copy with id", "zerobus")
 TABLES = ("counted", "keyed", "plain", "without rowid", "mixed times")
 
 # Seconds of each siege in the short form.
@@ -26,7 +26,7 @@ SHORT = 6.0
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
+    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", "box:secret", "--zerobus-delay", "0") as started:
         started.sql("CREATE SCHEMA s")
         started.sql("CREATE VOLUME s.v")
         yield started

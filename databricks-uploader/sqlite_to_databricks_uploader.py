@@ -3441,11 +3441,22 @@ class RowidCursor:
         if state.anchors:
             newest = self._looks(state, state.anchors[:1])
             if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
-                known = self._followed(state, origin)
-                rowids = ", ".join(str(anchor.rowid) for anchor in known.anchors)
-                rows = self._rows(f"{self.rowid} IN ({rowids})") if rowids else ()
-                known = dataclasses.replace(known, anchors=[self._anchor(*row) for row in rows])
+                known = self._renewed(self._followed(state, origin))
         return dataclasses.replace(known, origin=origin, columns=self.parts)
+
+    def _renewed(self, state: State) -> State:
+        """The state with its anchors made of the columns of now. One whose row is gone still marks the rowid as used."""
+        rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
+        rows = dict(self._rows(f"{self.rowid} IN ({rowids})")) if rowids else {}
+        is_known = state.columns == self.parts
+
+        def renewed(anchor: Anchor) -> Anchor:
+            if anchor.rowid in rows:
+                return self._anchor(anchor.rowid, rows[anchor.rowid])
+            return anchor if is_known else dataclasses.replace(anchor, digest="")
+
+        anchors = [renewed(anchor) for anchor in state.anchors]
+        return dataclasses.replace(state, anchors=anchors)
 
     def _origin(self) -> Origin:
         return Origin(self.reader.database.birth, self.reader.database.version)
@@ -3542,6 +3553,8 @@ class RowidCursor:
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         is_on_time = anchor.time == self._time_in(values) != "NULL"
+        if not anchor.digest:
+            return Look(anchor.rowid, False, is_on_time, (anchor.time,))
         if not state.columns:
             return Look(
                 anchor.rowid, is_old_digest(anchor.digest, values, self.table.encoding), is_on_time, (anchor.time,)

@@ -114,6 +114,27 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("change", ["add column", "drop column", "update", "vacuum"])
+def test_a_table_whose_first_rows_were_deleted_before_a_change_is_known_when_it_is_made_anew(
+    box: Box, change: str, key: str
+) -> None:
+    """The new file has fewer rows than were deleted, and some of their times are late."""
+    box.execute(table(key), INSERT, rows=rows(1, 200, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a < 120")
+    box.execute(CHANGES[change](key)[-1])
+    assert box.run() == 0
+    box.execute("INSERT INTO t (time, a) VALUES (?, ?)", rows=rows(201, 205, 1))
+    assert box.run() == 0
+    box.database.unlink()
+    box.execute(
+        table(key), INSERT, rows=[("2026-01-01T00:00:07Z", 301), ("2026-01-01T00:05:00Z", 302), ("2020-01-01", 303)]
+    )
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 206), 301, 302, 303]
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("how", ["replaced", "overwritten", "backed up and back"])
 def test_a_file_that_is_restored_sends_no_row_again(box: Box, how: str, times: str, key: str) -> None:

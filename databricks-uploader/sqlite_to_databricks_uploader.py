@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import calendar
 import collections
 import contextlib
 import dataclasses
@@ -96,6 +97,7 @@ Wait = Callable[[float], object]
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 EPOCH_END = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+DAY = 86_400 * 10**6  # in microseconds
 
 
 # === Errors ===========================================================================================
@@ -487,6 +489,32 @@ def time_zone(value: Any) -> str:
     return text(value)
 
 
+# Numbers for times: by name how many microseconds one is, and the time that 0 means, in microseconds since 1970.
+NUMBER_FORMATS: dict[str, tuple[fractions.Fraction, int]] = {
+    "unix": (fractions.Fraction(10**6), 0),
+    "unix_ms": (fractions.Fraction(1000), 0),
+    "unix_us": (fractions.Fraction(1), 0),
+    "unix_ns": (fractions.Fraction(1, 1000), 0),
+    "julian": (fractions.Fraction(DAY), -4_881_175 * DAY // 2),  # since noon of a day in 4714 BC, as SQLite counts
+    "webkit": (fractions.Fraction(1), -134_774 * DAY),  # since 1601
+    "apple": (fractions.Fraction(10**6), 11_323 * DAY),  # since 2001
+    "ole": (fractions.Fraction(DAY), -25_569 * DAY),  # since 1899-12-30, as spreadsheets count
+}
+
+
+def time_format(value: Any) -> str:
+    """How times are written: a word, or a pattern of strptime that tells the day, and the hour of 24 if any."""
+    shown, sample = text(value), dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC)
+    if shown.lower() in ("auto", *NUMBER_FORMATS):
+        return shown.lower()
+    with contextlib.suppress(ValueError, re.error):
+        told = dt.datetime.strptime(sample.strftime(shown), shown)
+        if told.date() == sample.date() and told.hour in (0, sample.hour):
+            return shown
+    words = ", ".join(["auto", *NUMBER_FORMATS])
+    raise ValueError(f'expected {words}, or a pattern with year, month and day such as "%d.%m.%Y %H:%M:%S"')
+
+
 def host(value: Any) -> str:
     """A host with an optional port; scheme, path and `?o=` of a pasted address are dropped."""
     shown = text(value)
@@ -576,6 +604,9 @@ class Config:
         shown="one table")
     timestamp_col: str | None = setting(None, "TIMESTAMP_COL", text,
         "The time column; none for a table without.", shown="detected")
+    timestamp_format: str = setting("auto", "UPLOAD_TIMESTAMP_FORMAT", time_format,
+        "How the time column is written: auto, unix, unix_ms, unix_us, unix_ns, julian, webkit, apple, ole, or a "
+        "pattern of strptime such as %d.%m.%Y %H:%M:%S.")
     column_types: dict[str, Any] = setting({}, "UPLOAD_COLUMN_TYPES", mapping,
         "Types by column, in Databricks' words, for tables that are made and how values are read (JSON outside YAML).",
         flag=False)
@@ -1168,6 +1199,116 @@ def moment_of(microseconds: int) -> dt.datetime:
     return EPOCH + dt.timedelta(microseconds=max(-62_135_510_400_000_000, min(microseconds, 253_402_214_400_000_000)))
 
 
+# The first and the last microsecond of the years 1 to 9999.
+FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeFormat:
+    """How a column writes its times: `name` is one of `NUMBER_FORMATS`, or a pattern of strptime.
+
+    Texts without a zone are in `zone`; where clocks go back, the first of two equal times is meant.
+    """
+
+    name: str
+    zone: ZoneInfo
+
+    @property
+    def is_number(self) -> bool:
+        """Whether times are numbers, which sort as their times do."""
+        return self.name in NUMBER_FORMATS
+
+    def microseconds(self, value: Any) -> int:
+        """Microseconds since 1970; a `ValueError` for what is not written so."""
+        text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
+        try:
+            if not self.is_number:
+                return pattern_microseconds(text, self.name, self.zone, isinstance(value, str))
+            if isinstance(value, (int, float)):
+                return number_microseconds(value, self.name)
+            if NUMBER_TEXT.fullmatch(text):
+                return number_microseconds(fractions.Fraction(text), self.name)
+        except OverflowError:
+            raise ValueError("is outside the years 1 to 9999") from None
+        except ValueError:
+            pass
+        raise ValueError(f"is no time in timestamp_format {self.name}")
+
+    def day(self, value: Any) -> str:
+        """The day of a time at midnight, for a column of days."""
+        time = dataclasses.replace(self, zone=UTC).microseconds(value)
+        if time % DAY:
+            raise ValueError("is a time, not a date")
+        return moment_of(time).date().isoformat()
+
+    def number(self, time: int) -> int | float:
+        """About the number that means a time: a whole one from below, or the nearest count of days."""
+        unit, origin = NUMBER_FORMATS[self.name]
+        exact = (time - origin) / unit
+        return float(exact) if unit == DAY else max(-(2**63) + 1, min(math.floor(exact), 2**63 - 1))
+
+
+# What times are read by: in a zone and the usual forms (`to_timestamp`), or in a format.
+TimeForm = ZoneInfo | TimeFormat
+
+
+def zone_of(form: TimeForm) -> ZoneInfo:
+    """The zone of times that are written without one."""
+    return form.zone if isinstance(form, TimeFormat) else form
+
+
+def time_form(config: Config) -> TimeForm:
+    """What the time column is read by."""
+    zone = ZoneInfo(config.source_timezone)
+    return zone if config.timestamp_format == "auto" else TimeFormat(config.timestamp_format, zone)
+
+
+def microseconds_in(value: Any, form: TimeForm) -> int:
+    """A time in microseconds since 1970; a `ValueError` for what is none."""
+    return form.microseconds(value) if isinstance(form, TimeFormat) else to_timestamp(value, form)
+
+
+def digits_of(value: Any) -> str:
+    """A whole number as text, such as 20260131; nothing for other values that are no text."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 2**63)
+    return str(int(value)) if is_whole else ""
+
+
+def number_microseconds(value: int | float | fractions.Fraction, name: str) -> int:
+    """Microseconds since 1970 of a number: the nearest one, by exact arithmetic; nanoseconds are cut."""
+    if not -(2**80) < value < 2**80:  # nor is NaN
+        raise OverflowError
+    unit, origin = NUMBER_FORMATS[name]
+    above, below = value.as_integer_ratio()
+    above, below = 2 * above * unit.numerator, 2 * below * unit.denominator
+    time = (above + (below // 2 if unit >= 1 else 0)) // below + origin
+    if not FIRST_TIME <= time <= LAST_TIME:
+        raise OverflowError
+    return time
+
+
+@functools.lru_cache(10_000)
+def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
+    """Microseconds since 1970 of a text that a pattern of strptime reads.
+
+    A number has lost its zeros in front, so it must be what the pattern writes.
+    """
+    moment = dt.datetime.strptime(text, pattern)
+    if not is_text and moment.strftime(pattern) != text:
+        raise ValueError
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=named_zone(text, pattern) if "%Z" in pattern else zone)
+    return (moment.astimezone(dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def named_zone(text: str, pattern: str) -> dt.tzinfo:
+    """The zone that %Z reads: UTC, GMT, or one of this machine's two names. strptime checks it and leaves it out."""
+    told = time.strptime(text, pattern)
+    if told.tm_zone in ("UTC", "GMT", None):
+        return dt.UTC
+    return dt.timezone(dt.timedelta(seconds=-(time.altzone if told.tm_isdst else time.timezone)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """What a type is for Arrow, for pandas, and where a value of it comes from.
@@ -1266,18 +1407,13 @@ class RawColumn:
         return RawColumn(self.storage, self.data.take(array_of(list(indexes), "bigint")))
 
 
-def convert(column: RawColumn, kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
+def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
     if kind_of(kind).casts == column.storage:
-        array = cast_text_times(column.data, zone) if kind == "timestamp" else column.data.cast(arrow_type(kind))
+        array = cast_text_times(column.data, form) if kind == "timestamp" else column.data.cast(arrow_type(kind))
         if array is not None and array.null_count == column.data.null_count:
             return array, {}
-    return convert_each(column.values(), kind, zone)
-
-
-def fitting_formats(values: Sequence[Any]) -> list[str]:
-    """The patterns of `timestamp_format` that fit all values."""
-    return []
+    return convert_each(column.values(), kind, form)
 
 
 def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
@@ -1303,12 +1439,14 @@ ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = re.compile(rb":[6-9]")
 
 
-def cast_text_times(data: Any, zone: ZoneInfo) -> Any:
+def cast_text_times(data: Any, zone: TimeForm) -> Any:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
     It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
     set at odd seconds.
     """
+    if isinstance(zone, TimeFormat):
+        return None
     texts = [text for text in data.to_pylist() if text is not None]
     lines = "\n".join(texts).encode()
     forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
@@ -1332,20 +1470,119 @@ def offset_of(zone: ZoneInfo, minute: int) -> int:
     return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
-def convert_each(values: Sequence[Any], kind: str, zone: ZoneInfo) -> tuple[Any, dict[int, str]]:
+def converter(kind: str, form: TimeForm) -> Callable[[Any], Any]:
+    """What converts one value to a type, or raises a `ValueError` with the reason."""
+    if isinstance(form, TimeFormat) and kind in (*TIMES, "date"):
+        return form.day if kind == "date" else form.microseconds
+    convert_one, detail = kind_of(kind).convert, form if kind in TIMES else kind
+    return lambda value: convert_one(value, detail)
+
+
+def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
     done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
-    convert_one, detail = kind_of(kind).convert, zone if kind in TIMES else kind
+    convert_one = converter(kind, form)
     for index, value in enumerate(values):
         if isinstance(value, InvalidText):
             bad[index] = "is not valid text in the database's encoding"
         elif value is not None:
             try:
-                done[index] = convert_one(value, detail)
+                done[index] = convert_one(value)
             except ValueError as error:
                 bad[index] = str(error)
     return array_of(done, kind), bad
+
+
+# --- Which format values are in ---
+
+# The fields of a text, in the orders that people write them; where the month is a word, without it.
+DAY_ORDERS = ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
+DAY_ORDERS_BY_WORD = ("dY", "Yd", "dy")
+TIME_ORDERS = ("", "HM", "HMS", "HMSf", "H")
+
+# What is written as one number: a whole day, a whole time, or both. And what nobody writes: days with colons, times
+# with slashes or in front without colons, fractions behind other signs.
+AS_ONE = {day * has_day + time for day in DAY_ORDERS for time in TIME_ORDERS for has_day in (0, 1)}
+UNUSUAL = re.compile(r"%[YymdbB]:%[Yymd]|%[HIM]/%[MS]|^%[HI][^:]|(?<![.,S])%f|%y%m%d.*%f")
+
+# How many digits a field has.
+FIELD_DIGITS = {"Y": (4, 4), "y": (2, 2), "M": (2, 2), "S": (2, 2), "f": (1, 6)}
+FORM_PARTS = re.compile(r"([0-9]+)|([^\W\d_]+)|(.)", re.DOTALL)
+OFFSET_AT_END = re.compile(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$")
+
+
+def is_plausible(time: int, now: float) -> bool:
+    """Whether a time (microseconds) is one of 2000 to a day ahead of `now` (seconds)."""
+    return PLAUSIBLE_TIMES.start <= time <= now * 10**6 + DAY
+
+
+def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str]:
+    """The values of `timestamp_format` that read all values; those by which all are plausible, where there are any."""
+    first = next(iter(values), None)
+    written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
+    found: dict[str, list[int]] = {}
+    for name in ("auto", *NUMBER_FORMATS, *dict.fromkeys(patterns_of(written))):
+        form = UTC if name == "auto" else TimeFormat(name, UTC)
+        with contextlib.suppress(ValueError):
+            found[name] = [microseconds_in(value, form) for value in dict.fromkeys(values)]
+    until = time.time() if now is None else now
+    plausible = [
+        # Numbers that are too small for the years since 2004 are days, or the digits of one.
+        name
+        for name, times in found.items()
+        if times
+        and all(is_plausible(time, until) for time in times)
+        and (name != "apple" or min(times) >= NUMBER_FORMATS["apple"][1] + 10**14)
+    ]
+    return ["auto"] if "auto" in plausible else plausible or [name for name in found if "%" in name]
+
+
+def patterns_of(written: str) -> Iterator[str]:
+    """The patterns of strptime that may have written a text: those with its digits, words and separators."""
+    if len(written) > 60:
+        return
+    ends = [(OFFSET_AT_END.sub("", written), "%z"), (written, "")]
+    for text, end in ends if OFFSET_AT_END.search(written) else ends[1:]:
+        parts = [word_pattern(word) or number or (word + other).replace("%", "%%")
+                 for number, word, other in FORM_PARTS.findall(text)]  # fmt: skip
+        by_word, half = "%b" in parts or "%B" in parts, "%p" in parts
+        places = [index for index, part in enumerate(parts) if part.isdigit()]
+        for fields in field_orders(by_word):
+            for taken in shared_out(fields.replace("H", "I") if half else fields, [parts[place] for place in places]):
+                filled = dict(zip(places, taken, strict=True))
+                pattern = "".join(filled.get(index, part) for index, part in enumerate(parts)) + end
+                if not UNUSUAL.search(pattern):  # May is the name of a month and its abbreviation.
+                    yield from dict.fromkeys((pattern, pattern.replace("%b", "%B")))
+
+
+def word_pattern(word: str) -> str:
+    """The directive for a word: a month, a day of the week, AM or PM, a zone; none for others."""
+    known = ((calendar.month_abbr, "%b"), (calendar.month_name, "%B"), (calendar.day_abbr, "%a"),
+             (calendar.day_name, "%A"), (("AM", "PM"), "%p"), (("UTC", "GMT"), "%Z"))  # fmt: skip
+    return next((form for names, form in known if word and word.lower() in [name.lower() for name in names]), "")
+
+
+def field_orders(by_word: bool) -> Iterator[str]:
+    """The orders in which the numbers of a text may stand, the usual ones first."""
+    for day in DAY_ORDERS_BY_WORD if by_word else DAY_ORDERS:
+        yield from (day + time for time in TIME_ORDERS)
+        yield from (time + day for time in TIME_ORDERS[1:])
+    yield from (f"d{time}Y" for time in TIME_ORDERS if by_word and time)
+
+
+def shared_out(fields: str, numbers: Sequence[str]) -> Iterator[list[str]]:
+    """The ways in which numbers take all fields in their order, one or several each, by how many digits they have."""
+    if not numbers:
+        yield from [[]] if not fields else []
+        return
+    for count in range(1, len(fields) - len(numbers) + 2):
+        sizes = [FIELD_DIGITS.get(field, (1 if count == 1 else 2, 2)) for field in fields[:count]]
+        if (count == 1 or fields[:count].replace("I", "H") in AS_ONE) and sum(least for least, _ in sizes) <= len(
+            numbers[0]
+        ) <= sum(most for _, most in sizes):
+            taken = "".join(f"%{field}" for field in fields[:count])
+            yield from ([taken, *others] for others in shared_out(fields[count:], numbers[1:]))
 
 
 # === Source ===========================================================================================
@@ -1827,12 +2064,24 @@ def content_of(database: Database, name: str) -> str:
     return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
 
 
-def newest_of(reader: Reader) -> str | None:
+def time_in_words(value: str | None, form: TimeForm) -> str:
+    """What a value of the time column means, where it is in a format of its own."""
+    if not isinstance(form, TimeFormat) or value is None:
+        return ""
+    try:
+        return f", {moment_of(form.microseconds(value)).isoformat()}"
+    except ValueError as error:
+        return f", which {error}"
+
+
+def newest_of(reader: Reader, form: TimeForm = UTC) -> str | None:
     """The highest value in the time column, as people read it; None where there is none."""
     if reader.table.time is None:
         return None
     name, time = quoted(reader.table.name), cell(reader.table.time)
     [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
+    if isinstance(form, TimeFormat):
+        return f"{newest}{time_in_words(newest, form)}" if newest else None
     with contextlib.suppress(ValueError, OverflowError):
         return moment_of(epoch_microseconds(float(newest or ""))).isoformat(timespec="seconds")
     return newest or None
@@ -1846,7 +2095,7 @@ TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 NO_TIME = "none"
 
 
-def time_columns(database: Database, table: str, columns: Mapping[str, str], zone: ZoneInfo) -> list[str]:
+def time_columns(database: Database, table: str, columns: Mapping[str, str], zone: TimeForm) -> list[str]:
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
@@ -1869,7 +2118,7 @@ def has_values(database: Database, table: str, column: str) -> bool:
     return bool(found)
 
 
-def holds_times(database: Database, table: str, column: str, zone: ZoneInfo) -> bool:
+def holds_times(database: Database, table: str, column: str, zone: TimeForm) -> bool:
     """Whether the first thousand rows have times in a column, and nothing else, that something was measured at."""
     known = [value for value in first_values(database, table, column) if value is not None]
     return bool(known) and all(is_plausible_time(value, zone) for value in known)
@@ -1888,13 +2137,12 @@ def first_values(database: Database, table: str, column: str, most: int = 1000) 
     return raw_column("mixed", parts, database.encoding).values()
 
 
-def is_plausible_time(value: Any, zone: ZoneInfo) -> bool:
+def is_plausible_time(value: Any, form: TimeForm) -> bool:
     """Whether a value is a time since 2000 and, since a clock may be wrong, at most a day ahead."""
     try:
-        moment = to_timestamp(value, zone)
+        return is_plausible(microseconds_in(value, form), time.time())
     except ValueError:
         return False
-    return dt.datetime(2000, 1, 1, tzinfo=dt.UTC) <= moment_of(moment) <= dt.datetime.now(dt.UTC) + dt.timedelta(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1928,7 +2176,7 @@ class Table:
         return self.time
 
 
-def describe(database: Database, name: str, time_column: str | None, zone: ZoneInfo = UTC) -> Table:
+def describe(database: Database, name: str, time_column: str | None, zone: TimeForm = UTC) -> Table:
     """Look a table up; `time_column` is what the settings say of it."""
     infos = database.columns_of(name)
     uncomputable = uncomputable_columns(database, name, [column for column, *_, hidden in infos if hidden == 2])
@@ -1951,7 +2199,7 @@ def time_column_of(
     columns: Mapping[str, str],
     uncomputable: Mapping[str, str],
     wanted: str | None,
-    zone: ZoneInfo,
+    zone: TimeForm,
 ) -> tuple[str | None, tuple[str, ...]]:
     """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
     if wanted is None:
@@ -2208,9 +2456,9 @@ def opened_database(config: Config, scratch: Path | None = None) -> Iterator[Dat
 
 def reader_of(config: Config, database: Database) -> Reader:
     """The source table."""
-    name, zone = detect_table(database, config.sqlite_table_name), ZoneInfo(config.source_timezone)
+    name = detect_table(database, config.sqlite_table_name)
     try:
-        return Reader(database, describe(database, name, config.timestamp_col, zone))
+        return Reader(database, describe(database, name, config.timestamp_col, time_form(config)))
     except UploaderError as error:
         error.table = name
         raise
@@ -3844,13 +4092,28 @@ def float_literal(value: float) -> str:
     return f"({int(fraction * 2**53)} * 1.0{f' {sign} {2**62}' * steps} {sign} {2**rest})"
 
 
-def raw_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
+def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     """Where in a column times from `oldest` (microseconds) on may be, and what is no time, in SQLite's order.
 
     Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
     for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
     """
-    return [*number_spans(oldest), *text_spans(column, oldest, zone)] if oldest > -(10**16) else [(None, None, "")]
+    if oldest <= -(10**16) or (isinstance(form, TimeFormat) and not form.is_number):
+        return [(None, None, "")]  # A pattern's texts need not sort as their times do.
+    if isinstance(form, TimeFormat):
+        return format_spans(column, oldest, form)
+    return [*number_spans(oldest), *text_spans(column, oldest, form)]
+
+
+def format_spans(column: str, oldest: int, form: TimeFormat) -> list[Span]:
+    """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time.
+
+    In a column of TEXT affinity all numbers are texts.
+    """
+    low = form.number(oldest - 10**6)
+    digits = f"{column} GLOB '[0-9]*' AND {column} NOT GLOB '*[^0-9.]*' AND {column} NOT GLOB '*.*.*'"
+    texts = f"NOT ({digits} AND CAST({column} AS REAL) < {raw_literal(low, 'utf-8')})"
+    return [(None, form.number(FIRST_TIME), ""), (low, "", ""), ("", b"", texts), (b"", None, "")]
 
 
 def number_spans(oldest: int) -> list[Span]:
@@ -3942,11 +4205,11 @@ class TimestampCursor:
 
     kind = "timestamp"
 
-    def __init__(self, reader: Reader, lookback: float, zone: ZoneInfo, now: Callable[[], float]) -> None:
+    def __init__(self, reader: Reader, lookback: float, form: TimeForm, now: Callable[[], float]) -> None:
         self.reader = reader
         self.table = reader.table
-        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone.key != "UTC" else 0)
-        self.zone = zone
+        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
+        self.form = form
         self.now = now
         self.time = reader.table.known_time
         self.column = cell(self.time)
@@ -4079,7 +4342,7 @@ class TimestampCursor:
     def _spans(self, oldest: int) -> list[Span]:
         """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
         column, name = self.column, quoted(self.table.name)
-        spans = raw_spans(f"q.{quoted(self.time)}", oldest, self.zone)
+        spans = raw_spans(f"q.{quoted(self.time)}", oldest, self.form)
         if len(spans) == 1:
             return spans
         plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {column} >= 'x'")
@@ -4111,7 +4374,7 @@ class TimestampCursor:
     def _times(self, page: RawPage) -> list[int | None]:
         """The time of each row; None where it can't be read."""
         values = page.columns[self.time].values()
-        times: list[int | None] = convert_each(values, "timestamp", self.zone)[0].cast(arrow_type("bigint")).to_pylist()
+        times: list[int | None] = convert_each(values, "timestamp", self.form)[0].cast(arrow_type("bigint")).to_pylist()
         return times
 
     def _now(self) -> float:
@@ -4362,6 +4625,9 @@ class Prepared:
     bad: list[BadRow]
     latest: int | None
 
+    # A time that can't be right, in microseconds, and the value that says so.
+    odd: tuple[int, Any] | None = None
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -4369,7 +4635,8 @@ class Plan:
 
     `sources` names for each target column the source or result column that fills it. `required` are the
     target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since` (microseconds) with keys up to
-    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target.
+    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target. `form`
+    is how the time column is written, `now` the wall clock.
     """
 
     table: Table
@@ -4377,12 +4644,13 @@ class Plan:
     writes: Columns
     sources: dict[str, str]
     required: frozenset[str]
-    zone: ZoneInfo
+    form: TimeForm
     rules: Rules | None = None
     finite: frozenset[str] = frozenset()
     since: int | None = None
     until: Any = None
     is_made: bool = False
+    now: Callable[[], float] = time.time
 
     def from_position(self, position: Mapping[str, Any]) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
@@ -4406,7 +4674,20 @@ class Plan:
             wanted = self._wanted(page.keys, times, bad)
             rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
             keys = [page.keys[index] for index in wanted]
-        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), max(known, default=None))
+        latest, odd = max(known, default=None), self._odd(page, times, known)
+        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
+
+    def form_of(self, name: str) -> TimeForm:
+        """What times of a column are read by: the format is that of the time column alone."""
+        return self.form if name == self.table.time else zone_of(self.form)
+
+    def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
+        """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
+        now = self.now() if self.now() >= CLOCK_BEGAN else math.inf
+        for end in (min(known), max(known)) if known else ():
+            if self.table.time and not is_plausible(end, now):
+                return end, page.columns[self.table.time].only([times.to_pylist().index(end)]).values()[0]
+        return None
 
     def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
         """The times of a page's rows in microseconds, as an array of bigint; without a time column NULL each."""
@@ -4414,7 +4695,7 @@ class Plan:
             return array_of([None] * len(page.keys), "bigint")
         times = arrays[self.table.time]
         if self.reads[self.table.time] != "timestamp":
-            times, _ = convert(page.columns[self.table.time], "timestamp", self.zone)
+            times, _ = convert(page.columns[self.table.time], "timestamp", self.form)
         return times.cast(arrow_type("bigint"))
 
     def fitted(self, rows: Any, kinds: Columns) -> Any:
@@ -4423,7 +4704,7 @@ class Plan:
         for name, kind in self.writes.items():
             columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, self.zone)
+                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, zone_of(self.form))
                 if bad:
                     raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
@@ -4433,7 +4714,7 @@ class Plan:
         arrays: dict[str, Any] = {}
         bad: dict[int, str] = {}
         for name, kind in self.reads.items():
-            arrays[name], failed = convert(page.columns[name], kind, self.zone)
+            arrays[name], failed = convert(page.columns[name], kind, self.form_of(name))
             for index, reason in failed.items():
                 bad.setdefault(index, f"{name} {reason}")
         for name in () if self.rules else self.required:
@@ -4458,7 +4739,7 @@ class Plan:
 
     def refused(self, page: RawPage) -> dict[str, dict[int, str]]:
         """For each column why rows of a page, by index, would go to quarantine."""
-        found = {name: convert(page.columns[name], kind, self.zone)[1] for name, kind in self.reads.items()}
+        found = {name: convert(page.columns[name], kind, self.form_of(name))[1] for name, kind in self.reads.items()}
         for name in () if self.rules else self.required:
             values = page.columns[self.sources[name]].values() if self.sources[name] in page.columns else []
             nulls = {index: "is NULL" for index, value in enumerate(values) if value is None}
@@ -4491,7 +4772,7 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
 
 
 def plan_for(
-    zone: ZoneInfo,
+    form: TimeForm,
     table: Table,
     reads: Columns,
     given: Columns,
@@ -4512,7 +4793,7 @@ def plan_for(
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, zone, rules, is_made=target is None)
+    return Plan(table, reads, writes, sources, required, form, rules, is_made=target is None)
 
 
 def finite_columns(plan: Plan) -> frozenset[str]:
@@ -6803,6 +7084,7 @@ class Windows:
     ahead_rows: int = 0
     ahead_new: int = 0
     due: int = 2**62
+    odd: tuple[int, Any] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
     def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
@@ -6900,7 +7182,7 @@ class WindowSource:
         for low, high, end in ranges:
             for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
                 typed = plan.typed(page)
-                windows.latest = latest_time(windows.latest, typed.latest)
+                windows.latest, windows.odd = latest_time(windows.latest, typed.latest), windows.odd or typed.odd
                 windows.read += sum(1 for key in page.keys if key > seen)
                 windows.bad += [row for row in typed.bad if row.key > seen]
                 self._take_in(windows, plan, typed, seen, position.get("closed"), now, end)
@@ -6985,7 +7267,8 @@ class WindowSource:
         start, end = (None if time is None else moment_of(time) for time in (position.get("closed"), after["closed"]))
         is_none = self.aggregate.window_length is not None and start == end
         groups = self.aggregate.result(self.aggregate.empty() if is_none else windows.partials, start, end)
-        return Prepared(plan.fitted(to_table(groups, kinds), kinds), [], windows.read, windows.bad, windows.latest)
+        rows = plan.fitted(to_table(groups, kinds), kinds)
+        return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 
 
 # What `opened` hands out; `plan` is made when it is first asked for.
@@ -7027,7 +7310,7 @@ def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
     if table.rowid and config.cursor != "timestamp":
         return RowidCursor(reader, up_to)
     warn_of_missing_times(job, reader)
-    return TimestampCursor(reader, config.lookback, ZoneInfo(config.source_timezone), clock_of(job))
+    return TimestampCursor(reader, config.lookback, time_form(config), clock_of(job))
 
 
 def clock_of(job: Job) -> Callable[[], float]:
@@ -7065,8 +7348,9 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         reads = read_types(job.config, reader, types_in(target), job.sampled)
         rules = rules_for(job.config, job.scenario, reads)
         given = rules.columns if rules else reads
-    zone, evolve = ZoneInfo(job.config.source_timezone), job.config.schema == "evolve" and job.target.evolves
-    plan = plan_for(zone, reader.table, reads, given, target, rules, evolve)
+    form, evolve = time_form(job.config), job.config.schema == "evolve" and job.target.evolves
+    plan = plan_for(form, reader.table, reads, given, target, rules, evolve)
+    plan = dataclasses.replace(plan, now=job.now)
     if job.config.zerobus_endpoint:
         plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
@@ -7177,6 +7461,20 @@ def completed(job: Job, source: Source, state: State) -> State:
         sequence=job.quarantine.newest(),
         position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
     )
+
+
+def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
+    """Say once that times are before 2000 or more than a day ahead, and the format under which they would not be."""
+    name, zone, better = str(plan.table.time), zone_of(plan.form), list[str]()
+    for word in fitting_formats([value], job.now()):
+        told = microseconds_in(value, zone if word == "auto" else TimeFormat(word, zone))
+        if is_plausible(told, job.now()):
+            better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
+    shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
+    hint = (
+        f"{shown} is read as {moment_of(moment).isoformat()}; {' or '.join(better) or 'look at the clock behind it'}."
+    )
+    job.warn_once(f"the column {name} has times before 2000 or more than a day ahead", hint)
 
 
 def check_first_rows(source: Source, state: State) -> None:
@@ -7476,6 +7774,8 @@ class Delivery:
         tally = tallies[-1]
         tally.reset()
         for prepared in batch.pages():
+            if prepared.odd:
+                warn_of_odd_times(self.job, self.source.plan(), *prepared.odd)
             bad += prepared.bad
             rows, count = prepared.rows, len(prepared.bad)
             tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
@@ -8635,10 +8935,11 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             say("database", True, f"new rows are found by rowid ({said})")
         else:
-            indexed = has_time_index(reader)
-            hint = "" if indexed else "Without an index on the time column every cycle reads the whole table."
+            form = time_form(config)
+            indexed = has_time_index(reader) and not (isinstance(form, TimeFormat) and not form.is_number)
+            hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
-        if newest := newest_of(reader):
+        if newest := newest_of(reader, time_form(config)):
             say("database", None, f"the highest time is {newest}")
 
 
@@ -8817,10 +9118,15 @@ def recover(job: Job, database: Database) -> int:
     return 0
 
 
+def since_time(text: str, form: TimeForm) -> int:
+    """A time as a person writes it: in ISO-8601, or as the time column has it."""
+    return to_timestamp(text, zone_of(form)) if iso_moment(text) else microseconds_in(text, form)
+
+
 def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
-        since = to_timestamp(text, ZoneInfo(job.config.source_timezone))
+        since = since_time(text, time_form(job.config))
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):

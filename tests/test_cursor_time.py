@@ -29,10 +29,11 @@ LOOKBACK = 300
 class Source:
     """A database and the position of a timestamp cursor on its table `t`; `cycle` gives the rows that are new."""
 
-    def __init__(self, *tables: str, zone: str = "UTC", lookback: float = LOOKBACK) -> None:
+    def __init__(self, *tables: str, zone: str = "UTC", lookback: float = LOOKBACK, form: str = "auto") -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.file = self.folder / "source.db"
         self.zone, self.lookback = ZoneInfo(zone), lookback
+        self.form = self.zone if form == "auto" else up.TimeFormat(form, self.zone)
         self.now = float(time.time())
         self.position: dict[str, Any] | None = None
         self.read: list[int] = []
@@ -53,7 +54,7 @@ class Source:
         with up.Database(self.file, self.folder) as database:
             table = up.describe(database, "t", None)
             cursor = up.TimestampCursor(
-                CountingReader(database, table, self.read), self.lookback, self.zone, lambda: self.now
+                CountingReader(database, table, self.read), self.lookback, self.form, lambda: self.now
             )
             state = up.State(table="t", position=self.position or cursor.start(None))
             position = cursor.located(state).position
@@ -431,3 +432,83 @@ def test_a_collation_that_is_not_known_here_does_not_matter_to_the_time_column()
         [span] = cursor._spans(BASE * 10**6)
         asked = f"SELECT v FROM t q WHERE {cursor._where(span)} ORDER BY {cursor.column}"
         assert database.rows(asked) == [(1,)]
+
+
+def as_number(micros: int, name: str) -> int | float:
+    """A time as a number of a format: a whole one, or the nearest double where it has a fraction."""
+    unit, origin = up.NUMBER_FORMATS[name]
+    exact = (micros - origin) / unit
+    return int(exact) if exact.denominator == 1 else float(exact)
+
+
+def in_form(micros: int, name: str, is_text: bool) -> Any:
+    """A time as a format writes it."""
+    if name in up.NUMBER_FORMATS:
+        number = as_number(micros, name)
+        return str(number) if is_text else number
+    return (up.EPOCH + dt.timedelta(microseconds=micros)).strftime(name)
+
+
+FORMATS = (*up.NUMBER_FORMATS, "%d.%m.%Y %H:%M:%S.%f", "%m/%d/%y %I:%M:%S %p", "%Y%m%d%H%M%S")
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from([*up.NUMBER_FORMATS]),
+    st.sampled_from(["", "TEXT", "INTEGER", "REAL", "TEXT COLLATE NOCASE"]),
+    st.integers(-(10**16) + 1, 5 * 10**15),
+    st.integers(-3, 10**7) | st.sampled_from([-1, 0, 1]),
+    st.booleans(),
+    st.sampled_from([None, None, None, "x", "", " 5", "5x", "1.2.3", "-", math.inf, -math.inf, b"", b"5"]),
+)
+def test_the_spans_of_a_format_hold_each_value_of_a_later_time_and_what_is_no_time(
+    name: str, affinity: str, oldest: int, later: int, is_text: bool, junk: Any
+) -> None:
+    form = up.TimeFormat(name, up.UTC)
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"CREATE TABLE t (c {affinity})")
+    value = in_form(oldest + later, name, is_text) if junk is None else junk
+    [stored] = connection.execute("INSERT INTO t VALUES (?) RETURNING c", [value]).fetchone()
+    time = up.convert_each([stored], "timestamp", form)[0].cast(up.arrow_type("bigint")).to_pylist()[0]
+    assume(time is None or time >= oldest)
+    source = Source("CREATE TABLE t (ts, v)")
+    with up.Database(source.file, source.folder) as database:
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, form, lambda: 0.0)
+        wheres = [cursor._where(span).replace(cursor.column, "q.c") for span in up.raw_spans("q.c", oldest, form)]
+    where = " OR ".join(f"({part})" for part in wheres)
+    assert connection.execute(f"SELECT count(*) FROM t q WHERE {where}").fetchone() == (1,)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(FORMATS),
+    st.sampled_from(["none", "text", "integer", "any", "without rowid", "view", "utf-16"]),
+    st.lists(st.lists(st.integers(-LOOKBACK + 5, 3 * 86_400), max_size=12), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([1, 3, 1000]),
+)
+def test_a_timestamp_cursor_delivers_rows_of_any_format_once(
+    name: str, table: str, steps: list[list[int]], is_text: bool, size: int
+) -> None:
+    source, number, reached, found = Source(*TABLES[table], form=name), 0, 0, list[int]()
+    base = "base" if table == "view" else "t"
+    for step in steps:
+        moments = [(BASE + reached + seconds) * 10**6 for seconds in step]
+        rows = [(in_form(moment, name, is_text), number + index) for index, moment in enumerate(moments)]
+        number += len(rows)
+        source.execute(f"INSERT INTO {base} (ts, v) VALUES (?, ?)", rows=rows)
+        found += source.cycle(size)
+        reached = max([reached, *(reached + seconds for seconds in step)])
+    found += source.cycle(size)
+    assert sorted(found) == list(range(number))
+    assert source.cycle(size) == []
+
+
+@pytest.mark.parametrize("name", up.NUMBER_FORMATS)
+def test_a_cycle_over_an_indexed_column_of_numbers_reads_new_rows_and_lookback_alone(name: str) -> None:
+    source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts REAL)", "CREATE INDEX i ON t (ts)", form=name)
+    source.execute("INSERT INTO t VALUES (?, ?)", rows=[(v, as_number((BASE + v) * 10**6, name)) for v in range(5000)])
+    assert len(source.cycle(50_000)) == 5000
+    source.read.clear()
+    assert source.cycle(50_000) == []
+    assert sum(source.read) <= LOOKBACK + 10 + 2 * up.NEWEST_VALUES

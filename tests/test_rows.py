@@ -314,3 +314,102 @@ def test_types_may_be_named_in_databricks_words(word: str, kind: str) -> None:
 def test_words_that_are_no_type_are_refused(word: Any) -> None:
     with pytest.raises(ValueError):
         up.type_named(word)
+
+
+PATTERNS = {
+    "%d.%m.%Y %H:%M:%S.%f": 1, "%Y/%m/%d %H:%M": 60 * 10**6, "%m/%d/%Y %I:%M:%S %p": 10**6, "%Y%m%d%H%M%S": 10**6,
+    "%d %b %Y %H:%M:%S.%f %z": 1, "%j/%Y %H.%M": 60 * 10**6, "%H:%M:%S %d-%m-%y": 10**6, "%Y-%m-%d": up.DAY, "%d.%m.%Y %H:%M %Z": 60 * 10**6,
+}  # fmt: skip
+micros = st.integers(946_684_800 * 10**6, 3_000_000_000 * 10**6)
+
+
+@settings(max_examples=200)
+@given(micros, st.sampled_from([*PATTERNS]), st.sampled_from([UTC, BERLIN]))
+def test_a_moment_written_by_a_pattern_is_read_back(moment: int, pattern: str, zone: ZoneInfo) -> None:
+    local = (up.EPOCH + dt.timedelta(microseconds=moment)).astimezone(dt.UTC if "%Z" in pattern else zone)
+    local = local.replace(fold=0)
+    text, step = local.strftime(pattern), PATTERNS[pattern]
+    local = local.replace(microsecond=local.microsecond if step == 1 else 0)
+    local = local.replace(second=local.second if step <= 10**6 else 0)
+    local = local.replace(hour=0, minute=0) if step == up.DAY else local
+    cut = (local.astimezone(dt.UTC) - up.EPOCH) // dt.timedelta(microseconds=1)
+    assert up.TimeFormat(up.time_format(pattern), zone).microseconds(text) == cut
+
+
+@settings(max_examples=200)
+@given(micros, st.sampled_from([*up.NUMBER_FORMATS]))
+def test_a_moment_written_as_a_number_is_read_back_as_number_and_as_text(moment: int, name: str) -> None:
+    unit, origin = up.NUMBER_FORMATS[name]
+    exact, form = (moment - origin) / unit, up.TimeFormat(name, BERLIN)
+    digits = f"{exact.numerator * 10**20 // exact.denominator}".rjust(21, "0")
+    assert form.microseconds(f"{digits[:-20]}.{digits[-20:]}") in (moment, moment - (name == "unix_ns"))
+    if exact.denominator == 1:
+        assert form.microseconds(int(exact)) == form.microseconds(str(exact)) == moment
+
+
+@settings(max_examples=300)
+@given(st.floats(-700_000, 5_000_000) | st.floats(2_451_544, 2_500_000) | st.floats(36_526, 60_000))
+def test_any_double_of_days_is_the_nearest_microsecond_of_its_own_value(days: float) -> None:
+    for name, start in (("julian", Fraction(-4_881_175, 2)), ("ole", Fraction(-25_569))):
+        exact = (Fraction(days) + start) * 86_400 * 10**6
+        nearest = math.floor(exact + Fraction(1, 2))
+        if up.FIRST_TIME <= nearest <= up.LAST_TIME:
+            assert up.TimeFormat(name, UTC).microseconds(days) == nearest
+        else:
+            with pytest.raises(ValueError, match=r"outside the years|is no time"):
+                up.TimeFormat(name, UTC).microseconds(days)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("unix", "2026-01-31"), ("unix", b"1790000000"), ("julian", math.inf), ("julian", "x"), ("unix", 10**15), ("unix", ""),
+        ("%d.%m.%Y", "2026-01-31"), ("%d.%m.%Y", 5), ("%d.%m.%Y", b"31.01.2026"), ("%d%m%Y", 1112026), ("%d.%m.%Y", "31.02.2026"),
+    ],
+)  # fmt: skip
+def test_a_time_in_another_form_is_refused_by_the_name_of_the_format(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"is no time in timestamp_format {re.escape(name)}|outside the years"):
+        up.TimeFormat(name, UTC).microseconds(value)
+
+
+@pytest.mark.parametrize("word", ["%H:%M", "iso", "%d.%m", "%Y-%m-%d %Q", "%d.%m.%Y %I:%M", "%", "epoch"])
+def test_a_pattern_that_tells_no_moment_is_refused_with_an_example(word: str) -> None:
+    with pytest.raises(up.ConfigError, match=r"UPLOAD_TIMESTAMP_FORMAT: expected auto, unix, .*%d\.%m\.%Y %H:%M:%S"):
+        up.layer_from_environ({"UPLOAD_TIMESTAMP_FORMAT": word})
+
+
+def test_days_of_the_time_column_are_read_by_the_format_too() -> None:
+    array, bad = up.convert(up.RawColumn("text", Array(["31.01.2026", "2026"], up.arrow_type("string"))), "date",
+                            up.TimeFormat("%d.%m.%Y", BERLIN))  # fmt: skip
+    assert array.to_pylist() == [dt.date(2026, 1, 31), None]
+    assert bad == {1: "is no time in timestamp_format %d.%m.%Y"}
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(
+        [
+            f"{day}{between}{time}{zone}"
+            for day in ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%y", "%d-%m-%Y", "%Y %m %d", "%d %b %Y", "%B %d, %Y")
+            for between, time in ((" ", "%H:%M"), (" ", "%H:%M:%S"), ("T", "%H:%M:%S.%f"), (" ", "%I:%M %p"), ("", ""))
+            for zone in (("", " %z") if time else ("",))
+        ]
+    ),
+    st.lists(st.integers(1_600_000_000, 1_780_000_000), min_size=1, max_size=5),
+)
+def test_the_pattern_that_wrote_texts_is_among_those_that_fit(pattern: str, seconds: list[int]) -> None:
+    texts = [dt.datetime.fromtimestamp(second, dt.UTC).strftime(pattern) for second in seconds]
+    fitting = up.fitting_formats(texts, 1_790_000_000)
+    assert pattern in fitting
+    assert len(fitting) <= 4
+
+
+@pytest.mark.parametrize(
+    ("value", "formats"),
+    [
+        (2_461_000.5, ["julian"]), (1.34e16, ["webkit"]), (46_000.25, ["ole"]), (8e8, ["apple"]), ("8e8", ["apple"]), (20_261_101, ["%Y%m%d"]),
+        (1_780_000_000, ["auto"]), ("11/12/2025 10:00", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]), ("27/11/98", ["%d/%m/%y"]), ("x", []), (b"", []),
+    ],
+)  # fmt: skip
+def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:
+    assert up.fitting_formats([value], 1_795_000_000) == formats

@@ -3693,7 +3693,7 @@ class RowidCursor:
         return dataclasses.replace(known, origin=origin, columns=self.parts)
 
     def _renewed(self, state: State) -> State:
-        """The state with its anchors made of the columns of now. One whose row is gone still marks the rowid as used."""
+        """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
         rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
         rows = dict(self._rows(f"{self.rowid} IN ({rowids})")) if rowids else {}
         is_known = state.columns == self.parts

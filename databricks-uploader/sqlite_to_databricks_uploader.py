@@ -7415,10 +7415,6 @@ def first_state(job: Job, source: Source, state: State) -> State:
     first = completed(job, source, state)
     known = recovered(job, source, first) if job.config.source_id else None
     if known is None:
-        if first.source_id != state.source_id:
-            # Said once: a failed cycle is followed by others.
-            log.info("first run of source %s: all rows of %s are new", first.source_id, source.cursor.table.name)
-            job.states.save(State(source_id=first.source_id))
         return first
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
@@ -7662,6 +7658,8 @@ class Delivery:
         """One commit, its intent saved before, its confirmation after."""
         if not self.job.states.file.exists():
             # A kill before the first intent must not lose the name by which a staged file is found.
+            if not self.state.committed:
+                log.info("first run of source %s: all rows of %s are new", self.state.source_id, self.state.table)
             self.job.states.save(State(source_id=self.state.source_id))
         sized: Intent = {**shipment.intent, "size": self.source.count_of(shipment.tally)}
         intent = self.job.target.ready(sized, shipment.payload)

@@ -94,7 +94,7 @@ def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
     assert box.run("--check") == 1
     assert box.run() == 1
     assert "can't be written by path: " + ", ".join(features or ["identityColumns"]) in caplog.text
-    assert "targeterror" in caplog.text
+    assert "--help-error TargetError" in caplog.text
     assert box.state()["intent"] is None if box.state_file.exists() else True
 
 
@@ -102,7 +102,7 @@ def test_a_table_whose_features_cannot_be_read_is_refused_for_good(box: Box, cap
     table_in_log(box, ["tomorrows"], 3)
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     assert box.run() == 1
-    assert "targeterror" in caplog.text
+    assert "--help-error TargetError" in caplog.text
 
 
 @pytest.mark.parametrize("features", [["deletionVectors"], ["v2Checkpoint"], ["deletionVectors", "v2Checkpoint"]])

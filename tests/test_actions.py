@@ -214,7 +214,7 @@ def test_all_four_tables_can_be_printed(box: Box, printed: Callable[..., str]) -
 def test_a_dry_run_shows_rows_and_counts_and_touches_nothing(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     out = printed("--dry-run", "--enable-filter", "--filter-config", '{"value": {">": 0}}')
-    assert "filtered_readings: 2 rows of 3 read" in out
+    assert "filtered_readings by Delta: 2 rows of 3 read" in out
     assert "n1" in out
     assert not (box.folder / "lake").exists()
     assert not box.state_file.parent.exists()
@@ -235,7 +235,7 @@ def test_a_dry_run_asks_no_warehouse(box: Box, warehouse: Warehouse, schema: str
     box.execute(INSERT, rows=[("soon", 1.0, "bad")])
     to_warehouse(box, warehouse, schema)
     before = warehouse.log()["requests"]
-    assert f"{schema}.raw_readings: 16 rows of 17 read, 1 to quarantine" in printed("--dry-run")
+    assert f"{schema}.raw_readings by INSERT: 16 rows of 17 read, 1 to quarantine" in printed("--dry-run")
     assert [json.loads(line)["id"] for line in printed("--dry-run", "--format", "json").splitlines()] == [1, 2, 3, 4, 5]
     assert warehouse.log()["requests"] == before
     assert not box.state_file.exists()

@@ -2111,7 +2111,7 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], zon
 
 def has_values(database: Database, table: str, column: str) -> bool:
     """Whether the first thousand rows have more than NULL in a column, or there are none."""
-    rows = f"SELECT q.{quoted(column)} AS value FROM {quoted(table)} q"
+    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
     [(found,)] = database.rows(
         f"SELECT EXISTS (SELECT 1 FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL) OR NOT EXISTS ({rows})"
     )
@@ -2204,7 +2204,9 @@ def time_column_of(
     """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
     if wanted is None:
         times = time_columns(database, table, columns, zone)
-        return (times[0], ()) if len(times) == 1 else (None, tuple(times))
+        wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
+        if wanted is None:
+            return (times[0], ()) if len(times) == 1 else (None, tuple(times))
     for column in [*columns, *uncomputable]:
         if column.lower() == wanted.lower():
             if column in uncomputable:
@@ -4450,7 +4452,7 @@ class TimestampCursor:
         """The rows from a time on, each as it is described now, and as it was described before."""
         asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
         given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
-        untouched = " AND ".join(f"q.{quoted(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
+        untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
         for page in self._pages(self._spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
             rows = zip(contents, flags, self._times(page), self._digests(contents), strict=True)

@@ -226,7 +226,7 @@ def test_rules_that_are_not_enabled_are_named(box: Box, caplog: pytest.LogCaptur
     assert "no processing is enabled; sanitize_config not in use" in caplog.text
     filtered = box.run("--enable-filter", "--filter-config", '{"temperature": {">": 0}}', STATE_DIR=f"{box.folder}/f")
     assert filtered == 0
-    assert "/filtered_readings: enable_filter is true" in caplog.text
+    assert "/filtered_readings by Delta: enable_filter is true" in caplog.text
 
 
 @pytest.mark.timeout(60)

@@ -14,7 +14,10 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.
-RACES = ("test_faults_sending.py", "test_warehouse.py", "test_demo.py")
+RACES = (
+    "test_faults_sending.py", "test_warehouse.py", "test_demo.py", "test_ladder.py", "test_zerobus.py",
+    "test_zerobus_stand_in.py", "test_local_warehouse.py", "test_readme.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

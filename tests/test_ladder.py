@@ -38,7 +38,8 @@ class Behind:
         del box.environ["LAKEHOUSE_PATH"]
         box.environ |= warehouse.environment() | gateway.environment() | {
             "DATABRICKS_DATABASE": "s", "DATABRICKS_TABLE": self.table.removeprefix("s."),
-            "DATABRICKS_STATEMENT_TIMEOUT": "1",
+            # A lost answer is waited out for twice as long; a busy machine needs some of it.
+            "DATABRICKS_STATEMENT_TIMEOUT": "2" if gateway.refuse in ("close", "reset") else "6",
         }  # fmt: skip
 
     def values(self) -> list[int]:

@@ -4996,7 +4996,8 @@ def one_line(text: str) -> str:
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
     line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
-    return line if len(line) <= 400 else f"{line[:400]}\u2026"
+    # Cut in the middle: the name comes first, and the store's own word last.
+    return line if len(line) <= 400 else f"{line[:150]}\u2026{line[-250:]}"
 
 
 def store_error(name: str, text: str) -> UploaderError:

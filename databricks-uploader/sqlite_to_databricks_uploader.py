@@ -243,6 +243,13 @@ class NotReady(Postponed):
     """
 
 
+class Unanswered(Postponed):
+    """The answer to a question was lost, which changed nothing.
+
+    The next cycle asks again; where rows were part of the question, with fewer of them.
+    """
+
+
 class Unreachable(Postponed):
     """A host does not answer, or its name can't be resolved: it may stay so for days.
 
@@ -5559,7 +5566,7 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
         return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
-    return Postponed(f"the connection was lost: {reason}", "The next cycle tries again.")
+    return Unanswered(f"the connection was lost: {reason}", "The next cycle tries again.")
 
 
 def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
@@ -5579,7 +5586,7 @@ def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
         return RefusedSizeError(f"the request was refused: {shown}", "Smaller statements are tried by themselves.")
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {shown}")
-    return TransientError(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")
+    return Unanswered(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")
 
 
 def server_error(message: str, writes: bool) -> UploaderError:
@@ -6295,9 +6302,9 @@ class InsertRoute(SizedRoute):
         middle = rows.count // 2
         while 0 < middle < rows.count and order[middle][:-1] == order[middle - 1][:-1]:
             middle += 1
-        parts = (order[:middle], order[middle:])
-        taken = [rows.rows.take(array_of([row[-1] for row in part], "bigint")) for part in parts if part]
-        return [self.text_of(part) for part in taken]
+        arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
+        parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:]) if part]
+        return [self.text_of(arrow_table({name: arrays[name].take(part) for name in arrays})) for part in parts]
 
     def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
@@ -7635,7 +7642,7 @@ class Delivery:
         try:
             return self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent)))
         except TransientError as error:
-            if not isinstance(error, DidNotRun):
+            if isinstance(error, Unanswered) or not isinstance(error, DidNotRun):
                 self._narrow(intent)
                 self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
             raise

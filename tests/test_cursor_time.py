@@ -175,7 +175,7 @@ def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     st.integers(-20, 20),
-    st.integers(-2 * 10**10, 10**10) | st.integers(BASE - 86400, BASE + 86400),
+    st.integers(-2 * 10**10, 10**10 - 21) | st.integers(BASE - 86400, BASE + 86400),  # To 2286, as it says.
     st.sampled_from([*FORMS]),
     st.sampled_from(["UTC", "America/New_York", "Australia/Lord_Howe"]),
     st.integers(0, 999_999),

@@ -631,7 +631,7 @@ def test_a_stop_at_any_step_neither_loses_nor_doubles(delivery: Deliveries, rout
         before = len(way.stage.done())
         stopped = {"at": steps, "call": call, "when": when, "do": "terminate"}
         assert way.run("--batch-rows", "5", plan=[stopped]) == 0, way.stage.said()
-        assert len(set(range(1, last + 1)) - set(way.values())) in (0, 5)
+        assert len(set(range(1, last + 1)) - set(way.values())) in (0, 5, 10)
         assert way.run(later=60) == 0, way.stage.said()
         assert way.values() == list(range(1, last + 1))
         if len(way.stage.done()) == before:

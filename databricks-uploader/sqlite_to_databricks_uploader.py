@@ -3612,70 +3612,166 @@ def literal_of(content: str, encoding: str) -> str:
     return f"CAST(x'{content[1:]}' AS TEXT)" if content[0] == "t" else f"x'{content[1:]}'"
 
 
-class RowidCursor:
-    """New rows are those with a higher rowid than any delivered before."""
+# So many parts of a row have a digest of their own in anchors; further columns share the last one.
+MOST_PARTS = 64
 
-    kind = "rowid"
 
-    def __init__(self, reader: Reader, up_to: int | None = None) -> None:
+def parts_of(values: Sequence[str], separator: str) -> list[str]:
+    """A row's values, or its columns' names, as the parts that anchors are made of."""
+    single, others = [*values[: MOST_PARTS - 1]], values[MOST_PARTS - 1 :]
+    return [*single, separator.join(others)] if others else single
+
+
+def digests_of(parts: Iterable[str]) -> list[bytes]:
+    """Four bytes for each part: enough for all of a row together, and for many rows of one column."""
+    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts]
+
+
+def digests_in(digest: str) -> list[bytes]:
+    """The digests that an anchor holds."""
+    together = base64.b64decode(digest)
+    return [together[index : index + 4] for index in range(0, len(together), 4)]
+
+
+def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
+    """Values as version 1.0.0 had them in digests: quoted, and put together without separators."""
+    quotes = []
+    for value in values:
+        content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
+        text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
+        quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
+    return quotes
+
+
+def old_digest(quotes: str, encoding: str) -> str:
+    """The digest of version 1.0.0."""
+    return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
+
+
+def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
+    """Whether a digest of version 1.0.0 is that of a row or its first columns."""
+    so_far = itertools.accumulate(old_quotes(values, encoding))
+    return digest in (old_digest(quotes, encoding) for quotes in so_far)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
+
+    `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
+    """
+
+    rowid: int
+    is_whole: bool
+    is_on_time: bool
+    alike: tuple[str | bytes, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What tells a table that was altered or edited from one that was made anew.
+
+    `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
+    the file is older than the state; `counter` is the highest rowid that AUTOINCREMENT ever gave, None without.
+    `is_later`: the rows at the anchors' rowids have later times than all anchors.
+    """
+
+    looks: Sequence[Look]
+    position: int | None
+    highest: int
+    is_same_file: bool | None
+    changes: int
+    counter: int | None
+    is_later: bool
+
+    @property
+    def counts_on(self) -> bool:
+        """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
+        return self.counter is not None and self.position is not None and self.counter >= self.position
+
+    def kept(self) -> set[int] | None:
+        """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
+
+        The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
+        file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
+        where that is said of most anchors, by different values. What has no such row is new in another file, where
+        the counter was set back, where rowids have shrunk, and where all times are later and no values come back.
+        """
+        kept = {look.rowid for look in self.looks if look.is_whole or look.is_on_time}
+        told = {look.alike for look in self.looks if look.is_on_time}
+        is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
+        is_shrunk = self.position is not None and self.highest < self.position
+        if any(look.is_whole for look in self.looks):
+            return kept
+        if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
+            # A box without a clock may begin at the same moment at each start.
+            is_open = is_most and is_telling and not is_shrunk
+            return (kept if self.is_same_file is None else None) if is_open else set()
+        if self.changes == 0 and self.counts_on and not self.is_later:
+            return {look.rowid for look in self.looks}
+        if is_most:
+            return kept if is_telling or len(told) > 1 else None
+        values = {look.alike[1:] for look in self.looks}
+        is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
+        return set() if not self.looks or is_new or (is_shrunk and self.changes == 0) else None
+
+
+def fitting_rows(bytes_per_row: float) -> int:
+    """How many rows of that size make a page."""
+    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
+
+
+def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool], is_long: bool) -> bool:
+    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since.
+
+    A long run was cut off, so rows before it are known no more.
+    """
+    left, matched, rows = iter(run), 0, list(rows)
+    for row in rows:
+        if not any(is_same(row, anchor) for anchor in left):
+            break
+        matched += 1
+    return matched == len(rows) or (matched > 0 and is_long)
+
+
+def moved_to(state: State, rowid: int | None, why: str) -> State:
+    """The state after rowids changed: a new epoch, and the position in it."""
+    log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
+    anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
+    position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
+    if "read_to" in position:
+        ahead: Mapping[str, Any] = position.pop("ahead", {})
+        position |= {"rowid": None, "read_to": rowid}
+        if rowid is None and (lost := position.get("open_rows", 0) + ahead.get("rows", 0)):
+            log.warning("%d rows of windows that were open are gone with the old file", lost)
+    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+
+
+def at_any_time(position: Mapping[str, Any]) -> dict[str, Any]:
+    """A position after which all rows are new, whatever their times."""
+    return {name: value for name, value in position.items() if name not in ("since", "until")}
+
+
+def read_to(position: Mapping[str, Any]) -> int | None:
+    """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
+    rowid: int | None = position.get("read_to", position["rowid"])
+    return rowid
+
+
+def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
+    """The anchors to keep: all new ones, and of the old ones ever fewer the further back."""
+    close = [*new, *old][:CLOSE_ANCHORS]
+    far = [anchor for anchor in [*new, *old] if anchor not in close]
+    return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
+
+
+class Anchored:
+    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
+
+    def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.table = reader.table
-        self.up_to = up_to
         self.rowid = f"q.{quoted(reader.table.rowid or '')}"
-
-    def start(self, since: int | None) -> dict[str, Any]:
-        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
-
-        `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
-        """
-        if since is None:
-            return {"rowid": None}
-        self.table.known_time  # noqa: B018 - an error where there is none
-        return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
-
-    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
-        """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
-        first, last = self.reader.bounds(position["rowid"])
-        if self.up_to is not None:
-            last = min(last, self.up_to)
-        if first is None or first > last:
-            return None
-        high = self.reader.nth(first, last, size())
-        after = at_any_time(position) if high >= position.get("until", high) else position
-        pages = functools.partial(self.pages, first, high)
-        return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
-
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
-        """The rows of the batch that led from one position to the other, as far as they are still there."""
-        first, last = self.reader.bounds(position["rowid"])[0], after["rowid"]
-        if first is not None and last is not None:
-            yield from self.pages(first, last)
-
-    def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
-        """The rows of a range of rowids, in order, each page in a transaction of its own."""
-        reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
-        read = functools.partial(self._part, reader, pace)
-        for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
-            yield from itertools.chain.from_iterable(parts)
-
-    def _part(self, reader: Reader, pace: Pace, part: tuple[int, int]) -> list[RawPage]:
-        """A small range of rowids: one page, or more where rows have become larger."""
-        (first, last), rows = part, pace.rows
-        pages: list[RawPage] = []
-        while first <= last:
-            try:
-                page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
-            except CorruptError as error:
-                if rows > 1:
-                    rows = rows // 4 or 1
-                    continue
-                error.good = first - 1
-                raise
-            pages += [page] if page.keys else []
-            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
-        pace.learn(pages)
-        return pages
 
     @property
     def parts(self) -> list[str]:
@@ -3851,110 +3947,6 @@ class RowidCursor:
             below, most = f"AND {self.rowid} < {rows[-1][0]}", most - len(rows)
 
 
-# So many parts of a row have a digest of their own in anchors; further columns share the last one.
-MOST_PARTS = 64
-
-
-def parts_of(values: Sequence[str], separator: str) -> list[str]:
-    """A row's values, or its columns' names, as the parts that anchors are made of."""
-    single, others = [*values[: MOST_PARTS - 1]], values[MOST_PARTS - 1 :]
-    return [*single, separator.join(others)] if others else single
-
-
-def digests_of(parts: Iterable[str]) -> list[bytes]:
-    """Four bytes for each part: enough for all of a row together, and for many rows of one column."""
-    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts]
-
-
-def digests_in(digest: str) -> list[bytes]:
-    """The digests that an anchor holds."""
-    together = base64.b64decode(digest)
-    return [together[index : index + 4] for index in range(0, len(together), 4)]
-
-
-def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
-    """Values as version 1.0.0 had them in digests: quoted, and put together without separators."""
-    quotes = []
-    for value in values:
-        content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
-        text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
-        quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
-    return quotes
-
-
-def old_digest(quotes: str, encoding: str) -> str:
-    """The digest of version 1.0.0."""
-    return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
-
-
-def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
-    """Whether a digest of version 1.0.0 is that of a row or its first columns."""
-    so_far = itertools.accumulate(old_quotes(values, encoding))
-    return digest in (old_digest(quotes, encoding) for quotes in so_far)
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
-
-    `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
-    """
-
-    rowid: int
-    is_whole: bool
-    is_on_time: bool
-    alike: tuple[str | bytes, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """What tells a table that was altered or edited from one that was made anew.
-
-    `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
-    the file is older than the state; `counter` is the highest rowid that AUTOINCREMENT ever gave, None without.
-    `is_later`: the rows at the anchors' rowids have later times than all anchors.
-    """
-
-    looks: Sequence[Look]
-    position: int | None
-    highest: int
-    is_same_file: bool | None
-    changes: int
-    counter: int | None
-    is_later: bool
-
-    @property
-    def counts_on(self) -> bool:
-        """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
-        return self.counter is not None and self.position is not None and self.counter >= self.position
-
-    def kept(self) -> set[int] | None:
-        """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
-
-        The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
-        file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
-        where that is said of most anchors, by different values. What has no such row is new in another file, where
-        the counter was set back, where rowids have shrunk, and where all times are later and no values come back.
-        """
-        kept = {look.rowid for look in self.looks if look.is_whole or look.is_on_time}
-        told = {look.alike for look in self.looks if look.is_on_time}
-        is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
-        is_shrunk = self.position is not None and self.highest < self.position
-        if any(look.is_whole for look in self.looks):
-            return kept
-        if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
-            # A box without a clock may begin at the same moment at each start.
-            is_open = is_most and is_telling and not is_shrunk
-            return (kept if self.is_same_file is None else None) if is_open else set()
-        if self.changes == 0 and self.counts_on and not self.is_later:
-            return {look.rowid for look in self.looks}
-        if is_most:
-            return kept if is_telling or len(told) > 1 else None
-        values = {look.alike[1:] for look in self.looks}
-        is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
-        return set() if not self.looks or is_new or (is_shrunk and self.changes == 0) else None
-
-
 @dataclasses.dataclass
 class Pace:
     """How many rows are read at once, learned from what was read."""
@@ -4004,53 +3996,68 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             item = upcoming.result()
 
 
-def fitting_rows(bytes_per_row: float) -> int:
-    """How many rows of that size make a page."""
-    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
+class RowidCursor(Anchored):
+    """New rows are those with a higher rowid than any delivered before."""
 
+    kind = "rowid"
 
-def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool], is_long: bool) -> bool:
-    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since.
+    def __init__(self, reader: Reader, up_to: int | None = None) -> None:
+        super().__init__(reader)
+        self.up_to = up_to
 
-    A long run was cut off, so rows before it are known no more.
-    """
-    left, matched, rows = iter(run), 0, list(rows)
-    for row in rows:
-        if not any(is_same(row, anchor) for anchor in left):
-            break
-        matched += 1
-    return matched == len(rows) or (matched > 0 and is_long)
+    def start(self, since: int | None) -> dict[str, Any]:
+        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
 
+        `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
+        """
+        if since is None:
+            return {"rowid": None}
+        self.table.known_time  # noqa: B018 - an error where there is none
+        return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
-def moved_to(state: State, rowid: int | None, why: str) -> State:
-    """The state after rowids changed: a new epoch, and the position in it."""
-    log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
-    anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
-    if "read_to" in position:
-        ahead: Mapping[str, Any] = position.pop("ahead", {})
-        position |= {"rowid": None, "read_to": rowid}
-        if rowid is None and (lost := position.get("open_rows", 0) + ahead.get("rows", 0)):
-            log.warning("%d rows of windows that were open are gone with the old file", lost)
-    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+        """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
+        first, last = self.reader.bounds(position["rowid"])
+        if self.up_to is not None:
+            last = min(last, self.up_to)
+        if first is None or first > last:
+            return None
+        high = self.reader.nth(first, last, size())
+        after = at_any_time(position) if high >= position.get("until", high) else position
+        pages = functools.partial(self.pages, first, high)
+        return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
 
+    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
+        """The rows of the batch that led from one position to the other, as far as they are still there."""
+        first, last = self.reader.bounds(position["rowid"])[0], after["rowid"]
+        if first is not None and last is not None:
+            yield from self.pages(first, last)
 
-def at_any_time(position: Mapping[str, Any]) -> dict[str, Any]:
-    """A position after which all rows are new, whatever their times."""
-    return {name: value for name, value in position.items() if name not in ("since", "until")}
+    def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
+        """The rows of a range of rowids, in order, each page in a transaction of its own."""
+        reader = reader or self.reader
+        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
+        read = functools.partial(self._part, reader, pace)
+        for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
+            yield from itertools.chain.from_iterable(parts)
 
-
-def read_to(position: Mapping[str, Any]) -> int | None:
-    """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
-    rowid: int | None = position.get("read_to", position["rowid"])
-    return rowid
-
-
-def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
-    """The anchors to keep: all new ones, and of the old ones ever fewer the further back."""
-    close = [*new, *old][:CLOSE_ANCHORS]
-    far = [anchor for anchor in [*new, *old] if anchor not in close]
-    return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
+    def _part(self, reader: Reader, pace: Pace, part: tuple[int, int]) -> list[RawPage]:
+        """A small range of rowids: one page, or more where rows have become larger."""
+        (first, last), rows = part, pace.rows
+        pages: list[RawPage] = []
+        while first <= last:
+            try:
+                page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
+            except CorruptError as error:
+                if rows > 1:
+                    rows = rows // 4 or 1
+                    continue
+                error.good = first - 1
+                raise
+            pages += [page] if page.keys else []
+            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
+        pace.learn(pages)
+        return pages
 
 
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
@@ -4198,6 +4205,88 @@ def part_of(page: RawPage, first: int, end: int) -> RawPage:
     return page.only(range(first, end), list(page.keys[first:end]))
 
 
+class TimeColumn:
+    """A table in the order of its time column, as SQLite has it: the order of values is not that of their times."""
+
+    def __init__(self, reader: Reader, form: TimeForm) -> None:
+        self.reader = reader
+        self.table = reader.table
+        self.form = form
+        self.name = reader.table.known_time
+        self.sql = cell(self.name)
+
+    def key(self, value: Any) -> tuple[int, Any]:
+        """What a value of the column is sorted by."""
+        return raw_order(value, self.table.encoding)
+
+    def times(self, page: RawPage) -> list[int | None]:
+        """The time of each row; None where it can't be read."""
+        values = page.columns[self.name].values()
+        times: list[int | None] = convert_each(values, "timestamp", self.form)[0].cast(arrow_type("bigint")).to_pylist()
+        return times
+
+    def newest(self, now: float) -> int | None:
+        """A time that the table has reached, not after `now` (microseconds); None where its last values have none."""
+        reader, times = self.reader.narrowed([]), list[int]()
+        for where in (f"{self.sql} < ''", f"{self.sql} >= ''"):
+            page = reader.page(f"WHERE {where}", f"{self.sql} DESC", NEWEST_VALUES, row_content([self.name]))
+            times += [time for time in self.times(page) if time is not None and time <= now]
+        return max(times, default=None)
+
+    def where(self, span: Span) -> str:
+        """A span as a condition."""
+        low, high, more = span
+        terms = [f"({more})"] if more else []
+        terms += [] if low is None else [f"{self.sql} >= {raw_literal(low, self.table.encoding)}"]
+        terms += [] if high is None else [f"{self.sql} < {raw_literal(high, self.table.encoding)}"]
+        return " AND ".join(terms) or f"{self.sql} IS NOT NULL"
+
+    def spans(self, oldest: int) -> list[Span]:
+        """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
+        spans, name = raw_spans(f"q.{quoted(self.name)}", oldest, self.form), quoted(self.table.name)
+        if len(spans) == 1:
+            return spans
+        plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {self.sql} >= 'x'")
+        if any("SCAN" in str(step[-1]) for step in plan):
+            return [(None, None, " OR ".join(f"({self.where(span)})" for span in spans))]
+        looks = ", ".join(f"EXISTS (SELECT 1 FROM {name} q WHERE {self.where(span)})" for span in spans)
+        [found] = self.reader.database.rows(f"SELECT {looks}")
+        return list(itertools.compress(spans, found))
+
+    def pages(self, spans: Iterable[Span], key: str, place: Any = None) -> Iterator[RawPage]:
+        """All rows of some spans from a place on, in SQLite's order, each row once, under an expression `key`."""
+        for low, high, more in spans:
+            if place is None:
+                yield from self._pages((low, high, more), key)
+            elif high is None or self.key(place) < self.key(high):
+                yield from self._pages((place if low is None else max(low, place, key=self.key), high, more), key)
+
+    def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
+        rows, (low, high, more), ties = fitting_rows(self.reader.bytes_per_row()), span, dict[Any, int]()
+        while True:
+            count = sum(ties.values())
+            limit = count + max(rows, count)
+            page = self.reader.page(f"WHERE {self.where((low, high, more))}", self.sql, limit, key)
+            raws = page.columns[self.name].values()
+            # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
+            fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
+            if fresh:
+                yield page.only(fresh, [page.keys[index] for index in fresh])
+            if len(page.keys) < limit:
+                return
+            rows, low = fitting_rows(page.nbytes / limit), raws[-1]
+            ties = collections.Counter(page.keys[limit - self._ties(raws) :])
+
+    def _ties(self, raws: Sequence[Any]) -> int:
+        """How many values at the end of some ordered ones are equal."""
+        end = self.key(raws[-1])
+        return sum(1 for _ in itertools.takewhile(lambda raw: self.key(raw) == end, reversed(raws)))
+
+    def _is_within(self, raw: Any, low: Any, high: Any) -> bool:
+        order = self.key(raw)
+        return (low is None or self.key(low) <= order) and (high is None or order < self.key(high))
+
+
 class TimestampCursor:
     """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
 
@@ -4218,10 +4307,8 @@ class TimestampCursor:
         self.reader = reader
         self.table = reader.table
         self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
-        self.form = form
+        self.order = TimeColumn(reader, form)
         self.now = now
-        self.time = reader.table.known_time
-        self.column = cell(self.time)
         self._walk: Walk | None = None
         self._held_back = 0
 
@@ -4257,19 +4344,13 @@ class TimestampCursor:
         """A walk from a position on; where no pass is under way there it is a whole one."""
         resumed = position["pass"] is not None
         if not resumed:
-            oldest, until = position["latest"] - self.lookback, latest_time(position["newest"], self._reached())
+            oldest, until = (
+                position["latest"] - self.lookback,
+                latest_time(position["newest"], self.order.newest(self.now() * 10**6)),
+            )
             position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
-
-    def _reached(self) -> int | None:
-        """A time that the table has reached, not after now; None where its highest values tell none."""
-        reader, times = self.reader.narrowed([]), list[int]()
-        for where in (f"{self.column} < ''", f"{self.column} >= ''"):
-            order = f"{self.column} DESC"
-            page = reader.page(f"WHERE {where}", order, NEWEST_VALUES, row_content([self.time]))
-            times += [time for time in self._times(page) if time is not None and time <= self._now()]
-        return max(times, default=None)
 
     def _complain(self) -> None:
         """Rows that wait are no rows that went."""
@@ -4284,25 +4365,25 @@ class TimestampCursor:
         left, bound = counts_in(after), self._bound(after)
         left.subtract(counts_in(position))
         walk = self._begun(position)
-        place = after["pass"] and self._order(sqlite_value(after["pass"]["place"]))
+        place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
         for page, times in self._new_rows(walk.position, math.inf):
-            raws = page.columns[self.time].values()
+            raws = page.columns[self.order.name].values()
             chosen = list[int]()
             for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
                 left[key[:16]] -= 1
                 is_old = moment is not None and moment < bound
-                is_passed = place is None or self._order(raws[index]) <= place
+                is_passed = place is None or self.order.key(raws[index]) <= place
                 chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
             if chosen:
                 yield page.only(chosen, [page.keys[index] for index in chosen])
 
     def _new_rows(self, position: Mapping[str, Any], most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
         """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
-        under_way, known, now = position["pass"], counts_in(position), self._now()
+        under_way, known, now = position["pass"], counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
-        for page in self._pages(self._spans(under_way["oldest"]), row_content(self.table.columns), place):
-            times, chosen, keys = self._times(page), list[int](), self._digests(page.keys)
+        for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
+            times, chosen, keys = self.order.times(page), list[int](), self._digests(page.keys)
             for index, (moment, key) in enumerate(zip(times, keys, strict=True)):
                 known[key[:16]] -= 1
                 if known[key[:16]] >= 0 or (moment is not None and moment < under_way["oldest"]):
@@ -4325,85 +4406,21 @@ class TimestampCursor:
         key = [names.index(name) for name in self._made_of["key"]]
         return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
 
-    def _pages(self, spans: Iterable[Span], key: str, place: Any = None) -> Iterator[RawPage]:
-        """All rows of some spans from a place on, in SQLite's order, each row once, under an expression `key`."""
-        rows = fitting_rows(self.reader.bytes_per_row())
-        for low, high, more in spans:
-            if place is not None:
-                if high is not None and self._order(high) <= self._order(place):
-                    continue
-                low = place if low is None else max(low, place, key=self._order)
-            ties: dict[Any, int] = {}
-            while True:
-                count = sum(ties.values())
-                limit = count + max(rows, count)
-                page = self.reader.page(f"WHERE {self._where((low, high, more))}", self.column, limit, key)
-                raws = page.columns[self.time].values()
-                # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
-                fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
-                if fresh:
-                    yield page.only(fresh, [page.keys[index] for index in fresh])
-                if len(page.keys) < limit:
-                    break
-                rows, low = fitting_rows(page.nbytes / limit), raws[-1]
-                ties = collections.Counter(page.keys[limit - self._ties(raws) :])
-
-    def _spans(self, oldest: int) -> list[Span]:
-        """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
-        column, name = self.column, quoted(self.table.name)
-        spans = raw_spans(f"q.{quoted(self.time)}", oldest, self.form)
-        if len(spans) == 1:
-            return spans
-        plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {column} >= 'x'")
-        if any("SCAN" in str(step[-1]) for step in plan):
-            return [(None, None, " OR ".join(f"({self._where(span)})" for span in spans))]
-        looks = ", ".join(f"EXISTS (SELECT 1 FROM {name} q WHERE {self._where(span)})" for span in spans)
-        [found] = self.reader.database.rows(f"SELECT {looks}")
-        return list(itertools.compress(spans, found))
-
-    def _where(self, span: Span) -> str:
-        low, high, more = span
-        terms = [f"({more})"] if more else []
-        terms += [] if low is None else [f"{self.column} >= {raw_literal(low, self.table.encoding)}"]
-        terms += [] if high is None else [f"{self.column} < {raw_literal(high, self.table.encoding)}"]
-        return " AND ".join(terms) or f"{self.column} IS NOT NULL"
-
-    def _ties(self, raws: Sequence[Any]) -> int:
-        """How many values at the end of some ordered ones are equal."""
-        end = self._order(raws[-1])
-        return sum(1 for _ in itertools.takewhile(lambda raw: self._order(raw) == end, reversed(raws)))
-
-    def _is_within(self, raw: Any, low: Any, high: Any) -> bool:
-        order = self._order(raw)
-        return (low is None or self._order(low) <= order) and (high is None or order < self._order(high))
-
-    def _order(self, value: Any) -> tuple[int, Any]:
-        return raw_order(value, self.table.encoding)
-
-    def _times(self, page: RawPage) -> list[int | None]:
-        """The time of each row; None where it can't be read."""
-        values = page.columns[self.time].values()
-        times: list[int | None] = convert_each(values, "timestamp", self.form)[0].cast(arrow_type("bigint")).to_pylist()
-        return times
-
-    def _now(self) -> float:
-        return self.now() * 10**6
-
     def _after(self, before: Mapping[str, Any], taken: Sequence[tuple[RawPage, list[int | None]]]) -> dict[str, Any]:
         """The position after new rows, its pass still under way."""
-        raw = taken[-1][0].columns[self.time].only([len(taken[-1][1]) - 1]).values()[0]
-        now = self._now()
+        raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
+        now = self.now() * 10**6
         under_way = {**before["pass"], "place": plain_value(raw)}
         newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
-        after, place = {**before, "newest": newest, "pass": under_way}, self._order(raw)
+        after, place = {**before, "newest": newest, "pass": under_way}, self.order.key(raw)
         bound, was = self._bound(after), before["pass"]["place"]
-        is_at_place = was is not None and self._order(sqlite_value(was)) == place
+        is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
         for page, times in taken:
-            raws = page.columns[self.time].values()
+            raws = page.columns[self.order.name].values()
             for key, moment, value in zip(page.keys, times, raws, strict=True):
-                if moment is None or moment >= bound or self._order(value) == place:
+                if moment is None or moment >= bound or self.order.key(value) == place:
                     sent[record_of(moment, key)] += 1
         under_way["sent"] = packed(sent)
         return after
@@ -4460,9 +4477,11 @@ class TimestampCursor:
         asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
         given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
         untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
-        for page in self._pages(self._spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"):
+        for page in self.order.pages(
+            self.order.spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"
+        ):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
-            rows = zip(contents, flags, self._times(page), self._digests(contents), strict=True)
+            rows = zip(contents, flags, self.order.times(page), self._digests(contents), strict=True)
             for content, flag, moment, key in rows:
                 values = content.split(",")
                 digest = bridge.digest(values, self.table.encoding)
@@ -7684,42 +7703,6 @@ class Delivery:
         self._confirm(intent, shipment.tally)
         self.total.add(shipment.tally)
 
-    def replay(self) -> tuple[int, int]:
-        """Send the rows in quarantine that can be delivered now, around those that can't; how many went, how many stay.
-
-        Each commit empties the files that there are, and keeps what it does not send in one of its own: first what
-        can't be delivered, then what was not tried.
-        """
-        sent, stay, size = 0, 0, 0
-        while (lines := lines_of(files := self.job.quarantine.files()))[stay:] and not self.job.stopping.is_set():
-            end = stay + size if size else len(lines)
-            try:
-                tally = self._replay_some(files, lines, stay, end)
-            except DoesNotGo as refused:
-                self.job.quarantine.forget_after(self.state.sequence)
-                size = (min(end, len(lines)) - stay) // 2
-                if not size:
-                    log.warning("row %s stays in quarantine: %s", lines[stay]["key"], refused)
-                    stay, size = stay + 1, 1
-            else:
-                sent, stay, size = sent + tally.sent, stay + tally.bad, 2 * size
-        return sent, len(lines)
-
-    def _replay_some(self, files: Sequence[Path], lines: Lines, first: int, end: int) -> Tally:
-        """One commit of some of the quarantine's rows, which moves no position."""
-        tally, place = Tally(), dict(self.state.position)
-        span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
-        intent: Intent = {**intent_of(self.job, self.state, Batch(place, [], lambda: iter(()))), **span}
-        batch = Batch(place, [], lambda: self._replayed(intent))
-
-        def pages() -> Iterator[Any]:
-            yield from self._pages(batch, intent, [tally])
-            own = [file for file in self.job.quarantine.files() if int(file.stem) == intent["sequence"]]
-            self.job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
-
-        self.commit(Shipment(batch, intent, self.job.target.prepare(pages), tally))
-        return tally
-
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
         try:
@@ -7744,7 +7727,7 @@ class Delivery:
                 check_first_rows(self.source, self.state)
             shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
-            pages = functools.partial(self._pages, batch, shipment.intent, [*tallies])
+            pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
             with named_by(shipment):
                 yield dataclasses.replace(shipment, payload=self.job.target.prepare(pages))
             state = confirmed(state, shipment.intent, shipment.tally)
@@ -7776,7 +7759,7 @@ class Delivery:
         self.total.add(Tally(read=1, bad=1))
         check_bad_rows(self.job, self.total.bad, str(refused))
 
-    def _pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
+    def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
         bad: list[BadRow] = []
         tally = tallies[-1]
@@ -7796,7 +7779,7 @@ class Delivery:
     def _pages_again(self, intent: Intent) -> Iterator[Prepared]:
         """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
         if "replayed" in intent:
-            return self._replayed(intent)
+            return self.replayed(intent)
         # Both ends are looked up anew: rowids may have been renumbered since.
         before = self.source.cursor.located(self.state)
         after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
@@ -7808,7 +7791,7 @@ class Delivery:
             return latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
         return None
 
-    def _replayed(self, intent: Intent) -> Iterator[Prepared]:
+    def replayed(self, intent: Intent) -> Iterator[Prepared]:
         """The rows that an intent takes out of the quarantine."""
         lines = lines_of(file for file in self.job.quarantine.files() if file.name in intent["replayed"])
         first, end = intent.get("span", (0, None))
@@ -7821,6 +7804,44 @@ class Delivery:
     def _save(self, state: State) -> None:
         self.state = dataclasses.replace(state, allowance=self.job.target.allowance)
         self.job.states.save(self.state)
+
+
+def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: int, end: int) -> Tally:
+    """One commit of some of the quarantine's rows, which moves no position."""
+    job, tally, place = delivery.job, Tally(), dict(delivery.state.position)
+    span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
+    intent: Intent = {**intent_of(job, delivery.state, Batch(place, [], lambda: iter(()))), **span}
+    batch = Batch(place, [], lambda: delivery.replayed(intent))
+
+    def pages() -> Iterator[Any]:
+        yield from delivery.pages(batch, intent, [tally])
+        own = [file for file in job.quarantine.files() if int(file.stem) == intent["sequence"]]
+        job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
+
+    delivery.commit(Shipment(batch, intent, job.target.prepare(pages), tally))
+    return tally
+
+
+def replay(delivery: Delivery) -> tuple[int, int]:
+    """Send the rows in quarantine that can be delivered now, around those that can't; how many went, how many stay.
+
+    Each commit empties the files that there are, and keeps what it does not send in one of its own: first what
+    can't be delivered, then what was not tried.
+    """
+    job, sent, stay, size = delivery.job, 0, 0, 0
+    while (lines := lines_of(files := job.quarantine.files()))[stay:] and not job.stopping.is_set():
+        end = stay + size if size else len(lines)
+        try:
+            tally = replay_some(delivery, files, lines, stay, end)
+        except DoesNotGo as refused:
+            job.quarantine.forget_after(delivery.state.sequence)
+            size = (min(end, len(lines)) - stay) // 2
+            if not size:
+                log.warning("row %s stays in quarantine: %s", lines[stay]["key"], refused)
+                stay, size = stay + 1, 1
+        else:
+            sent, stay, size = sent + tally.sent, stay + tally.bad, 2 * size
+    return sent, len(lines)
 
 
 def run_cycle(job: Job, database: Database, total: Tally) -> None:
@@ -9099,7 +9120,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
         raise ConfigError("groups can't be replayed: their windows were sent", hint)
     with begun(job, database, Tally()) as delivery:
         delivery.settle()
-        sent, stay = delivery.replay()
+        sent, stay = replay(delivery)
     if stay:
         log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory))
     log.info("%d rows sent from quarantine, %d stay", sent, stay)
@@ -9183,19 +9204,8 @@ class Arguments(argparse.ArgumentParser):
         super().error(message)
 
 
-def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-    """What the command line says. What is not given is absent, so that layers can tell."""
-    parser = Arguments(
-        usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
-        description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    version = f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]})"
-    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
-    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """What can be done beside uploading, and how it is said."""
     # fmt: off
     add = parser.add_argument_group("actions").add_mutually_exclusive_group().add_argument
     add("--check", action="store_true", help="test every part of the way, with remedies")
@@ -9216,6 +9226,10 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     add("--log-format", choices=["text", "json"], help="log lines on stderr for people or programs")
     add("--format", choices=["table", "json", "csv"], help="results on stdout")
     # fmt: on
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting that has one."""
     settings = parser.add_argument_group("settings")
     for name, setting in SETTINGS.items():
         if flags_of(name):
@@ -9223,6 +9237,23 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
             text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
             metavar = name.rpartition("_")[2].upper()
             settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says. What is not given is absent, so that layers can tell."""
+    parser = Arguments(
+        usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
+        description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    version = f"sqlite-to-databricks-uploader {__version__} (Python {sys.version.split()[0]})"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
+    add_actions(parser)
+    add_settings(parser)
     return vars(parser.parse_args(argv))
 
 

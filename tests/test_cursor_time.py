@@ -194,7 +194,9 @@ def test_the_spans_of_a_time_hold_each_value_of_that_time_or_a_later_one(
     source = Source("CREATE TABLE t (ts, v)")
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, ZoneInfo(zone), time.time)
-        wheres = [cursor._where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, ZoneInfo(zone))]
+        wheres = [
+            cursor.order.where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, ZoneInfo(zone))
+        ]
     assert connection.execute(f"SELECT count(*) FROM t q WHERE {' OR '.join(f'({w})' for w in wheres)}").fetchone() == (
         1,
     )
@@ -220,7 +222,7 @@ def test_each_place_where_new_rows_may_be_is_searched_by_the_index(table: str) -
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
         for span in up.raw_spans("q.ts", BASE * 10**6, up.UTC):
-            asked = f"SELECT * FROM t q WHERE {cursor._where(span)} ORDER BY {cursor.column} LIMIT 9"
+            asked = f"SELECT * FROM t q WHERE {cursor.order.where(span)} ORDER BY {cursor.order.sql} LIMIT 9"
             plan = " ".join(str(step[-1]) for step in database.rows(f"EXPLAIN QUERY PLAN {asked}"))
             assert "SEARCH" in plan
             assert "SCAN" not in plan
@@ -429,8 +431,8 @@ def test_a_collation_that_is_not_known_here_does_not_matter_to_the_time_column()
     connection.close()
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
-        [span] = cursor._spans(BASE * 10**6)
-        asked = f"SELECT v FROM t q WHERE {cursor._where(span)} ORDER BY {cursor.column}"
+        [span] = cursor.order.spans(BASE * 10**6)
+        asked = f"SELECT v FROM t q WHERE {cursor.order.where(span)} ORDER BY {cursor.order.sql}"
         assert database.rows(asked) == [(1,)]
 
 
@@ -474,7 +476,9 @@ def test_the_spans_of_a_format_hold_each_value_of_a_later_time_and_what_is_no_ti
     source = Source("CREATE TABLE t (ts, v)")
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, form, lambda: 0.0)
-        wheres = [cursor._where(span).replace(cursor.column, "q.c") for span in up.raw_spans("q.c", oldest, form)]
+        wheres = [
+            cursor.order.where(span).replace(cursor.order.sql, "q.c") for span in up.raw_spans("q.c", oldest, form)
+        ]
     where = " OR ".join(f"({part})" for part in wheres)
     assert connection.execute(f"SELECT count(*) FROM t q WHERE {where}").fetchone() == (1,)
 

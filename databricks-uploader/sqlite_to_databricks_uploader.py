@@ -3174,6 +3174,54 @@ class Origin:
     schema: int
 
 
+class Ahead(TypedDict):
+    """Rows whose windows begin more than a day ahead: ranges of rowids that hold them, and when the first is due."""
+
+    due: int
+    rows: int
+    ranges: list[list[int]]
+
+
+class Pass(TypedDict):
+    """How far a timestamp cursor has come on its way over the new rows; `TimestampCursor` tells more."""
+
+    oldest: int
+    until: int | None
+    place: Any
+    sent: str
+
+
+# A class can't name it: the word is a keyword of Python's.
+UnderWay = TypedDict("UnderWay", {"pass": Pass | None}, total=False)
+
+
+class Position(UnderWay, total=False):
+    """Where a cursor goes on; times are in microseconds since 1970. `RowidCursor` and `TimestampCursor` begin one.
+
+    Those with windows add what is open: `WindowSource` tells more.
+    """
+
+    rowid: int | None
+    since: int | None
+    until: int
+
+    read_to: int | None
+    closed: int | None
+    more: bool
+    open_rows: int
+    open_groups: int
+    open_until: int
+    window: int
+    ahead: Ahead
+
+    latest: int
+    newest: int | None
+    # In states of version 1.0.0 a mapping of digests to counts and times.
+    seen: str
+    columns: list[list[str]]
+    key: list[str]
+
+
 class Intent(TypedDict, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
@@ -3189,7 +3237,7 @@ class Intent(TypedDict, total=False):
     batch_id: str
     started: str
     epoch: int
-    position: dict[str, Any]
+    position: Position
     anchors: list[str]
     columns: list[str]
     replayed: list[str]
@@ -3253,7 +3301,7 @@ class State:
     sequence: int = 0
     committed: int = 0
     commits: int = 0
-    position: dict[str, Any] = dataclasses.field(default_factory=dict)
+    position: Position = dataclasses.field(default_factory=lambda: Position())
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
@@ -3569,7 +3617,7 @@ class Batch:
     `waiting` is how many rows there were at most, this batch's and later ones.
     """
 
-    position: dict[str, Any]
+    position: Position
     anchors: list[Anchor]
     pages: Callable[[], Iterator[Any]]
     waiting: int = 0
@@ -3738,21 +3786,24 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
+    position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
-        ahead: Mapping[str, Any] = position.pop("ahead", {})
-        position |= {"rowid": None, "read_to": rowid}
-        if rowid is None and (lost := position.get("open_rows", 0) + ahead.get("rows", 0)):
+        ahead_rows = position.pop("ahead")["rows"] if "ahead" in position else 0
+        position = {**position, "rowid": None, "read_to": rowid}
+        if rowid is None and (lost := position.get("open_rows", 0) + ahead_rows):
             log.warning("%d rows of windows that were open are gone with the old file", lost)
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
 
 
-def at_any_time(position: Mapping[str, Any]) -> dict[str, Any]:
+def at_any_time(position: Position) -> Position:
     """A position after which all rows are new, whatever their times."""
-    return {name: value for name, value in position.items() if name not in ("since", "until")}
+    after: Position = {**position}
+    after.pop("since", None)
+    after.pop("until", None)
+    return after
 
 
-def read_to(position: Mapping[str, Any]) -> int | None:
+def read_to(position: Position) -> int | None:
     """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
     rowid: int | None = position.get("read_to", position["rowid"])
     return rowid
@@ -4005,7 +4056,7 @@ class RowidCursor(Anchored):
         super().__init__(reader)
         self.up_to = up_to
 
-    def start(self, since: int | None) -> dict[str, Any]:
+    def start(self, since: int | None) -> Position:
         """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
 
         `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
@@ -4015,7 +4066,7 @@ class RowidCursor(Anchored):
         self.table.known_time  # noqa: B018 - an error where there is none
         return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
-    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
         first, last = self.reader.bounds(position["rowid"])
         if self.up_to is not None:
@@ -4027,7 +4078,7 @@ class RowidCursor(Anchored):
         pages = functools.partial(self.pages, first, high)
         return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
+    def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """The rows of the batch that led from one position to the other, as far as they are still there."""
         first, last = self.reader.bounds(position["rowid"])[0], after["rowid"]
         if first is not None and last is not None:
@@ -4181,7 +4232,7 @@ def odd_text_spans(digits: str, day: str) -> list[Span]:
 class Walk:
     """A way through the new rows of a pass: pages with the times of their rows, and the one that comes next."""
 
-    position: dict[str, Any]
+    position: Position
     pages: Iterator[tuple[RawPage, list[int | None]]]
     next: tuple[RawPage, list[int | None]] | None = None
     is_whole: bool = False
@@ -4287,6 +4338,12 @@ class TimeColumn:
         return (low is None or self.key(low) <= order) and (high is None or order < self.key(high))
 
 
+def pass_of(position: Position) -> Pass:
+    """The pass that is under way."""
+    assert position["pass"], "no pass is under way"
+    return position["pass"]
+
+
 class TimestampCursor:
     """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
 
@@ -4312,19 +4369,19 @@ class TimestampCursor:
         self._walk: Walk | None = None
         self._held_back = 0
 
-    def start(self, since: int | None) -> dict[str, Any]:
+    def start(self, since: int | None) -> Position:
         """The position of a first run, before all times or at one."""
         latest = NEVER if since is None else since
         return {"latest": latest, "newest": None, "seen": "", **self._made_of, "since": since, "pass": None}
 
     @functools.cached_property
-    def _made_of(self) -> dict[str, Any]:
+    def _made_of(self) -> Position:
         """The columns with their declared types, and those of the primary key."""
         asked = f"SELECT name FROM pragma_table_xinfo({text_literal(self.table.name)}) WHERE pk ORDER BY pk"
         key = [str(name) for (name,) in self.reader.database.rows(asked)]
         return {"columns": [[name, kind] for name, kind in self.table.columns.items()], "key": key}
 
-    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows in the order of the time column. One object goes once over all rows that were there."""
         walk = self._walk
         if walk is None or walk.position != position:
@@ -4340,7 +4397,7 @@ class TimestampCursor:
         walk.position = after if walk.next else self._ended(after)
         return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
 
-    def _begun(self, position: Mapping[str, Any]) -> Walk:
+    def _begun(self, position: Position) -> Walk:
         """A walk from a position on; where no pass is under way there it is a whole one."""
         resumed = position["pass"] is not None
         if not resumed:
@@ -4360,7 +4417,7 @@ class TimestampCursor:
                 "Look at this machine's clock, source_timezone and the producer's clock.",
             )
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[RawPage]:
+    def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
         left, bound = counts_in(after), self._bound(after)
         left.subtract(counts_in(position))
@@ -4377,9 +4434,9 @@ class TimestampCursor:
             if chosen:
                 yield page.only(chosen, [page.keys[index] for index in chosen])
 
-    def _new_rows(self, position: Mapping[str, Any], most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
+    def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
         """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
-        under_way, known, now = position["pass"], counts_in(position), self.now() * 10**6
+        under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
         for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
@@ -4406,14 +4463,15 @@ class TimestampCursor:
         key = [names.index(name) for name in self._made_of["key"]]
         return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
 
-    def _after(self, before: Mapping[str, Any], taken: Sequence[tuple[RawPage, list[int | None]]]) -> dict[str, Any]:
+    def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
         """The position after new rows, its pass still under way."""
         raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
         now = self.now() * 10**6
-        under_way = {**before["pass"], "place": plain_value(raw)}
+        was = pass_of(before)["place"]
+        under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
         newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
-        after, place = {**before, "newest": newest, "pass": under_way}, self.order.key(raw)
-        bound, was = self._bound(after), before["pass"]["place"]
+        after: Position = {**before, "newest": newest, "pass": under_way}
+        bound, place = self._bound(after), self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
@@ -4425,21 +4483,21 @@ class TimestampCursor:
         under_way["sent"] = packed(sent)
         return after
 
-    def _bound(self, position: Mapping[str, Any]) -> int:
+    def _bound(self, position: Position) -> int:
         """The time before which no row is new once the pass has come to its end.
 
         A row from the future does not move it past now: later rows would be late.
         """
-        latest: int = position["latest"]
+        latest = position["latest"]
         if position["pass"] and (newest := position["newest"]) is not None:
             until = position["pass"]["until"]
             latest = max(latest, newest if until is None else min(newest, until))
         return latest - self.lookback
 
-    def _ended(self, position: Mapping[str, Any]) -> dict[str, Any]:
+    def _ended(self, position: Position) -> Position:
         """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
         if not position["pass"]:
-            return dict(position)
+            return position
         bound = self._bound(position)
         seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
         return {**position, "latest": bound + self.lookback, "seen": packed(seen), "pass": None}
@@ -4455,7 +4513,7 @@ class TimestampCursor:
         log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
         return dataclasses.replace(state, position=self._renewed(position, made_of))
 
-    def _renewed(self, position: Mapping[str, Any], made_of: Mapping[str, Any]) -> dict[str, Any]:
+    def _renewed(self, position: Position, made_of: Position) -> Position:
         """A position with new records of the rows that were delivered, as far as they are still there."""
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
@@ -4468,9 +4526,10 @@ class TimestampCursor:
                     "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
                 )
             kept.update(row.record for row in found)
-        under_way = position.get("pass") and {**position["pass"], "sent": ""}
-        others = {"newest": position.get("newest", position["latest"]), "since": position["since"], "pass": under_way}
-        return {"latest": position["latest"], **others, "seen": packed(kept), **made_of}
+        under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
+        newest = position.get("newest", position["latest"])
+        others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
+        return {**others, "pass": under_way, "seen": packed(kept), **made_of}
 
     def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
         """The rows from a time on, each as it is described now, and as it was described before."""
@@ -4520,7 +4579,7 @@ class Bridge:
     is_old: bool = False
 
     @staticmethod
-    def between(position: Mapping[str, Any], made_of: Mapping[str, Any]) -> Bridge:
+    def between(position: Position, made_of: Position) -> Bridge:
         """From a position's columns to those of now. A new one in the place of one that is gone may be that one."""
         now = dict(made_of["columns"])
         if "columns" not in position:
@@ -4594,13 +4653,13 @@ def time_in(record: bytes, unknown: int) -> int:
     return moment - 2**63 if moment else unknown
 
 
-def records_in(position: Mapping[str, Any]) -> collections.Counter[bytes]:
+def records_in(position: Position) -> collections.Counter[bytes]:
     """The records of the rows that a position remembers."""
     width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
     return unpacked(position["seen"], width) + unpacked(sent, width)
 
 
-def counts_in(position: Mapping[str, Any]) -> collections.Counter[str]:
+def counts_in(position: Position) -> collections.Counter[str]:
     """How often each row that a position remembers was delivered."""
     digests = collections.Counter[str]()
     for record, count in records_in(position).items():
@@ -4608,7 +4667,7 @@ def counts_in(position: Mapping[str, Any]) -> collections.Counter[str]:
     return digests
 
 
-def old_records(position: Mapping[str, Any]) -> list[Delivered]:
+def old_records(position: Position) -> list[Delivered]:
     """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
     if isinstance(position["seen"], dict):
         return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
@@ -4680,7 +4739,7 @@ class Plan:
     is_made: bool = False
     now: Callable[[], float] = time.time
 
-    def from_position(self, position: Mapping[str, Any]) -> Plan:
+    def from_position(self, position: Position) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
         return dataclasses.replace(self, since=position.get("since"), until=position.get("until"))
 
@@ -7056,12 +7115,12 @@ class RowSource:
     cursor: Cursor
     plan: Callable[[], Plan]
 
-    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
         batch = self.cursor.next_batch(position, size)
         return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
+    def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
         return self._prepared(position, self.cursor.again(position, after))
 
@@ -7069,12 +7128,12 @@ class RowSource:
         """How large a batch was, as `next_batch` is told how large it may be: in rows of the source."""
         return tally.read
 
-    def rejected(self, before: Mapping[str, Any], after: Mapping[str, Any], refused: DoesNotGo) -> list[BadRow]:
+    def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The one row between two positions, which does not go."""
         pages = self.cursor.again(before, after)
         return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
-    def _prepared(self, position: Mapping[str, Any], pages: Iterator[RawPage]) -> Iterator[Prepared]:
+    def _prepared(self, position: Position, pages: Iterator[RawPage]) -> Iterator[Prepared]:
         return map(self.plan().from_position(position).prepare, pages)
 
 
@@ -7149,12 +7208,12 @@ class WindowSource:
     flush: bool
     now: Callable[[], float]
 
-    def next_batch(self, position: Mapping[str, Any], size: Callable[[], int]) -> Batch | None:
+    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
         now = self._clock()
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
-        is_due = position.get("ahead", {"due": 2**62})["due"] < self._due(now)
+        is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
         is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))
         if is_idle and not is_due:
             return None
@@ -7167,18 +7226,18 @@ class WindowSource:
         prepared = self._prepared(position, after, windows)
         return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
 
-    def again(self, position: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Prepared]:
+    def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if (first is not None and last is not None) or "ahead" in position:
             end = after["closed"] if after["closed"] is not None else 2**62
-            yield self._prepared(position, after, self._read(position, first, last, 2**62, end, end))
+            yield self._prepared(position, after, self._read(position, first, last or 0, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
         """How large a batch was: in groups."""
         return tally.sent
 
-    def rejected(self, before: Mapping[str, Any], after: Mapping[str, Any], refused: DoesNotGo) -> list[BadRow]:
+    def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
 
@@ -7192,9 +7251,7 @@ class WindowSource:
         length = self.aggregate.window_length or dt.timedelta()
         return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // dt.timedelta(microseconds=1)
 
-    def _read(
-        self, position: Mapping[str, Any], first: int | None, last: int, now: int, limit: int, due: int
-    ) -> Windows:
+    def _read(self, position: Position, first: int | None, last: int, now: int, limit: int, due: int) -> Windows:
         """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
 
         Windows from `limit` on are ahead, or from `due` on where they were ahead before.
@@ -7246,9 +7303,7 @@ class WindowSource:
             frame = frame[is_open]
         windows.partials = self.aggregate.add(windows.partials, frame)
 
-    def _after(
-        self, position: Mapping[str, Any], windows: Windows, last: int, size: Callable[[], int]
-    ) -> dict[str, Any]:
+    def _after(self, position: Position, windows: Windows, last: int, size: Callable[[], int]) -> Position:
         """The position once windows that are complete were sent, as many groups as `size` says; at least one window.
 
         All of them in a flush or without a time key.
@@ -7264,20 +7319,22 @@ class WindowSource:
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
         still_open = [start for start in windows.first if not is_all and (closed is None or start >= closed)]
         rowid = min((windows.first[start] for start in still_open), default=last + 1) - 1
-        ahead = {"due": windows.due, "rows": windows.ahead_rows}
         # Those after the position are read again in any case.
         ranges = [[low, min(high, rowid)] for low, high in windows.ahead if low <= rowid]
-        return {
-            **{name: value for name, value in position.items() if name != "ahead"},
+        after: Position = {
+            **position,
             "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
             **self._waiting(windows, still_open, closed),
-            **({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),
+            "ahead": {"due": windows.due, "rows": windows.ahead_rows, "ranges": ranges},
         }
+        if not ranges:
+            del after["ahead"]
+        return after
 
-    def _waiting(self, windows: Windows, starts: Sequence[int], closed: int | None) -> dict[str, Any]:
+    def _waiting(self, windows: Windows, starts: Sequence[int], closed: int | None) -> Position:
         """What waits in windows with these starts: rows, groups, the first one's end in microseconds."""
         length = self.aggregate.window_length
         if length is None or not starts:
@@ -7290,7 +7347,7 @@ class WindowSource:
             "window": int(length.total_seconds()),
         }
 
-    def _prepared(self, position: Mapping[str, Any], after: Mapping[str, Any], windows: Windows) -> Prepared:
+    def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups of the windows between two positions as the target takes them, with what became of the rows."""
         plan, kinds = self.plan(), self.aggregate.columns
         start, end = (None if time is None else moment_of(time) for time in (position.get("closed"), after["closed"]))
@@ -7464,7 +7521,7 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
     state = dataclasses.replace(first, **state_fields(known))
     if state.anchors or not isinstance(source.cursor, RowidCursor):
         return state
-    place = state.position["rowid"]
+    place = state.position["rowid"] or 0
     newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
     if not job.target.holds(prepared.rows for prepared in newest):
         raise StateError(
@@ -7594,7 +7651,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,
         epoch=intent["epoch"],
-        position=dict(intent["position"]),
+        position=intent["position"],
         anchors=[Anchor.of(line) for line in intent["anchors"]],
         columns=intent.get("columns", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
@@ -7808,7 +7865,7 @@ class Delivery:
 
 def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: int, end: int) -> Tally:
     """One commit of some of the quarantine's rows, which moves no position."""
-    job, tally, place = delivery.job, Tally(), dict(delivery.state.position)
+    job, tally, place = delivery.job, Tally(), delivery.state.position
     span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
     intent: Intent = {**intent_of(job, delivery.state, Batch(place, [], lambda: iter(()))), **span}
     batch = Batch(place, [], lambda: delivery.replayed(intent))
@@ -8399,7 +8456,7 @@ def age_text(seconds: float) -> str:
     return next(f"{seconds / unit:.0f} {name}" for least, unit, name in units if seconds >= least)
 
 
-def open_windows(position: Mapping[str, Any], now: float) -> str:
+def open_windows(position: Position, now: float) -> str:
     """What waits in open windows, and until when; empty where nothing does."""
     if not position.get("open_groups"):
         return ""

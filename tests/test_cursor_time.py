@@ -35,7 +35,7 @@ class Source:
         self.zone, self.lookback = ZoneInfo(zone), lookback
         self.form = self.zone if form == "auto" else up.TimeFormat(form, self.zone)
         self.now = float(time.time())
-        self.position: dict[str, Any] | None = None
+        self.position: up.Position | None = None
         self.read: list[int] = []
         self.execute(*tables)
 

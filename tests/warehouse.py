@@ -8,9 +8,18 @@ import ssl
 import subprocess
 import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 SCRIPT = Path(__file__).parent.parent / "demo-network" / "local_warehouse.py"
+
+
+def trust_the_given() -> None:
+    """Load no authorities of the system's: every connector's connection would, for 30 ms, and no test needs them."""
+    setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)  # noqa: B010 - typed as a method
+
+
+# Warehouses that nobody uses any more, whose processes run: a start takes as long as many tests.
+IDLE: list[Warehouse] = []
 
 
 class Warehouse:
@@ -28,23 +37,25 @@ class Warehouse:
         self.ca_file = directory / "ca.pem"
         self._options = options
         self._process: subprocess.Popen[str] | None = None
-        self._console: IO[bytes] | None = None
 
     def start(self) -> Warehouse:
-        """Start the process and wait for its line; the first start on a machine installs its environment."""
+        """Start a process and wait for its line; the first start on a machine installs its environment."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), "--directory", str(self.directory)]
-        command += ["--quiet", "--until-stdin-closes", "--port", str(self.port), *self._options]
+        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), *self._arguments()]
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        self._console = (self.directory / "console.txt").open("ab")
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._console, text=True, env=inherited
-        )
+        with (self.directory / "console.txt").open("ab") as console:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=console, text=True, env=inherited
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"the local warehouse did not start: {(self.directory / 'console.txt').read_text()}"
         self._learn(json.loads(line))
         return self
+
+    def _arguments(self) -> list[str]:
+        usual = ["--directory", str(self.directory), "--quiet", "--until-stdin-closes", "--port", str(self.port)]
+        return [*usual, *self._options]
 
     def _learn(self, ready: dict[str, Any]) -> None:
         self.port, self.http_path = ready["port"], ready["http_path"]
@@ -56,17 +67,28 @@ class Warehouse:
             return 0
         self._process.terminate()
         status = self._process.wait(timeout=30)
-        for stream in (self._process.stdin, self._process.stdout, self._console):
+        for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
         self._process = None
         return status
 
     def __enter__(self) -> Warehouse:
-        return self.start()
+        """Take over an idle process, which then begins anew. Without one, and where this is a restart, start one."""
+        if self in IDLE:
+            IDLE.remove(self)
+            self.stop()
+        if self.port or not IDLE:
+            return self.start()
+        other = IDLE.pop()
+        self._process, other._process = other._process, None
+        self._learn(other.request("POST", "/admin/anew", self._arguments()))
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        """Leave the process to the next one that needs a warehouse; it ends with the tests."""
+        if self._process and self._process.poll() is None:
+            IDLE.append(self)
 
     @property
     def address(self) -> str:

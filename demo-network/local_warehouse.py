@@ -67,8 +67,8 @@ Others: GET /admin/log; DELETE /admin/fail; POST /admin/close_sessions, /admin/e
 {"seconds": n, "how": "refuse" | "operations"}: a stopped warehouse that refuses everything, or all but OpenSession.
 GET and POST /admin/zerobus: its settings (see Settings in zerobus.py; "token_lifetime", too) and the rows that wait, by
 table; POST /admin/zerobus/flush brings all of them to their tables at once, late ones, too.
-POST /admin/anew with a list of arguments of the command line: from now on it is as if it had been started with them, but
-for host, port and catalogs; it answers with the line of a start. The seconds that an engine takes to start are saved.
+POST /admin/anew with a list of arguments of the command line: from now on it is as if it had been started with them,
+but for host, port and catalogs; it answers with the line of a start. The engine's own start is what that saves.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections import Counter
@@ -87,6 +88,11 @@ def rows_of(table: DeltaTable, columns: str = "*") -> list[tuple[Any, ...]]:
     """The rows of a Delta table, sorted by their text."""
     found = QueryBuilder().register("t", table).execute(f"SELECT {columns} FROM t").read_all()
     return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True), key=repr)
+
+
+def examples(usual: int) -> int:
+    """How many examples of a property are tried: so many in the suite, twenty times as many in the long run."""
+    return usual * (20 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
 
 
 def same_rows(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:

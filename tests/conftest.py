@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import settings
 from boxes import Box
 from warehouse import trust_the_given
 
+# The suite tries the same examples each time, so that a red run is a change's doing; the long run tries others.
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("long", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 trust_the_given()
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from urllib3.exceptions import HTTPError
 
+from boxes import examples
 from gateway import Gateway
 from warehouse import Warehouse
 
@@ -540,8 +541,7 @@ def bits(value: Any) -> Any:
 
 
 @settings(
-    max_examples=12,
-    deadline=None,
+    max_examples=examples(12),
     phases=[Phase.reuse, Phase.generate],  # each try takes a second: what fails is not made smaller
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ from warehouse import trust_the_given
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# Hundreds of processes import the same packages; where this is set each of them would compile all of them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 trust_the_given()
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import subprocess
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ def trust_the_given() -> None:
     """Load no authorities of the system's: every connector's connection would, for 30 ms, and no test needs them."""
     setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)  # noqa: B010 - typed as a method
 
+
+# How statements begin that leave something in their session.
+OF_ITS_SESSION = re.compile(r"\s*(USE|SET|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
 
 # Warehouses that nobody uses any more, whose processes run: a start takes as long as many tests.
 IDLE: list[Warehouse] = []
@@ -37,6 +42,8 @@ class Warehouse:
         self.ca_file = directory / "ca.pem"
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self._kept: Any = None
+        self._alone = threading.Lock()
 
     def start(self) -> Warehouse:
         """Start a process and wait for its line; the first start on a machine installs its environment."""
@@ -63,6 +70,7 @@ class Warehouse:
 
     def stop(self) -> int:
         """End the process; returns its exit status."""
+        self._kept = None
         if self._process is None:
             return 0
         self._process.terminate()
@@ -87,6 +95,7 @@ class Warehouse:
 
     def __exit__(self, *_: object) -> None:
         """Leave the process to the next one that needs a warehouse; it ends with the tests."""
+        self._kept = None
         if self._process and self._process.poll() is None:
             IDLE.append(self)
 
@@ -137,10 +146,21 @@ class Warehouse:
         return sql.connect(**{"server_hostname": self.host, "http_path": self.http_path, **usual, **options})
 
     def sql(self, text: str, parameters: Any = None, **options: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement, sent through the connector in a session of its own."""
-        with self.connect(**options) as connection, connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        """The rows of one statement, sent through the connector.
+
+        A session is kept for it, since to open one takes longer than most statements. One with options, one that would
+        change the session, and one beside another have sessions of their own.
+        """
+        if options or OF_ITS_SESSION.match(text) or not self._alone.acquire(blocking=False):
+            with self.connect(**options) as connection:
+                return asked(connection, text, parameters)
+        try:
+            kept, self._kept = self._kept or self.connect(), None
+            found = asked(kept, text, parameters)
+            self._kept = kept
+            return found
+        finally:
+            self._alone.release()
 
     def table_path(self, name: str) -> Path:
         """The directory of a Delta table, from its name of two or three parts."""
@@ -172,6 +192,7 @@ class Warehouse:
 
     def close_sessions(self) -> None:
         """Forget all sessions, as an idle warehouse does."""
+        self._kept = None
         self.request("POST", "/admin/close_sessions")
 
     def zerobus(self, **settings: Any) -> dict[str, Any]:
@@ -200,3 +221,10 @@ class Warehouse:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return json.loads(answer.read())
+
+
+def asked(connection: Any, text: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []

@@ -204,8 +204,8 @@ def become(user: int) -> None:
         os.setuid(user)
 
 
-def forked(request: Mapping[str, Any]) -> dict[str, int]:
-    """A run in a child of this process: its exit status, negative if a signal ended it, and its peak memory in KiB."""
+def begun(request: Mapping[str, Any]) -> int:
+    """A run in a child of this process: its process number."""
     child = os.fork()
     if child == 0:
         console = os.open(request["console"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -217,6 +217,11 @@ def forked(request: Mapping[str, Any]) -> dict[str, int]:
             traceback.print_exc()
         finally:
             os._exit(CRASHED)
+    return child
+
+
+def ended(child: int) -> dict[str, int]:
+    """How a child ended: its exit status, negative if a signal ended it, and its peak memory in KiB."""
     _, status, usage = os.wait4(child, 0)
     return {"status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss}
 
@@ -226,13 +231,18 @@ CRASHED = 99
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer each line, a request, with a line of JSON."""
+    """Answer each line, runs at the same time or a branch, with a line of JSON."""
     for line in requests:
         request = json.loads(line)
-        print(json.dumps(branched(request) if "pipes" in request else forked(request)), file=answers, flush=True)
+        answer = (
+            branched(request)
+            if "pipes" in request
+            else [ended(child) for child in [begun(run) for run in request["runs"]]]
+        )
+        print(json.dumps(answer), file=answers, flush=True)
 
 
-def branched(request: Mapping[str, Any]) -> dict[str, int]:
+def branched(request: Mapping[str, Any]) -> int:
     """A child that serves at two named pipes, with mounts of its own: its process number."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
@@ -245,7 +255,7 @@ def branched(request: Mapping[str, Any]) -> dict[str, int]:
                 serve(requests, answers)
         finally:
             os._exit(0)
-    return {"pid": child}
+    return child
 
 
 def load_everything() -> None:
@@ -298,15 +308,14 @@ class Stage:
         pipes = [folder / "requests", folder / "answers"]
         for pipe in pipes:
             os.mkfifo(pipe)
-        self._pid = self._asked({"mounts": mounts, "pipes": [str(pipe) for pipe in pipes]})["pid"]
+        self._pid = self._asked({"mounts": mounts, "pipes": [str(pipe) for pipe in pipes]})
         IDLE.append(self._process)
         self._requests, self._answers = pipes[0].open("w"), pipes[1].open()
 
-    def _asked(self, request: Mapping[str, Any]) -> dict[str, int]:
+    def _asked(self, request: Mapping[str, Any]) -> Any:
         self._requests.write(json.dumps(request) + "\n")
         self._requests.flush()
-        answer: dict[str, int] = json.loads(self._answers.readline())
-        return answer
+        return json.loads(self._answers.readline())
 
     def run(
         self,
@@ -331,9 +340,18 @@ class Stage:
             "trace": str(self.trace), "console": str(self.console),
         }  # fmt: skip
         self._said = self.console.stat().st_size
-        answer = self._asked(request)
+        [answer] = self._asked({"runs": [request]})
         self.peak = answer["peak"]
-        return answer["status"]
+        return int(answer["status"])
+
+    def run_together(self, environs: Mapping[Path, Mapping[str, str]]) -> list[int]:
+        """The exit statuses of runs at the same time; each writes to a console of its own."""
+        usual = {"flags": [], "plan": [], "constants": {}, "mounts": [], "user": 0, "later": 0, "patience": 0}
+        runs = [
+            {**usual, "environ": dict(environ), "trace": str(self.trace), "console": str(console)}
+            for console, environ in environs.items()
+        ]
+        return [int(answer["status"]) for answer in self._asked({"runs": runs})]
 
     def seen(self, path: Path) -> Path:
         """The path of a file as the runs see it, with their mounts."""

@@ -15,6 +15,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
 import sqlite_to_databricks_uploader as up
+from warehouse import Warehouse
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
@@ -50,6 +51,14 @@ class Box:
     def sample(self) -> None:
         """Take the sample database: 3,000 rows of the real producer."""
         shutil.copy(SAMPLE, self.database)
+
+    def behind(self, warehouse: Warehouse, table: str, columns: str = "") -> None:
+        """Send to a table of a warehouse, SCHEMA.raw_NAME, not to a lakehouse; with columns it is made."""
+        if columns:
+            warehouse.sql(f"CREATE TABLE {table} ({columns})")
+        schema, _, name = table.partition(".raw_")
+        del self.environ["LAKEHOUSE_PATH"]
+        self.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": schema, "DATABRICKS_TABLE": name}
 
     def run(self, *flags: str, **environ: str) -> int:
         """The exit status of one run."""

@@ -20,6 +20,9 @@ def trust_the_given() -> None:
     setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)  # noqa: B010 - typed as a method
 
 
+# A service principal for tests, whose secret has characters that go wrong where they aren't quoted.
+PRINCIPAL = "box:s3cret/+ %41&?"
+
 # How statements begin that leave something in their session.
 OF_ITS_SESSION = re.compile(r"\s*(USE|SET|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
 

@@ -1880,13 +1880,26 @@ class Tokens:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class TlsServer(http.server.ThreadingHTTPServer):
+    """An HTTPS server whose connections have threads of their own; `context` may change at any time."""
+
+    daemon_threads = True
+    request_queue_size = 256
+    context: ssl.SSLContext
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that break or never become TLS are everyday matters; anything else is a fault of this program."""
+        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
+            traceback.print_exc()
+
+
+class TlsHandler(http.server.BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
-    server: Server
+    server: TlsServer
 
     def setup(self) -> None:
         """Shake hands here, in the connection's own thread, so that a silent client holds up nobody."""
@@ -1904,6 +1917,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are counted, not printed."""
 
+    def drop(self, abruptly: bool) -> None:
+        """End the connection without an answer, or reset it."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            if abruptly:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.request.detach())
+            else:
+                self.request.shutdown(socket.SHUT_RDWR)
+
+    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Answer."""
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+
+class Handler(TlsHandler):
+    """A client of the warehouse, of Unity Catalog or of Zerobus."""
+
+    server: Server
+
     def _handle(self) -> None:
         """Read the body and answer, unless the client has gone or is to be dropped."""
         try:
@@ -1916,7 +1954,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except zerobus.Refusal as refusal:
             self._refuse(Refused(refusal.status, str(refusal)))
         except Dropped as dropped:
-            self._drop(dropped.abruptly)
+            self.drop(dropped.abruptly)
         except (ConnectionError, ssl.SSLError, TimeoutError):
             self.close_connection = True
 
@@ -1942,15 +1980,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self._admin(f"{self.command} {path}", body)
 
-    def _drop(self, abruptly: bool) -> None:
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            if abruptly:
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                os.close(self.request.detach())
-            else:
-                self.request.shutdown(socket.SHUT_RDWR)
-
     def _refuse(self, refused: Refused) -> None:
         """An error on the level of HTTP, with the headers in which the connector looks for its words."""
         headers = {"X-Thriftserver-Error-Message": str(refused)}
@@ -1975,12 +2004,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(json.dumps(content).encode(), "application/json", status, headers)
 
     def _send(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+        self.send(status, {"Content-Type": kind, **(headers or {})}, body)
 
     # ── Thrift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -2215,17 +2239,13 @@ def move(path: Path, content: bytes | None) -> None:
     part.replace(path)
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(TlsServer):
     """The HTTPS server with what its connections share."""
-
-    daemon_threads = True
-    request_queue_size = 256
 
     def __init__(self, given: argparse.Namespace) -> None:
         super().__init__((given.host, given.port), Handler)
         self.catalogs = tuple(given.catalogs.lower().split(","))
         self.sail: Any = None
-        self.context: ssl.SSLContext
         self.tokens: Tokens
         self.faults: Faults
         self.log: Log
@@ -2275,11 +2295,6 @@ class Server(http.server.ThreadingHTTPServer):
         place = f"/staging/{secrets.token_urlsafe(24)}"
         self.presigned[(verb, place)] = path
         return address + place
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that break or never become TLS are everyday matters; anything else is a fault of this program."""
-        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
-            traceback.print_exc()
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

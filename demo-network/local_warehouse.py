@@ -67,6 +67,8 @@ Others: GET /admin/log; DELETE /admin/fail; POST /admin/close_sessions, /admin/e
 {"seconds": n, "how": "refuse" | "operations"}: a stopped warehouse that refuses everything, or all but OpenSession.
 GET and POST /admin/zerobus: its settings (see Settings in zerobus.py; "token_lifetime", too) and the rows that wait, by
 table; POST /admin/zerobus/flush brings all of them to their tables at once, late ones, too.
+POST /admin/anew with a list of arguments of the command line: from now on it is as if it had been started with them,
+but for host, port and catalogs; it answers with the line of a start. The engine's own start is what that saves.
 """
 
 from __future__ import annotations
@@ -588,27 +590,33 @@ class EngineSession:
             self._version, self._schemas, self._tables = version, schemas, tables
 
 
-class Engine:
-    """The Sail server and a stock of its sessions that wait to be used again."""
+def started_sail(catalogs: tuple[str, ...]) -> Any:
+    """Start Sail in this process. Settings meant for real workspaces are kept from it: it would connect to them."""
+    for name in [n for n in os.environ if n.startswith(("DATABRICKS_", "UNITY_", "UC_", "SAIL_", "SPARK_"))]:
+        del os.environ[name]
+    entries = [f'{{name="{name}", type="memory", initial_database=["default"]}}' for name in catalogs]
+    os.environ["SAIL_CATALOG__LIST"] = f"[{', '.join(entries)}]"
+    os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = catalogs[0]
+    os.environ.setdefault("RUST_LOG", "off")
+    warnings.filterwarnings("ignore", category=FutureWarning)  # pyspark's about pandas, which is not used here
+    from pysail.spark import SparkConnectServer
 
-    def __init__(self, catalogs: tuple[str, ...]) -> None:
-        self._catalogs = catalogs
-        self._server: Any = None
+    sail = SparkConnectServer()
+    sail.start(background=True)
+    return sail
+
+
+class Engine:
+    """The Sail server, and a stock of its sessions that wait to be used again."""
+
+    def __init__(self, sail: Any) -> None:
+        self._sail = sail
         self._idle: list[EngineSession] = []
 
-    def start(self) -> None:
-        """Start Sail in this process. Settings meant for real workspaces are kept from it: it would connect to them."""
-        for name in [n for n in os.environ if n.startswith(("DATABRICKS_", "UNITY_", "UC_", "SAIL_", "SPARK_"))]:
-            del os.environ[name]
-        entries = [f'{{name="{name}", type="memory", initial_database=["default"]}}' for name in self._catalogs]
-        os.environ["SAIL_CATALOG__LIST"] = f"[{', '.join(entries)}]"
-        os.environ["SAIL_CATALOG__DEFAULT_CATALOG"] = self._catalogs[0]
-        os.environ.setdefault("RUST_LOG", "off")
-        from pysail.spark import SparkConnectServer
-
-        self._server = SparkConnectServer()
-        self._server.start(background=True)
-        self.give_back(self.take())
+    def close(self) -> None:
+        """End the sessions that wait."""
+        while self._idle:
+            self._idle.pop().spark.stop()
 
     def take(self) -> EngineSession:
         """A session of the engine, in UTC."""
@@ -617,7 +625,7 @@ class Engine:
         try:
             session = self._idle.pop()
         except IndexError:
-            host, port = self._server.listening_address
+            host, port = self._sail.listening_address
             session = EngineSession(SparkSession(f"sc://{host}:{port}"))
         session.spark.conf.set("spark.sql.session.timeZone", "UTC")
         return session
@@ -1872,13 +1880,26 @@ class Tokens:
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class TlsServer(http.server.ThreadingHTTPServer):
+    """An HTTPS server whose connections have threads of their own; `context` may change at any time."""
+
+    daemon_threads = True
+    request_queue_size = 256
+    context: ssl.SSLContext
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that break or never become TLS are everyday matters; anything else is a fault of this program."""
+        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
+            traceback.print_exc()
+
+
+class TlsHandler(http.server.BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True
-    server: Server
+    server: TlsServer
 
     def setup(self) -> None:
         """Shake hands here, in the connection's own thread, so that a silent client holds up nobody."""
@@ -1896,6 +1917,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are counted, not printed."""
 
+    def drop(self, abruptly: bool) -> None:
+        """End the connection without an answer, or reset it."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            if abruptly:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.request.detach())
+            else:
+                self.request.shutdown(socket.SHUT_RDWR)
+
+    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Answer."""
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+
+class Handler(TlsHandler):
+    """A client of the warehouse, of Unity Catalog or of Zerobus."""
+
+    server: Server
+
     def _handle(self) -> None:
         """Read the body and answer, unless the client has gone or is to be dropped."""
         try:
@@ -1908,7 +1954,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except zerobus.Refusal as refusal:
             self._refuse(Refused(refusal.status, str(refusal)))
         except Dropped as dropped:
-            self._drop(dropped.abruptly)
+            self.drop(dropped.abruptly)
         except (ConnectionError, ssl.SSLError, TimeoutError):
             self.close_connection = True
 
@@ -1934,15 +1980,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self._admin(f"{self.command} {path}", body)
 
-    def _drop(self, abruptly: bool) -> None:
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            if abruptly:
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                os.close(self.request.detach())
-            else:
-                self.request.shutdown(socket.SHUT_RDWR)
-
     def _refuse(self, refused: Refused) -> None:
         """An error on the level of HTTP, with the headers in which the connector looks for its words."""
         headers = {"X-Thriftserver-Error-Message": str(refused)}
@@ -1967,12 +2004,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._send(json.dumps(content).encode(), "application/json", status, headers)
 
     def _send(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
+        self.send(status, {"Content-Type": kind, **(headers or {})}, body)
 
     # ── Thrift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -2183,6 +2215,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "POST /admin/starting": lambda: self.server.faults.start_over(**json.loads(body)),
             "POST /admin/close_sessions": self.server.service.close_sessions,
             "POST /admin/expire_tokens": self.server.tokens.expire,
+            "POST /admin/anew": lambda: self.server.furnish(options(json.loads(body))),
             "GET /admin/zerobus": self.server.zerobus.tell,
             "POST /admin/zerobus": lambda: self._set_zerobus(body),
             "POST /admin/zerobus/flush": self.server.zerobus.flush,
@@ -2206,34 +2239,62 @@ def move(path: Path, content: bytes | None) -> None:
     part.replace(path)
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(TlsServer):
     """The HTTPS server with what its connections share."""
 
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], certificate: Path, tokens: Tokens, faults: Faults, log: Log) -> None:
-        super().__init__(address, Handler)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate)
-        self.tokens = tokens
-        self.faults = faults
-        self.log = log
+    def __init__(self, given: argparse.Namespace) -> None:
+        super().__init__((given.host, given.port), Handler)
+        self.catalogs = tuple(given.catalogs.lower().split(","))
+        self.sail: Any = None
+        self.tokens: Tokens
+        self.faults: Faults
+        self.log: Log
+        self.engine: Engine | None = None
         self.service: Service
         self.lake: Lake
         self.zerobus: Zerobus
         self.presigned: dict[tuple[str, str], Path] = {}
+
+    def furnish(self, given: argparse.Namespace) -> dict[str, Any]:
+        """Take what is in a directory and what was asked for; returns where everything is.
+
+        What was there before is left with the statements and rows that are on their way to it.
+        """
+        directory = given.directory.resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        authority, certificate = certificates(directory)
+        secret, log = token_file(directory, given.token), Log(directory / "statements.jsonl", given.quiet)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate)
+        self.tokens = Tokens(secret.read_text(), given.client, given.token_lifetime)
+        self.faults, self.log, self.presigned = Faults(), log, {}
+        for rule in given.fail:
+            self.faults.add(json.loads(rule))
+        self._open(Store(directory, self.catalogs), given)
+        self.faults.start_over(given.starting)
+        files = {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory}
+        place = {"host": given.host, "port": self.server_address[1], "http_path": HTTP_PATH}
+        return place | {name: str(path) for name, path in files.items()}
+
+    def _open(self, store: Store, given: argparse.Namespace) -> None:
+        """Let sessions of the engine find the store's tables, and Zerobus bring rows to them."""
+        store.load()
+        if self.engine:
+            self.engine.close()
+            self.zerobus.end()
+        self.engine = Engine(self.sail)
+        self.engine.give_back(self.engine.take())
+        self.service = Service(store, self.engine, self.log, self.presign, given.patience)
+        self.lake = Lake(store, self.engine)
+        settings = zerobus.Settings(delay=given.zerobus_delay, limit=given.zerobus_limit)
+        self.zerobus = Zerobus(store.directory, settings, self.lake.write)
+        self.zerobus.start()
 
     def presign(self, verb: str, address: str, path: Path) -> str:
         """An address at which a client may move one file without a token."""
         place = f"/staging/{secrets.token_urlsafe(24)}"
         self.presigned[(verb, place)] = path
         return address + place
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that break or never become TLS are everyday matters; anything else is a fault of this program."""
-        if not isinstance(sys.exc_info()[1], (OSError, ValueError)):
-            traceback.print_exc()
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2272,36 +2333,13 @@ def token_file(directory: Path, token: str | None) -> Path:
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM or SIGINT."""
     given = options(arguments)
-    directory = given.directory.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    authority, certificate = certificates(directory)
-    secret, faults, log = token_file(directory, given.token), Faults(), Log(directory / "statements.jsonl", given.quiet)
-    for rule in given.fail:
-        faults.add(json.loads(rule))
-    tokens = Tokens(secret.read_text(), given.client, given.token_lifetime)
-    server = Server((given.host, given.port), certificate, tokens, faults, log)
-    store = Store(directory, tuple(given.catalogs.lower().split(",")))
-    engine = started_engine(store)
-    server.service = Service(store, engine, log, server.presign, given.patience)
-    server.lake = Lake(store, engine)
-    settings = zerobus.Settings(delay=given.zerobus_delay, limit=given.zerobus_limit)
-    server.zerobus = Zerobus(directory, settings, server.lake.write)
-    server.zerobus.start()
-    faults.start_over(given.starting)
+    server = Server(given)
+    server.sail = started_sail(server.catalogs)
+    ready = server.furnish(given)
     stop = stopped_by_signal()
     if given.until_stdin_closes:
         threading.Thread(target=wait_for_stdin, args=(stop,), daemon=True).start()
-    files = {"ca_file": authority, "token_file": secret, "log_file": log.path, "directory": directory}
-    serve(server, {"host": given.host, "port": server.server_address[1], "http_path": HTTP_PATH}, files, stop)
-
-
-def started_engine(store: Store) -> Engine:
-    """The engine, running, once the store has found its tables."""
-    warnings.filterwarnings("ignore", category=FutureWarning)  # pyspark's about pandas, which is not used here
-    store.load()
-    engine = Engine(store.catalogs)
-    engine.start()
-    return engine
+    serve(server, ready, stop)
 
 
 def stopped_by_signal() -> threading.Event:
@@ -2318,10 +2356,10 @@ def wait_for_stdin(stop: threading.Event) -> None:
     stop.set()
 
 
-def serve(server: Server, ready: dict[str, Any], files: dict[str, Path], stop: threading.Event) -> None:
+def serve(server: Server, ready: dict[str, Any], stop: threading.Event) -> None:
     """Print the line that says where everything is, and serve until it is time to stop."""
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    print(json.dumps(ready | {name: str(path) for name, path in files.items()}), flush=True)
+    print(json.dumps(ready), flush=True)
     stop.wait()
     server.shutdown()
     server.server_close()

@@ -531,11 +531,17 @@ class Zerobus:
         self._chance = random.Random(0)
         self._made: dict[str, int] = {}
         self._writing = threading.Lock()
+        self._ended = False
 
     def start(self) -> None:
         """Begin to bring rows to their tables."""
         self.journal.load()
         threading.Thread(target=self._run, daemon=True).start()
+
+    def end(self) -> None:
+        """Bring nothing more; what waits is found by the next one that works in this directory."""
+        with self._writing:
+            self._ended = True
 
     def check(self, table: str, made: int, info: dict[str, Any]) -> None:
         """Refuse a table that can't be written to; `made` tells one from another of the same name."""
@@ -579,10 +585,11 @@ class Zerobus:
         return {**asdict(self.settings), "waiting": self.waiting()}
 
     def _run(self) -> None:
-        while True:
+        while not self._ended:
             self.journal.rest()
             with self._writing:
-                self._bring(self.journal.take())
+                if not self._ended:
+                    self._bring(self.journal.take())
 
     def _bring(self, due: list[Waiting]) -> None:
         """Put rows into their tables, one commit each; what fails waits."""

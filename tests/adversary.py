@@ -19,7 +19,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from warehouse import trust_the_given
 
 # The steps of a run between which it may be killed, as names in the script.
 DELTA_STEPS = (
@@ -202,8 +204,8 @@ def become(user: int) -> None:
         os.setuid(user)
 
 
-def forked(request: Mapping[str, Any]) -> dict[str, int]:
-    """A run in a child of this process: its exit status, negative if a signal ended it, and its peak memory in KiB."""
+def begun(request: Mapping[str, Any]) -> int:
+    """A run in a child of this process: its process number."""
     child = os.fork()
     if child == 0:
         console = os.open(request["console"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -215,6 +217,11 @@ def forked(request: Mapping[str, Any]) -> dict[str, int]:
             traceback.print_exc()
         finally:
             os._exit(CRASHED)
+    return child
+
+
+def ended(child: int) -> dict[str, int]:
+    """How a child ended: its exit status, negative if a signal ended it, and its peak memory in KiB."""
     _, status, usage = os.wait4(child, 0)
     return {"status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss}
 
@@ -223,8 +230,36 @@ def forked(request: Mapping[str, Any]) -> dict[str, int]:
 CRASHED = 99
 
 
-def serve(commands: list[str]) -> None:
-    """Answer each line on standard input, a request, with a line of JSON; what can be loaded is loaded before."""
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Answer each line, runs at the same time or a branch, with a line of JSON."""
+    for line in requests:
+        request = json.loads(line)
+        answer = (
+            branched(request)
+            if "pipes" in request
+            else [ended(child) for child in [begun(run) for run in request["runs"]]]
+        )
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def branched(request: Mapping[str, Any]) -> int:
+    """A child that serves at two named pipes, with mounts of its own: its process number."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # those that have ended
+            pass
+    child = os.fork()
+    if child == 0:
+        try:
+            mount(request["mounts"])
+            with open(request["pipes"][0]) as requests, open(request["pipes"][1], "w") as answers:
+                serve(requests, answers)
+        finally:
+            os._exit(0)
+    return child
+
+
+def load_everything() -> None:
+    """Load what a run may need, so that a child has it at once."""
     import adbc_driver_manager
     import adbc_driver_sqlite
     import arro3.core
@@ -235,30 +270,52 @@ def serve(commands: list[str]) -> None:
     import sqlite_to_databricks_uploader as up
 
     del adbc_driver_manager, adbc_driver_sqlite, arro3, databricks, deltalake, pandas, up
-    mount(commands)
-    for line in sys.stdin:
-        print(json.dumps(forked(json.loads(line))), flush=True)
+    trust_the_given()
+
+
+# Processes that have loaded everything and that no stage uses now; they end with the tests.
+IDLE: list[subprocess.Popen[str]] = []
+
+
+def loaded_process() -> subprocess.Popen[str]:
+    """A process that serves, and that nobody else uses."""
+    if IDLE:
+        return IDLE.pop()
+    pipe, environ = subprocess.PIPE, {**os.environ, **environment()}
+    return subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, text=True, env=environ)
 
 
 class Stage:
     """Starts runs fast: a process that has loaded everything forks a child for each.
 
-    `mounts` are commands that it and its children see the effect of, nobody else.
+    `mounts` are commands that the runs see the effect of, nobody else.
     """
 
     def __init__(self, folder: Path, *mounts: str) -> None:
         self.trace = folder / "trace.txt"
         self.console = folder / "console.txt"
+        self.console.touch()
         self.peak = 0
         self._said = 0
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *mounts],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.console.open("a"),
-            text=True,
-            env={**os.environ, **environment()},
-        )
+        self._process = loaded_process()
+        assert self._process.stdin and self._process.stdout
+        self._pid, self._requests, self._answers = self._process.pid, self._process.stdin, self._process.stdout
+        if mounts:
+            self._branch(folder, mounts)
+
+    def _branch(self, folder: Path, mounts: Sequence[str]) -> None:
+        """Speak from now on with a child that sees the mounts."""
+        pipes = [folder / "requests", folder / "answers"]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        self._pid = self._asked({"mounts": mounts, "pipes": [str(pipe) for pipe in pipes]})
+        IDLE.append(self._process)
+        self._requests, self._answers = pipes[0].open("w"), pipes[1].open()
+
+    def _asked(self, request: Mapping[str, Any]) -> Any:
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        return json.loads(self._answers.readline())
 
     def run(
         self,
@@ -283,16 +340,22 @@ class Stage:
             "trace": str(self.trace), "console": str(self.console),
         }  # fmt: skip
         self._said = self.console.stat().st_size
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        [answer] = self._asked({"runs": [request]})
         self.peak = answer["peak"]
         return int(answer["status"])
 
+    def run_together(self, environs: Mapping[Path, Mapping[str, str]]) -> list[int]:
+        """The exit statuses of runs at the same time; each writes to a console of its own."""
+        usual = {"flags": [], "plan": [], "constants": {}, "mounts": [], "user": 0, "later": 0, "patience": 0}
+        runs = [
+            {**usual, "environ": dict(environ), "trace": str(self.trace), "console": str(console)}
+            for console, environ in environs.items()
+        ]
+        return [int(answer["status"]) for answer in self._asked({"runs": runs})]
+
     def seen(self, path: Path) -> Path:
         """The path of a file as the runs see it, with their mounts."""
-        return Path(f"/proc/{self._process.pid}/root{path}")
+        return Path(f"/proc/{self._pid}/root{path}")
 
     def done(self) -> list[str]:
         """The deeds done so far."""
@@ -303,11 +366,12 @@ class Stage:
         return self.console.read_bytes()[self._said :].decode()
 
     def close(self) -> None:
-        """End the process."""
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                stream.close()
-        self._process.wait(timeout=60)
+        """Leave the process to the next stage; one with mounts ends."""
+        if self._pid == self._process.pid:
+            IDLE.append(self._process)
+        else:
+            self._requests.close()
+            self._answers.close()
 
     def __enter__(self) -> Stage:
         return self
@@ -349,4 +413,5 @@ def environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    load_everything()
+    serve(sys.stdin, sys.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections import Counter
@@ -14,6 +15,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
 import sqlite_to_databricks_uploader as up
+from warehouse import Warehouse
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
@@ -49,6 +51,14 @@ class Box:
     def sample(self) -> None:
         """Take the sample database: 3,000 rows of the real producer."""
         shutil.copy(SAMPLE, self.database)
+
+    def behind(self, warehouse: Warehouse, table: str, columns: str = "") -> None:
+        """Send to a table of a warehouse, SCHEMA.raw_NAME, not to a lakehouse; with columns it is made."""
+        if columns:
+            warehouse.sql(f"CREATE TABLE {table} ({columns})")
+        schema, _, name = table.partition(".raw_")
+        del self.environ["LAKEHOUSE_PATH"]
+        self.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": schema, "DATABRICKS_TABLE": name}
 
     def run(self, *flags: str, **environ: str) -> int:
         """The exit status of one run."""
@@ -87,6 +97,11 @@ def rows_of(table: DeltaTable, columns: str = "*") -> list[tuple[Any, ...]]:
     """The rows of a Delta table, sorted by their text."""
     found = QueryBuilder().register("t", table).execute(f"SELECT {columns} FROM t").read_all()
     return sorted(zip(*(column.to_pylist() for column in found.columns), strict=True), key=repr)
+
+
+def examples(usual: int) -> int:
+    """How many examples of a property are tried: so many in the suite, twenty times as many in the long run."""
+    return usual * (20 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
 
 
 def same_rows(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:

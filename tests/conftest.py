@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from adversary import Stage
 from boxes import Box
+from warehouse import PRINCIPAL, Warehouse, trust_the_given
 
+# The suite tries the same examples each time, so that a red run is a change's doing; the long run tries others.
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("long", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# Hundreds of processes import the same packages; where this is set each of them would compile all of them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+trust_the_given()
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.
 RACES = (
@@ -25,6 +38,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in RACES:
             item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Where runs are processes of their own, which may be killed."""
+    with Stage(tmp_path_factory.mktemp("stage")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """A local warehouse with the schema `s` and the volume `s.v`."""
+    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", PRINCIPAL) as started:
+        started.sql("CREATE SCHEMA s")
+        started.sql("CREATE VOLUME s.v")
+        yield started
+
+
+@pytest.fixture
+def warehouse(running: Warehouse) -> Iterator[Warehouse]:
+    """The same, which nothing goes wrong with unless it is told to."""
+    yield running
+    running.heal()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def output(arguments: str, folder: Path) -> str:
         "DATABRICKS_TABLE": "sensor_readings",
         "STATE_DIR": str(folder / "state"),
     }
-    program = f"{sys.executable} {SCRIPT}"
+    program = shlex.join([sys.executable, str(SCRIPT)])
     command = f"{program} {arguments.replace('$0', program)}"
     done = subprocess.run(
         ["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder

@@ -15,19 +15,14 @@ as from a gateway that lingers; "close" and "reset" come while the client is sti
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import http.server
-import os
-import socket
 import ssl
-import struct
-import sys
 import threading
-import traceback
 from collections import Counter
 from types import TracebackType
-from typing import Any
+
+from local_warehouse import TlsHandler, TlsServer
 
 from warehouse import Warehouse
 
@@ -96,43 +91,17 @@ class Gateway:
             self.passed.clear()
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
+class _Server(TlsServer):
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(("localhost", 0), _Handler)
         self.gateway = gateway
         self.inside = ssl.create_default_context(cafile=str(gateway.warehouse.ca_file))
-        self.outside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.outside.load_cert_chain(gateway.warehouse.directory / "server.pem")
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that break are everyday matters; anything else is a fault of this program."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            traceback.print_exc()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(gateway.warehouse.directory / "server.pem")
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(TlsHandler):
     server: _Server
-
-    def setup(self) -> None:
-        """Shake hands in the connection's own thread."""
-        self.request.settimeout(20)
-        self.request = self.server.outside.wrap_socket(self.request, server_side=True)
-        self.request.settimeout(None)
-        super().setup()
-
-    def finish(self) -> None:
-        """Close, also when the client has gone."""
-        with contextlib.suppress(OSError, ValueError):
-            super().finish()
-        self.request.close()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are counted, not printed."""
 
     def _handle(self) -> None:
         gateway, size = self.server.gateway, int(self.headers.get("Content-Length") or 0)
@@ -151,14 +120,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _refuse(self, size: int, limit: int, refuse: int | str) -> None:
         if isinstance(refuse, str):
             self.rfile.read(limit)
-            return self._drop(abruptly=refuse == "reset")
+            return self.drop(abruptly=refuse == "reset")
         while size > 0 and (read := self.rfile.read(min(size, 65536))):
             size -= len(read)
         reason = http.client.responses.get(refuse, "")
         page = f"<html><head><title>{refuse} {reason}</title></head></html>"
         text = self.server.gateway.text
         kind, body = ("text/html", page) if text is None else ("text/plain", text)
-        self._answer(refuse, {"Content-Type": kind, "Connection": "close"}, body.encode())
+        self.send(refuse, {"Content-Type": kind, "Connection": "close"}, body.encode())
         self.close_connection = True
 
     def _pass_on(self, body: bytes) -> None:
@@ -174,26 +143,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             answer = inner.getresponse()
             content = answer.read()
         except ConnectionResetError as error:
-            return self._drop(abruptly=not isinstance(error, http.client.RemoteDisconnected))
+            return self.drop(abruptly=not isinstance(error, http.client.RemoteDisconnected))
         except (OSError, http.client.HTTPException):
-            return self._drop(abruptly=False)
+            return self.drop(abruptly=False)
         finally:
             inner.close()
         kept = {k: v for k, v in answer.getheaders() if k.lower() not in (*HOP_BY_HOP, "server", "date")}
-        self._answer(answer.status, kept, content)
-
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _drop(self, abruptly: bool) -> None:
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            if abruptly:
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                os.close(self.request.detach())
-            else:
-                self.request.shutdown(socket.SHUT_RDWR)
+        self.send(answer.status, kept, content)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import sys
 
-from pysail.spark import SparkConnectServer  # type: ignore[import-not-found]
-from pyspark.sql import SparkSession  # type: ignore[import-not-found]
+from pysail.spark import SparkConnectServer
+from pyspark.sql import SparkSession
 
 
 def main() -> None:

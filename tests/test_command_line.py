@@ -138,9 +138,8 @@ def to_warehouse(box: Box, warehouse: Warehouse, table: str) -> None:
     columns = ", ".join(
         f"{name} {up.declared_type(d)}" for name, d in sensor_table.COLUMNS.items() if name != "timestamp"
     )
-    warehouse.sql(f"CREATE TABLE sensors.raw_{table} ({columns}, timestamp TIMESTAMP, databricks_batch_id STRING)")
-    del box.environ["LAKEHOUSE_PATH"]
-    box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "sensors", "DATABRICKS_TABLE": table}
+    columns += ", timestamp TIMESTAMP, databricks_batch_id STRING"
+    box.behind(warehouse, f"sensors.raw_{table}", columns)
 
 
 def test_the_sample_reaches_the_warehouse_in_few_statements_and_nothing_new_sends_no_request(

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box
+from boxes import Box, examples
 
 PLAIN = "CREATE TABLE t (time TEXT, v INTEGER)"
 KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)"
@@ -281,7 +281,7 @@ def test_a_state_with_only_last_upload_sends_the_rows_past_it_and_later_ones_how
     assert values(box) == [*range(22, 41), 101, 102, 103]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=25), st.integers(1, 7))
 def test_any_mix_of_ties_late_rows_and_batches_arrives_once(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]], size: int

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box
+from boxes import Box, examples
 
 BASE = 1_780_000_000  # 2026-05-28, in seconds
 LOOKBACK = 300
@@ -127,7 +127,7 @@ times = st.tuples(st.integers(0, 40 * LOOKBACK) | st.integers(-40 * 86400, 0), s
 futures = st.tuples(st.just(10**9), st.sampled_from(["seconds", "zulu", "milliseconds", "plain", "digits"]))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from([*TABLES]),
     st.lists(st.lists(times | futures, max_size=25), min_size=1, max_size=4),
@@ -162,7 +162,7 @@ def test_rows_within_the_promise_arrive_once_and_none_twice_in_any_mix_of_times(
     assert source.cycle(size) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary(max_size=20))
 def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
     assume(not isinstance(value, str) or up.decoded(value.encode(errors="surrogatepass"), "utf-8") == value)
@@ -172,7 +172,7 @@ def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
     assert connection.execute(f"SELECT count(*) FROM t WHERE c = {up.raw_literal(value, 'utf-8')}").fetchone() == (1,)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.integers(-20, 20),
     st.integers(-2 * 10**10, 10**10 - 21) | st.integers(BASE - 86400, BASE + 86400),  # To 2286, as it says.
@@ -252,7 +252,7 @@ CHANGES = {
 }  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(["keyed", "plain", "without rowid", "view"]),
     st.lists(st.tuples(st.sampled_from([*CHANGES]), st.lists(st.integers(0, 3), max_size=5)), min_size=1, max_size=4),
@@ -454,7 +454,7 @@ def in_form(micros: int, name: str, is_text: bool) -> Any:
 FORMATS = (*up.NUMBER_FORMATS, "%d.%m.%Y %H:%M:%S.%f", "%m/%d/%y %I:%M:%S %p", "%Y%m%d%H%M%S")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.sampled_from([*up.NUMBER_FORMATS]),
     st.sampled_from(["", "TEXT", "INTEGER", "REAL", "TEXT COLLATE NOCASE"]),
@@ -483,7 +483,7 @@ def test_the_spans_of_a_format_hold_each_value_of_a_later_time_and_what_is_no_ti
     assert connection.execute(f"SELECT count(*) FROM t q WHERE {where}").fetchone() == (1,)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(FORMATS),
     st.sampled_from(["none", "text", "integer", "any", "without rowid", "view", "utf-16"]),

@@ -35,7 +35,7 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxes import ROOT, SAMPLE, SCRIPT, Box, rows_of, same_rows
+from boxes import ROOT, SAMPLE, SCRIPT, Box, examples, rows_of, same_rows
 
 DEMO = ROOT / "demo-network"
 
@@ -651,7 +651,7 @@ def test_only_what_did_not_arrive_in_the_end_is_missing() -> None:
     ) and "(readings: 80 sent as they are, 15 filtered out, 5 missing)" in (network_demo.result(ended))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.data(), st.booleans(), st.booleans())
 def test_each_reading_has_one_fate(data: st.DataObject, grouped: bool, ended: bool) -> None:
     written = data.draw(st.integers(0, 10**9))

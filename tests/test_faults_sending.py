@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,26 +57,6 @@ EACH_LOST = [("insert", answer) for answer in LOST] + [(r, a) for r in ROUTES[1:
 EACH_NOT_RUN = [("insert", answer) for answer in NOT_RUN] + [(r, a) for r in ROUTES[1:] for a in ("reset", "429")]
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
-        started.sql("CREATE SCHEMA s")
-        started.sql("CREATE VOLUME s.v")
-        yield started
-
-
-@pytest.fixture
-def warehouse(running: Warehouse) -> Iterator[Warehouse]:
-    yield running
-    running.heal()
-
-
 NUMBERS = itertools.count()
 
 
@@ -91,14 +71,9 @@ class Delivery:
         self.table = f"s.raw_r{next(NUMBERS)}"
         more = ", databricks_batch_id STRING" if "id" in route else ""
         if route != "delta":
-            warehouse.sql(f"CREATE TABLE {self.table} ({columns}{more})")
-            del box.environ["LAKEHOUSE_PATH"]
-            box.environ |= warehouse.environment() | {
-                "DATABRICKS_DATABASE": "s",
-                "DATABRICKS_TABLE": self.table.removeprefix("s."),
-                # COPY INTO without batch ids waits for twice as long after each lost answer; no other route does.
-                "DATABRICKS_STATEMENT_TIMEOUT": "2" if route == "copy" else "6",
-            }
+            box.behind(warehouse, self.table, f"{columns}{more}")
+            # COPY INTO without batch ids waits for twice as long after each lost answer; no other route does.
+            box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2" if route == "copy" else "6"
         if "copy" in route:
             box.environ["DATABRICKS_VOLUME"] = "/Volumes/main/s/v"
 

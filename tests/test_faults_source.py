@@ -44,12 +44,6 @@ def as_root() -> str:
 privileged = pytest.mark.skipif(bool(as_root()), reason=as_root() or "-")
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage")) as running:
-        yield running
-
-
 @pytest.fixture
 def shared(stage: Stage) -> Iterator[Box]:
     """A box whose directories every user may enter; its data and state may be written by all."""

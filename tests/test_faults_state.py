@@ -32,12 +32,6 @@ SAVED = up.State(
 )
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage")) as running:
-        yield running
-
-
 @pytest.fixture
 def small(box: Box, tmp_path: Path) -> Iterator[Stage]:
     """A stage on which the state directory is a disk of 16 KiB."""

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -115,7 +116,8 @@ class Shell:
         uv.parent.mkdir()
         script = "databricks-uploader/sqlite_to_databricks_uploader.py"
         uv.write_text(
-            f'#!/bin/sh\n[ "$1 $2" = "run {script}" ] || exit 99\nshift 2\nexec {sys.executable} {SCRIPT} "$@"\n'
+            f'#!/bin/sh\n[ "$1 $2" = "run {script}" ] || exit 99\nshift 2\n'
+            f'exec {shlex.join([sys.executable, str(SCRIPT)])} "$@"\n'
         )
         uv.chmod(0o755)
         shutil.copy(SAMPLE, folder / "sensor.db")

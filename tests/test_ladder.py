@@ -34,36 +34,13 @@ class Behind:
         self.gateway = gateway
         self.table = f"s.raw_ladder{next(NUMBERS)}"
         mark = ", databricks_batch_id STRING" if marked else ""
-        warehouse.sql(f"CREATE TABLE {self.table} (id BIGINT, time TIMESTAMP, v BIGINT, w STRING{mark})")
-        del box.environ["LAKEHOUSE_PATH"]
-        box.environ |= warehouse.environment() | gateway.environment() | {
-            "DATABRICKS_DATABASE": "s", "DATABRICKS_TABLE": self.table.removeprefix("s."),
-            # A lost answer is waited out for twice as long; a busy machine needs some of it.
-            "DATABRICKS_STATEMENT_TIMEOUT": "2" if gateway.refuse in ("close", "reset") else "6",
-        }  # fmt: skip
+        box.behind(warehouse, self.table, f"id BIGINT, time TIMESTAMP, v BIGINT, w STRING{mark}")
+        # A lost answer is waited out for twice as long; a busy machine needs some of it.
+        timeout = "2" if gateway.refuse in ("close", "reset") else "6"
+        box.environ |= gateway.environment() | {"DATABRICKS_STATEMENT_TIMEOUT": timeout}
 
     def values(self) -> list[int]:
         return sorted(v for (v,) in rows_of(DeltaTable(str(self.warehouse.table_path(self.table))), "v"))
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse")) as started:
-        started.sql("CREATE SCHEMA s")
-        started.sql("CREATE VOLUME s.v")
-        yield started
-
-
-@pytest.fixture
-def warehouse(running: Warehouse) -> Iterator[Warehouse]:
-    yield running
-    running.heal()
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ import pytest
 from databricks.sql import exc
 from urllib3.exceptions import HTTPError
 
-from warehouse import Warehouse
+from warehouse import PRINCIPAL, Warehouse
 
 SENSORS = "id BIGINT, device_id STRING, timestamp TIMESTAMP, temperature DOUBLE, humidity DOUBLE, status STRING"
 
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", "box:s3cret/+ %41", "--patience", "1") as running:
+    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", PRINCIPAL, "--patience", "1") as running:
         running.sql("CREATE SCHEMA s")
         running.sql("CREATE VOLUME main.s.v")
         yield running
@@ -341,7 +341,7 @@ def token_for(warehouse: Warehouse, client: str) -> dict[str, Any]:
 
 
 def test_a_service_principal_gets_tokens_that_expire(warehouse: Warehouse) -> None:
-    given = token_for(warehouse, "box:s3cret/+ %41")
+    given = token_for(warehouse, PRINCIPAL)
     assert (given["token_type"], given["expires_in"]) == ("Bearer", 3600)
     with warehouse.connect(access_token=given["access_token"]) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1")

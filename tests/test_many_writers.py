@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-import sqlite_to_databricks_uploader as up
+from adversary import Stage
 from boxes import Box, rows_of
 from warehouse import Warehouse
 
@@ -43,22 +40,16 @@ def fleet(folder: Path, shared: dict[str, str]) -> list[Box]:
     return boxes
 
 
-def upload(boxes: list[Box]) -> list[int]:
+def upload(stage: Stage, boxes: list[Box]) -> list[int]:
     """All boxes upload at the same time; their exit statuses."""
-    started: list[subprocess.Popen[bytes]] = []
-    for box in boxes:
-        environ = {**box.environ, "OPENBLAS_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
-        log = (box.folder / "log.txt").open("ab")
-        started.append(subprocess.Popen([sys.executable, str(up.__file__)], env=environ, stderr=log))
-        log.close()
-    return [process.wait(timeout=250) for process in started]
+    return stage.run_together({box.folder / "log.txt": {**box.environ, "OPENBLAS_NUM_THREADS": "1"} for box in boxes})
 
 
-def all_uploaded(boxes: list[Box]) -> None:
+def all_uploaded(stage: Stage, boxes: list[Box]) -> None:
     """Run all boxes until all are done; a cycle that others were faster than five times is tried again, as a service does."""
     left = boxes
     for _ in range(5):
-        statuses = upload(left)
+        statuses = upload(stage, left)
         assert set(statuses) <= {0, 1}, [box.folder.joinpath("log.txt").read_text() for box in left]
         left = [box for box, status in zip(left, statuses, strict=True) if status]
         if not left:
@@ -72,37 +63,36 @@ def expected() -> Counter[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_many_uploaders_fill_one_delta_table(tmp_path: Path) -> None:
+def test_many_uploaders_fill_one_delta_table(stage: Stage, tmp_path: Path) -> None:
     """The table does not exist before; one of them makes it."""
     boxes = fleet(tmp_path, {"LAKEHOUSE_PATH": str(tmp_path / "lake")})
-    all_uploaded(boxes)
+    all_uploaded(stage, boxes)
     table = DeltaTable(str(tmp_path / "lake" / "raw_readings"))
     assert Counter(rows_of(table, "writer, v")) == expected()
     assert table.version() == WRITERS * ROWS // 4 - 1
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("marked", ["", ", databricks_batch_id STRING"])
-def test_many_uploaders_fill_one_table_of_a_warehouse(tmp_path: Path, warehouse: Warehouse, marked: str) -> None:
+def test_many_uploaders_fill_one_table_of_a_warehouse(
+    stage: Stage, tmp_path: Path, warehouse: Warehouse, marked: str
+) -> None:
     """With and without batch ids."""
     name = f"many{len(marked)}"
     warehouse.sql(f"CREATE TABLE s.raw_{name} (time TIMESTAMP, writer BIGINT, v BIGINT{marked})")
     boxes = fleet(tmp_path, warehouse.environment() | {"DATABRICKS_DATABASE": "s", "DATABRICKS_TABLE": name})
-    all_uploaded(boxes)
+    all_uploaded(stage, boxes)
     assert Counter(rows_of(DeltaTable(str(warehouse.table_path(f"s.raw_{name}"))), "writer, v")) == expected()
     inserted = [entry["rows"] for entry in warehouse.statements(f"INSERT INTO `s`.`raw_{name}`")]
     assert inserted == [4] * (WRITERS * ROWS // 4)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_many_uploaders_fill_one_table_by_zerobus(tmp_path: Path, warehouse: Warehouse) -> None:
+def test_many_uploaders_fill_one_table_by_zerobus(stage: Stage, tmp_path: Path, warehouse: Warehouse) -> None:
     """Nobody waits for anybody: each box sends its three requests."""
     warehouse.sql("CREATE TABLE s.raw_all (time TIMESTAMP, writer BIGINT, v BIGINT, databricks_batch_id STRING)")
     shared = {"DATABRICKS_DATABASE": "main.s", "DATABRICKS_TABLE": "all", "UPLOAD_ON_DOUBT": "stop"}
-    assert upload(fleet(tmp_path, warehouse.zerobus_environment() | shared)) == [0] * WRITERS
+    assert upload(stage, fleet(tmp_path, warehouse.zerobus_environment() | shared)) == [0] * WRITERS
     warehouse.flush()
     assert Counter(rows_of(DeltaTable(str(warehouse.table_path("s.raw_all"))), "writer, v")) == expected()
     assert [entry["rows"] for entry in warehouse.inserts("raw_all")] == [4] * (WRITERS * ROWS // 4)

@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 import object_stores
 import sensor_table
 import sqlite_to_databricks_uploader as up
+from adversary import Stage
 from boxes import SAMPLE, SCRIPT, Box, interrupted_at, same_rows
 from object_stores import Gate, Store
 
@@ -52,15 +53,19 @@ class StoreBox(Box):
         return other
 
     def start(self, *flags: str, **environ: str) -> subprocess.Popen[str]:
-        """Start the uploader as a process, with the variables of its store; those of value "" are left out."""
-        variables = {**os.environ, **self.environ, **self.store.client, **environ}
-        variables = {name: value for name, value in variables.items() if value}
+        """Start the uploader as a process, with the variables of its store."""
         command, pipe = [sys.executable, str(SCRIPT), *flags], subprocess.PIPE
-        return subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(command, env=self.variables(environ), stdout=pipe, stderr=pipe, text=True)
+
+    def variables(self, more: Mapping[str, str]) -> dict[str, str]:
+        """The variables of the box, its store and this process; those of value "" are left out."""
+        variables = {**os.environ, **self.environ, **self.store.client, **more}
+        return {name: value for name, value in variables.items() if value}
 
     def end(self, *flags: str, **environ: str) -> tuple[int, str]:
-        """The exit status of such a process, and everything that it writes."""
-        return ended(self.start(*flags, **environ))
+        """The exit status of such a process, and everything that it writes; it has loaded all before."""
+        with Stage(self.folder) as stage:
+            return stage.run(self.variables(environ), *flags), stage.said()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from boxes import ROOT, SCRIPT
+from boxes import ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -32,7 +33,7 @@ def typed(command: str) -> str:
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     # uv would fetch packages: the interpreter that has them stands in for it.
-    command = command.replace("uv run databricks-uploader/", f"{sys.executable} {SCRIPT.parent}/")
+    command = command.replace("uv run databricks-uploader/", f"{shlex.quote(sys.executable)} databricks-uploader/")
     environ = {"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": "/nowhere"}
     process = subprocess.Popen(["bash", "-c", command], cwd=ROOT, env=environ, stdin=side, stdout=side, stderr=side)
     os.close(side)

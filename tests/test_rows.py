@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
+from boxes import examples
 
 UTC, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
 
@@ -171,7 +172,7 @@ ZONES_OF_CLOCKS = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "
 
 @pytest.mark.parametrize("zone", [*map(ZoneInfo, ZONES_OF_CLOCKS)], ids=str)
 def test_both_ways_agree_on_each_text_that_looks_like_a_time(zone: ZoneInfo) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     @given(st.one_of(NEAR_ISO, st.lists(NEAR_ISO, min_size=1, max_size=3)))
     def check(texts: str | list[str]) -> None:
         values = [texts, None] if isinstance(texts, str) else texts
@@ -323,7 +324,7 @@ PATTERNS = {
 micros = st.integers(946_684_800 * 10**6, 3_000_000_000 * 10**6)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(micros, st.sampled_from([*PATTERNS]), st.sampled_from([UTC, BERLIN]))
 def test_a_moment_written_by_a_pattern_is_read_back(moment: int, pattern: str, zone: ZoneInfo) -> None:
     local = (up.EPOCH + dt.timedelta(microseconds=moment)).astimezone(dt.UTC if "%Z" in pattern else zone)
@@ -336,7 +337,7 @@ def test_a_moment_written_by_a_pattern_is_read_back(moment: int, pattern: str, z
     assert up.TimeFormat(up.time_format(pattern), zone).microseconds(text) == cut
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(micros, st.sampled_from([*up.NUMBER_FORMATS]))
 def test_a_moment_written_as_a_number_is_read_back_as_number_and_as_text(moment: int, name: str) -> None:
     unit, origin = up.NUMBER_FORMATS[name]
@@ -347,7 +348,7 @@ def test_a_moment_written_as_a_number_is_read_back_as_number_and_as_text(moment:
         assert form.microseconds(int(exact)) == form.microseconds(str(exact)) == moment
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.floats(-700_000, 5_000_000) | st.floats(2_451_544, 2_500_000) | st.floats(36_526, 60_000))
 def test_any_double_of_days_is_the_nearest_microsecond_of_its_own_value(days: float) -> None:
     for name, start in (("julian", Fraction(-4_881_175, 2)), ("ole", Fraction(-25_569))):
@@ -385,7 +386,7 @@ def test_days_of_the_time_column_are_read_by_the_format_too() -> None:
     assert bad == {1: "is no time in timestamp_format %d.%m.%Y"}
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(
         [

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, interrupted_at
+from boxes import Box, examples, interrupted_at
 
 SENSOR = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, device_id TEXT, temperature REAL, humidity REAL, status TEXT)"
 INSERT = "INSERT INTO s (timestamp, device_id, temperature, humidity, status) VALUES (?, ?, ?, ?, ?)"
@@ -181,7 +181,7 @@ def test_without_a_time_key_the_rows_of_each_cycle_are_one_group_set(box: Box) -
     assert box.arrived("device_id, row_count", "aggregated_") == [("a", 1), ("a", 2), ("b", 1)]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 240), st.sampled_from("ab"), st.one_of(st.none(), st.integers(-9, 9))), max_size=40
@@ -246,7 +246,7 @@ def hours_after(hours: float) -> dt.datetime:
 STEP = st.tuples(st.integers(0, 40), st.integers(0, 3), st.lists(st.integers(1, 300), max_size=3))
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=1, max_size=7))
 def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, list[int]]]

@@ -68,8 +68,7 @@ def test_very_many_rows_arrive_exactly_then_late_ones_then_nothing(box: Box, war
     sensor_table.create(box.database, SIZES[route], index=False)
     place = box.folder / "lake" / "raw_readings"
     if route == "warehouse":
-        del box.environ["LAKEHOUSE_PATH"]
-        box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "sensors"}
+        box.behind(warehouse, "sensors.raw_readings")
         place = warehouse.table_path("sensors.raw_readings")
     for _ in range(2):
         assert box.run() == 0

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box
+from boxes import Box, examples
 
 
 @pytest.fixture
@@ -512,7 +512,7 @@ def test_names_and_values_of_every_encoding_are_found(file: Path, encoding: str)
     assert [column.values() for column in page.columns.values()] == [["2026-01-01"], ["é😀\0z"], ["ÿ"]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),
     contents=st.lists(
@@ -595,7 +595,7 @@ class Exclusive:
         self.seen.append(self.connection.execute("SELECT id, v FROM t ORDER BY id").fetchall())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(deeds=st.lists(st.lists(st.sampled_from(DEEDS), max_size=3), min_size=1, max_size=8), quiet=st.integers(0, 8))
 def test_whatever_a_producer_does_amid_a_copy_the_copy_is_of_one_moment(deeds: list[list[str]], quiet: int) -> None:
     """It commits, rolls back, checkpoints and begins its WAL anew between any two parts of the copy."""
@@ -656,7 +656,7 @@ def test_a_copy_is_made_once_beside_a_checkpoint_and_again_where_the_wal_is_begu
     assert not list(file.parent.parent.glob("copy-*"))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 @given(versions=st.lists(st.lists(st.sampled_from([b"a", b"b", b""]), max_size=4), min_size=1, max_size=4))
 def test_a_copy_that_is_brought_up_to_date_equals_its_file(versions: list[list[bytes]]) -> None:
     """Parts that are the same stay, others are written, and what is too long goes."""

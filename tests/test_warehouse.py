@@ -26,17 +26,6 @@ from deltalake import DeltaTable, QueryBuilder
 import sqlite_to_databricks_uploader as up
 from warehouse import Warehouse
 
-PRINCIPAL = "robot:s3cret/&?"
-
-
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    """A local warehouse with the schema `s` and the volume `s.v`."""
-    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", PRINCIPAL) as running:
-        running.sql("CREATE SCHEMA s")
-        running.sql("CREATE VOLUME s.v")
-        yield running
-
 
 @pytest.fixture
 def bench(warehouse: Warehouse, tmp_path: Path) -> Iterator[Bench]:
@@ -929,7 +918,7 @@ def test_a_ca_file_that_is_none_is_named(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_service_principal_signs_in(bench: Bench) -> None:
     """By client id and secret, through the same CA file; a wrong secret is told apart from a wrong host."""
-    name, _, secret = PRINCIPAL.partition(":")
+    name, secret = bench.warehouse.client
     bench.create()
     settings: dict[str, Any] = {"databricks_token": None, "databricks_client_id": name}
     bench.send(bench.target(databricks_client_secret=secret, **settings), rows_of(1))
@@ -943,7 +932,7 @@ def test_a_service_principal_signs_in(bench: Bench) -> None:
 
 def test_an_expired_token_says_so(bench: Bench) -> None:
     """Tokens of service principals live an hour; the next session gets a new one."""
-    name, _, secret = PRINCIPAL.partition(":")
+    name, secret = bench.warehouse.client
     bench.create()
     target = bench.target(databricks_token=None, databricks_client_id=name, databricks_client_secret=secret)
     target.columns()
@@ -988,7 +977,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
 
 def test_a_proxy_is_used_on_the_whole_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """For tokens, statements and files; and a proxy that is down is said to be."""
-    name, _, secret = PRINCIPAL.partition(":")
+    name, secret = bench.warehouse.client
     bench.create()
     with proxy() as (address, asked):
         monkeypatch.setenv("HTTPS_PROXY", address)

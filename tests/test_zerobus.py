@@ -26,7 +26,6 @@ from gateway import Gateway
 from test_faults_source import COUNTED, INSERT, VIEW, rows
 from warehouse import Warehouse
 
-PRINCIPAL = "box:s3cret/+ %41"
 USUAL = {"delay": 0, "spread": 0.0, "parts": 1, "limit": 10_000_000, "refuse": 413, "deny": [], "tables": {}}
 USUAL |= {"anew": True, "token_lifetime": 3600}
 OWN = "databricks_inserted_at TIMESTAMP, databricks_batch_id STRING"
@@ -41,19 +40,6 @@ LOST: dict[str, dict[str, Any]] = {
     "503": {"action": "status", "status": 503, "retry_after": 1},
     "504": {"action": "status", "status": 504},
 }
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("warehouse"), "--client", PRINCIPAL) as started:
-        started.sql("CREATE SCHEMA s")
-        yield started
 
 
 @pytest.fixture

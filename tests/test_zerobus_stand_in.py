@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from urllib3.exceptions import HTTPError
 
+from boxes import examples
 from gateway import Gateway
-from warehouse import Warehouse
+from warehouse import PRINCIPAL, Warehouse
 
 USUAL = {"delay": 0.2, "spread": 0.0, "parts": 1, "limit": 10_000_000, "refuse": 413, "deny": [], "tables": {}}
 USUAL |= {"anew": True, "token_lifetime": 3600}
@@ -32,7 +33,7 @@ RESOURCE = "api://databricks/workspaces/127/zerobusDirectWriteApi"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
-    with Warehouse(tmp_path_factory.mktemp("zerobus"), "--client", "box:s3cret/+ %41", "--patience", "1") as local:
+    with Warehouse(tmp_path_factory.mktemp("zerobus"), "--client", PRINCIPAL, "--patience", "1") as local:
         local.sql("CREATE SCHEMA s")
         yield local
 
@@ -540,8 +541,7 @@ def bits(value: Any) -> Any:
 
 
 @settings(
-    max_examples=12,
-    deadline=None,
+    max_examples=examples(12),
     phases=[Phase.reuse, Phase.generate],  # each try takes a second: what fails is not made smaller
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import subprocess
+import threading
 import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 SCRIPT = Path(__file__).parent.parent / "demo-network" / "local_warehouse.py"
+
+
+def trust_the_given() -> None:
+    """Load no authorities of the system's: every connector's connection would, for 30 ms, and no test needs them."""
+    setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)  # noqa: B010 - typed as a method
+
+
+# A service principal for tests, whose secret has characters that go wrong where they aren't quoted.
+PRINCIPAL = "box:s3cret/+ %41&?"
+
+# How statements begin that leave something in their session.
+OF_ITS_SESSION = re.compile(r"\s*(USE|SET|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
+
+# Warehouses that nobody uses any more, whose processes run: a start takes as long as many tests.
+IDLE: list[Warehouse] = []
 
 
 class Warehouse:
@@ -28,23 +45,27 @@ class Warehouse:
         self.ca_file = directory / "ca.pem"
         self._options = options
         self._process: subprocess.Popen[str] | None = None
-        self._console: IO[bytes] | None = None
+        self._kept: Any = None
+        self._alone = threading.Lock()
 
     def start(self) -> Warehouse:
-        """Start the process and wait for its line; the first start on a machine installs its environment."""
+        """Start a process and wait for its line; the first start on a machine installs its environment."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), "--directory", str(self.directory)]
-        command += ["--quiet", "--until-stdin-closes", "--port", str(self.port), *self._options]
+        command = ["uv", "run", "--quiet", "--script", str(SCRIPT), *self._arguments()]
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        self._console = (self.directory / "console.txt").open("ab")
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._console, text=True, env=inherited
-        )
+        with (self.directory / "console.txt").open("ab") as console:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=console, text=True, env=inherited
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, f"the local warehouse did not start: {(self.directory / 'console.txt').read_text()}"
         self._learn(json.loads(line))
         return self
+
+    def _arguments(self) -> list[str]:
+        usual = ["--directory", str(self.directory), "--quiet", "--until-stdin-closes", "--port", str(self.port)]
+        return [*usual, *self._options]
 
     def _learn(self, ready: dict[str, Any]) -> None:
         self.port, self.http_path = ready["port"], ready["http_path"]
@@ -52,21 +73,34 @@ class Warehouse:
 
     def stop(self) -> int:
         """End the process; returns its exit status."""
+        self._kept = None
         if self._process is None:
             return 0
         self._process.terminate()
         status = self._process.wait(timeout=30)
-        for stream in (self._process.stdin, self._process.stdout, self._console):
+        for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
         self._process = None
         return status
 
     def __enter__(self) -> Warehouse:
-        return self.start()
+        """Take over an idle process, which then begins anew. Without one, and where this is a restart, start one."""
+        if self in IDLE:
+            IDLE.remove(self)
+            self.stop()
+        if self.port or not IDLE:
+            return self.start()
+        other = IDLE.pop()
+        self._process, other._process = other._process, None
+        self._learn(other.request("POST", "/admin/anew", self._arguments()))
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        """Leave the process to the next one that needs a warehouse; it ends with the tests."""
+        self._kept = None
+        if self._process and self._process.poll() is None:
+            IDLE.append(self)
 
     @property
     def address(self) -> str:
@@ -115,10 +149,21 @@ class Warehouse:
         return sql.connect(**{"server_hostname": self.host, "http_path": self.http_path, **usual, **options})
 
     def sql(self, text: str, parameters: Any = None, **options: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement, sent through the connector in a session of its own."""
-        with self.connect(**options) as connection, connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        """The rows of one statement, sent through the connector.
+
+        A session is kept for it, since to open one takes longer than most statements. One with options, one that would
+        change the session, and one beside another have sessions of their own.
+        """
+        if options or OF_ITS_SESSION.match(text) or not self._alone.acquire(blocking=False):
+            with self.connect(**options) as connection:
+                return asked(connection, text, parameters)
+        try:
+            kept, self._kept = self._kept or self.connect(), None
+            found = asked(kept, text, parameters)
+            self._kept = kept
+            return found
+        finally:
+            self._alone.release()
 
     def table_path(self, name: str) -> Path:
         """The directory of a Delta table, from its name of two or three parts."""
@@ -150,6 +195,7 @@ class Warehouse:
 
     def close_sessions(self) -> None:
         """Forget all sessions, as an idle warehouse does."""
+        self._kept = None
         self.request("POST", "/admin/close_sessions")
 
     def zerobus(self, **settings: Any) -> dict[str, Any]:
@@ -178,3 +224,10 @@ class Warehouse:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         with urllib.request.urlopen(request, timeout=30, context=context) as answer:
             return json.loads(answer.read())
+
+
+def asked(connection: Any, text: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """The rows of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+        return [tuple(row) for row in cursor.fetchall()] if cursor.description else []

@@ -181,13 +181,8 @@ class Siege:
     def point_at(self, warehouse: Warehouse) -> None:
         """Make the table behind the warehouse."""
         marked = ", databricks_batch_id STRING" if "id" in self.route or self.route == "zerobus" else ""
-        warehouse.sql(f"CREATE TABLE s.raw_{self.name} (time TIMESTAMP, uid BIGINT, note STRING{marked})")
-        del self.box.environ["LAKEHOUSE_PATH"]
-        self.box.environ |= warehouse.environment() | {
-            "DATABRICKS_DATABASE": "s",
-            "DATABRICKS_TABLE": self.name,
-            "DATABRICKS_STATEMENT_TIMEOUT": str(TIMEOUT),
-        }
+        self.box.behind(warehouse, f"s.raw_{self.name}", f"time TIMESTAMP, uid BIGINT, note STRING{marked}")
+        self.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = str(TIMEOUT)
         if self.route == "zerobus":
             del self.box.environ["DATABRICKS_TOKEN"]
             settled = {"DATABRICKS_DATABASE": "main.s", "UPLOAD_ON_DOUBT": "resend"}

@@ -202,7 +202,7 @@ def test_any_order_of_events_delivers_each_row_once(minutes: float) -> None:
     chosen = settings(
         max_examples=20 if not minutes else int(60 * minutes),
         stateful_step_count=12 if not minutes else 25,
-        deadline=None,
+        derandomize=not minutes,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

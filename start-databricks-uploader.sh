@@ -27,9 +27,9 @@ Environment:
 Exit status: that of the uploader; 2 where the launcher refuses; 125 to 127 from the engine.
 
 Examples:
-  ./start-databricks-uploader.sh databricks-uploader-config.yaml
-  ./start-databricks-uploader.sh databricks-uploader-config.yaml --once
-  ./start-databricks-uploader.sh --local databricks-uploader-config.yaml --run-query INFO
+  ./start-databricks-uploader.sh uploader.yaml
+  ./start-databricks-uploader.sh uploader.yaml --once
+  ./start-databricks-uploader.sh --local uploader.yaml --run-query INFO
 EOF
 }
 

@@ -8,7 +8,7 @@
 # ///
 """A live sensor, the uploader beside it, and a local SQL warehouse that receives its readings.
 
-    uv run --script demo-network/live_demo.py
+    uv run demo-network/live_demo.py
 
 A sensor writes 100 readings a second into a SQLite database in WAL mode. The uploader sends what is new every second.
 The lines on the screen come from both sides: what the database holds, and what the warehouse answers. After 30 seconds,

@@ -16,7 +16,7 @@
 # ///
 """A SQL warehouse on this machine, for trying the uploader without a Databricks account and for its tests.
 
-    uv run --script demo-network/local_warehouse.py --directory ./warehouse
+    uv run demo-network/local_warehouse.py --directory ./warehouse
 
 It prints one line of JSON when it is ready: host, port, http_path, ca_file, token_file, log_file, directory. Point the
 uploader at it with DATABRICKS_HOST=localhost:PORT, DATABRICKS_HTTP_PATH, DATABRICKS_TOKEN_FILE and DATABRICKS_CA_FILE.

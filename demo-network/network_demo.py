@@ -8,7 +8,7 @@
 # ///
 """The demo network without containers: three nodes with a sensor and an uploader each, and a local SQL warehouse.
 
-    uv run --script demo-network/network_demo.py
+    uv run demo-network/network_demo.py
 
 Each node has its own database, state and source_id; all of them fill one table. Amid the run the uploader of node-2
 is killed without warning, and started again later (--no-outage leaves it alone). After 30 seconds, or at Ctrl-C, the

@@ -5,7 +5,7 @@
 # ///
 """A sensor that writes readings into a SQLite database, for the demos and for trying the uploader on live data.
 
-    uv run --script demo-network/sensor.py --database sensor_data.db --interval 0.01
+    uv run demo-network/sensor.py --database sensor_data.db --interval 0.01
 
 It behaves as the producers do that the uploader is made for: the database is in WAL mode, is deleted and made anew at
 every start (unless --keep says otherwise), and is committed to and checkpointed at short intervals. Its readings are as

@@ -48,18 +48,20 @@ def document(text: str, folder: Path) -> str:
 
 def settings_table() -> str:
     """The table of settings of docs/configuration.md."""
-    lines = ["| YAML key | variable | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| YAML key | variable | default | meaning |", "| --- | --- | --- | --- |"]
     for name, setting in up.SETTINGS.items():
         variables = [*setting.variables, *([f"{setting.variables[0]}_FILE"] if setting.secret else [])]
-        named = (in_code([name, *setting.aliases]), in_code(variables), in_code(up.flags_of(name)) or "none")
-        lines.append(f"| {' | '.join(named)} | {shown_default(setting)} | {setting.help} |")
+        named = f"{in_code([name, *setting.aliases])} | {in_code(variables)}"
+        lines.append(f"| {named} | {shown_default(setting)} | {setting.help} |")
     return "\n".join(lines) + "\n"
 
 
 def errors_index() -> str:
-    """Each kind of error, as --help-error tells it."""
-    kinds = sorted(up.error_kinds().items())
-    return "\n".join(f"### {name}\n\nStatus {kind.status}. {up.error_text(kind)}\n" for name, kind in kinds) + "\n"
+    """The names of all kinds of error, by the status that they end with."""
+    by_status: dict[int, list[str]] = {}
+    for name, kind in sorted(up.error_kinds().items()):
+        by_status.setdefault(kind.status, []).append(name)
+    return "".join(f"- status {status}: {in_code(names)}\n" for status, names in sorted(by_status.items()))
 
 
 def in_code(words: Iterable[str]) -> str:

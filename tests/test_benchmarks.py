@@ -77,6 +77,8 @@ def test_the_report_has_a_verdict_for_each_target_that_was_measured() -> None:
     assert "| full load to Delta: faster than dlt with connectorx | at least 2 x | 2.5 x | yes |" in text
     assert "| full load to Delta: faster than pandas chunks | at least 3 x | 2.5 x | NO |" in text
     assert text.count("not measured") == len(targets()) - 2
+    assert "| delta | pandas chunks | full load | 1,000 | 5 | 200 | 5 | 100 | 1 |" in text
+    assert "\ndelta,pandas chunks,full load,1000,5,200,5,100,1\n" in report.as_csv(report.table_of(results))
 
 
 def test_the_page_of_figures_has_the_place_where_they_are_written() -> None:

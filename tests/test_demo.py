@@ -997,13 +997,6 @@ def run_by_hand(commands: str, folder: Path) -> subprocess.CompletedProcess[str]
     return subprocess.CompletedProcess(commands, done.returncode, (folder / "output.txt").read_text())
 
 
-def test_the_first_minute_is_as_the_readme_says(tmp_path: Path) -> None:
-    done, again = (run_by_hand(blocks("The first minute"), tmp_path) for _ in range(2))
-    assert done.returncode == 0, done.stdout
-    assert "3000 rows sent" in done.stdout and re.search(r"3000 .*2026-11-23", done.stdout)
-    assert again.returncode == 0 and "nothing new" in again.stdout
-
-
 @pytest.mark.slow
 def test_the_parts_work_by_hand_as_the_readme_says(tmp_path: Path) -> None:
     done = run_by_hand(blocks("By hand"), tmp_path)
@@ -1018,8 +1011,8 @@ def test_the_parts_work_by_hand_as_the_readme_says(tmp_path: Path) -> None:
 def test_the_demos_take_the_options_that_the_readme_names(heading: str, script: Any) -> None:
     (command,) = blocks(heading).splitlines()
     words = command.split()
-    assert words[:3] == ["uv", "run", "--script"] and (ROOT / words[3]).is_file()
-    script.options(words[4:])
+    assert words[:2] == ["uv", "run"] and (ROOT / words[2]).is_file()
+    script.options(words[3:])
     text = (DEMO / "README.md").read_text()
     chapter = text[text.index(f"## {heading}\n") :].split("\n## ")[0]
     known = vars(script.options([]))

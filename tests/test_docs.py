@@ -1,8 +1,9 @@
-"""The documents are in step with the program: generated parts, links, chapters, one heading for each kind of error."""
+"""The documents are in step with the program: generated parts, links, chapters, the names of the kinds of error."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +20,7 @@ def test_what_is_generated_is_in_step() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: object) -> None:
-    from pathlib import Path
-
-    assert isinstance(page, Path)
+def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
@@ -32,9 +30,32 @@ def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 120
 
 
-def test_each_kind_of_error_has_its_heading_in_troubleshooting() -> None:
-    headings = re.findall(r"^### (\w+)", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
-    assert set(up.error_kinds()) <= set(headings)
+def test_each_kind_of_error_is_named_in_troubleshooting() -> None:
+    index = (ROOT / "docs" / "troubleshooting.md").read_text().split("## The kinds of error")[1]
+    assert set(up.error_kinds()) <= set(re.findall(r"`(\w+)`", index))
+
+
+def test_the_settings_without_a_flag_are_those_that_the_page_names() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    named = re.search(r"Secrets, ([^.]*) have no flag", page)
+    assert named
+    without = {name for name, setting in up.SETTINGS.items() if not setting.secret and not up.flags_of(name)}
+    assert set(re.findall(r"`(\w+)`", named[1])) == without
+    dashed = {name: [f"--{name.replace('_', '-')}"] for name in up.SETTINGS if up.flags_of(name)}
+    dashed["sqlite_table_name"].append("--table")
+    assert {name: up.flags_of(name) for name in dashed} == dashed
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"(?s)```.*?```", "", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_into_a_page_lead_to_a_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", page.read_text()):
+        assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"
 
 
 def test_the_scripts_docstring_lists_its_chapters_in_order() -> None:

@@ -138,8 +138,8 @@ def test_the_commands_of_the_set_up_run(warehouse: Warehouse, tmp_path: Path) ->
     warehouse.sql("CREATE SCHEMA IF NOT EXISTS main.commands")
     environ = {name: value for name, value in warehouse.environment().items() if name != "DATABRICKS_TOKEN"}
     shell = Shell(tmp_path, **environ, DATABRICKS_DATABASE="main.commands")
-    (tmp_path / "databricks-uploader-config.yaml").write_text(settings)
-    for statement in shell.run(uploader("--print-ddl", "databricks-uploader-config.yaml")).split(";"):
+    (tmp_path / "uploader.yaml").write_text(settings)
+    for statement in shell.run(uploader("--print-ddl", "uploader.yaml")).split(";"):
         if statement.strip():
             warehouse.sql(statement)
     (tmp_path / "secret").write_text("s3cret\n")
@@ -157,15 +157,15 @@ def uploader(flags: str, config: str) -> str:
 
 def test_the_commands_of_the_s3_guide_run_on_a_local_lakehouse(tmp_path: Path) -> None:
     shell = Shell(tmp_path, LAKEHOUSE_PATH=str(tmp_path / "lake"))
-    (tmp_path / "uploader-config.yaml").write_text(blocks(S3, "yaml")[0])
+    (tmp_path / "uploader.yaml").write_text(blocks(S3, "yaml")[0])
     (block,) = blocks(S3, "sh")
     assert "3000 rows sent" in shell.run(block)
 
 
 def test_the_commands_of_the_query_guide_run(tmp_path: Path) -> None:
     shell = Shell(tmp_path, LAKEHOUSE_PATH=str(tmp_path / "lake"), DATABRICKS_TABLE="sensor_readings")
-    (tmp_path / "uploader-config.yaml").write_text("state_dir: ./state\n")
-    shell.run(uploader("--once", "uploader-config.yaml"))
+    (tmp_path / "uploader.yaml").write_text("state_dir: ./state\n")
+    shell.run(uploader("--once", "uploader.yaml"))
     (block,) = blocks(QUERYING, "sh")
     assert shell.run(block).endswith("sensor_id,readings\nSENSOR_IL_CHI_0001,3000\n")
 
@@ -254,7 +254,7 @@ def sample(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Wa
 
 def test_every_query_of_the_guide_runs_on_the_sample(sample: Warehouse) -> None:
     queries = [text.replace("main.sensor_data", "main.sample") for text in statements(QUERYING)]
-    assert len(queries) > 6
+    assert len(queries) > 5
     answers = {query: sample.sql(query) for query in queries}
     assert all(answers.values())
     (freshness,) = (rows for query, rows in answers.items() if "lag_seconds" in query)
@@ -310,7 +310,7 @@ def test_the_earlier_uploader_s_configuration_state_and_table_carry_over(tmp_pat
     assert 0 < before < 3000
     shutil.copy(SAMPLE, tmp_path / "sensor.db")
     (tmp_path / "last_upload.json").write_text(state)
-    config = tmp_path / "uploader-config.yaml"
+    config = tmp_path / "uploader.yaml"
     config.write_text(settings.replace("s3://YOUR_S3_BUCKET_NAME", str(tmp_path)).replace("/root", str(tmp_path)))
     assert up.main(["--config", str(config), "--once"], {}) == 0
     assert up.main(["--config", str(config), "--once"], {}) == 0
@@ -323,7 +323,7 @@ def test_the_earlier_uploader_s_configuration_state_and_table_carry_over(tmp_pat
 
 def test_the_commands_of_the_upgrade_run(tmp_path: Path) -> None:
     shell = Shell(tmp_path, TABLE_PATH=str(tmp_path / "delta" / "sensor_readings"), STATE_DIR=str(tmp_path / "state"))
-    (tmp_path / "uploader-config.yaml").write_text(blocks(UPGRADING, "yaml")[0])
+    (tmp_path / "uploader.yaml").write_text(blocks(UPGRADING, "yaml")[0])
     printed = [shell.run(block) for block in blocks(UPGRADING, "sh")]
     assert "Would go to" in printed[1]
     assert re.search(r"readings\n-+\n3000\n", printed[2])

@@ -429,7 +429,7 @@ def parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespa
     parser.add_argument("--own-only", action="store_true", help="without the other tools")
     parser.add_argument("--folder", type=Path, help="where tables, environment and results go, and stay")
     parser.add_argument(
-        "--docs", action="store_true", help="write the figures into docs/speed-evidence.md and docs/speed.png"
+        "--docs", action="store_true", help="write the figures into docs/speed-evidence.md, its .csv and docs/speed.png"
     )
     return parser.parse_args(arguments)
 
@@ -446,7 +446,8 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
         content = report.figures(bench.results, machine)
         print(content)
         if chosen.docs:
-            report.write_docs(bench.results, content, ROOT / "docs", sys.executable)
+            verdicts = report.verdicts(bench.results, machine)
+            report.write_docs(bench.results, verdicts, ROOT / "docs", sys.executable)
 
 
 def prepared(chosen: argparse.Namespace, folder: Path) -> Bench:

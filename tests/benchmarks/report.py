@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -31,20 +33,43 @@ def machine() -> str:
 
 def figures(results: Results, machine: str) -> str:
     """All figures in Markdown: the targets, then every series."""
+    return f"{verdicts(results, machine)}\n{as_markdown(table_of(results))}"
+
+
+def verdicts(results: Results, machine: str) -> str:
+    """The targets in Markdown, and what was reached."""
     one, five, _ = os.getloadavg()
     lines = [f"Measured on {machine}; at the end {one:.1f}, {five:.1f}.", ""]
     lines += ["| figure | target | reached | met |", "| --- | --- | --- | --- |"]
     for target in targets():
         lines.append(f"| {target.figure} | {target.wanted()} | {' | '.join(target.verdict(results))} |")
-    lines += ["", "| section | tool | step | rows in the table | seconds | rows/s | CPU seconds | peak MiB | runs |"]
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    lines += [line_of(series) for series in results.series if series.section != "size"]
     return "\n".join(lines) + "\n"
 
 
-def line_of(series: Series) -> str:
+def table_of(results: Results) -> list[list[str]]:
+    """Every series, the names of the columns first."""
+    names = ["section", "tool", "step", "rows in the table", "seconds", "rows/s", "CPU seconds", "peak MiB", "runs"]
+    return [names, *(cells_of(series) for series in results.series if series.section != "size")]
+
+
+def as_markdown(table: list[list[str]]) -> str:
+    """A table whose first three columns are words."""
+    rule = ["---"] * 3 + ["---:"] * (len(table[0]) - 3)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (table[0], rule, *table[1:]))
+
+
+def as_csv(table: list[list[str]]) -> str:
+    """The same for programs; GitHub shows it as a table, too."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [*cells[:3], *(cell.replace(",", "") for cell in cells[3:])] for cells in table
+    )
+    return text.getvalue()
+
+
+def cells_of(series: Series) -> list[str]:
     """One row of the table of series. The processor and memory of an estimate are those of the part."""
-    cells = [
+    return [
         series.section,
         f"{series.tool} ({series.note})" if series.note else series.tool,
         series.step,
@@ -55,7 +80,6 @@ def line_of(series: Series) -> str:
         f"{series.peak:.0f}",
         str(len(series.walls)),
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def save(results: Results, content: str, folder: Path) -> None:
@@ -70,9 +94,10 @@ def as_json(results: Results) -> str:
 
 
 def write_docs(results: Results, content: str, docs: Path, python: str) -> None:
-    """Put the figures into docs/speed-evidence.md and draw docs/speed.png, in a process of its own."""
+    """Put the figures into docs/speed-evidence.md and .csv, and draw docs/speed.png, in a process of its own."""
     page = docs / "speed-evidence.md"
     text = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n\n{content}\n{END}", page.read_text(), flags=re.DOTALL)
     page.write_text(text)
+    page.with_suffix(".csv").write_text(as_csv(table_of(results)))
     command = [python, str(Path(__file__).with_name("plot.py")), str(docs / "speed.png")]
     subprocess.run(command, input=as_json(results), text=True, check=True)

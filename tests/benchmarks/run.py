@@ -15,9 +15,9 @@
 # ///
 """Measure the uploader beside the tools that one would take otherwise, in one run.
 
-    uv run --script tests/benchmarks/run.py                    # 100,000 and 1,000,000 rows; about ten minutes
-    uv run --script tests/benchmarks/run.py --large            # also 10,000,000, for the uploader alone
-    uv run --script tests/benchmarks/run.py --rows 100000 --only delta start --runs 1
+    uv run tests/benchmarks/run.py                    # 100,000 and 1,000,000 rows; about ten minutes
+    uv run tests/benchmarks/run.py --large            # also 10,000,000, for the uploader alone
+    uv run tests/benchmarks/run.py --rows 100000 --only delta start --runs 1
 
 Every figure is of a whole process, from its start to its end: seconds on the clock, seconds of processor, peak memory,
 as wait4(2) tells them. Tools take turns, medians count. After each run the rows in the target are counted, and a wrong

@@ -164,7 +164,7 @@ provide_directories() {
 
 # Two at the same time would take each other's half-made directories.
 lock() {
-    exec 9>"$home/.lock"
+    exec 9>>"$home/.lock"
     flock --nonblock 9 || fail "another install.sh is at work in $home"
 }
 
@@ -247,8 +247,8 @@ is_unchanged() {
 take_over() {
     wanted=false
     if is_wanted; then wanted=true; fi
-    manage stop "$UNIT" 2>/dev/null || true
     trap resume EXIT
+    manage stop "$UNIT" 2>/dev/null || true
     check_release
     switch_to "$release"
     if [ -z "$old" ]; then

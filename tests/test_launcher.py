@@ -552,7 +552,7 @@ def test_podman_pushes_one_image_for_all_platforms_and_says_what_it_lacks(place:
 
 
 def test_the_shell_scripts_pass_shellcheck() -> None:
-    scripts = [str(LAUNCHER), str(BUILD)]
+    scripts = [str(LAUNCHER), str(BUILD), str(BUILD.with_name("install.sh"))]
     result = subprocess.run([tool("shellcheck"), *scripts], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 

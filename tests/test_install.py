@@ -433,20 +433,39 @@ def test_a_box_is_installed_for_real_and_uploads_as_a_user_of_its_own(machine: M
 
 # === The unit
 
-
-def unit_here(folder: Path) -> Path:
-    """The unit with an interpreter that is there; without one, systemd finds fault with it."""
-    file = folder / UNIT.name
-    file.write_text(UNIT.read_text().replace("/opt/databricks-uploader/current/venv/bin/python", sys.executable))
-    return file
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing: the unit was not checked")
+def analyzed(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", command, *arguments], capture_output=True, text=True)
+
+
+def with_interpreter(unit: str) -> str:
+    """A unit with an interpreter that is there; without one, systemd finds fault with it."""
+    return unit.replace("/opt/databricks-uploader/current/venv/bin/python", sys.executable)
+
+
+@needs_systemd
 def test_the_unit_is_valid_and_leaves_the_service_few_rights(tmp_path: Path) -> None:
-    unit = str(unit_here(tmp_path))
-    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+    unit = tmp_path / UNIT.name
+    unit.write_text(with_interpreter(UNIT.read_text()))
+    verified = analyzed("verify", "--man=no", str(unit))
     assert (verified.returncode, verified.stderr) == (0, "")
     # Of 10: above 2.0, with the network that it needs, something was given away. The threshold is ten times that.
-    judge = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", unit]
-    judged = subprocess.run(judge, capture_output=True, text=True)
+    judged = analyzed("security", "--offline=true", "--no-pager", "--threshold=20", str(unit))
     assert judged.returncode == 0, judged.stdout
+
+
+@needs_systemd
+def test_the_timer_and_the_drop_in_of_the_guide_are_valid(tmp_path: Path) -> None:
+    drop_in, timer = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "systemd.md").read_text(), re.DOTALL)
+    (started,) = re.findall(r"(?m)^ExecStart=.*$", UNIT.read_text())
+    assert f"{started} --once\n" in drop_in
+    files = {UNIT.name: UNIT.read_text(), f"{UNIT.name}.d/once.conf": drop_in, f"{UNIT.stem}.timer": timer}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(with_interpreter(text))
+    verified = analyzed("verify", "--man=no", *(str(tmp_path / name) for name in files if not name.endswith("conf")))
+    assert (verified.returncode, verified.stderr) == (0, "")
+    (tmp_path / UNIT.name).write_text(with_interpreter(files[UNIT.name]).replace("WatchdogSec", "Watchdog"))
+    assert "Unknown key" in analyzed("verify", "--man=no", str(tmp_path / UNIT.name)).stderr

@@ -56,7 +56,7 @@ WHERE databricks_inserted_at > current_timestamp() - INTERVAL 1 DAY
 GROUP BY split_part(databricks_batch_id, '/', 1)
 ORDER BY longest DESC;
 
--- With status_table: the newest word of each box, the worst first
+-- Newest word of each box in the status_table, the worst first
 SELECT box, stream, version, waiting, quarantine, error, newest, cycle_seconds, time
 FROM (
     SELECT *, row_number() OVER (PARTITION BY box, stream ORDER BY time DESC) AS position_in_time
@@ -65,7 +65,7 @@ FROM (
 WHERE position_in_time = 1
 ORDER BY error IS NULL, waiting DESC;
 
--- With status_table: boxes that have not reported for two hours. A box reports once an hour, news or not
+-- Boxes that have not reported to the status_table for two hours. A box reports once an hour, news or not
 SELECT box, max(time) AS last_report
 FROM main.sensor_data.uploader_status
 WHERE time > current_timestamp() - INTERVAL 30 DAYS

@@ -288,8 +288,8 @@ def fleet(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> War
 def questions(of: str) -> dict[str, str]:
     """The statements of fleet.sql on the tables of a schema, each under the first words of its comment."""
     text = (FLEET.with_suffix("") / "fleet.sql").read_text().replace("main.sensor_data", of)
-    found = re.findall(r"(?m)^-- ([A-Z].*)\n((?:[^-;].*\n)+.*;)$", text)
-    named = {re.split(r"[:,.]", comment)[0]: statement.rstrip(";") for comment, statement in found}
+    parts = (part.partition("\n") for part in text.split("\n\n")[1:])
+    named = {re.split(r"[:,.]", comment[3:])[0]: statement.strip().rstrip(";") for comment, _, statement in parts}
     assert len(named) == text.count(";\n") > 6
     return named
 

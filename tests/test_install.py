@@ -431,6 +431,43 @@ def test_a_box_is_installed_for_real_and_uploads_as_a_user_of_its_own(machine: M
     assert "can be read by others" not in printed
 
 
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_playbook_installs_a_box_and_leaves_nothing_for_another_run(machine: Machine) -> None:
+    """Carried out by Ansible itself, on this machine; ansible-core is fetched for it."""
+    shutil.copytree(ROOT / "docs" / "fleet", machine.upper / "srv/docs/fleet")
+    release(machine.upper / "srv/databricks-uploader")
+    settings = {
+        "databricks_host": "h.example",
+        "databricks_http_path": "/sql/1.0/warehouses/1",
+        "databricks_token": "s3cret",
+    }
+    files = {
+        "vars.json": json.dumps(settings | {"ansible_become": False}),
+        "boxes.ini": "[boxes]\nbox-1 ansible_connection=local\n",
+    }
+    for name, text in files.items():
+        (machine.upper / "srv" / name).write_text(text)
+    play = "cd /srv; export LC_ALL=C.UTF-8 ANSIBLE_PIPELINING=1; uv tool run --quiet --from ansible-core ansible-playbook -i boxes.ini -e @vars.json docs/fleet/ansible.yml"
+    told = machine.read(play)
+    assert re.search(r"box-1 +: ok=5 +changed=5 +unreachable=0 +failed=0", told), told
+    assert "s3cret" not in told
+    config = up.load_config({"config": machine.upper / "etc/databricks-uploader/config.yaml"}, {})
+    up.check_target(config)
+    assert (config.source_id, config.databricks_host) == ("box-1", "h.example")
+    assert machine.services() == ["stop", "daemon-reload", "enable", "start"]
+    environment = machine.upper / "etc/databricks-uploader/environment"
+    assert "DATABRICKS_TOKEN_FILE=/etc/databricks-uploader/secrets/databricks_token\n" in environment.read_text()
+    # What Ansible sets, install.sh must leave, or the two would undo each other's work for ever.
+    asked = re.findall(
+        r"(?:path|dest): (/etc/[^,}]+),.*mode: \"0?(\d+)\"", (ROOT / "docs/fleet/ansible.yml").read_text()
+    )
+    assert len(asked) == 3
+    for path, mode in asked:
+        assert machine.read(f"stat -c %a {path}").strip() == mode, path
+    assert "nothing has changed" in machine.read("/usr/local/src/databricks-uploader/install.sh")
+
+
 # === The unit
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")

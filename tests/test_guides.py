@@ -23,11 +23,11 @@ import sqlite_to_databricks_uploader as up
 from boxes import ROOT, SAMPLE, SCRIPT, rows_of
 from warehouse import Warehouse
 
-SETUP, S3, QUERYING, ROUTES, UPGRADING = (
+SETUP, S3, QUERYING, ROUTES, UPGRADING, FLEET = (
     ROOT / "docs" / f"{name}.md"
-    for name in ("databricks-setup", "databricks-s3-connect", "querying", "choosing-a-route", "upgrading")
+    for name in ("databricks-setup", "databricks-s3-connect", "querying", "choosing-a-route", "upgrading", "fleet")
 )
-GUIDES = (SETUP, S3, QUERYING, ROUTES, UPGRADING)
+GUIDES = (SETUP, S3, QUERYING, ROUTES, UPGRADING, FLEET)
 PRINCIPAL = "11111111-2222-3333-4444-555555555555"
 ELSEWHERE = "-- On Databricks only\n"
 DEVICE = "device_id TEXT, timestamp TEXT, temperature REAL, humidity REAL, status TEXT"
@@ -263,6 +263,78 @@ def test_every_query_of_the_guide_runs_on_the_sample(sample: Warehouse) -> None:
     assert gaps == [(3000, 3000, 0)]
     (overview,) = (rows for query, rows in answers.items() if "'aggregated'" in query)
     assert {name: count for name, count, *_ in overview}["aggregated"] == 3000
+
+
+@pytest.fixture(scope="module")
+def fleet(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The schema `fleet`: two boxes have just uploaded two readings each, a third one fell silent two days ago."""
+    folder = tmp_path_factory.mktemp("fleet")
+    warehouse.sql("CREATE SCHEMA main.fleet")
+    added = "databricks_inserted_at TIMESTAMP, databricks_batch_id STRING"
+    warehouse.sql(f"CREATE TABLE main.fleet.raw_sensor_readings (id BIGINT, timestamp TIMESTAMP, {added})")
+    for box in ("box-1", "box-2"):
+        source = folder / f"{box}.db"
+        with sqlite3.connect(source) as database:
+            database.execute("CREATE TABLE sensor_readings (id INTEGER PRIMARY KEY, timestamp TEXT)")
+            rows = "VALUES (1, datetime('now', '-300 seconds')), (2, datetime('now', '-60 seconds'))"
+            database.execute(f"INSERT INTO sensor_readings {rows}")
+        database.close()
+        environ = {"SQLITE_PATH": str(source), "UPLOAD_SOURCE_ID": box, "STATE_DIR": str(folder / box)}
+        target = {"DATABRICKS_DATABASE": "main.fleet", "DATABRICKS_TABLE": "sensor_readings"}
+        assert run({**warehouse.environment(), **environ, **target}) == 0
+    earlier = "current_timestamp() - INTERVAL 2 DAYS"
+    warehouse.sql(f"INSERT INTO main.fleet.raw_sensor_readings SELECT 1, {earlier}, {earlier}, 'box-3/a/1'")
+    return warehouse
+
+
+def questions(of: str) -> dict[str, str]:
+    """The statements of fleet.sql on the tables of a schema, each under the first words of its comment."""
+    text = (FLEET.with_suffix("") / "fleet.sql").read_text().replace("main.sensor_data", of)
+    parts = (part.partition("\n") for part in text.split("\n\n")[1:])
+    named = {re.split(r"[:,.]", comment[3:])[0]: statement.strip().rstrip(";") for comment, _, statement in parts}
+    assert len(named) == text.count(";\n") > 6
+    return named
+
+
+def test_the_questions_about_a_fleet_find_what_is_silent_late_or_double(fleet: Warehouse) -> None:
+    """Also a row that came twice, which no uploader sends."""
+    asked = questions("main.fleet")
+    assert fleet.sql(asked["Doubles"]) == []
+    again = "SELECT id, timestamp, databricks_inserted_at, 'box-2/a/9' FROM main.fleet.raw_sensor_readings"
+    fleet.sql(f"INSERT INTO main.fleet.raw_sensor_readings {again} WHERE databricks_batch_id LIKE 'box-2/%' AND id = 2")
+    assert [(box, key, copies, batches) for box, key, _, copies, batches in fleet.sql(asked["Doubles"])] == [
+        ("box-2", 2, 2, 2)
+    ]
+    assert {row[0]: row[3] > 86400 for row in fleet.sql(asked["Freshness"])} == {
+        "box-3": True,
+        "box-2": False,
+        "box-1": False,
+    }
+    assert [row[0] for row in fleet.sql(asked["Silent boxes"])] == ["box-3"]
+    by_hour = fleet.sql(asked["Rows by hour and box"])
+    assert {box: sum(n for _, b, n in by_hour if b == box) for _, box, _ in by_hour} == {"box-1": 2, "box-2": 3}
+    assert {row[0] for row in fleet.sql(asked["Delay of the last day's rows"])} == {"box-1", "box-2"}
+
+
+def test_the_questions_about_the_status_of_boxes_name_the_worst_first(fleet: Warehouse) -> None:
+    columns = "box STRING, version STRING, stream STRING, position STRING, newest TIMESTAMP, waiting BIGINT, quarantine BIGINT"
+    fleet.sql(
+        f"CREATE TABLE main.fleet.uploader_status ({columns}, error STRING, cycle_seconds DOUBLE, time TIMESTAMP)"
+    )
+    rows = [
+        ("box-1", 0, "NULL", 5),
+        ("box-1", 9, "'TargetError'", 90),
+        ("box-2", 500, "NULL", 10),
+        ("box-3", 1, "'off'", 300),
+    ]
+    for box, waiting, error, minutes in rows:
+        values = f"'{box}', '1.1.0', 'raw_r', '7', NULL, {waiting}, 0, {error}, 0.5"
+        fleet.sql(
+            f"INSERT INTO main.fleet.uploader_status SELECT {values}, current_timestamp() - INTERVAL {minutes} MINUTES"
+        )
+    newest, missing = (text for text in questions("main.fleet").values() if "uploader_status" in text)
+    assert [row[0] for row in fleet.sql(newest)] == ["box-3", "box-2", "box-1"]
+    assert [row[0] for row in fleet.sql(missing)] == ["box-3"]
 
 
 def test_python_in_the_guides_compiles() -> None:

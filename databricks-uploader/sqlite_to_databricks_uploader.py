@@ -1615,6 +1615,13 @@ def cell(column: str) -> str:
     return f"q.{quoted(column)} COLLATE BINARY"
 
 
+def any_of(conditions: Iterable[str]) -> str:
+    """Whether one of some conditions in SQL is true; in groups, since SQLite limits the nesting of expressions."""
+    terms = [f"({condition})" for condition in conditions]
+    groups = [f"({' OR '.join(terms[i : i + 50])})" for i in range(0, len(terms), 50)]
+    return " OR ".join(groups) or "0"
+
+
 def text_literal(value: str) -> str:
     """A text in SQL, whose own text would end at a NUL."""
     parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
@@ -2434,9 +2441,8 @@ class Reader:
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
-        texts = [f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text"]
-        guards = [f"({' OR '.join(texts[i : i + 50])})" for i in range(0, len(texts), 50)]
-        asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({' OR '.join(guards) or '0'})"])]
+        guard = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
+        asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({guard})"])]
         for name, storage in some.items():
             asked += [(SEEDS[storage], by_class(cell(name)) if storage == "mixed" else [cell(name)])]
         seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
@@ -4299,7 +4305,7 @@ class TimeColumn:
             return spans
         plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {self.sql} >= 'x'")
         if any("SCAN" in str(step[-1]) for step in plan):
-            return [(None, None, " OR ".join(f"({self.where(span)})" for span in spans))]
+            return [(None, None, any_of(map(self.where, spans)))]
         looks = ", ".join(f"EXISTS (SELECT 1 FROM {name} q WHERE {self.where(span)})" for span in spans)
         [found] = self.reader.database.rows(f"SELECT {looks}")
         return list(itertools.compress(spans, found))

@@ -229,6 +229,17 @@ def test_each_place_where_new_rows_may_be_is_searched_by_the_index(table: str) -
             assert "B-TREE" not in plan
 
 
+@pytest.mark.parametrize("seconds", [-(10**8), 0, 5 * 10**8, 10**9, 1_000_000_400, 1_100_000_000, BASE])
+def test_a_table_without_an_index_on_its_time_is_read_whatever_year_it_has_come_to(seconds: int) -> None:
+    source = Source("CREATE TABLE t (ts, v INTEGER PRIMARY KEY)")
+    for time_of_all in (seconds, seconds + 1000):
+        source.execute(
+            "INSERT INTO t (ts) VALUES (?)", rows=[(time_of_all,), (text(time_of_all, "%Y-%m-%d %H:%M:%S"),)]
+        )
+        assert len(source.cycle()) == 2
+        assert source.cycle() == []
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_cycle_reads_each_row_once_at_any_size_of_batches(size: int) -> None:
     source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)", "CREATE INDEX i ON t (ts)")

@@ -14,7 +14,7 @@ from adversary import Stage
 from boxes import Box, rows_of
 from warehouse import Warehouse
 
-WRITERS = 24
+WRITERS = 12
 ROWS = 12
 TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, writer INTEGER, v INTEGER)"
 INSERT = "INSERT INTO t (time, writer, v) VALUES (?, ?, ?)"

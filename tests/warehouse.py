@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -73,7 +74,7 @@ class Warehouse:
 
     def stop(self) -> int:
         """End the process; returns its exit status."""
-        self._kept = None
+        self._let_go()
         if self._process is None:
             return 0
         self._process.terminate()
@@ -98,7 +99,7 @@ class Warehouse:
 
     def __exit__(self, *_: object) -> None:
         """Leave the process to the next one that needs a warehouse; it ends with the tests."""
-        self._kept = None
+        self._let_go()
         if self._process and self._process.poll() is None:
             IDLE.append(self)
 
@@ -148,13 +149,13 @@ class Warehouse:
             usual["access_token"] = self.token
         return sql.connect(**{"server_hostname": self.host, "http_path": self.http_path, **usual, **options})
 
-    def sql(self, text: str, parameters: Any = None, **options: Any) -> list[tuple[Any, ...]]:
+    def sql(self, text: str, parameters: Any = None, own: bool = False, **options: Any) -> list[tuple[Any, ...]]:
         """The rows of one statement, sent through the connector.
 
         A session is kept for it, since to open one takes longer than most statements. One with options, one that would
-        change the session, and one beside another have sessions of their own.
+        change the session, and one beside another have sessions of their own, as has one with `own`.
         """
-        if options or OF_ITS_SESSION.match(text) or not self._alone.acquire(blocking=False):
+        if own or options or OF_ITS_SESSION.match(text) or not self._alone.acquire(blocking=False):
             with self.connect(**options) as connection:
                 return asked(connection, text, parameters)
         try:
@@ -169,6 +170,15 @@ class Warehouse:
         """The directory of a Delta table, from its name of two or three parts."""
         parts = name.lower().split(".")
         return self.directory.joinpath("tables", *(["main"][: 3 - len(parts)] + parts))
+
+    def _let_go(self) -> None:
+        """Close the session that is kept."""
+        from databricks.sql.exc import Error
+
+        with contextlib.suppress(Error):
+            if self._kept:
+                self._kept.close()
+        self._kept = None
 
     def log(self) -> dict[str, Any]:
         """Counts of requests, calls and sessions opened since the start, and every statement."""
@@ -195,7 +205,7 @@ class Warehouse:
 
     def close_sessions(self) -> None:
         """Forget all sessions, as an idle warehouse does."""
-        self._kept = None
+        self._let_go()
         self.request("POST", "/admin/close_sessions")
 
     def zerobus(self, **settings: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def test_every_fault_has_tests_that_exist() -> None:
         named = set(row["tests"].split())
         assert named, row
         assert named <= defined, named - defined
-    assert NUMBERS == list(range(1, len(EVIDENCE) + 1))
+    assert list(range(1, len(EVIDENCE) + 1)) == NUMBERS
     assert f"lists {len(EVIDENCE)} faults" in (DOCS / "delivery-evidence.md").read_text()
 
 

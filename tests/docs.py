@@ -48,7 +48,7 @@ def document(text: str, folder: Path) -> str:
 
 def settings_table() -> str:
     """The table of settings of docs/configuration.md."""
-    lines = ["| YAML key | variable | default | meaning |", "| --- | --- | --- | --- |"]
+    lines = ["| YAML key | variable | default | meaning |", "|---|---|---|---|"]
     for name, setting in up.SETTINGS.items():
         variables = [*setting.variables, *([f"{setting.variables[0]}_FILE"] if setting.secret else [])]
         named = f"{in_code([name, *setting.aliases])} | {in_code(variables)}"

@@ -40,7 +40,7 @@ def verdicts(results: Results, machine: str) -> str:
     """The targets in Markdown, and what was reached."""
     one, five, _ = os.getloadavg()
     lines = [f"Measured on {machine}; at the end {one:.1f}, {five:.1f}.", ""]
-    lines += ["| figure | target | reached | met |", "| --- | --- | --- | --- |"]
+    lines += ["| figure | target | reached | met |", "|---|---|---|---|"]
     for target in targets():
         lines.append(f"| {target.figure} | {target.wanted()} | {' | '.join(target.verdict(results))} |")
     return "\n".join(lines) + "\n"

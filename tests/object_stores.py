@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import urllib.request
@@ -203,6 +204,13 @@ class Gate:
     def url(self) -> str:
         """Where the gate listens."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def secure(self, certificate: Path) -> str:
+        """Speak TLS from now on, with a certificate for localhost; where the gate listens then."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        return self.url.replace("http://127.0.0.1", "https://localhost")
 
     def fail(self, match: str, answer: Answer, times: int = 1_000_000) -> None:
         """Answer the next `times` requests whose "METHOD path" matches by status and text; the store is not asked."""

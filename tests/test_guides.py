@@ -358,6 +358,36 @@ def test_the_spark_block_runs_on_the_sample(sample: Warehouse) -> None:
     assert re.search(r"\| *SENSOR_IL_CHI_0001 *\|.*\| *3000 *\| *61\.03 *\|", done.stdout)
 
 
+# === Many boxes
+
+
+@pytest.mark.skipif("delivered_to" not in SCRIPT.read_text(), reason="--status names nothing to delete yet")
+def test_a_producer_that_deletes_as_the_guide_shows_loses_nothing(tmp_path: Path) -> None:
+    """While nothing is known it deletes nothing; afterwards all but the newest delivered row."""
+    (block,) = blocks(FLEET, "python")
+    guide: dict[str, Any] = {"json": json, "subprocess": subprocess}
+    exec(block, guide)
+    source, config = tmp_path / "sensor.db", tmp_path / "config.yaml"
+    settings = {
+        "sqlite": source,
+        "tables": ["readings"],
+        "lakehouse_path": tmp_path / "lake",
+        "state_dir": tmp_path / "state",
+    }
+    config.write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
+    database = sqlite3.connect(source)
+    database.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, timestamp TEXT)")
+    for uploads, left in ((False, 30), (True, 1), (True, 1)):
+        database.executemany("INSERT INTO readings (timestamp) VALUES (?)", [("2026-11-28T12:00:00Z",)] * 30)
+        database.commit()
+        assert not uploads or run({}, "--config", str(config)) == 0
+        guide["forget_delivered"](database, [sys.executable, str(SCRIPT), "--config", str(config)])
+        assert database.execute("SELECT count(*) FROM readings").fetchall() == [(left,)]
+    database.close()
+    table = DeltaTable(str(tmp_path / "lake" / "raw_readings"))
+    assert rows_of(table, "id") == sorted(((key,) for key in range(1, 91)), key=repr)
+
+
 # === Upgrading
 
 

@@ -232,9 +232,14 @@ def test_install_sh_knows_the_secrets_that_the_uploader_knows() -> None:
 
 
 @pytest.mark.network
-def test_a_package_with_another_content_is_refused_and_nothing_changes(tree: Tree) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "instead"), [(r"sha256:\w{8}", "sha256:00000000"), (r"(?s) *\\.*", "")], ids=["another", "none"]
+)
+def test_a_package_with_another_hash_or_none_is_refused_and_nothing_changes(
+    tree: Tree, pattern: str, instead: str
+) -> None:
     before = tree.content()
-    release(tree.source, "1.1.0", lock=re.sub(r"sha256:\w{8}", "sha256:00000000", package("tqdm")))
+    release(tree.source, "1.1.0", lock=re.sub(pattern, instead, package("tqdm")))
     assert "the packages could not be installed" in tree.refusal()
     after = tree.content()
     assert {name: after[name] for name in before} == before

@@ -23,6 +23,8 @@ import sqlite_to_databricks_uploader as up
 from adversary import Stage
 from boxes import SAMPLE, SCRIPT, Box, interrupted_at, same_rows
 from object_stores import Gate, Store
+from test_security import self_signed
+from test_warehouse import proxy
 
 # The servers of the stores come from package indexes when they are started for the first time.
 pytestmark = pytest.mark.network
@@ -126,6 +128,28 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def exact(box: StoreBox) -> bool:
     """Whether the table holds the source's rows, each once."""
     return same_rows(box.arrived(READINGS), box.source(READINGS))
+
+
+# === On the way to the store
+
+
+@pytest.mark.parametrize("by", ["SSL_CERT_FILE", "certificate_path"])
+def test_a_store_with_a_private_authority_is_reached_through_a_proxy(tmp_path: Path, s3: Store, by: str) -> None:
+    """Without its certificate it is not trusted."""
+    box, certificate = StoreBox(tmp_path, s3), tmp_path / "private.pem"
+    box.sample()
+    certificate.write_bytes(self_signed("localhost", 10))
+    with proxy() as (address, asked), Gate(s3.url) as gate:
+        url = gate.secure(certificate)
+        elsewhere = {"AWS_ALLOW_HTTP": "", "HTTPS_PROXY": address, "NO_PROXY": "-"}
+        options = {"max_retries": "0"}
+        status, said = box.at(url).end("--check", **elsewhere, STORAGE_OPTIONS=json.dumps(options))
+        assert (status, gate.requests) == (1, []), said
+        trusted = {"SSL_CERT_FILE": str(certificate)} if by == "SSL_CERT_FILE" else {}
+        options |= {} if trusted else {"certificate_path": str(certificate)}
+        status, said = box.at(url).end(**elsewhere, **trusted, STORAGE_OPTIONS=json.dumps(options))
+        assert (status, set(asked)) == (0, {url.removeprefix("https://")}), said
+    assert exact(box)
 
 
 # === Whole runs

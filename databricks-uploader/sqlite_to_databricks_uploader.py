@@ -1986,7 +1986,7 @@ class Database:
     @functools.cached_property
     def kinds(self) -> dict[str, str]:
         """The tables and views of the file, in order of name, each with SQLite's word for its kind."""
-        sql = """SELECT name, CASE wr WHEN 1 THEN type || ' without rowid' ELSE type END FROM pragma_table_list
+        sql = """SELECT name, type || iif(wr AND type = 'table', ' without rowid', '') FROM pragma_table_list
                  WHERE schema = 'main' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
         return dict(self.rows(sql))
 

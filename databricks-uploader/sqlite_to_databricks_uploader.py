@@ -1650,19 +1650,53 @@ def side_files(file: Path) -> list[Path]:
     return [file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal")]
 
 
-def is_wal(file: Path) -> bool:
-    """Whether the header says WAL (sqlite.org/fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
+def header_of(file: Path) -> bytes:
+    """The first 100 bytes of a database (sqlite.org/fileformat2.html, 1.3); a `SourceError` for what is none."""
     try:
         refuse_pipe(file)
         with file.open("rb") as opened:
-            header = opened.read(20)
+            header = opened.read(100)
     except FileNotFoundError:
         raise SourceError(f"{file} does not exist", "Check sqlite; mount the directory that holds it.") from None
     except OSError as error:
         raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
     if header and not header.startswith(b"SQLite format 3\0"):
         raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
-    return header[18:19] == b"\x02"
+    return header
+
+
+def is_wal(file: Path) -> bool:
+    """Whether the header says WAL (fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
+    return header_of(file)[18:19] == b"\x02"
+
+
+def missing_bytes(file: Path) -> int:
+    """How many bytes a file ends before its last page does.
+
+    The header counts the pages, where its two counts of changes agree (fileformat2.html, 1.3.2 and 1.3.7). While side
+    files hold a part of the database it may be ahead of the file.
+    """
+    header = header_of(file)
+    with source_files(file):
+        if len(header) < 100 or any(side.exists() and side.stat().st_size for side in side_files(file)[::2]):
+            return 0
+        size = file.stat().st_size
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    is_counted = header[24:28] == header[92:96]
+    return max(0, pages * (page if page > 1 else 1 << 16) - size) if is_counted else 0
+
+
+def refuse_cut_off(file: Path) -> None:
+    """A `CorruptError` for a file that is cut off: SQLite would take what is missing for zeros.
+
+    Without a journal on disk the header is written some milliseconds before the last page, so a file is looked at anew.
+    """
+    for _ in range(20):
+        if not (missing := missing_bytes(file)):
+            return
+        time.sleep(0.05)
+    fault = f"{file} is cut off: {missing} bytes of the pages that its header counts are missing"
+    raise CorruptError(fault, "If it is being copied, the next cycle reads it. Else run `sqlite3 FILE .recover`.")
 
 
 def mount_points(listed: Path = Path("/proc/self/mountinfo")) -> dict[str, str]:
@@ -1855,6 +1889,19 @@ def source_error(message: str) -> UploaderError:
     return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
 
 
+def out_of_order(table: str, rowid: int) -> CorruptError:
+    """The error for rows that are not where their rowids belong, as on a page that was half written."""
+    fault = f"the database is damaged: rows of {table} are out of order from rowid {rowid} on"
+    error = CorruptError(fault, "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    error.good = rowid - 1
+    return error
+
+
+def is_ascending(rowids: Sequence[int], first: int, last: int) -> bool:
+    """Whether rowids ascend from `first` on, and not beyond `last`."""
+    return not rowids or (first <= rowids[0] and rowids[-1] <= last and all(map(operator.lt, rowids, rowids[1:])))
+
+
 def is_utf8(column: Any) -> bool:
     """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
     from arro3.core import DataType
@@ -1888,6 +1935,7 @@ class Database:
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
         self.wal_mode = is_wal(self.file)
+        refuse_cut_off(self.file)
         before, way = ours(side_files(self.file)), way_to_open(self.file)
         try:
             self._open(way)
@@ -1986,7 +2034,7 @@ class Database:
     @functools.cached_property
     def kinds(self) -> dict[str, str]:
         """The tables and views of the file, in order of name, each with SQLite's word for its kind."""
-        sql = """SELECT name, CASE wr WHEN 1 THEN type || ' without rowid' ELSE type END FROM pragma_table_list
+        sql = """SELECT name, type || iif(wr AND type = 'table', ' without rowid', '') FROM pragma_table_list
                  WHERE schema = 'main' AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name"""
         return dict(self.rows(sql))
 
@@ -2369,6 +2417,8 @@ class Reader:
         if first is None and low == HIGHEST_ROWID:
             fault = f"{self.table.name} uses the highest possible rowid, so SQLite gives new rows random ones below it"
             raise SourceError(fault, "Set cursor: timestamp, or make the table anew without that row.")
+        if low is not None and first is not None and first <= low:
+            raise out_of_order(self.table.name, low)
         return first, last or 0
 
     def nth(self, first: int, last: int, count: int) -> int:
@@ -4111,6 +4161,8 @@ class RowidCursor(Anchored):
                     continue
                 error.good = first - 1
                 raise
+            if not is_ascending(page.keys, first, last):  # Fewer rows might be found behind those, and they be missed.
+                raise out_of_order(self.table.name, first)
             pages += [page] if page.keys else []
             first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
         pace.learn(pages)

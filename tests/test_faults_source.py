@@ -455,6 +455,37 @@ def test_after_a_damaged_page_was_mended_the_rest_follows(box: Box) -> None:
     assert sorted(i for (i,) in box.arrived("id")) == list(range(1, 20_001))
 
 
+@pytest.mark.parametrize("size", [99, 4096, 5000, 8192, 8193, 12_000, 16_383])
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_of_a_file_that_is_cut_off_nothing_is_sent_until_it_is_whole(box: Box, size: int, journal: str) -> None:
+    """As while it is copied: SQLite takes what a last page lacks for zeros, and rows with it. (matrix row 21)"""
+    box.execute(f"PRAGMA journal_mode = {journal}", COUNTED, INSERT, rows=rows(1, 300))
+    whole = box.database.read_bytes()
+    assert len(whole) > 16_384
+    box.database.write_bytes(whole[:size])
+    assert box.run() == 1
+    assert box.arrived() == []
+    box.database.write_bytes(whole)
+    assert box.run() == 0
+    assert values(box) == list(range(1, 301))
+
+
+def test_rows_that_are_not_where_their_rowids_belong_end_the_run(box: Box, capfd: pytest.CaptureFixture[str]) -> None:
+    """Half of a page was never written, and reads as rows of rowid 0. (matrix row 21)"""
+    box.execute(COUNTED, INSERT, rows=rows(1, 300))
+    whole = box.database.read_bytes()
+    where = whole.rindex(b"2026") // 4096 * 4096 + 3584
+    box.database.write_bytes(whole[:where] + b"\0" * 512 + whole[where + 512 :])
+    assert box.run() == 1
+    assert "out of order" in capfd.readouterr().err
+    assert box.run() == 1
+    arrived = values(box)
+    assert arrived == list(range(1, len(arrived) + 1))
+    box.database.write_bytes(whole)
+    assert box.run() == 0
+    assert values(box) == list(range(1, 301))
+
+
 def test_a_recreated_file_is_noticed_where_times_are_days(box: Box) -> None:
     """Rows of the same day at the same rowids are not the rows that were delivered. (matrix row 22)"""
     box.execute(COUNTED, INSERT, rows=[("2026-01-01", v) for v in range(1, 41)])

@@ -58,6 +58,14 @@ def test_several_tables_are_listed_with_the_setting(file: Path) -> None:
     assert "c: 2 rows, newest 2026-09-21T14:15:00+00:00" in str(error.value)
 
 
+def test_the_tables_behind_a_full_text_index_are_nobodys(file: Path) -> None:
+    write(
+        file, "CREATE VIRTUAL TABLE notes USING fts5 (body)", "CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT)"
+    ).close()
+    with opened(file) as database, pytest.raises(up.ConfigError, match=r"several tables: notes, r\n"):
+        up.detect_table(database, None)
+
+
 def test_a_single_table_wins_over_views_and_a_view_is_taken_where_no_table_is(file: Path) -> None:
     producer = write(file, "CREATE TABLE a (x)", "CREATE VIEW v AS SELECT 1 AS x")
     with opened(file) as database:

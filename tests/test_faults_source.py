@@ -1,4 +1,4 @@
-"""The fault matrix, rows 1 to 26: rows, times and the producer's file. Rows that other chapters' tests cover are named in docs/delivery.md."""
+"""The fault matrix, rows 1 to 26: rows, times and the producer's file. Rows that other chapters' tests cover are named in docs/delivery-evidence.csv."""
 
 from __future__ import annotations
 

@@ -263,7 +263,8 @@ def load_everything() -> None:
     import adbc_driver_manager
     import adbc_driver_sqlite
     import arro3.core
-    import databricks.sql
+    import databricks.sql.backend.thrift_backend
+    import databricks.sql.client
     import deltalake
     import pandas
 

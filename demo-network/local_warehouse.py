@@ -626,7 +626,9 @@ class Engine:
             session = self._idle.pop()
         except IndexError:
             host, port = self._sail.listening_address
-            session = EngineSession(SparkSession(f"sc://{host}:{port}"))
+            spark = SparkSession(f"sc://{host}:{port}")
+            spark.client.disable_reattachable_execute()  # for networks that fail; here it takes half of the time
+            session = EngineSession(spark)
         session.spark.conf.set("spark.sql.session.timeZone", "UTC")
         return session
 

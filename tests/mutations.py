@@ -9,6 +9,7 @@ the text that a mutant changes.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -331,7 +332,8 @@ def killed_by(mutant: Mutant) -> str | None:
     file, chosen = mutant.tests
     with tempfile.TemporaryDirectory() as folder:
         mutated(mutant, Path(folder))
-        options = ["-n0", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", f"pythonpath={folder}"]
+        places = shlex.join([folder, str(TESTS.parent / "demo-network")])
+        options = ["-n0", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", f"pythonpath={places}"]
         command = [sys.executable, "-m", "pytest", *options, "-k", chosen, str(TESTS / file)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent)
     if ended.returncode not in (0, 1):

@@ -683,8 +683,13 @@ class Config:
     databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
         "Profile of ~/.databrickscfg.")
     metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS",
-        matching(r"(.*:\d{1,5})", "host:port, for example 127.0.0.1:9108"), "host:port for Prometheus metrics.",
-        shown="off")
+        matching(r"(.*:\d{1,5})", "host:port, for example 127.0.0.1:9108"),
+        "host:port for Prometheus metrics and /healthz.", shown="off")
+    metrics_file: Path | None = setting(None, "UPLOAD_METRICS_FILE", path,
+        "The same metrics as a file, replaced after each cycle, for node exporter's textfile collector.", shown="off")
+    status_table: str | None = setting(None, "UPLOAD_STATUS_TABLE",
+        matching(r"([^\s./`]+)", "a table's name, without its schema"),
+        "Table beside the target that gets a row about each stream now and then (docs/operation.md).", shown="off")
     # fmt: on
 
 
@@ -799,6 +804,17 @@ def layer_from_yaml(file: Path) -> Layer:
     return layer
 
 
+# Values that nothing may show: not the log, nor what is said elsewhere.
+HIDDEN: list[str] = []
+
+
+def hidden(text: str) -> str:
+    """A text without secrets, and without what signs an address."""
+    for secret in HIDDEN:
+        text = text.replace(secret, "***")
+    return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", text)
+
+
 def secret_from_file(file: Path, variable: str) -> str:
     """A secret out of the file that a variable names, the convention of container images."""
     try:
@@ -807,6 +823,22 @@ def secret_from_file(file: Path, variable: str) -> str:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
+
+
+# The secrets that are shown at each sign-in. Others are part of what is sent: they stay as they were.
+SIGN_IN_SECRETS = ("databricks_token", "databricks_client_secret")
+
+
+def renewed(config: Config, environ: Mapping[str, str]) -> Config:
+    """The settings, with sign-in secrets as their files have them now; one that can't be read stays as it was."""
+    fresh: Layer = {}
+    for name in SIGN_IN_SECRETS:
+        setting = SETTINGS[name]
+        if file := environ.get(f"{setting.variables[0]}_FILE", "").strip():
+            with contextlib.suppress(OSError, ValueError):
+                fresh[name] = setting.parse(Path(file).read_text(encoding="utf-8"))
+    HIDDEN.extend(secret for secret in fresh.values() if secret not in HIDDEN)
+    return dataclasses.replace(config, **fresh)
 
 
 # Variables of Databricks' own tools, which no setting has.
@@ -3266,6 +3298,7 @@ class Position(UnderWay, total=False):
     more: bool
     open_rows: int
     open_groups: int
+    open_windows: int
     open_until: int
     window: int
     ahead: Ahead
@@ -3487,11 +3520,11 @@ def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]
     return {**after, "seen": packed(left + unpacked(change["more"], width))}
 
 
-def replace_durably(file: Path, content: bytes) -> None:
+def replace_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file so that after a crash at any moment either its old or its new content is there."""
     temporary = file.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
-    write_durably(temporary, content)
+    write_durably(temporary, content, mode)
     os.replace(temporary, file)
     sync_directory(file.parent)
 
@@ -3508,10 +3541,11 @@ def make_directory(directory: Path) -> None:
         sync_directory(directory.parent)
 
 
-def write_durably(file: Path, content: bytes) -> None:
-    """Create `file`, which must not exist (no planted link is followed), readable by its owner only."""
+def write_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
+    """Create `file`, which must not exist (no planted link is followed), by itself readable by its owner only."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
+        os.fchmod(descriptor, mode)
         opened.write(content)
         opened.flush()
         os.fsync(descriptor)
@@ -3593,6 +3627,18 @@ class Quarantine:
     def files(self) -> list[Path]:
         """The files with quarantined rows, oldest first."""
         return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
+
+
+def count_lines(file: Path) -> int:
+    """How many rows a file of the quarantine has; it is read anew only where it has changed."""
+    stat = file.stat()
+    return lines_in(file, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(10_000)
+def lines_in(file: Path, _changed: int, _size: int) -> int:
+    """The lines of a file as it is at that time."""
+    return len(file.read_bytes().splitlines())
 
 
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -4103,6 +4149,33 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             item = upcoming.result()
 
 
+@dataclasses.dataclass(frozen=True)
+class Waiting:
+    """How many rows were not delivered yet, how many of these are `held` in open windows, as they should be, and the
+    earliest time of the others, in microseconds.
+
+    None where that can't be told without reading much.
+    """
+
+    rows: int | None = None
+    oldest: int | None = None
+    held: int = 0
+
+
+# So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 10 ms then.
+COUNTED_ROWS = 100_000
+
+# Among so many of the rows that wait longest the earliest time is looked for: some may have none.
+OLDEST_ROWS = 100
+
+
+def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
+    """The time of each row of a page; None where it can't be read."""
+    values = page.columns[column].values()
+    times: list[int | None] = convert_each(values, "timestamp", form)[0].cast(arrow_type("bigint")).to_pylist()
+    return times
+
+
 class RowidCursor(Anchored):
     """New rows are those with a higher rowid than any delivered before."""
 
@@ -4133,6 +4206,29 @@ class RowidCursor(Anchored):
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
         return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
+
+    def waiting(self, position: Position, form: TimeForm) -> Waiting:
+        """The rows after a position, in two look-ups and a count that ends early."""
+        count = self.count_after(read_to(position))
+        return Waiting(count, self.oldest_after(read_to(position), form) if count else None)
+
+    def count_after(self, low: int | None) -> int:
+        """How many rows have a higher rowid. Of more than `COUNTED_ROWS` it is guessed how many, by their density."""
+        name, after = quoted(self.table.name), "" if low is None else f"WHERE {self.rowid} > {low}"
+        first_ones = f"SELECT {self.rowid} AS key FROM {name} q {after} ORDER BY {self.rowid} LIMIT {COUNTED_ROWS}"
+        [(count, end)] = self.reader.database.rows(f"SELECT count(*), max(key) FROM ({first_ones})")
+        if count < COUNTED_ROWS:
+            return int(count)
+        first, last = self.reader.bounds(low)
+        return int(1 + (count - 1) * (last - (first or 0)) // (end - (first or 0)))
+
+    def oldest_after(self, low: int | None, form: TimeForm) -> int | None:
+        """The earliest time of the next rows with a higher rowid; None where none is known."""
+        if self.table.time is None:
+            return None
+        where = "" if low is None else f"WHERE {self.rowid} > {low}"
+        page = self.reader.narrowed([]).page(where, self.rowid, OLDEST_ROWS, self.rowid)
+        return min((time for time in times_in(page, self.table.time, form) if time is not None), default=None)
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """The rows of the batch that led from one position to the other, as far as they are still there."""
@@ -4329,10 +4425,7 @@ class TimeColumn:
         return raw_order(value, self.table.encoding)
 
     def times(self, page: RawPage) -> list[int | None]:
-        """The time of each row; None where it can't be read."""
-        values = page.columns[self.name].values()
-        times: list[int | None] = convert_each(values, "timestamp", self.form)[0].cast(arrow_type("bigint")).to_pylist()
-        return times
+        return times_in(page, self.name, self.form)
 
     def newest(self, now: float) -> int | None:
         """A time that the table has reached, not after `now` (microseconds); None where its last values have none."""
@@ -4364,11 +4457,26 @@ class TimeColumn:
 
     def pages(self, spans: Iterable[Span], key: str, place: Any = None) -> Iterator[RawPage]:
         """All rows of some spans from a place on, in SQLite's order, each row once, under an expression `key`."""
+        for span in self.rest_of(spans, place):
+            yield from self._pages(span, key)
+
+    def rest_of(self, spans: Iterable[Span], place: Any) -> Iterator[Span]:
+        """The parts of spans from a place on; all of them where there is none."""
         for low, high, more in spans:
             if place is None:
-                yield from self._pages((low, high, more), key)
+                yield low, high, more
             elif high is None or self.key(place) < self.key(high):
-                yield from self._pages((place if low is None else max(low, place, key=self.key), high, more), key)
+                yield place if low is None else max(low, place, key=self.key), high, more
+
+    def is_indexed(self) -> bool:
+        """Whether SQLite need not sort all rows for it."""
+        asked = f"EXPLAIN QUERY PLAN SELECT 1 FROM {quoted(self.table.name)} q ORDER BY {self.sql}"
+        return not any("TEMP B-TREE" in str(step[-1]) for step in self.reader.database.rows(asked))
+
+    def count(self, spans: Iterable[Span], most: int) -> int:
+        """How many rows are in some spans, at most so many."""
+        rows = f"FROM {quoted(self.table.name)} q WHERE {any_of(map(self.where, spans))}"
+        return int(self.reader.database.rows(f"SELECT count(*) FROM (SELECT 1 {rows} LIMIT {most})")[0][0])
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
         rows, (low, high, more), ties = fitting_rows(self.reader.bytes_per_row()), span, dict[Any, int]()
@@ -4466,6 +4574,22 @@ class TimestampCursor:
             position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
+
+    def waiting(self, position: Position, _: TimeForm) -> Waiting:
+        """How many rows are new, where an index tells; nothing where only reading all rows can.
+
+        Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
+        """
+        oldest, is_begun = position["latest"] - self.lookback, position["latest"] > NEVER
+        under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
+        spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
+        if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
+            return Waiting()
+        pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
+        first, *more = [times for _, times in pages] or [[]]
+        known = sum(counts_in(position).values())
+        count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
+        return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
 
     def _complain(self) -> None:
         """Rows that wait are no rows that went."""
@@ -5062,6 +5186,9 @@ class Target(Protocol):
     def settle(self, intent: Intent, pages: Pages) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
 
+    def note(self, rows: Any, create: str) -> None:
+        """Append rows that may be there twice or not at all; `create` makes the table where it is made by SQL."""
+
     def close(self) -> None:
         """End what was opened for one source."""
 
@@ -5350,6 +5477,12 @@ class DeltaTarget:
 
     def settle(self, intent: Intent, pages: Pages) -> bool:
         return self._has(self.table(), intent)
+
+    def note(self, rows: Any, create: str) -> None:
+        table = self.table()
+        mode, merge = ("append", "merge") if table else ("error", None)
+        options = {**IMPATIENT, **self.options}
+        write_pages(self.name, rows, iter(()), table, mode=mode, schema_mode=merge, storage_options=options)
 
     def close(self) -> None:
         self._answered = False
@@ -5804,7 +5937,7 @@ class Session:
     @functools.cached_property
     def workspace(self) -> Workspace:
         """What asks the workspace's services beside the warehouse; its tokens outlive the session's connection."""
-        return Workspace(self.config)
+        return Workspace(self.config, self.environ)
 
     def now(self) -> float:
         """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
@@ -5861,7 +5994,7 @@ class Session:
 
     def _open(self) -> None:
         """Begin a session with its first statements, so the next ones don't wait for the warehouse to start."""
-        self._connection = connect(self.config, self.environ)
+        self._connection = connect(renewed(self.config, self.environ), self.environ)
         try:
             (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
             self._ahead = micros / 1e6 - self.clock()
@@ -6083,17 +6216,17 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError("databricks_token holds a character that no token has", "Copy it again.")
         return {"access_token": token}
     if principal and method in ("", "oauth-m2m"):
-        return {"credentials_provider": lambda: functools.partial(principal_headers, config)}
+        return {"credentials_provider": lambda: functools.partial(principal_headers, config, environ)}
     headers = sdk_headers(config, method)
     return {"credentials_provider": lambda: headers}
 
 
-def principal_headers(config: Config) -> dict[str, str]:
+def principal_headers(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """What signs a service principal's requests; the driver asks again in time.
 
     databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
     """
-    return {"Authorization": f"Bearer {principal_token(config)[0]}"}
+    return {"Authorization": f"Bearer {principal_token(renewed(config, environ))[0]}"}
 
 
 def principal_token(config: Config, **form: str) -> tuple[str, float]:
@@ -6610,8 +6743,9 @@ class Workspace:
     # So long before its end a token is renewed: no request takes longer.
     MARGIN_SECONDS = 120
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
+        self.environ = environ
         self.clock = clock
         self._tokens: dict[str, tuple[str, float]] = {}
         self._ahead: float | None = None
@@ -6624,7 +6758,8 @@ class Workspace:
         """The token for rows into a table, or the ordinary one, which such a token can't replace, nor it that."""
         token, end = self._tokens.get(table, ("", 0.0))
         if not token or self.clock() > end:
-            token, seconds = principal_token(self.config, **(table_rights(self.config, table) if table else {}))
+            rights = table_rights(self.config, table) if table else {}
+            token, seconds = principal_token(renewed(self.config, self.environ), **rights)
             self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
         return token
 
@@ -7066,6 +7201,20 @@ class WarehouseTarget:
             " databricks_batch_id in the table prevents such doubts.",
         )
 
+    def note(self, rows: Any, create: str) -> None:
+        """Append what the table has columns for. Without a warehouse nobody can make it."""
+        try:
+            columns = self.columns()
+        except Rejected:
+            if not self.session.config.databricks_http_path:
+                raise
+            self.session.run(create)
+            columns = self.columns()
+        by_name = {name: target_column(name, columns) for name in rows.column_names}
+        known = arrow_table({column: rows.column(name) for name, column in by_name.items() if column})
+        payload = self.prepare(lambda: iter([known]))
+        self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
+
     def close(self) -> None:
         self.copy.close()
         if not self.shares:
@@ -7129,11 +7278,78 @@ class Tally:
         self.latest = latest_time(self.latest, other.latest)
 
 
+@dataclasses.dataclass
+class Figures:
+    """What is known of a stream since it was first seen, as it is kept beside the state and measured from outside.
+
+    `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: what waits, as
+    `Waiting` has it, the `newest` time that was delivered, in microseconds since 1970, and when the last good cycle
+    `ended`, in seconds. `failures` are those in a row.
+    """
+
+    table: str = ""
+    source_id: str = ""
+    route: str = ""
+    target: str = ""
+    scenario: str = ""
+    rows: int = 0
+    commits: int = 0
+    nbytes: int = 0
+    bad: int = 0
+    errors: dict[str, int] = dataclasses.field(default_factory=dict)
+    cycles: int = 0
+    seconds: float = 0.0
+    cycle_seconds: float = 0.0
+    ended: float | None = None
+    failures: int = 0
+    last_error: str | None = None
+    newest: int | None = None
+    position: str | None = None
+    waiting: int | None = None
+    oldest: int | None = None
+    held: int = 0
+    open_windows: int = 0
+    quarantined: int = 0
+
+    def look(self, waiting: Waiting) -> None:
+        """Take in what waits."""
+        self.waiting, self.oldest, self.held = waiting.rows, waiting.oldest, waiting.held
+
+    def count(self, tally: Tally, seconds: float) -> None:
+        """Count what a cycle did, also one that failed."""
+        self.rows += tally.sent
+        self.commits += tally.commits
+        self.nbytes += tally.nbytes
+        self.bad += tally.bad
+        self.cycles += 1
+        self.seconds += seconds
+        self.cycle_seconds = seconds
+
+    def fail(self, error: UploaderError) -> None:
+        """Count a cycle that failed."""
+        kind = type(error).__name__
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        self.failures += 1
+        self.last_error = hidden(str(error))
+
+    def succeed(self, now: float) -> None:
+        """Remember a good cycle."""
+        self.ended, self.failures, self.last_error = now, 0, None
+
+    @staticmethod
+    def of(saved: Mapping[str, Any]) -> Figures:
+        """Figures out of JSON, as an earlier run left them; what waits has to be looked for anew."""
+        names = {field.name for field in dataclasses.fields(Figures)}
+        fields = {name: value for name, value in saved.items() if name in names}
+        return Figures(**{**fields, "waiting": None, "oldest": None})
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were.
+    `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were; `figures`
+    of what waits, where anybody asks for that.
     """
 
     config: Config
@@ -7145,6 +7361,7 @@ class Job:
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
     progress: Callable[[int, int], None] = lambda read, waiting: None
+    figures: Figures | None = None
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -7177,6 +7394,14 @@ class RowSource:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
         batch = self.cursor.next_batch(position, size)
         return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
+
+    def waiting(self, position: Position, form: TimeForm) -> Waiting:
+        """What comes after a position, as a look tells."""
+        return self.cursor.waiting(position, form)
+
+    def held(self, position: Position, form: TimeForm) -> Waiting:
+        """What waits after a cycle that sent all that there was: nothing."""
+        return Waiting(0)
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
@@ -7248,6 +7473,11 @@ class Windows:
             self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
 
 
+def held_rows(position: Position) -> int:
+    """How many rows are in open windows, those of the future among them."""
+    return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class WindowSource:
     """A table, open for one cycle, and batches of groups.
@@ -7283,6 +7513,15 @@ class WindowSource:
             log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
         return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
+
+    def waiting(self, position: Position, form: TimeForm) -> Waiting:
+        """Rows that were not looked at yet, and those of open windows."""
+        unread, held = self.cursor.waiting(position, form), held_rows(position)
+        return Waiting((unread.rows or 0) + held, unread.oldest, held)
+
+    def held(self, position: Position, form: TimeForm) -> Waiting:
+        """What waits after a cycle that sent all that there was: the rows of open windows."""
+        return Waiting(held_rows(position), held=held_rows(position))
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
@@ -7396,11 +7635,12 @@ class WindowSource:
         """What waits in windows with these starts: rows, groups, the first one's end in microseconds."""
         length = self.aggregate.window_length
         if length is None or not starts:
-            return {"open_rows": 0, "open_groups": 0}
+            return {"open_rows": 0, "open_groups": 0, "open_windows": 0}
         end = moment_of(min(starts)) + length + self.aggregate.lateness
         return {
             "open_rows": sum(windows.sizes[start] for start in starts),
             "open_groups": self.aggregate.groups_from(windows.partials, closed),
+            "open_windows": len(starts),
             "open_until": (end - EPOCH) // dt.timedelta(microseconds=1),
             "window": int(length.total_seconds()),
         }
@@ -7448,13 +7688,20 @@ def table_in(job: Job, database: Database) -> Table:
 
 def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
     """The rowid where there is one, else the time."""
-    config, table = job.config, reader.table
+    cursor = cursor_of(job.config, reader, clock_of(job), up_to)
+    if isinstance(cursor, TimestampCursor):
+        warn_of_missing_times(job, reader)
+    return cursor
+
+
+def cursor_of(config: Config, reader: Reader, now: Callable[[], float], up_to: int | None = None) -> Cursor:
+    """The cursor that the settings ask for; `now` is the wall clock in seconds since 1970."""
+    table = reader.table
     if config.cursor == "rowid" and table.rowid is None:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
     if table.rowid and config.cursor != "timestamp":
         return RowidCursor(reader, up_to)
-    warn_of_missing_times(job, reader)
-    return TimestampCursor(reader, config.lookback, time_form(config), clock_of(job))
+    return TimestampCursor(reader, config.lookback, time_form(config), now)
 
 
 def clock_of(job: Job) -> Callable[[], float]:
@@ -7754,11 +8001,28 @@ class Delivery:
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
         self.job.target.allowance = self.state.allowance or self.job.target.allowance
-        self.settle()
-        self.state = self.source.cursor.located(self.state)
-        while not self._sent_all():
-            if self.job.stopping.is_set():
-                return
+        is_done = False
+        try:
+            self.settle()
+            self.state = self.source.cursor.located(self.state)
+            if self.job.figures and self.job.figures.waiting is None:
+                self._look(is_done)
+            while not self._sent_all():
+                if self.job.stopping.is_set():
+                    return
+            is_done = not self.job.stopping.is_set()
+        finally:
+            self._look(is_done)
+
+    def _look(self, is_done: bool) -> None:
+        """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
+        if self.job.figures is None:
+            return
+        look, form = self.source.held if is_done else self.source.waiting, time_form(self.job.config)
+        with contextlib.suppress(UploaderError):
+            if not is_done:
+                self.state = self.source.cursor.located(self.state)
+            self.job.figures.look(look(self.state.position, form))
 
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
@@ -7997,16 +8261,20 @@ def target_of(
     directory: Path | None = None,
     wait: Wait = time.sleep,
     session: Session | None = None,
+    beside: str = "",
 ) -> Target:
-    """The target that is in force; in `directory` it may keep files that are on their way."""
+    """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
     check_target(config)
-    table = routed_table(config.databricks_table or "", scenario_of(config))
+    table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
         kind = ZerobusTarget if config.zerobus_endpoint else WarehouseTarget
         return kind(session or Session(config, environ, wait), table, directory, shares=session is not None)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
-    uri = config.table_path or f"{(config.lakehouse_path or '').rstrip('/')}/{table}"
+    root = config.lakehouse_path or ""
+    if beside and config.table_path:
+        root = config.table_path.rstrip("/").rpartition("/")[0] or "."
+    uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
     return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
 
 
@@ -8153,6 +8421,43 @@ def move_state(old: Path, new: Path) -> None:
         raise StateError(f"{new} can't be written: {error.strerror}", "Mend its rights.") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Supervisor:
+    """systemd, where it started this process and asks to be told (sd_notify(3)); else nobody.
+
+    `address` is that of its socket, an abstract one with `@`; after `patience` seconds without a sign of life it takes
+    the process for dead.
+    """
+
+    address: str = ""
+    patience: float = math.inf
+
+    @staticmethod
+    def of(environ: Mapping[str, str]) -> Supervisor:
+        """The one that the environment names (sd_watchdog_enabled(3))."""
+        watched = environ.get("WATCHDOG_USEC", "")
+        is_for_us = environ.get("WATCHDOG_PID") in (None, str(os.getpid())) and watched.isdecimal()
+        return Supervisor(environ.get("NOTIFY_SOCKET", ""), int(watched) / 10**6 if is_for_us else math.inf)
+
+    def tell(self, **said: str) -> None:
+        """Say things such as READY=1, one a line. Where nobody hears it, or has no time to, that does no harm."""
+        import socket
+
+        if not self.address.startswith(("/", "@")):
+            return
+        content = "\n".join(f"{name}={' '.join(value.split())}" for name, value in said.items()).encode()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)
+            channel.sendto(content, self.address.replace("@", "\0", 1))
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        """Wait for some seconds, or until `stop` is set, with signs of life; whether it is."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, self.patience / 2)):
+            self.tell(WATCHDOG="1")
+        return stop.is_set()
+
+
 @dataclasses.dataclass
 class Fleet:
     """The streams of a run, each with a job that is made when it is first seen. `config` has its `state_dir`."""
@@ -8161,6 +8466,7 @@ class Fleet:
     environ: Mapping[str, str]
     stopping: threading.Event
     flush: bool = False
+    supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     seen: set[str] | None = None
 
@@ -8171,12 +8477,16 @@ class Fleet:
 
     @functools.cached_property
     def session(self) -> Session:
-        """The one session with a warehouse, opened by its first statement and closed after each cycle."""
-        return Session(self.config, self.environ, self.stopping.wait)
+        """The one session with a warehouse, opened by its first statement; to be closed after each cycle."""
+        return Session(self.config, self.environ, self.wait)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for some seconds, or until the run stops; whether it does."""
+        return self.supervisor.wait(seconds, self.stopping)
 
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
-        with contextlib.closing(self.session), opened_database(self.config, self.directory) as database:
+        with opened_database(self.config, self.directory) as database:
             streams = streams_in(self.config, database)
             if self.config.tables:
                 streams = self._left(streams, database)
@@ -8199,7 +8509,7 @@ class Fleet:
     def _job(self, name: str, config: Config) -> Job:
         """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
         if name not in self.jobs:
-            target = target_of(config, self.environ, self.directory, self.stopping.wait, self.session)
+            target = target_of(config, self.environ, self.directory, self.wait, self.session)
             scenario, directory = scenario_of(config), state_directory(config)
             said = f"rows go to {target.name} by {route_of(config)}: {reason_of(config, scenario)}"
             log.info("%s%s", f"{name}: " if name else "", said)
@@ -8413,58 +8723,98 @@ def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: s
     return 0
 
 
-# --- Watching: one summary a cycle, progress, metrics ---
+# --- Measuring ---
+
+Measured = Callable[[Figures, float], float | None]
+
+# What is measured of each stream: what it is called, what it means, and how it is known at a time.
+COUNTERS: dict[str, tuple[str, Measured]] = {
+    "uploader_rows_sent": ("Rows delivered", lambda f, _: f.rows),
+    "uploader_commits": ("Commits made", lambda f, _: f.commits),
+    "uploader_bytes_sent": ("Bytes of rows in memory, before encoding", lambda f, _: f.nbytes),
+    "uploader_rows_quarantined": ("Rows set aside", lambda f, _: f.bad),
+}
+GAUGES: dict[str, tuple[str, Measured]] = {
+    "uploader_rows_waiting": ("Rows not delivered yet, at the end of the last cycle", lambda f, _: f.waiting),
+    "uploader_oldest_waiting_seconds": (
+        "Age of the oldest row that was not delivered, open windows aside; 0 for none",
+        lambda f, now: 0 if f.waiting == f.held else f.oldest and max(0.0, now - f.oldest / 10**6),
+    ),
+    "uploader_lag_seconds": (
+        "Age of the newest delivered row", lambda f, now: None if f.newest is None else now - f.newest / 10**6
+    ),
+    "uploader_quarantine_rows": ("Rows in quarantine now", lambda f, _: f.quarantined),
+    "uploader_consecutive_failures": ("Cycles that failed since the last good one", lambda f, _: f.failures),
+    "uploader_open_windows": ("Windows of aggregate that are not complete", lambda f, _: f.open_windows),
+    "uploader_last_success_timestamp_seconds": ("End of the last good cycle", lambda f, _: f.ended),
+}  # fmt: skip
 
 
 class Metrics:
-    """What cycles did, in a registry of prometheus-client; `labels` is `table` where there are several streams."""
+    """Streams' figures for Prometheus, in a registry of its own: a collector, asked at each scrape.
 
-    def __init__(self, registry: Any, *labels: str) -> None:
-        from prometheus_client import Counter as Count
-        from prometheus_client import Gauge, Summary
+    What is not known of a stream is left out, so that sums stay right.
+    """
 
-        made: dict[str, Any] = {"labelnames": labels, "registry": registry}
-        self.labels = labels
-        self.rows = Count("uploader_rows_sent", "Rows delivered", **made)
-        self.commits = Count("uploader_commits", "Commits made", **made)
-        self.bytes = Count("uploader_bytes_sent", "Bytes of rows in memory, before encoding", **made)
-        self.bad = Count("uploader_rows_quarantined", "Rows set aside", **made)
-        self.errors = Count("uploader_errors", "Failed cycles", ["kind", *labels], registry=registry)
-        self.seconds = Summary("uploader_cycle_seconds", "Length of cycles", **made)
-        self.ended = Gauge("uploader_last_success_timestamp_seconds", "End of the last good cycle", **made)
-        self.lag = Gauge("uploader_lag_seconds", "Age of the newest delivered row", **made)
+    def __init__(self, streams: Callable[[], Iterable[Figures]], now: Callable[[], float] = time.time) -> None:
+        from prometheus_client import CollectorRegistry
 
-    def of(self, metric: Any, stream: str) -> Any:
-        """A stream's part of a metric."""
-        return metric.labels(stream) if self.labels else metric
+        self.streams = streams
+        self.now = now
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
 
-    def count(self, stream: str, tally: Tally, seconds: float) -> None:
-        """Count what a cycle did, also one that failed."""
-        self.of(self.rows, stream).inc(tally.sent)
-        self.of(self.commits, stream).inc(tally.commits)
-        self.of(self.bytes, stream).inc(tally.nbytes)
-        self.of(self.bad, stream).inc(tally.bad)
-        self.of(self.seconds, stream).observe(seconds)
-        if tally.latest is not None:
-            newest = tally.latest / 10**6
-            self.of(self.lag, stream).set_function(lambda: time.time() - newest)
+    def collect(self) -> Iterator[Any]:
+        """All metrics, each with the streams that have it."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 
-    def fail(self, stream: str, error: UploaderError) -> None:
-        """Count a cycle that failed."""
-        self.errors.labels(type(error).__name__, *([stream] if self.labels else [])).inc()
+        streams, now = list(self.streams()), self.now()
+        for kind, measures in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            for name, (meaning, measure) in measures.items():
+                family = kind(name, meaning, labels=["table"])
+                for figures in streams:
+                    if (value := measure(figures, now)) is not None:
+                        family.add_metric([figures.table], value)
+                yield family
+        errors = CounterMetricFamily("uploader_errors", "Failed cycles", labels=["kind", "table"])
+        seconds = SummaryMetricFamily("uploader_cycle_seconds", "Length of cycles", labels=["table"])
+        named = ("table", "version", "source_id", "route", "target", "scenario")
+        info = GaugeMetricFamily("uploader_info", "What this uploader is", labels=named)
+        for figures in streams:
+            for kind_of_error, count in [*figures.errors.items()]:
+                errors.add_metric([kind_of_error, figures.table], count)
+            seconds.add_metric([figures.table], figures.cycles, figures.seconds)
+            info.add_metric([str(getattr(figures, name, __version__)) for name in named], 1)
+        yield from (errors, seconds, info)
+
+    def serve(self, address: str, health: Callable[[], tuple[bool, str]]) -> None:
+        """Serve them until the process ends, and beside them the health, as a status and in words."""
+        from prometheus_client import start_http_server
+
+        host, _, port = address.rpartition(":")
+        try:
+            server, _ = start_http_server(int(port), host or "127.0.0.1", self.registry)
+        except OSError as error:
+            raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+        metrics: Any = server.get_app()
+
+        def app(environ: Any, respond: Any) -> Any:
+            if environ["PATH_INFO"].rstrip("/") != "/healthz":
+                return metrics(environ, respond)
+            is_well, said = health()
+            respond("200 OK" if is_well else "503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{said}\n".encode()]
+
+        server.set_app(app)
+
+    def write(self, file: Path) -> None:
+        """Replace a file with them, which everybody may read: its reader is another user's process."""
+        from prometheus_client import generate_latest
+
+        replace_durably(file, generate_latest(self.registry), 0o644)
 
 
-def metrics_on(address: str, *labels: str) -> Metrics:
-    """Metrics, served until the process ends."""
-    from prometheus_client import CollectorRegistry, start_http_server
-
-    host, _, port = address.rpartition(":")
-    registry = CollectorRegistry()
-    try:
-        start_http_server(int(port), host or "127.0.0.1", registry)
-    except OSError as error:
-        raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
-    return Metrics(registry, *labels)
+# --- Watching: one summary a cycle, progress ---
 
 
 class Bar:
@@ -8546,6 +8896,21 @@ def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
     return f"{counted(len(lines), 'row')} in quarantine: {why}{more}. {one} ({place})"
 
 
+def place_text(position: Position) -> str | None:
+    """A position as people read it: a rowid, or a time."""
+    latest = position.get("latest", NEVER)
+    return (
+        str(position["rowid"]) if position.get("rowid") else moment_of(latest).isoformat() if latest > NEVER else None
+    )
+
+
+def told_at_once(errors: Mapping[str, str], streams: int) -> str | None:
+    """The errors of some of so many streams in one text, each with the stream's name; one that all have only once."""
+    if len(errors) == streams and len(set(errors.values())) == 1:
+        return next(iter(errors.values()))
+    return "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None
+
+
 def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
     """What a cycle did, in one line."""
     if not (tally.read or tally.sent):
@@ -8558,48 +8923,185 @@ def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
     return "; ".join(filter(None, [*parts, f"{tally.bad} to quarantine", waits]))
 
 
+# What `status_table` gets of each stream.
+STATUS_COLUMNS = {
+    "box": "string", "version": "string", "stream": "string", "position": "string", "newest": "timestamp",
+    "waiting": "bigint", "quarantine": "bigint", "failures": "bigint", "error": "string",
+    "cycle_seconds": "double", "time": "timestamp",
+}  # fmt: skip
+
+# A stream without news is told of so often, in seconds: a box that is silent for longer is a box in trouble.
+QUIET_SECONDS = 3600
+
+
+@dataclasses.dataclass
+class Told:
+    """What was told to `status_table`: when, in seconds since 1970, and what, as a digest. After failures it is left
+    alone until a time, ever longer."""
+
+    at: float = 0.0
+    what: str = ""
+    failures: int = 0
+    silent_until: float = 0.0
+
+
+@dataclasses.dataclass
+class StatusTable:
+    """A row about each stream, now and then, for a table beside the target. Nothing depends on it.
+
+    After a lost answer a row may be there twice, or be missing: the next one tells the same and more.
+    """
+
+    fleet: Fleet
+    create: str
+    said: Told
+
+    @functools.cached_property
+    def target(self) -> Target:
+        """The table, by the same route and in the same session as the rows."""
+        fleet = self.fleet
+        name = fleet.config.status_table or ""
+        return target_of(fleet.config, fleet.environ, fleet.directory, fleet.wait, fleet.session, name)
+
+    def write(self, streams: Mapping[str, Figures], now: Callable[[], float] = time.time) -> bool:
+        """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
+        moment, interval = now(), self.fleet.config.interval
+        what = digest_of(json.dumps([(f.table, f.rows, f.bad, f.last_error) for f in streams.values()]))
+        pause = interval - 1 if what != self.said.what else QUIET_SECONDS
+        is_silent = 0 < self.said.silent_until - moment <= 86_400
+        if is_silent or 0 <= moment - self.said.at < pause:
+            return False
+        try:
+            self._send(streams, round(moment * 10**6))
+        except UploaderError as error:
+            self._fail(error, moment, interval)
+        else:
+            self.said = Told(moment, what)
+        return True
+
+    def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
+        if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
+            raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
+        columns: dict[str, list[Any]] = {name: [] for name in STATUS_COLUMNS}
+        for stream, f in streams.items():
+            box = self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}")
+            delivered = (box, __version__, f.table, f.position, f.newest)
+            values = (*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+        rows = arrow_table({name: array_of(values, STATUS_COLUMNS[name]) for name, values in columns.items()})
+        with contextlib.closing(self.target):
+            self.target.note(rows, self.create)
+
+    def _fail(self, error: UploaderError, moment: float, interval: float) -> None:
+        """Warn, and leave the table alone for twice as long as before, a day at most."""
+        pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
+        self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
+        again = f"the rows go on; trying again in {age_text(pause)}"
+        log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
+
+
 # Beside the state: when the last cycle ended, and how.
 CYCLE_FILE = "cycle.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Watch:
-    """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck.
+@dataclasses.dataclass
+class Round:
+    """One cycle of all streams: what became of their rows, which had nothing to say, and which came to a good end."""
 
-    With `since`, each stream begins anew from that time.
+    total: Tally = dataclasses.field(default_factory=Tally)
+    quiet: list[str] = dataclasses.field(default_factory=list)
+    done: set[str] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class Watch:
+    """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck, to the supervisor.
+
+    `figures` are those of the streams by name, as the last cycle, maybe of an earlier run, left them. With `since`,
+    each stream begins anew from that time.
     """
 
     fleet: Fleet
-    metrics: Metrics | None
+    figures: dict[str, Figures]
+    metrics: Metrics | None = None
+    status: StatusTable | None = None
     since: str | None = None
+    warned: bool = False
 
     def cycle(self) -> Tally:
-        """One cycle of all streams, and what became of their rows. Errors are counted and go on."""
-        quiet, total = list[str](), Tally()
+        """One cycle of all streams in one session, and what became of their rows."""
+        with contextlib.closing(self.fleet.session):
+            return self._cycle()
+
+    def _cycle(self) -> Tally:
+        """The same; errors are counted and go on."""
+        this, began = Round(), time.monotonic()
         try:
             with file_errors():
-                self.fleet.each(functools.partial(self._deliver, quiet, total))
+                self.fleet.each(functools.partial(self._deliver, this))
         except UploaderError as error:
-            failed = error.failed if isinstance(error, StreamsError) else {"": error}
-            for stream, each in failed.items():
-                if self.metrics:
-                    self.metrics.fail(stream, each)
-            self._beat({stream: str(each) for stream, each in failed.items()})
+            self._fail(this, error)
+            self._end(f"failed: {error}")
+            if not isinstance(error, (Unreachable, NotReady)):
+                self._report()
             raise
-        self._beat({})
-        if quiet and len(quiet) == len(self.fleet.seen or ()):
+        self._end(summary(this.total, time.monotonic() - began, "", ""))
+        self._report()
+        if this.quiet and len(this.quiet) == len(self.fleet.seen or ()):
             fields = {"rows": 0, "commits": 0, "quarantined": 0}
-            log.info("nothing new%s", f" in {len(quiet)} tables" if quiet[0] else "", extra={"fields": fields})
-        return total
+            tables = f" in {len(this.quiet)} tables" if this.quiet[0] else ""
+            log.info("nothing new%s", tables, extra={"fields": fields})
+        return this.total
 
-    def _deliver(self, quiet: list[str], all_streams: Tally, job: Job, database: Database) -> int:
-        """One stream's part of a cycle. Where there is nothing to say of it, its name is added to `quiet`."""
+    def rest(self, seconds: float) -> None:
+        """Wait for the next cycle; the healthcheck knows how long."""
+        self._beat(seconds)
+        self.fleet.wait(seconds)
+
+    def _fail(self, this: Round, error: UploaderError) -> None:
+        """Count a failure: of the streams that failed, or of all that it kept from a good end."""
+        if isinstance(error, StreamsError):
+            failed = dict(error.failed)
+        else:
+            failed = dict.fromkeys(self.figures.keys() - this.done or {""}, error)
+        for stream, each in failed.items():
+            self._of(stream).fail(each)
+
+    def _of(self, stream: str) -> Figures:
+        return self.figures.setdefault(stream, Figures(table=stream))
+
+    def _end(self, said: str) -> None:
+        """Tell everybody that a cycle has ended. Streams that are no more are forgotten."""
+        config, seen = self.fleet.config, self.fleet.seen
+        if seen and not (config.tables and config.sqlite_table_name):
+            self.figures = {stream: self._of(stream) for stream in sorted(seen)}
+        self._beat()
+        self.fleet.supervisor.tell(STATUS=f"{dt.datetime.now(dt.UTC):%H:%M:%SZ} {hidden(said)}")
+        try:
+            if self.metrics and config.metrics_file:
+                self.metrics.write(config.metrics_file)
+            self.warned = False
+        except OSError as error:
+            if not self.warned:
+                log.warning("metrics_file: %s can't be written: %s", config.metrics_file, error.strerror)
+            self.warned = True
+
+    def _report(self) -> None:
+        """After the rows: tell the table beside them."""
+        if self.status and not self.fleet.stopping.is_set() and self.status.write(self.figures):
+            self._beat()
+
+    def _deliver(self, this: Round, job: Job, database: Database) -> int:
+        """One stream's part of a cycle."""
         began, total, before = time.monotonic(), Tally(), job.quarantine.files()
+        figures = self._known(job, database)
         try:
             if self.since is not None:
                 start_since(job, database, self.since)
-            with self._progress() as progress:
-                run_cycle(dataclasses.replace(job, progress=progress), database, total)
+            with self._progress(figures) as progress:
+                measured = figures if self.metrics or self.status else None
+                run_cycle(dataclasses.replace(job, progress=progress, figures=measured), database, total)
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
             if total.sent:
@@ -8607,29 +9109,51 @@ class Watch:
                 log.info("%s%s; then it failed", self._named(job), said)
             raise
         finally:
-            seconds = time.monotonic() - began
-            all_streams.add(total)
-            if self.metrics:
-                self.metrics.count(job.stream, total, seconds)
-        if self.metrics:
-            self.metrics.of(self.metrics.ended, job.stream).set(job.now())
-        if not self._say(job, total, seconds, before):
-            quiet.append(job.stream)
+            figures.count(total, time.monotonic() - began)
+            this.total.add(total)
+            state = self._measure(job, figures)
+        figures.succeed(job.now())
+        this.done.add(job.stream)
+        if not self._say(job, state, total, figures.cycle_seconds, before):
+            this.quiet.append(job.stream)
         return QUARANTINED if total.bad else 0
+
+    def _known(self, job: Job, database: Database) -> Figures:
+        """A stream's figures, with what does not change while it runs."""
+        figures = self._of(job.stream)
+        with contextlib.suppress(UploaderError):
+            table = detect_table(database, job.config.sqlite_table_name)
+            figures.table = job.stream or PREFIXES[job.scenario] + table
+        figures.route, figures.target, figures.scenario = route_of(job.config), job.target.name, job.scenario
+        if figures.waiting is None:
+            self._measure(job, figures)
+        return figures
+
+    def _measure(self, job: Job, figures: Figures) -> State:
+        """Take in what lies on the disk, where anybody asks for it; the state, empty where it can't be read."""
+        state = State()
+        with contextlib.suppress(StateError):
+            state = job.states.load() or state
+        figures.source_id = state.source_id
+        figures.newest = to_timestamp(state.last_upload, UTC) if state.last_upload else None
+        figures.position = place_text(state.position)
+        figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
+        if self.metrics or self.status:
+            figures.quarantined = sum(map(count_lines, job.quarantine.files()))
+        return state
 
     def _named(self, job: Job) -> str:
         return f"{job.stream}: " if job.stream else ""
 
-    def _say(self, job: Job, total: Tally, seconds: float, before: Sequence[Path]) -> bool:
+    def _say(self, job: Job, state: State, total: Tally, seconds: float, before: Sequence[Path]) -> bool:
         """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
-        state = job.states.load() or State()
         waits = open_windows(state.position, job.now())
         if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
             return False
         fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
         message = summary(total, seconds, job.scenario, waits)
         if job.stopping.is_set():
-            waiting = rows_waiting(job.config, state)
+            waiting = SourceLook.at(job.config, state, []).waiting
             message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
@@ -8641,18 +9165,24 @@ class Watch:
         log.info("%s%s", self._named(job), message, extra={"fields": {**named, **fields}})
         return True
 
-    def _beat(self, errors: Mapping[str, str]) -> None:
-        """Write down that a cycle, or one page of a long one, ended now. Not durable; nothing depends on it."""
-        ended = dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds")
-        error = "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None
+    def _beat(self, wait: float = 0.0) -> None:
+        """Write down that a cycle, or one page of a long one, ended now; the next one begins after `wait` seconds.
+
+        Not durable; nothing depends on it. The supervisor hears of it, too.
+        """
         config = self.fleet.config
+        errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
         beat = {
-            "ended": ended,
+            "ended": dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds"),
             "interval": config.interval,
+            "wait": wait,
             "once": config.once,
-            "error": error,
-            "errors": dict(errors),
+            "error": told_at_once(errors, len(self.figures)),
+            "errors": errors,
+            "streams": {stream: vars(figures) for stream, figures in self.figures.items()},
+            "report": vars(self.status.said) if self.status else None,
         }
+        self.fleet.supervisor.tell(WATCHDOG="1")
         temporary = self.fleet.directory / "cycle.new"
         with contextlib.suppress(OSError):
             temporary.touch(0o600)
@@ -8660,10 +9190,15 @@ class Watch:
             os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
     @contextlib.contextmanager
-    def _progress(self) -> Iterator[Callable[[int, int], None]]:
+    def _progress(self, figures: Figures) -> Iterator[Callable[[int, int], None]]:
         """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
+
+        def live(_: int, waiting: int) -> None:
+            figures.waiting = waiting or figures.waiting
+            self._beat()
+
         if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield lambda read, of: self._beat({})
+            yield live
             return
         from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -8671,7 +9206,7 @@ class Watch:
 
         def advance(read: int, waiting: int) -> None:
             bar.advance(read, waiting)
-            self._beat({})
+            live(read, waiting)
 
         with contextlib.closing(bar), logging_redirect_tqdm():
             yield advance
@@ -8695,19 +9230,25 @@ def last_cycle(directory: Path) -> dict[str, Any]:
     return said
 
 
-def healthcheck(config: Config) -> int:
-    """0 where the last cycle ended not long ago, failed or not: rows that wait are no sickness. Else 1.
+def health(config: Config) -> tuple[bool, str]:
+    """Whether the last cycle ended not long ago, failed or not, and in words: rows that wait are no sickness.
 
     One that ended long after now tells nothing of the time since.
     """
     said = last_cycle(state_directory(config))
     if not said:
-        print("no cycle has ended yet")
-        return 1
-    age = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp()
+        return False, "no cycle has ended yet"
+    age, interval = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp(), said["interval"]
     when = f"{age:.0f} seconds ago" if age >= 0 else f"{-age:.0f} seconds ahead of the clock, which was set back"
-    print(f"the last cycle ended {when}" + (f": {said['error']}" if said["error"] else ""))
-    return int(abs(age) > LATE_INTERVALS * said["interval"] + 60 + config.databricks_statement_timeout)
+    patience = max(LATE_INTERVALS * interval, said.get("wait", 0) + interval) + 60 + config.databricks_statement_timeout
+    return abs(age) <= patience, f"the last cycle ended {when}" + (f": {said['error']}" if said["error"] else "")
+
+
+def healthcheck(config: Config) -> int:
+    """0 while the uploader is well, else 1."""
+    is_well, said = health(config)
+    print(said)
+    return int(not is_well)
 
 
 def configured(config: Config) -> dict[str, Config]:
@@ -8719,25 +9260,40 @@ def configured(config: Config) -> dict[str, Config]:
 
 
 # What a table of several streams has room for.
-BRIEF = ("stream", "last_upload", "commits", "rows_waiting", "quarantined", "last_error")
+BRIEF = ("stream", "last_upload", "commits", "rows_waiting", "delivered_to", "quarantined", "last_error")
 
 
 def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
-    said, found = last_cycle(state_directory(config)), list[dict[str, Any]]()
+    said, found = last_cycle(state_directory(config)), dict[str, dict[str, Any]]()
 
     def look(name: str, stream: Config) -> int:
-        found.append(facts_of(name, stream, said))
+        found[name] = facts_of(name, stream, said)
         return 0
 
+    # A row is needed by all streams of its table, also by those that were not asked for.
+    streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
+    chosen = the_chosen(config, streams) if config.tables else streams
+    tables = {stream.sqlite_table_name for stream in chosen.values()}
+    streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
     try:
-        return for_each(configured(config), look)
+        return for_each(streams, look)
     finally:
+        safe = {name: delivered_by_all(stream, streams, found) for name, stream in streams.items()}
+        facts = [{**found[name], "delivered_to": safe[name]} for name in chosen if name in found]
         if form == "table" and not config.tables:
-            print_rows(form, ["fact", "value"], [status_lines(facts, said, time.time()) for facts in found])
-        elif found:
-            names = BRIEF if form == "table" else list(found[0])
-            print_rows(form, names, [[[facts[name] for name in names] for facts in found]])
+            print_rows(form, ["fact", "value"], [status_lines(each, said, time.time()) for each in facts])
+        elif facts:
+            names = BRIEF if form == "table" else list(facts[0])
+            print_rows(form, names, [[[each[name] for name in names] for each in facts]])
+
+
+def delivered_by_all(stream: Config, streams: Mapping[str, Config], found: Mapping[str, Any]) -> int | str | None:
+    """Where all streams of a stream's source table have delivered rows to; None where one can't tell."""
+    table = (stream.sqlite_table_name or "").lower()
+    names = [name for name, other in streams.items() if (other.sqlite_table_name or "").lower() == table]
+    ends: list[Any] = [found[name]["delivered_to"] if name in found else None for name in names]
+    return min(ends) if None not in ends and len(set(map(type, ends))) == 1 else None
 
 
 def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -8749,6 +9305,7 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
     quarantine = Quarantine(directory / "quarantine")
     lines = list(lines_of(quarantine.files()))
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
+    look = SourceLook.at(config, state, lines)
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,
@@ -8758,7 +9315,8 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         "position": state.position.get("rowid", state.position.get("latest")),
         "commits": state.commits,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
-        "rows_waiting": rows_waiting(config, state),
+        "delivered_to": look.delivered_to,
+        "rows_waiting": look.waiting,
         "lag_seconds": round(time.time() - newest) if newest else None,
         "open_windows": open_windows(state.position, time.time()) or None,
         "quarantined": len(lines),
@@ -8781,13 +9339,21 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     yield "waiting", "- (only a cycle can tell)" if waiting is None else f"{counted(waiting, 'row')}{lag}"
     if facts["open_windows"]:
         yield "windows", facts["open_windows"]
+    yield "safe to delete", safe_text(facts["delivered_to"])
     yield "quarantine", facts["quarantine"] or "-"
     if not said:
         yield "last cycle", "- (none has ended yet)"
         return
     ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
     yield "last cycle", f"{age_text(now - ended)} ago{': ' if said.get('error') else ''}{said.get('error') or ''}"
-    yield "next cycle", next_cycle(ended + said["interval"] - now, said)
+    yield "next cycle", next_cycle(ended + (said.get("wait") or said["interval"]) - now, said)
+
+
+def safe_text(end: int | str | None) -> str:
+    """Which rows the source needs no more."""
+    if end is None:
+        return "- (nothing that is known)"
+    return f"rows up to {end:,} are delivered" if isinstance(end, int) else f"rows before {end} are delivered"
 
 
 def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
@@ -8798,19 +9364,53 @@ def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
     return "overdue: is the service running?" if late else f"in {age_text(max(0, seconds))}"
 
 
-def rows_waiting(config: Config, state: State) -> int | None:
-    """How many rows come after the position, as far as a look at the source tells; None where it doesn't."""
-    if config.sqlite is None or ("rowid" not in state.position and state.position):
+@dataclasses.dataclass(frozen=True)
+class SourceLook:
+    """What a look at the source tells of a stream: how many rows wait, and which were delivered for certain.
+
+    `delivered_to` is a rowid, up to which, or a time in ISO-8601, before which all rows are in the target, or filtered
+    out, or in quarantine with all their values; None where nothing can be said.
+    """
+
+    waiting: int | None = None
+    delivered_to: int | str | None = None
+
+    @staticmethod
+    def at(config: Config, state: State, lines: Lines) -> SourceLook:
+        """A look from a saved state, `lines` being its quarantine. A changed file is followed, if it can be."""
+        if config.sqlite is None:
+            return SourceLook()
+        with opened_reader(config) as reader:
+            cursor = cursor_of(config, reader, time.time)
+            position = cursor.start(None)
+            if state.position:
+                if ("rowid" in state.position) != (cursor.kind == "rowid"):
+                    return SourceLook()
+                try:
+                    position = cursor.located(state).position
+                except SourceError as error:
+                    log.warning("%s. %s", error, error.hint)
+                    return SourceLook()
+            unread = cursor.waiting(position, time_form(config)).rows
+            waiting = None if unread is None else unread + held_rows(position)
+            return SourceLook(waiting, delivered_to(cursor, position, lines))
+
+
+def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str | None:
+    """Up to which rowid, or before which time, nothing is lost with the source's rows; None for nowhere.
+
+    Rows of open windows are not delivered, nor those that late ones may still come before. Of a row in quarantine whose
+    values are not all there, as sanitize hides them, the source has the only copy.
+    """
+    columns = cursor.table.columns.keys()
+    needed = [line["key"] for line in lines if not columns <= line["row"].keys()]
+    if isinstance(cursor, TimestampCursor):
+        end: int = position["latest"] - cursor.lookback
+        return None if needed or position["latest"] == NEVER else moment_of(end).isoformat()
+    if position["rowid"] is None or (needed and cursor.table.key is None):  # VACUUM gives rows other rowids.
         return None
-    with opened_reader(config) as reader:
-        table = reader.table
-        if not table.rowid:
-            return None
-        low = read_to(state.position) if state.position else None
-        after = "" if low is None else f"WHERE q.{quoted(table.rowid)} > {low}"
-        unread = int(reader.database.rows(f"SELECT count(*) FROM {quoted(table.name)} q {after}")[0][0])
-        later = state.position.get("ahead") or {"rows": 0}
-        return unread + int(state.position.get("open_rows") or 0) + int(later["rows"])
+    ahead = [low for low, _ in position.get("ahead", {"ranges": []})["ranges"]]
+    return int(min([position["rowid"], *(key - 1 for key in [*ahead, *needed])]))
 
 
 def print_ddl(config: Config, which: str) -> int:
@@ -8841,6 +9441,8 @@ def print_ddl(config: Config, which: str) -> int:
     finally:
         for (scenario, _), (stream, columns, time_column) in made.items():
             print(ddl(stream, scenario, columns, time_column))
+        if config.status_table:
+            print(status_ddl(config))
 
 
 def scenario_columns(config: Config, scenario: str, reads: Columns, table: Table) -> Columns:
@@ -8854,21 +9456,36 @@ def scenario_columns(config: Config, scenario: str, reads: Columns, table: Table
 def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None) -> str:
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
     name = routed_table(config.databricks_table or "readings", scenario)
-    table = table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
     if config.zerobus_endpoint:
         check_names(columns, plain_name)
         columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
-    body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
     cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
-    created = f"CREATE TABLE IF NOT EXISTS {table} (\n{body}\n) USING DELTA{cluster}{properties};"
+    created = f"{creation(config, name, columns)}{cluster}{properties};"
     if config.zerobus_endpoint and config.on_doubt == "resend":
+        table = target_sql(config, name)
         view = f"{table[:-1]}_once`"
         return f"{created}\n{view_of_once(table, view, [*columns, *OWN_COLUMNS])}"
     return created
+
+
+def target_sql(config: Config, name: str) -> str:
+    """A table's name in SQL."""
+    return table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
+
+
+def creation(config: Config, name: str, columns: Columns) -> str:
+    """What makes a table, with the columns that the uploader fills, up to its clustering."""
+    body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
+    return f"CREATE TABLE IF NOT EXISTS {target_sql(config, name)} (\n{body}\n) USING DELTA"
+
+
+def status_ddl(config: Config) -> str:
+    """What makes the table of `status_table`."""
+    return f"{creation(config, config.status_table or '', STATUS_COLUMNS)};"
 
 
 def view_of_once(table: str, view: str, columns: Sequence[str]) -> str:
@@ -9383,11 +10000,10 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
 class LogLines(logging.Formatter):
     """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
 
-    def __init__(self, as_json: bool, coloured: bool, secrets: Iterable[str | None]) -> None:
+    def __init__(self, as_json: bool, coloured: bool) -> None:
         super().__init__()
         self.as_json = as_json
         self.coloured = coloured
-        self.secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
         moment, level, message = (
@@ -9395,21 +10011,15 @@ class LogLines(logging.Formatter):
             record.levelname,
             record.getMessage(),
         )
-        fields = {name: self._masked(value) for name, value in getattr(record, "fields", {}).items()}
-        message = self._masked(message)
+        given = getattr(record, "fields", {}).items()
+        fields = {name: hidden(value) if isinstance(value, str) else value for name, value in given}
+        message = hidden(message)
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
         if self.coloured:
             level = coloured(level)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
-
-    def _masked(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        for secret in self.secrets:
-            value = value.replace(secret, "***")
-        return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", value)
 
 
 def log_error(error: UploaderError, then: str = "") -> None:
@@ -9425,7 +10035,8 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     """One handler on stderr, without secrets, whoever logs them; set up again once they are known."""
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
-    handler.setFormatter(LogLines(arguments.get("log_format") == "json", has_colours(sys.stderr, environ), secrets))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", has_colours(sys.stderr, environ)))
+    HIDDEN[:] = [secret for secret in secrets if secret]
     verbose = arguments.get("verbose") or 0
     if verbose < 2:
         # delta-rs would print debug structures on stderr; what matters of them comes as an error of ours.
@@ -9443,18 +10054,21 @@ def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
-def stop_event() -> threading.Event:
+def stop_event(supervisor: Supervisor) -> threading.Event:
     """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
 
     `uv run` passes on what its whole group was sent, so the same request can come twice.
     """
     stop, requested = threading.Event(), list[float]()
 
+    def announce() -> None:
+        supervisor.tell(STOPPING="1")
+        log.info("stopping as soon as what is under way has ended; a second signal ends it at once")
+
     def request_stop(number: int, _frame: object) -> None:
         if not stop.is_set():
-            said = "stopping as soon as what is under way has ended; a second signal ends it at once"
             # By a thread: a signal may come while a log line is being written.
-            threading.Thread(target=log.info, args=(said,), daemon=True).start()
+            threading.Thread(target=announce, daemon=True).start()
         stop.set()
         requested.append(time.monotonic())
         if requested[-1] - requested[0] >= 1.0:
@@ -9502,7 +10116,11 @@ class Outage:
 
 
 def run_for_ever(
-    one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, now: Callable[[], float] = time.monotonic
+    one_cycle: Callable[[], Tally],
+    interval: float,
+    stop: threading.Event,
+    now: Callable[[], float] = time.monotonic,
+    rest: Wait | None = None,
 ) -> None:
     """Cycle until `stop` is set, which also ends the waiting. What may pass by itself is tried again."""
     outage = Outage(interval, now)
@@ -9516,38 +10134,52 @@ def run_for_ever(
             if error.is_final:
                 raise
             log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
-        stop.wait(wait)
+        (rest or stop.wait)(wait)
+
+
+def watch_over(fleet: Fleet, since: str | None) -> Watch:
+    """What watches a fleet's cycles, its metrics served where that is wanted."""
+    config, saved = fleet.config, last_cycle(fleet.directory).get("streams", {})
+    watch = Watch(fleet, {stream: Figures.of(figures) for stream, figures in saved.items()}, since=since)
+    if config.metrics_address is not None or config.metrics_file:
+        watch.metrics = Metrics(lambda: watch.figures.values())
+    if config.status_table:
+        watch.status = StatusTable(fleet, status_ddl(config), Told(**(last_cycle(fleet.directory).get("report") or {})))
+    if watch.metrics and config.metrics_address is not None:
+        watch.metrics.serve(config.metrics_address, functools.partial(health, config))
+    return watch
 
 
 def run_cycles(fleet: Fleet, since: str | None) -> int:
     """One cycle, or cycles until a signal comes; returns the exit status."""
     import random
 
-    config, labels = fleet.config, ["table"] if fleet.config.tables else []
-    address = config.metrics_address
-    watch = Watch(fleet, metrics_on(address, *labels) if address is not None else None, since)
+    config, watch = fleet.config, watch_over(fleet, since)
+    fleet.supervisor.tell(READY="1", STATUS="started")
     if config.once:
         return QUARANTINED if watch.cycle().bad else 0
-    fleet.stopping.wait(random.uniform(0, config.jitter))
-    run_for_ever(watch.cycle, config.interval, fleet.stopping)
+    fleet.wait(random.uniform(0, config.jitter))
+    run_for_ever(watch.cycle, config.interval, fleet.stopping, rest=watch.rest)
     return 0
 
 
 def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
     """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
-    stop, directory = stop_event(), state_directory(config)
+    supervisor, directory = Supervisor.of(environ), state_directory(config)
+    stop = stop_event(supervisor)
     scenario_of(config)
     check_target(config)
     with StateFile(directory):
         # What a killed run left: private copies, and files on their way into a volume.
         for left in [*directory.glob("copy-*"), *directory.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
-        fleet = Fleet(dataclasses.replace(config, state_dir=directory), environ, stop, "flush" in arguments)
-        if "replay_quarantine" in arguments:
-            return fleet.each(replay_quarantine)
-        if "recover" in arguments:
-            return fleet.each(recover)
-        return run_cycles(fleet, arguments.get("since"))
+        fleet = Fleet(dataclasses.replace(config, state_dir=directory), environ, stop, "flush" in arguments, supervisor)
+        with contextlib.closing(fleet.session):
+            if "replay_quarantine" in arguments:
+                return fleet.each(replay_quarantine)
+            if "recover" in arguments:
+                return fleet.each(recover)
+            return run_cycles(fleet, arguments.get("since"))
 
 
 def help_error(name: str) -> int:

@@ -13,21 +13,17 @@ import pty
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import termios
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
@@ -380,47 +376,6 @@ def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box:
 
 
 # --- While cycles run ---
-
-
-def test_metrics_can_be_scraped(box: Box) -> None:
-    some_rows(box)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environ = {**box.environ, "ONCE": "0", "UPLOAD_METRICS_ADDRESS": f"127.0.0.1:{port}"}
-    process = subprocess.Popen(
-        [sys.executable, SCRIPT, "--interval", "0.2"], env=environ, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr
-    while "rows sent" not in process.stderr.readline():
-        assert process.poll() is None
-    time.sleep(0.5)
-    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-    process.terminate()
-    assert process.wait(20) == 0
-    process.stderr.close()
-    samples = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
-    assert samples["uploader_rows_sent_total"] == 3
-    assert samples["uploader_commits_total"] == 1
-    assert samples["uploader_cycle_seconds_count"] >= 1
-    assert samples["uploader_lag_seconds"] > 0
-
-
-def test_what_a_cycle_delivered_before_it_failed_is_counted(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    some_rows(box, 3)
-    registry, send, intents = CollectorRegistry(), up.DeltaTarget.send, []
-
-    def send_once(target: up.DeltaTarget, intent: up.Intent, payload: up.Payload) -> None:
-        intents.append(intent)
-        if len(intents) == 2:
-            raise up.TransientError("busy")
-        send(target, intent, payload)
-
-    monkeypatch.setattr(up.DeltaTarget, "send", send_once)
-    monkeypatch.setattr(up, "metrics_on", lambda address: up.Metrics(registry))
-    assert box.run("--batch-rows", "1", "--metrics-address", "127.0.0.1:1") == 1
-    assert registry.get_sample_value("uploader_rows_sent_total") == 1
-    assert registry.get_sample_value("uploader_errors_total", {"kind": "TransientError"}) == 1
-    assert registry.get_sample_value("uploader_last_success_timestamp_seconds") == 0
 
 
 def on_a_terminal(box: Box, *flags: str, **environ: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from prometheus_client import CollectorRegistry
 
 import sqlite_to_databricks_uploader as up
 from boxes import Box, rows_of
@@ -406,17 +405,6 @@ def test_one_lock_is_for_all_streams(many: Box) -> None:
 
 
 # --- Actions ---
-
-
-def test_metrics_are_told_apart_by_table(many: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(many, "a", "b")
-    many.execute("CREATE TABLE k (id TEXT PRIMARY KEY) WITHOUT ROWID")
-    registry = CollectorRegistry()
-    monkeypatch.setattr(up, "metrics_on", lambda address, *labels: up.Metrics(registry, *labels))
-    assert many.run("--metrics-address", "127.0.0.1:1") == 2
-    assert registry.get_sample_value("uploader_rows_sent_total", {"table": "raw_a"}) == 3
-    assert registry.get_sample_value("uploader_errors_total", {"table": "raw_k", "kind": "ConfigError"}) == 1
-    assert registry.get_sample_value("uploader_lag_seconds", {"table": "raw_b"}) is not None
 
 
 def test_looking_covers_all_streams(many: Box, capsys: pytest.CaptureFixture[str]) -> None:

@@ -927,7 +927,7 @@ def test_a_service_principal_signs_in(bench: Bench) -> None:
     assert isinstance(error, up.Rejected) and "DATABRICKS_CLIENT_SECRET" in error.hint
     nowhere = bench.config(databricks_client_secret=secret, databricks_host="localhost:1", **settings)
     with pytest.raises(up.TransientError):
-        up.principal_headers(nowhere)
+        up.principal_headers(nowhere, {})
 
 
 def test_an_expired_token_says_so(bench: Bench) -> None:
@@ -1076,12 +1076,13 @@ def test_no_log_record_has_the_token(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert bench.warehouse.token not in logged and "dapi-canary-2" not in logged
 
 
-def test_log_lines_hold_no_secrets_and_no_signed_addresses() -> None:
+def test_log_lines_hold_no_secrets_and_no_signed_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever made the record."""
+    monkeypatch.setattr(up, "HIDDEN", ["dapi123"])
     message = 'PUT %s key=%s "GET /v/x?X-Amz-Signature=abc&b=1 HTTP/1.1"'
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, message, (1, "dapi123"), None)
     for as_json in (False, True):
-        line = up.LogLines(as_json, False, ["dapi123", None]).format(record)
+        line = up.LogLines(as_json, False).format(record)
         assert (json.loads(line)["message"] if as_json else line).endswith('PUT 1 key=*** "GET /v/x?*** HTTP/1.1"')
 
 

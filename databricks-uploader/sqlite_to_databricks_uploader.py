@@ -5843,6 +5843,10 @@ def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
     code = context.get("http-code")
     said = str(context.get("error-message") or "").strip(": ")
     shown = f"HTTP {code}{f', {said}' if said else ''}"
+    if code in (400, 413, 414, 431) or (writes and code in (403, 404)) or says_too_large(said):
+        # Firewalls answer 403 to what is too large for them, IIS 404; the session has just begun with this token.
+        hint = "Smaller statements are tried by themselves. Where small ones are refused, look at token and rights."
+        return RefusedSizeError(f"the request was refused: {shown}", hint)
     if code in (401, 403):
         hint = "Check or renew the token, and that its owner may use the warehouse (CAN USE)."
         return Rejected(f"the warehouse refuses these credentials: {shown}", hint)
@@ -5851,8 +5855,6 @@ def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
         return Rejected(f"there is no such warehouse: {shown}", hint)
     if code == 429 or (code == 503 and not writes):
         return NotReady(f"the warehouse is starting or busy: {shown}", "The next cycle tries again.")
-    if code in (400, 413, 414, 431) or says_too_large(said):
-        return RefusedSizeError(f"the request was refused: {shown}", "Smaller statements are tried by themselves.")
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {shown}")
     return Unanswered(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")

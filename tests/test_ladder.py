@@ -76,6 +76,18 @@ def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     assert way.gateway.largest <= limit
 
 
+@pytest.mark.parametrize("refuse", [403, 404])
+def test_a_firewall_that_forbids_large_requests_is_no_matter_of_credentials(
+    behind: Callable[..., Behind], refuse: int
+) -> None:
+    """As those of clouds do with bodies that they don't look through; the session began with the same token."""
+    way = behind(250_000, refuse)
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(3_000)])
+    assert way.box.run() == 0
+    assert way.values() == list(range(3_000))
+    assert way.box.quarantined() == []
+
+
 def test_the_size_that_went_through_is_remembered(behind: Callable[..., Behind]) -> None:
     way = behind(100_000)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(5_000)])

@@ -4510,223 +4510,52 @@ def pass_of(position: Position) -> Pass:
     return position["pass"]
 
 
-class TimestampCursor:
-    """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
+def record_of(moment: int | None, key: str) -> bytes:
+    """A delivered row as a timestamp cursor remembers it: its time and its digests; records sort by time."""
+    return (0 if moment is None else moment + 2**63).to_bytes(8, "big") + bytes.fromhex(key)
 
-    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
-    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on; rows whose time can't be
-    read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
 
-    A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
-    `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
-    `oldest` from which rows are new, the time `until` that the table had reached at the beginning, as far as is known,
-    the `place` that it has come to, and in `sent` records of its own rows. Rows that come in behind its place are found
-    by the next one, which is why `latest` does not go beyond `until`.
-    """
+def time_in(record: bytes, unknown: int) -> int:
+    """The time in a record, `unknown` where it could not be read."""
+    moment = int.from_bytes(record[:8], "big")
+    return moment - 2**63 if moment else unknown
 
-    kind = "timestamp"
 
-    def __init__(self, reader: Reader, lookback: float, form: TimeForm, now: Callable[[], float]) -> None:
-        self.reader = reader
-        self.table = reader.table
-        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
-        self.order = TimeColumn(reader, form)
-        self.now = now
-        self._walk: Walk | None = None
-        self._held_back = 0
+def records_in(position: Position) -> collections.Counter[bytes]:
+    """The records of the rows that a position remembers."""
+    width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
+    return unpacked(position["seen"], width) + unpacked(sent, width)
 
-    def start(self, since: int | None) -> Position:
-        """The position of a first run, before all times or at one."""
-        latest = NEVER if since is None else since
-        return {"latest": latest, "newest": None, "seen": "", **self._made_of, "since": since, "pass": None}
 
-    @functools.cached_property
-    def _made_of(self) -> Position:
-        """The columns with their declared types, and those of the primary key."""
-        asked = f"SELECT name FROM pragma_table_xinfo({text_literal(self.table.name)}) WHERE pk ORDER BY pk"
-        key = [str(name) for (name,) in self.reader.database.rows(asked)]
-        return {"columns": [[name, kind] for name, kind in self.table.columns.items()], "key": key}
+def counts_in(position: Position) -> collections.Counter[str]:
+    """How often each row that a position remembers was delivered."""
+    digests = collections.Counter[str]()
+    for record, count in records_in(position).items():
+        digests[record[8:16].hex()] += count
+    return digests
 
-    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
-        """The next rows in the order of the time column. One object goes once over all rows that were there."""
-        walk = self._walk
-        if walk is None or walk.position != position:
-            walk = self._walk = self._begun(position)
-        taken = walk.taken(size)
-        if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
-            walk = self._walk = self._begun(self._ended(position))
-            taken = walk.taken(size)
-        if not taken:
-            self._complain()
-            return None
-        after = self._after(walk.position, taken)
-        walk.position = after if walk.next else self._ended(after)
-        return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
 
-    def _begun(self, position: Position) -> Walk:
-        """A walk from a position on; where no pass is under way there it is a whole one."""
-        resumed = position["pass"] is not None
-        if not resumed:
-            oldest, until = (
-                position["latest"] - self.lookback,
-                latest_time(position["newest"], self.order.newest(self.now() * 10**6)),
-            )
-            position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
-        self._held_back = 0
-        return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
+def old_records(position: Position) -> list[Delivered]:
+    """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
+    if isinstance(position["seen"], dict):
+        return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
+    times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
+    return [(None if time == NEVER else time, record[8:16].hex(), record[16:].hex()) for record, time in times]
 
-    def waiting(self, position: Position, _: TimeForm) -> Waiting:
-        """How many rows are new, where an index tells; nothing where only reading all rows can.
 
-        Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
-        """
-        oldest, is_begun = position["latest"] - self.lookback, position["latest"] > NEVER
-        under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
-        spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
-        if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
-            return Waiting()
-        pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
-        first, *more = [times for _, times in pages] or [[]]
-        known = sum(counts_in(position).values())
-        count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
-        return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
+def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
+    """A short digest of the values at some places; '' for none."""
+    return digest_of(",".join(values[place] for place in key))[:8] if key else ""
 
-    def _complain(self) -> None:
-        """Rows that wait are no rows that went."""
-        if self._held_back:
-            raise SourceError(
-                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
-                "Look at this machine's clock, source_timezone and the producer's clock.",
-            )
 
-    def again(self, position: Position, after: Position) -> Iterator[RawPage]:
-        """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
-        left, bound = counts_in(after), self._bound(after)
-        left.subtract(counts_in(position))
-        walk = self._begun(position)
-        place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
-        for page, times in self._new_rows(walk.position, math.inf):
-            raws = page.columns[self.order.name].values()
-            chosen = list[int]()
-            for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
-                left[key[:16]] -= 1
-                is_old = moment is not None and moment < bound
-                is_passed = place is None or self.order.key(raws[index]) <= place
-                chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
-            if chosen:
-                yield page.only(chosen, [page.keys[index] for index in chosen])
-
-    def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
-        """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
-        under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
-        future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
-        place = sqlite_value(under_way["place"])
-        for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
-            times, chosen, keys = self.order.times(page), list[int](), self._digests(page.keys)
-            for index, (moment, key) in enumerate(zip(times, keys, strict=True)):
-                known[key[:16]] -= 1
-                if known[key[:16]] >= 0 or (moment is not None and moment < under_way["oldest"]):
-                    continue
-                if moment is not None and moment > now:
-                    future += 1
-                    if future > most_future:
-                        self._held_back += 1
-                        continue
-                chosen.append(index)
-            if chosen:
-                yield page.only(chosen, [keys[index] for index in chosen]), [times[index] for index in chosen]
-
-    def _digests(self, contents: Iterable[str]) -> list[str]:
-        """The digest of each row's content, and behind it that of its key, where there is one, in hexadecimal digits.
-
-        A key's digest need tell apart rows of one time alone.
-        """
-        names = list(self.table.columns)
-        key = [names.index(name) for name in self._made_of["key"]]
-        return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
-
-    def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
-        """The position after new rows, its pass still under way."""
-        raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
-        now = self.now() * 10**6
-        was = pass_of(before)["place"]
-        under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
-        newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
-        after: Position = {**before, "newest": newest, "pass": under_way}
-        bound, place = self._bound(after), self.order.key(raw)
-        is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
-        earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
-        sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
-        for page, times in taken:
-            raws = page.columns[self.order.name].values()
-            for key, moment, value in zip(page.keys, times, raws, strict=True):
-                if moment is None or moment >= bound or self.order.key(value) == place:
-                    sent[record_of(moment, key)] += 1
-        under_way["sent"] = packed(sent)
-        return after
-
-    def _bound(self, position: Position) -> int:
-        """The time before which no row is new once the pass has come to its end.
-
-        A row from the future does not move it past now: later rows would be late.
-        """
-        latest = position["latest"]
-        if position["pass"] and (newest := position["newest"]) is not None:
-            until = position["pass"]["until"]
-            latest = max(latest, newest if until is None else min(newest, until))
-        return latest - self.lookback
-
-    def _ended(self, position: Position) -> Position:
-        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
-        if not position["pass"]:
-            return position
-        bound = self._bound(position)
-        seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
-        return {**position, "latest": bound + self.lookback, "seen": packed(seen), "pass": None}
-
-    def located(self, state: State) -> State:
-        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be.
-
-        Times need no following: a recreated table goes on with later ones.
-        """
-        position, made_of = state.position, self._made_of
-        if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
-            return state
-        log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
-        return dataclasses.replace(state, position=self._renewed(position, made_of))
-
-    def _renewed(self, position: Position, made_of: Position) -> Position:
-        """A position with new records of the rows that were delivered, as far as they are still there."""
-        delivered, bridge = old_records(position), Bridge.between(position, made_of)
-        oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
-        kept, rows = collections.Counter[bytes](), list(self._rows_twice(oldest, bridge))
-        for way in bridge.ways():
-            found, rows, delivered = recognised(rows, delivered, way)
-            if found is None:
-                raise SourceError(
-                    f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
-                    "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
-                )
-            kept.update(row.record for row in found)
-        under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
-        newest = position.get("newest", position["latest"])
-        others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
-        return {**others, "pass": under_way, "seen": packed(kept), **made_of}
-
-    def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
-        """The rows from a time on, each as it is described now, and as it was described before."""
-        asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
-        given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
-        untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
-        for page in self.order.pages(
-            self.order.spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"
-        ):
-            contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
-            rows = zip(contents, flags, self.order.times(page), self._digests(contents), strict=True)
-            for content, flag, moment, key in rows:
-                values = content.split(",")
-                digest = bridge.digest(values, self.table.encoding)
-                yield Twice(record_of(moment, key), moment, digest, key_digest(values, bridge.key), flag == "1")
+def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
+    """The indexes of the rows that come more often than they were counted."""
+    left, found = dict(counts), []
+    for index, digest in enumerate(digests):
+        left[digest] = left.get(digest, 0) - 1
+        if left[digest] < 0:
+            found.append(index)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4820,56 +4649,234 @@ def recognised(
     return found, others, gone
 
 
+class Remembered:
+    """A table whose delivered rows are known by records of those around the latest time; `lookback` is in seconds."""
+
+    def __init__(self, reader: Reader, lookback: float, form: TimeForm) -> None:
+        self.reader = reader
+        self.table = reader.table
+        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
+        self.order = TimeColumn(reader, form)
+
+    @functools.cached_property
+    def made_of(self) -> Position:
+        """The columns with their declared types, and those of the primary key."""
+        asked = f"SELECT name FROM pragma_table_xinfo({text_literal(self.table.name)}) WHERE pk ORDER BY pk"
+        key = [str(name) for (name,) in self.reader.database.rows(asked)]
+        return {"columns": [[name, kind] for name, kind in self.table.columns.items()], "key": key}
+
+    def digests(self, contents: Iterable[str]) -> list[str]:
+        """The digest of each row's content, and behind it that of its key, where there is one, in hexadecimal digits.
+
+        A key's digest need tell apart rows of one time alone.
+        """
+        names = list(self.table.columns)
+        key = [names.index(name) for name in self.made_of["key"]]
+        return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
+
+    def located(self, state: State) -> State:
+        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be.
+
+        Times need no following: a recreated table goes on with later ones.
+        """
+        position, made_of = state.position, self.made_of
+        if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
+            return state
+        log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
+        return dataclasses.replace(state, position=self._renewed(position, made_of))
+
+    def _renewed(self, position: Position, made_of: Position) -> Position:
+        """A position with new records of the rows that were delivered, as far as they are still there."""
+        delivered, bridge = old_records(position), Bridge.between(position, made_of)
+        oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
+        kept, rows = collections.Counter[bytes](), list(self._rows_twice(oldest, bridge))
+        for way in bridge.ways():
+            found, rows, delivered = recognised(rows, delivered, way)
+            if found is None:
+                raise SourceError(
+                    f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
+                    "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
+                )
+            kept.update(row.record for row in found)
+        under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
+        newest = position.get("newest", position["latest"])
+        others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
+        return {**others, "pass": under_way, "seen": packed(kept), **made_of}
+
+    def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
+        """The rows from a time on, each as it is described now, and as it was described before."""
+        asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
+        given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
+        untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
+        for page in self.order.pages(
+            self.order.spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"
+        ):
+            contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
+            rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
+            for content, flag, moment, key in rows:
+                values = content.split(",")
+                digest = bridge.digest(values, self.table.encoding)
+                yield Twice(record_of(moment, key), moment, digest, key_digest(values, bridge.key), flag == "1")
+
+
+class TimestampCursor(Remembered):
+    """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
+
+    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
+    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on; rows whose time can't be
+    read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
+
+    A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
+    `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
+    `oldest` from which rows are new, the time `until` that the table had reached at the beginning, as far as is known,
+    the `place` that it has come to, and in `sent` records of its own rows. Rows that come in behind its place are found
+    by the next one, which is why `latest` does not go beyond `until`.
+    """
+
+    kind = "timestamp"
+
+    def __init__(self, reader: Reader, lookback: float, form: TimeForm, now: Callable[[], float]) -> None:
+        super().__init__(reader, lookback, form)
+        self.now = now
+        self._walk: Walk | None = None
+        self._held_back = 0
+
+    def start(self, since: int | None) -> Position:
+        """The position of a first run, before all times or at one."""
+        latest = NEVER if since is None else since
+        return {"latest": latest, "newest": None, "seen": "", **self.made_of, "since": since, "pass": None}
+
+    def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
+        """The next rows in the order of the time column. One object goes once over all rows that were there."""
+        walk = self._walk
+        if walk is None or walk.position != position:
+            walk = self._walk = self._begun(position)
+        taken = walk.taken(size)
+        if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
+            walk = self._walk = self._begun(self._ended(position))
+            taken = walk.taken(size)
+        if not taken:
+            self._complain()
+            return None
+        after = self._after(walk.position, taken)
+        walk.position = after if walk.next else self._ended(after)
+        return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
+
+    def _begun(self, position: Position) -> Walk:
+        """A walk from a position on; where no pass is under way there it is a whole one."""
+        resumed = position["pass"] is not None
+        if not resumed:
+            oldest, until = (
+                position["latest"] - self.lookback,
+                latest_time(position["newest"], self.order.newest(self.now() * 10**6)),
+            )
+            position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
+        self._held_back = 0
+        return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
+
+    def waiting(self, position: Position, _: TimeForm) -> Waiting:
+        """How many rows are new, where an index tells; nothing where only reading all rows can.
+
+        Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
+        """
+        oldest, is_begun = position["latest"] - self.lookback, position["latest"] > NEVER
+        under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
+        spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
+        if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
+            return Waiting()
+        pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
+        first, *more = [times for _, times in pages] or [[]]
+        known = sum(counts_in(position).values())
+        count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
+        return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
+
+    def _complain(self) -> None:
+        """Rows that wait are no rows that went."""
+        if self._held_back:
+            raise SourceError(
+                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
+                "Look at this machine's clock, source_timezone and the producer's clock.",
+            )
+
+    def again(self, position: Position, after: Position) -> Iterator[RawPage]:
+        """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
+        left, bound = counts_in(after), self._bound(after)
+        left.subtract(counts_in(position))
+        walk = self._begun(position)
+        place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
+        for page, times in self._new_rows(walk.position, math.inf):
+            raws = page.columns[self.order.name].values()
+            chosen = list[int]()
+            for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
+                left[key[:16]] -= 1
+                is_old = moment is not None and moment < bound
+                is_passed = place is None or self.order.key(raws[index]) <= place
+                chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
+            if chosen:
+                yield page.only(chosen, [page.keys[index] for index in chosen])
+
+    def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
+        """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
+        under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
+        future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
+        place = sqlite_value(under_way["place"])
+        for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
+            times, chosen, keys = self.order.times(page), list[int](), self.digests(page.keys)
+            for index, (moment, key) in enumerate(zip(times, keys, strict=True)):
+                known[key[:16]] -= 1
+                if known[key[:16]] >= 0 or (moment is not None and moment < under_way["oldest"]):
+                    continue
+                if moment is not None and moment > now:
+                    future += 1
+                    if future > most_future:
+                        self._held_back += 1
+                        continue
+                chosen.append(index)
+            if chosen:
+                yield page.only(chosen, [keys[index] for index in chosen]), [times[index] for index in chosen]
+
+    def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
+        """The position after new rows, its pass still under way."""
+        raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
+        now = self.now() * 10**6
+        was = pass_of(before)["place"]
+        under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
+        newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
+        after: Position = {**before, "newest": newest, "pass": under_way}
+        bound, place = self._bound(after), self.order.key(raw)
+        is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
+        earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
+        sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
+        for page, times in taken:
+            raws = page.columns[self.order.name].values()
+            for key, moment, value in zip(page.keys, times, raws, strict=True):
+                if moment is None or moment >= bound or self.order.key(value) == place:
+                    sent[record_of(moment, key)] += 1
+        under_way["sent"] = packed(sent)
+        return after
+
+    def _bound(self, position: Position) -> int:
+        """The time before which no row is new once the pass has come to its end.
+
+        A row from the future does not move it past now: later rows would be late.
+        """
+        latest = position["latest"]
+        if position["pass"] and (newest := position["newest"]) is not None:
+            until = position["pass"]["until"]
+            latest = max(latest, newest if until is None else min(newest, until))
+        return latest - self.lookback
+
+    def _ended(self, position: Position) -> Position:
+        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
+        if not position["pass"]:
+            return position
+        bound = self._bound(position)
+        seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
+        return {**position, "latest": bound + self.lookback, "seen": packed(seen), "pass": None}
+
+
 # Finds new rows after the position in a state.
 Cursor = RowidCursor | TimestampCursor
-
-
-def record_of(moment: int | None, key: str) -> bytes:
-    """A delivered row as a timestamp cursor remembers it: its time and its digests; records sort by time."""
-    return (0 if moment is None else moment + 2**63).to_bytes(8, "big") + bytes.fromhex(key)
-
-
-def time_in(record: bytes, unknown: int) -> int:
-    """The time in a record, `unknown` where it could not be read."""
-    moment = int.from_bytes(record[:8], "big")
-    return moment - 2**63 if moment else unknown
-
-
-def records_in(position: Position) -> collections.Counter[bytes]:
-    """The records of the rows that a position remembers."""
-    width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
-    return unpacked(position["seen"], width) + unpacked(sent, width)
-
-
-def counts_in(position: Position) -> collections.Counter[str]:
-    """How often each row that a position remembers was delivered."""
-    digests = collections.Counter[str]()
-    for record, count in records_in(position).items():
-        digests[record[8:16].hex()] += count
-    return digests
-
-
-def old_records(position: Position) -> list[Delivered]:
-    """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
-    if isinstance(position["seen"], dict):
-        return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
-    times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
-    return [(None if time == NEVER else time, record[8:16].hex(), record[16:].hex()) for record, time in times]
-
-
-def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
-    """A short digest of the values at some places; '' for none."""
-    return digest_of(",".join(values[place] for place in key))[:8] if key else ""
-
-
-def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
-    """The indexes of the rows that come more often than they were counted."""
-    left, found = dict(counts), []
-    for index, digest in enumerate(digests):
-        left[digest] = left.get(digest, 0) - 1
-        if left[digest] < 0:
-            found.append(index)
-    return found
 
 
 # === Plan =============================================================================================

@@ -101,7 +101,6 @@ def served(box: Box) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.skipif("metrics_file" not in up.SETTINGS, reason="no metrics file yet")
 def test_every_metric_and_label_of_a_query_is_told_by_an_uploader(served: dict[str, set[str]]) -> None:
     used = set()
     for name, query in queries():
@@ -114,7 +113,6 @@ def test_every_metric_and_label_of_a_query_is_told_by_an_uploader(served: dict[s
     assert {name for name in served if name.startswith("uploader_") and not name.endswith("_created")} == used
 
 
-@pytest.mark.skipif("metrics_file" not in up.SETTINGS, reason="no metrics file yet")
 def test_what_alerts_say_speaks_of_labels_that_are_there(served: dict[str, set[str]]) -> None:
     known = ADDED.union(*served.values())
     for rule in alerts():
@@ -211,4 +209,4 @@ def test_the_job_has_known_keys_and_no_secret() -> None:
     (task,) = job["Tasks"]
     assert task["Env"]["DATABRICKS_TOKEN"] == "env:DATABRICKS_TOKEN"
     known = {variable for setting in up.SETTINGS.values() for variable in setting.variables}
-    assert task["Env"].keys() <= known | {"UPLOAD_METRICS_FILE"}
+    assert task["Env"].keys() <= known

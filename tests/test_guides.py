@@ -361,7 +361,6 @@ def test_the_spark_block_runs_on_the_sample(sample: Warehouse) -> None:
 # === Many boxes
 
 
-@pytest.mark.skipif("delivered_to" not in SCRIPT.read_text(), reason="--status names nothing to delete yet")
 def test_a_producer_that_deletes_as_the_guide_shows_loses_nothing(tmp_path: Path) -> None:
     """While nothing is known it deletes nothing; afterwards all but the newest delivered row."""
     (block,) = blocks(FLEET, "python")

@@ -206,7 +206,7 @@ MUTANTS = (
     ),
     # --- The ladder ---
     Mutant(
-        "a refused size is a lost answer", "if code in (400, 413, 414, 431) or says_too_large(said):", "if False:",
+        "a refused size is a lost answer", "if code in (400, 413, 414, 431) or (writes and", "if False and (writes and",
         ("test_ladder.py", "nothing_ran"),
     ),
     Mutant(
@@ -249,7 +249,7 @@ MUTANTS = (
         "output is as strict as its encoding", 'stream.reconfigure(errors="backslashreplace")', "pass",
         ("test_command_line.py", "plain_locale"),
     ),
-    Mutant("a cycle of the future is healthy", "int(abs(age) >", "int(age >", ("test_actions.py", "sign_of_health")),
+    Mutant("a cycle of the future is healthy", "return abs(age) <= patience", "return age <= patience", ("test_actions.py", "sign_of_health")),
     # --- Names ---
     Mutant("names are compared as SQLite does", "known.setdefault(folded(aimed(name)), name)",
         "known.setdefault(aimed(name), name)", ("test_plan.py", "equal_for_the_target"),

@@ -411,10 +411,10 @@ def test_log_lines_beside_the_bar_hold_no_secrets(box: Box) -> None:
 
 
 def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: Box) -> None:
-    sensor_table.create(box.database, 600_000, index=False)
-    seen = on_a_terminal(box, "--batch-rows", "20000")
+    sensor_table.create(box.database, 60_000, index=False)
+    seen = on_a_terminal(box, "--batch-rows", "500")
     assert re.search(r"\d+%\|.*rows/s\]", seen)
-    assert "600000 rows sent in 30 commits" in seen
+    assert "60000 rows sent in 120 commits" in seen
 
 
 def test_what_fails_is_coloured_on_a_terminal_in_check() -> None:

@@ -207,7 +207,7 @@ ANY_VALUE = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(ANY_VALUE, ANY_VALUE, ANY_VALUE), min_size=1, max_size=12),
     st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),
@@ -237,7 +237,7 @@ def test_different_rows_have_different_contents(
     assert all(content.isascii() and len(content.split(",")) == 3 for content in contents)
 
 
-@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=ANY_VALUE, encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]))
 def test_a_value_is_found_by_its_literal(
     tmp_path_factory: pytest.TempPathFactory, value: object, encoding: str

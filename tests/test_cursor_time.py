@@ -162,7 +162,7 @@ def test_rows_within_the_promise_arrive_once_and_none_twice_in_any_mix_of_times(
     assert source.cycle(size) == []
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary(max_size=20))
 def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
     assume(not isinstance(value, str) or up.decoded(value.encode(errors="surrogatepass"), "utf-8") == value)
@@ -172,7 +172,7 @@ def test_any_value_is_found_again_by_its_literal(value: Any) -> None:
     assert connection.execute(f"SELECT count(*) FROM t WHERE c = {up.raw_literal(value, 'utf-8')}").fetchone() == (1,)
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(
     st.integers(-20, 20),
     st.integers(-2 * 10**10, 10**10 - 21) | st.integers(BASE - 86400, BASE + 86400),  # To 2286, as it says.

@@ -176,6 +176,9 @@ ZONES_OF_CLOCKS = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "
 @pytest.mark.parametrize("zone", [*map(ZoneInfo, ZONES_OF_CLOCKS)], ids=str)
 def test_both_ways_agree_on_each_text_that_looks_like_a_time(zone: ZoneInfo) -> None:
     @settings(max_examples=examples(150))
+    @example("2026-01-31T12:30:60Z")
+    @example("2026-01-31T12:30:00+12:99")
+    @example("2026-01-31 12:61:00")
     @given(st.one_of(NEAR_ISO, st.lists(NEAR_ISO, min_size=1, max_size=3)))
     def check(texts: str | list[str]) -> None:
         values = [texts, None] if isinstance(texts, str) else texts

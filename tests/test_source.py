@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
@@ -520,6 +520,7 @@ def test_names_and_values_of_every_encoding_are_found(file: Path, encoding: str)
     assert [column.values() for column in page.columns.values()] == [["2026-01-01"], ["é😀\0z"], ["ÿ"]]
 
 
+@example(encoding="UTF-16le", contents=[b"\x00\xd8a\0b\0", b"\x00\xdca\0"], declared="TEXT")
 @settings(max_examples=examples(60))
 @given(
     encoding=st.sampled_from(["UTF-8", "UTF-16le", "UTF-16be"]),

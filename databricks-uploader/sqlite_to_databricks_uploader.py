@@ -3479,10 +3479,15 @@ class StateFile:
         return StateError(f"{self.directory} can't be written: {error.strerror}", "Set state_dir, or mend its rights.")
 
 
+def known_fields(kind: type[Any], saved: Any) -> dict[str, Any]:
+    """What a dataclass can take of a JSON object, which another version may have written."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in saved.items() if name in names} if isinstance(saved, dict) else {}
+
+
 def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a state out of JSON."""
-    names = {field.name for field in dataclasses.fields(State)}
-    fields = {name: value for name, value in saved.items() if name in names}
+    fields = known_fields(State, saved)
     for name, kind in (("origin", Origin), ("allowance", Allowance)):
         fields[name] = kind(**saved[name]) if saved.get(name) else None
     if intent := saved.get("intent"):
@@ -4162,7 +4167,7 @@ class Waiting:
     held: int = 0
 
 
-# So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 10 ms then.
+# So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 30 ms then.
 COUNTED_ROWS = 100_000
 
 # Among so many of the rows that wait longest the earliest time is looked for: some may have none.
@@ -7346,11 +7351,9 @@ class Figures:
         self.ended, self.failures, self.last_error = now, 0, None
 
     @staticmethod
-    def of(saved: Mapping[str, Any]) -> Figures:
+    def of(saved: Any) -> Figures:
         """Figures out of JSON, as an earlier run left them; what waits has to be looked for anew."""
-        names = {field.name for field in dataclasses.fields(Figures)}
-        fields = {name: value for name, value in saved.items() if name in names}
-        return Figures(**{**fields, "waiting": None, "oldest": None})
+        return Figures(**{**known_fields(Figures, saved), "waiting": None, "oldest": None})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -8445,7 +8448,7 @@ class Supervisor:
     def of(environ: Mapping[str, str]) -> Supervisor:
         """The one that the environment names (sd_watchdog_enabled(3))."""
         watched = environ.get("WATCHDOG_USEC", "")
-        is_for_us = environ.get("WATCHDOG_PID") in (None, str(os.getpid())) and watched.isdecimal()
+        is_for_us = environ.get("WATCHDOG_PID") in (None, str(os.getpid())) and re.fullmatch("0*[1-9][0-9]*", watched)
         return Supervisor(environ.get("NOTIFY_SOCKET", ""), int(watched) / 10**6 if is_for_us else math.inf)
 
     def tell(self, **said: str) -> None:
@@ -10148,12 +10151,13 @@ def run_for_ever(
 
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
-    config, saved = fleet.config, last_cycle(fleet.directory).get("streams", {})
-    watch = Watch(fleet, {stream: Figures.of(figures) for stream, figures in saved.items()}, since=since)
+    config, saved = fleet.config, last_cycle(fleet.directory)
+    streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
+    watch = Watch(fleet, {stream: Figures.of(figures) for stream, figures in streams.items()}, since=since)
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
-        watch.status = StatusTable(fleet, status_ddl(config), Told(**(last_cycle(fleet.directory).get("report") or {})))
+        watch.status = StatusTable(fleet, status_ddl(config), Told(**known_fields(Told, saved.get("report"))))
     if watch.metrics and config.metrics_address is not None:
         watch.metrics.serve(config.metrics_address, functools.partial(health, config))
     return watch

@@ -317,10 +317,8 @@ def test_the_questions_about_a_fleet_find_what_is_silent_late_or_double(fleet: W
 
 
 def test_the_questions_about_the_status_of_boxes_name_the_worst_first(fleet: Warehouse) -> None:
-    columns = "box STRING, version STRING, stream STRING, position STRING, newest TIMESTAMP, waiting BIGINT, quarantine BIGINT"
-    fleet.sql(
-        f"CREATE TABLE main.fleet.uploader_status ({columns}, error STRING, cycle_seconds DOUBLE, time TIMESTAMP)"
-    )
+    fleet.sql(up.status_ddl(up.Config(databricks_database="main.fleet", status_table="uploader_status")).rstrip(";"))
+    names = ", ".join(name for name in up.STATUS_COLUMNS if name != "failures")
     rows = [
         ("box-1", 0, "NULL", 5),
         ("box-1", 9, "'TargetError'", 90),
@@ -330,7 +328,8 @@ def test_the_questions_about_the_status_of_boxes_name_the_worst_first(fleet: War
     for box, waiting, error, minutes in rows:
         values = f"'{box}', '1.1.0', 'raw_r', '7', NULL, {waiting}, 0, {error}, 0.5"
         fleet.sql(
-            f"INSERT INTO main.fleet.uploader_status SELECT {values}, current_timestamp() - INTERVAL {minutes} MINUTES"
+            f"INSERT INTO main.fleet.uploader_status ({names})"
+            f" SELECT {values}, current_timestamp() - INTERVAL {minutes} MINUTES"
         )
     newest, missing = (text for text in questions("main.fleet").values() if "uploader_status" in text)
     assert [row[0] for row in fleet.sql(newest)] == ["box-3", "box-2", "box-1"]

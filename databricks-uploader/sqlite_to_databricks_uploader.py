@@ -1144,7 +1144,7 @@ def to_string(value: Any, kind: str) -> str:
 
 
 def to_binary(value: Any, _kind: str) -> bytes:
-    """Blobs as they are, text as UTF-8."""
+    """Blobs as they are, text as UTF-8; what is no text of its database's encoding is its bytes."""
     if isinstance(value, str):
         return value.encode()
     if not isinstance(value, bytes):
@@ -1523,7 +1523,7 @@ def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any,
     bad: dict[int, str] = {}
     convert_one = converter(kind, form)
     for index, value in enumerate(values):
-        if isinstance(value, InvalidText):
+        if isinstance(value, InvalidText) and kind != "binary":
             bad[index] = "is not valid text in the database's encoding"
         elif value is not None:
             try:
@@ -7901,17 +7901,20 @@ def check_first_rows(source: Source, state: State) -> None:
     shown = "" if is_hidden or values[0] is None else f" (it is {values[0]!r:.60})"
     raise ConfigError(
         f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
-        remedy_for(plan, name, values),
+        remedy_for(plan, name, values, page.columns[name].values()),
     )
 
 
-def remedy_for(plan: Plan, name: str, values: Sequence[Any]) -> str:
-    """The setting that lets values of a column go, ready to paste."""
+def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
+    """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
     if name == plan.table.time and (formats := fitting_formats(values)):
         return " or ".join(f"timestamp_format: {json.dumps(form)}" for form in formats)
     if not plan.is_made or values[0] is None:
         return "Correct the source, or give the target's column a type that holds them, such as STRING."
-    kind = "binary" if isinstance(values[0], bytes) else "string"
+    has_blobs = any(isinstance(value, bytes) for value in beside)
+    if has_blobs and any(isinstance(value, (int, float)) for value in beside):
+        return f"No type holds blobs beside numbers. Send a view that makes texts of both, as by hex({quoted(name)})."
+    kind = "binary" if has_blobs else "string"
     return f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
 
 

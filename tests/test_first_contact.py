@@ -124,3 +124,31 @@ def test_windows_are_made_of_times_in_a_format(box: Box) -> None:
     told = {"ENABLE_AGGREGATE": "true", "AGGREGATE_CONFIG": rules, "UPLOAD_TIMESTAMP_FORMAT": "julian"}
     assert box.run("--flush", **told) == 0
     assert sorted(box.arrived("hour", "aggregated_"))[:2] == [(utc(2025, 11, 21),), (utc(2025, 11, 21, 1),)]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le"])
+def test_text_of_another_encoding_is_refused_with_the_type_that_takes_its_bytes(
+    box: Box, encoding: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Latin-1, as programs in C write it: SQLite looks at no text."""
+    box.execute(f"PRAGMA encoding = '{encoding}'", "CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT, site TEXT)")
+    content = "Z\u00fcrich".encode("latin-1") if encoding == "UTF-8" else b"\x00\xd8"
+    box.execute(f"INSERT INTO r (ts, site) VALUES ('2026-01-01', CAST(x'{content.hex()}' AS TEXT))")
+    assert box.run() == 2
+    assert 'column_types: {"site": "binary"}' in capfd.readouterr().err
+    assert box.run(UPLOAD_COLUMN_TYPES='{"site": "binary"}') == 0
+    assert box.arrived("site") == [(content,)]
+
+
+def test_a_column_that_no_type_holds_is_refused_with_another_way_than_a_type(
+    box: Box, capfd: pytest.CaptureFixture[str]
+) -> None:
+    box.execute("CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT, v)")
+    box.execute("INSERT INTO r (ts, v) VALUES ('2026-01-01', ?)", rows=[(1,), (b"x",), ("y",), (2.5,)])
+    assert box.run() == 2
+    said = capfd.readouterr().err
+    assert 'hex("v")' in said
+    assert "column_types" not in said
+    box.execute("CREATE VIEW w AS SELECT id, ts, hex(v) AS v FROM r")
+    assert box.run("--table", "w") == 0
+    assert box.arrived("v") == [("31",), ("322E35",), ("78",), ("79",)]

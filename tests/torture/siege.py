@@ -267,6 +267,8 @@ class Siege:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for _ in range(self.random.randrange(3, 9)):
+                if time.monotonic() > end:
+                    break
                 self.attack()
                 self.let_the_producer(
                     self.random.choice(

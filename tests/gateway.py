@@ -112,8 +112,10 @@ class _Handler(TlsHandler):
             gateway.refused += too_large
         if limit is not None and too_large:
             self._refuse(size, limit, refuse)
-        else:
-            self._pass_on(self.rfile.read(size))
+        elif len(body := self.rfile.read(size)) == size:
+            self._pass_on(body)
+        else:  # The client is gone; half a request is none.
+            self.drop(abruptly=False)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle
 

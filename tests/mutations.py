@@ -18,6 +18,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SCRIPT = TESTS.parent / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
+STAND_INS = TESTS.parent / "demo-network"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,11 @@ MUTANTS = (
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
+        "anchors whose rows are gone mark nothing", "anchors = [renewed(anchor) for anchor in state.anchors]",
+        "anchors = [renewed(anchor) for anchor in state.anchors if anchor.rowid in rows]",
+        ("test_cursor_file.py", "first_rows_were_deleted"),
+    ),
+    Mutant(
         "rowids are trusted after VACUUM",
         "moved = None if self.table.key or state.origin == origin else self._found_by_content(state)", "moved = None",
         ("test_cursor.py", "vacuum"),
@@ -224,6 +230,26 @@ MUTANTS = (
         "text in quotes counts as the server's word", "re.sub(r\"'[^']*('|$)\", \"\", message)", "message",
         ("test_ladder.py", "words_that_say"),
     ),
+    Mutant(
+        "a question that gets no answer is asked again as it was",
+        "if isinstance(error, Unanswered) or not isinstance(error, DidNotRun):", "if not isinstance(error, DidNotRun):",
+        ("test_ladder.py", "behind_a_gateway and compared and (reset or close)"),
+    ),
+    Mutant(
+        "a refused handshake is a lost answer", "if re.search(NO_HANDSHAKE, str(reason)):", "if False:",
+        ("test_ladder.py", "refused_handshake"),
+    ),
+    Mutant(
+        "waits don't grow", "min(2.0 ** (self.failures - 1), LONGEST_WAIT) * self.interval", "self.interval",
+        ("test_ladder.py", "waits_grow"),
+    ),
+    Mutant(
+        "an outage is said each cycle", "elif self.now() - self.told >= 86_400:", "else:", ("test_ladder.py", "waits_grow"),
+    ),
+    Mutant(
+        "a large row that doesn't go ends the run", "        self._set_aside(shipment.intent, refused)\n\n", "        raise refused\n\n",
+        ("test_ladder.py", "one_row_that_is_too_large"),
+    ),
     # --- Windows ---
     Mutant(
         "the future closes windows", "times[times <= moment_of(now)].max()", "times.max()",
@@ -234,7 +260,7 @@ MUTANTS = (
         ("test_scenarios.py", "takes_no_window"),
     ),
     Mutant(
-        "the future is forgotten", '**({"ahead": {**ahead, "ranges": ranges}} if ranges else {}),', "",
+        "the future is forgotten", "        if not ranges:\n            del after", "        if True:\n            del after",
         ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
     ),
     Mutant(
@@ -332,7 +358,7 @@ def killed_by(mutant: Mutant) -> str | None:
     file, chosen = mutant.tests
     with tempfile.TemporaryDirectory() as folder:
         mutated(mutant, Path(folder))
-        places = shlex.join([folder, str(TESTS.parent / "demo-network")])
+        places = shlex.join([folder, str(TESTS), str(STAND_INS)])
         options = ["-n0", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-o", f"pythonpath={places}"]
         command = [sys.executable, "-m", "pytest", *options, "-k", chosen, str(TESTS / file)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent)

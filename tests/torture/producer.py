@@ -1,10 +1,10 @@
-"""The producer of the torture test: a process that writes a table as it likes and keeps a ledger of its own.
+"""The producer of the torture test: a process that writes its tables as it likes and keeps a ledger of its own.
 
-    python producer.py DATABASE LEDGER TABLE JOURNAL FIRST SEED
+    python producer.py DATABASE LEDGER KINDS JOURNAL FIRST SEED
 
-TABLE is one of TABLES, JOURNAL wal or delete. It writes all the time; a line on standard input is an order, which it
-acknowledges with a line. The ledger has one JSON line for each row: `written` or `poisoned`, after the commit, and
-`removed`, before the row goes.
+KINDS are some of TABLES, separated by commas: the kinds of the tables t, u and so on. JOURNAL is wal or delete. It
+writes all the time; a line on standard input is an order, which it acknowledges with a line. The ledger has one JSON
+line for each row: `written` or `poisoned`, after the commit, and `removed`, before the row goes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from pathlib import Path
 from typing import Any
 
 TABLES = {
-    "counted": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER, note TEXT, extra REAL)",
-    "keyed": "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER, note TEXT, extra REAL)",
-    "plain": "CREATE TABLE t (time TEXT, uid INTEGER, note TEXT, extra REAL)",
-    "without rowid": "CREATE TABLE t (uid INTEGER PRIMARY KEY, time TEXT, note TEXT, extra REAL) WITHOUT ROWID",
-    "mixed times": "CREATE TABLE t (uid INTEGER PRIMARY KEY, time, note TEXT, extra REAL) WITHOUT ROWID",
+    "counted": "CREATE TABLE {} (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "keyed": "CREATE TABLE {} (id INTEGER PRIMARY KEY, time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "plain": "CREATE TABLE {} (time TEXT, uid INTEGER, note TEXT, extra REAL)",
+    "without rowid": "CREATE TABLE {} (uid INTEGER PRIMARY KEY, time TEXT, note TEXT, extra REAL) WITHOUT ROWID",
+    "mixed times": "CREATE TABLE {} (uid INTEGER PRIMARY KEY, time, note TEXT, extra REAL) WITHOUT ROWID",
 }
 
 # Tables that are read by time: there an edited row of an unchanged time is a new one.
 BY_TIME = ("without rowid", "mixed times")
 
-INSERT = "INSERT INTO t (time, uid, note) VALUES (?, ?, ?)"
+# The names of a database's tables, the first of them where there is one only.
+NAMES = "tuv"
+
+# A row as the ledger has it: its table, its time, its number and a text.
+Row = tuple[str, str, int, str]
 
 # A time in the far future, in milliseconds since the beginning of 2025.
 FUTURE = 75 * 365 * 86_400_000
@@ -47,12 +51,12 @@ def time_of(milliseconds: int) -> str:
 
 
 class Producer:
-    """Writes rows. `uid` numbers them for good, whatever becomes of the table."""
+    """Writes rows. `uid` numbers those of all tables for good, whatever becomes of the tables."""
 
-    def __init__(self, database: Path, ledger: Path, table: str, journal: str, first: int, seed: int) -> None:
+    def __init__(self, database: Path, ledger: Path, kinds: list[str], journal: str, first: int, seed: int) -> None:
         self.database = database
         self.ledger = ledger.open("a")
-        self.table = table
+        self.kinds = dict(zip(NAMES, kinds, strict=False))
         self.journal = journal
         self.uid = first
         self.random = random.Random(seed)
@@ -66,56 +70,76 @@ class Producer:
             connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute(f"PRAGMA journal_mode = {self.journal}")
         connection.execute("PRAGMA synchronous = OFF")
-        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 't'").fetchall():
-            connection.execute(TABLES[self.table])
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        for name in self.kinds.keys() - known:
+            connection.execute(TABLES[self.kinds[name]].format(name))
         return connection
+
+    def any_table(self) -> str:
+        """The name of one of the tables."""
+        return self.random.choice([*self.kinds])
 
     def note(self, fate: str, rows: list[Any]) -> None:
         """Add lines to the ledger."""
         self.ledger.writelines(json.dumps({fate: row}) + "\n" for row in rows)
         self.ledger.flush()
 
-    def rows(self, count: int) -> list[tuple[str, int, str]]:
-        """New rows: two in three share a time with the one before, one in ten is late."""
+    def rows(self, table: str, count: int, width: int = 1) -> list[Row]:
+        """New rows: two in three share a time with the one before, one in ten is late; texts of up to a width."""
         made, now = [], LATE + self.uid * 50
         for _ in range(count):
             self.uid += 1
             now = LATE + self.uid * 50 if self.random.random() < 0.33 else now
             late = self.random.randrange(LATE) if self.random.random() < 0.1 else 0
-            late = -FUTURE if self.table == "mixed times" and self.random.random() < 0.01 else late
-            made.append((time_of(now - late), self.uid, f"row {self.uid * 7919 % 10007} 'ü\\"))
+            late = -FUTURE if self.kinds[table] == "mixed times" and self.random.random() < 0.01 else late
+            note = f"row {self.uid * 7919 % 10007} 'ü\\" + "x" * (self.uid * 7919 % width)
+            made.append((table, time_of(now - late), self.uid, note))
         return made
 
-    def raw(self, time: str) -> str | int | float:
+    def raw(self, table: str, time: str) -> str | int | float:
         """A time as it stands in the table: in one form, or in any."""
         moment = dt.datetime.fromisoformat(time)
         milliseconds = (moment - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
         zoned = moment.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30))).isoformat()
         forms: list[str | int | float] = [time, zoned, milliseconds, milliseconds * 1000, milliseconds / 1000]
-        return self.random.choice(forms) if self.table == "mixed times" else time
+        return self.random.choice(forms) if self.kinds[table] == "mixed times" else time
 
-    def write(self, count: int) -> None:
-        """Commit new rows."""
-        rows = self.rows(count)
+    def insert(self, rows: list[Row]) -> None:
+        """Rows of one table, in the transaction that is under way."""
+        table = rows[0][0]
+        values = [(self.raw(table, time), uid, note) for _, time, uid, note in rows]
+        self.connection.executemany(f"INSERT INTO {table} (time, uid, note) VALUES (?, ?, ?)", values)
+
+    def write(self, rows: list[Row]) -> None:
+        """Commit rows."""
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.executemany(INSERT, [(self.raw(time), uid, note) for time, uid, note in rows])
+        self.insert(rows)
         self.connection.execute("COMMIT")
         self.note("written", rows)
 
+    def burst(self) -> None:
+        """Commit some hundred kilobytes."""
+        self.write(self.rows(self.any_table(), 300, 2000))
+
     def poison(self) -> None:
-        """Commit a row that can't be delivered: no number where one belongs, or no time."""
+        """Commit a row that can't be delivered: no number where one belongs, or no time. A first run would ask."""
+        table = self.any_table()
+        enough = f"SELECT count(*) > 20 * (1 + total(note = 'poison')) FROM {table}"
+        if not self.connection.execute(enough).fetchone()[0]:
+            return
         self.uid += 1
-        row: tuple[str, Any, str] = (time_of(LATE + self.uid * 50), f"bad {self.uid}", "poison")
-        if self.table in BY_TIME:
-            row = (f"yesterday {self.uid}", self.uid, "poison")
-        self.connection.execute(INSERT, row)
+        row: tuple[str, Any] = (time_of(LATE + self.uid * 50), f"bad {self.uid}")
+        if self.kinds[table] in BY_TIME:
+            row = (f"yesterday {self.uid}", self.uid)
+        self.connection.execute(f"INSERT INTO {table} (time, uid, note) VALUES (?, ?, 'poison')", row)
         self.note("poisoned", [row[1]])
 
     def delete(self, up_to: int) -> None:
         """Retention: delete rows that were delivered, up to a uid; some newer ones stay."""
-        gone = [uid for (uid,) in self.connection.execute("SELECT uid FROM t WHERE uid <= ?", (up_to,))]
-        self.note("removed", gone)
-        self.connection.execute("DELETE FROM t WHERE uid <= ?", (up_to,))
+        for table in self.kinds:
+            gone = [uid for (uid,) in self.connection.execute(f"SELECT uid FROM {table} WHERE uid <= ?", (up_to,))]
+            self.note("removed", gone)
+            self.connection.execute(f"DELETE FROM {table} WHERE uid <= ?", (up_to,))
 
     def vacuum(self) -> None:
         """Rows of a table without a key of its own get new rowids."""
@@ -123,33 +147,37 @@ class Producer:
 
     def edit(self) -> None:
         """Change a column of all rows."""
-        if self.table not in BY_TIME and "extra" in self.columns():
-            self.connection.execute("UPDATE t SET extra = coalesce(extra, 0) + 0.5")
+        table = self.any_table()
+        if self.kinds[table] not in BY_TIME and "extra" in self.columns(table):
+            self.connection.execute(f"UPDATE {table} SET extra = coalesce(extra, 0) + 0.5")
 
     def alter(self) -> None:
         """Drop the extra column, or add it again."""
-        change = "DROP COLUMN extra" if "extra" in self.columns() else "ADD COLUMN extra REAL DEFAULT 1.5"
-        self.connection.execute(f"ALTER TABLE t {change}")
+        table = self.any_table()
+        change = "DROP COLUMN extra" if "extra" in self.columns(table) else "ADD COLUMN extra REAL DEFAULT 1.5"
+        self.connection.execute(f"ALTER TABLE {table} {change}")
 
     def rebuild(self) -> None:
-        """Make the table anew with its columns the other way round, and its rows as they are."""
-        made, old = TABLES[self.table].partition("(")[2].rpartition(")"), self.columns()
+        """Make a table anew with its columns the other way round, and its rows as they are."""
+        table = self.any_table()
+        made, old = TABLES[self.kinds[table]].partition("(")[2].rpartition(")"), self.columns(table)
         parts = [part for part in made[0].split(", ") if part.split()[0] in old]
-        names = ", ".join(old if self.table != "plain" else ["rowid", *old])
+        names = ", ".join(old if self.kinds[table] != "plain" else ["rowid", *old])
         self.connection.execute("BEGIN IMMEDIATE")
         self.connection.execute(f"CREATE TABLE n ({', '.join(reversed(parts))}){made[2]}")
-        self.connection.execute(f"INSERT INTO n ({names}) SELECT {names} FROM t")
-        self.connection.execute("DROP TABLE t")
-        self.connection.execute("ALTER TABLE n RENAME TO t")
+        self.connection.execute(f"INSERT INTO n ({names}) SELECT {names} FROM {table}")
+        self.connection.execute(f"DROP TABLE {table}")
+        self.connection.execute(f"ALTER TABLE n RENAME TO {table}")
         self.connection.execute("COMMIT")
 
-    def columns(self) -> list[str]:
-        """The table's columns."""
-        return [str(name) for (name,) in self.connection.execute("SELECT name FROM pragma_table_info('t')")]
+    def columns(self, table: str) -> list[str]:
+        """A table's columns."""
+        return [str(name) for (name,) in self.connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
     def recreate(self) -> None:
         """What the real producer does at its start: delete the file and begin anew."""
-        self.note("removed", [uid for (uid,) in self.connection.execute("SELECT uid FROM t")])
+        for table in self.kinds:
+            self.note("removed", [uid for (uid,) in self.connection.execute(f"SELECT uid FROM {table}")])
         self.connection.close()
         for end in ("", "-wal", "-shm", "-journal"):
             Path(f"{self.database}{end}").unlink(missing_ok=True)
@@ -164,7 +192,7 @@ class Producer:
         """Be killed amid a transaction that has reached the disk; its rows were never committed."""
         self.connection.execute("PRAGMA cache_size = 1")
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.executemany(INSERT, self.rows(500))
+        self.insert(self.rows(self.any_table(), 500))
         os.kill(os.getpid(), signal.SIGKILL)
 
     def obey(self, order: dict[str, Any]) -> None:
@@ -189,11 +217,11 @@ class Producer:
                     return
                 self.obey(json.loads(line))
             else:
-                self.write(self.random.choice([1, 1, 2, 5, 10]))
+                self.write(self.rows(self.any_table(), self.random.choice([1, 1, 2, 5, 10])))
                 if self.random.random() < 0.02:
                     self.poison()
 
 
 if __name__ == "__main__":
-    database, ledger, kind, mode, first, second = sys.argv[1:7]
-    Producer(Path(database), Path(ledger), kind, mode, int(first), int(second)).run()
+    database, ledger, kinds, mode, first, second = sys.argv[1:7]
+    Producer(Path(database), Path(ledger), kinds.split(","), mode, int(first), int(second)).run()

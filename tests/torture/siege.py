@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
 import json
 import random
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from deltalake import DeltaTable
 import sqlite_to_databricks_uploader as up
 from adversary import CRASHED, DELTA_STEPS, FINE_STEPS, WAREHOUSE_STEPS, ZEROBUS_STEPS, Stage
 from boxes import Box, rows_of
+from gateway import Gateway
+from torture.producer import NAMES, Row
 from warehouse import Warehouse
 
 PRODUCER = Path(__file__).parent / "producer.py"
@@ -51,7 +56,46 @@ CALLS = ("OpenSession", "^SELECT", "^SET", "^DESCRIBE", "^PUT", "^REMOVE", "Fetc
 # What a producer does to its table beside writing.
 CHANGES = ("edit", "alter", "rebuild")
 
+# Bytes of the largest request that a gateway lets pass, and what it does with larger ones.
+LIMITS = (None, 1_000_000, 250_000, 64_000)
+REFUSALS: tuple[int | str, ...] = (413, 400, "close", "reset")
+
+NUMBERS = itertools.count(1)
+
 DAMAGES = ("truncate", "flip", "empty", "zeros")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is sent of a row: the settings, and the same in Python; None where it is nothing."""
+
+    prefix: str
+    settings: dict[str, Any]
+    of: Callable[[Row], Row | None]
+
+
+# One for each table.
+SCENARIOS = (
+    Scenario("raw_", {}, lambda row: row),
+    Scenario(
+        "filtered_", {"enable_filter": True, "filter_config": {"note": {">=": "row 3"}}},
+        lambda row: row if row[3] >= "row 3" else None,
+    ),
+    Scenario(
+        "secure_", {"enable_sanitize": True, "sanitize_config": {"note": "^row "}},
+        lambda row: (*row[:3], row[3].removeprefix("row ")),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A table on its way: the name of its target without the prefix, what is sent of it, and where its state lies."""
+
+    table: str
+    target: str
+    scenario: Scenario
+    state_file: Path
 
 
 @dataclass
@@ -59,6 +103,7 @@ class Figures:
     """What a siege, or several, came to."""
 
     sieges: int = 0
+    streams: int = 0
     runs: int = 0
     killed: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -81,7 +126,7 @@ class Figures:
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         orders = ", ".join(f"{name} {count}" for name, count in sorted(self.orders.items()))
         return (
-            f"{self.sieges} sieges, {self.runs} runs of the uploader, {self.checks} comparisons with the ledger\n"
+            f"{self.sieges} sieges of {self.streams} streams, {self.runs} runs of the uploader, {self.checks} comparisons with the ledger\n"
             f"killed {kills} times at {steps} steps: {', '.join(sorted(self.killed))}\n"
             f"faults injected, {sum(self.faults.values())}: {faults}\n"
             f"producer: {orders}\n"
@@ -97,7 +142,7 @@ class Ledger:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.read = 0
-        self.written: dict[int, tuple[str, int, str]] = {}
+        self.written: dict[int, Row] = {}
         self.removed: set[Any] = set()
         self.poisoned: set[Any] = set()
 
@@ -109,7 +154,7 @@ class Ledger:
             self.read = opened.tell()
         for line in map(json.loads, lines):
             if "written" in line:
-                self.written[line["written"][1]] = tuple(line["written"])
+                self.written[line["written"][2]] = tuple(line["written"])
             elif "poisoned" in line:
                 self.poisoned.add(line["poisoned"])
             else:
@@ -119,9 +164,9 @@ class Ledger:
 class Writer:
     """The producer's process, started anew where it was killed."""
 
-    def __init__(self, box: Box, table: str, journal: str, seed: int) -> None:
+    def __init__(self, box: Box, kinds: Sequence[str], journal: str, seed: int) -> None:
         self.box = box
-        self.table = table
+        self.kinds = kinds
         self.journal = journal
         self.seed = seed
         self.ledger = Ledger(box.folder / "ledger.jsonl")
@@ -130,7 +175,7 @@ class Writer:
 
     def start(self, first: int) -> subprocess.Popen[str]:
         """A process that goes on after a uid."""
-        places = [str(self.box.database), str(self.ledger.file), self.table, self.journal]
+        places = [str(self.box.database), str(self.ledger.file), ",".join(self.kinds), self.journal]
         command = [sys.executable, str(PRODUCER), *places, str(first), str(self.seed + first)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -153,15 +198,15 @@ class Writer:
 
 
 class Siege:
-    """A box under attack, for a while."""
+    """A box under attack, for a while: one stream for each kind of table, all in one process."""
 
     def __init__(
-        self, folder: Path, route: str, table: str, journal: str, seed: int, warehouse: Warehouse | None
+        self, folder: Path, route: str, kinds: Sequence[str], journal: str, seed: int, warehouse: Warehouse | None
     ) -> None:
         self.random = random.Random(seed)
         self.route = route
         self.warehouse = warehouse
-        self.figures = Figures(sieges=1)
+        self.figures = Figures(sieges=1, streams=len(kinds))
         self.box = Box(folder)
         (folder / "state").mkdir()
         self.box.environ |= {"UPLOAD_LOOKBACK": "200"}
@@ -170,18 +215,42 @@ class Siege:
             link.parent.mkdir()
             link.symlink_to(self.box.database)
             self.box.environ["SQLITE_PATH"] = str(link)
-        self.name = f"siege{abs(hash((seed, route, table)))}"
+        self.stage = Stage(folder, f"mount -t tmpfs -o size=8m tmpfs {folder / 'state'}")
+        self.streams = self.begun(len(kinds))
+        self.gateway: Gateway | None = None
+        self.open = contextlib.ExitStack()
         if warehouse:
             self.point_at(warehouse)
-        self.stage = Stage(folder, f"mount -t tmpfs -o size=8m tmpfs {folder / 'state'}")
-        self.state_file = self.stage.seen(self.box.state_file)
-        self.writer = Writer(self.box, table, journal, seed)
+        self.writer = Writer(self.box, kinds, journal, seed)
         self.awake = 0.0
 
+    def begun(self, count: int) -> list[Stream]:
+        """The streams; a single one is told without `tables`."""
+        name, state = f"siege{next(NUMBERS)}", self.stage.seen(self.box.folder / "state")
+        if count == 1:
+            self.box.environ["DATABRICKS_TABLE"] = name
+            return [Stream(NAMES[0], name, SCENARIOS[0], state / up.STATE_NAME)]
+        streams = [
+            Stream(table, f"{name}_{table}", scenario, state / f"{scenario.prefix}{table}" / up.STATE_NAME)
+            for table, scenario in zip(NAMES[:count], SCENARIOS, strict=False)
+        ]
+        del self.box.environ["DATABRICKS_TABLE"]
+        self.box.environ["UPLOAD_TABLES"] = json.dumps(
+            [
+                {"sqlite_table_name": stream.table, "databricks_table": stream.target, **stream.scenario.settings}
+                for stream in streams
+            ]
+        )
+        return streams
+
     def point_at(self, warehouse: Warehouse) -> None:
-        """Make the table behind the warehouse."""
+        """Make the tables behind the warehouse, which may stand behind a gateway."""
         marked = ", databricks_batch_id STRING" if "id" in self.route or self.route == "zerobus" else ""
-        self.box.behind(warehouse, f"s.raw_{self.name}", f"time TIMESTAMP, uid BIGINT, note STRING{marked}")
+        for stream in self.streams:
+            name = f"s.{stream.scenario.prefix}{stream.target}"
+            warehouse.sql(f"CREATE TABLE {name} (time TIMESTAMP, uid BIGINT, note STRING{marked})")
+        del self.box.environ["LAKEHOUSE_PATH"]
+        self.box.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "s"}
         self.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = str(TIMEOUT)
         if self.route == "zerobus":
             del self.box.environ["DATABRICKS_TOKEN"]
@@ -189,15 +258,22 @@ class Siege:
             self.box.environ |= warehouse.zerobus_environment() | settled
         if "copy" in self.route:
             self.box.environ["DATABRICKS_VOLUME"] = "/Volumes/main/s/v"
+        if self.random.random() < 0.5:
+            self.gateway = self.open.enter_context(Gateway(warehouse))
+            self.box.environ |= self.gateway.environment(zerobus=self.route == "zerobus")
 
     def last(self, seconds: float) -> Figures:
         """Attack for so long, then count for the last time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for _ in range(self.random.randrange(3, 9)):
+                if time.monotonic() > end:
+                    break
                 self.attack()
                 self.let_the_producer(
-                    self.random.choice(["vacuum", "reopen", "crash", "delete", "recreate", *CHANGES, "", ""])
+                    self.random.choice(
+                        ["vacuum", "reopen", "crash", "delete", "recreate", "burst", "burst", *CHANGES, ""]
+                    )
                 )
             self.compare()
             self.writer.order(self.random.choice(["recreate", "vacuum", "go", "go"]))
@@ -209,6 +285,7 @@ class Siege:
         """End the processes."""
         self.writer.end()
         self.stage.close()
+        self.open.close()
 
     # --- The adversary ---
 
@@ -233,7 +310,7 @@ class Siege:
         """A deed at some step of the run."""
         steps = {"delta": DELTA_STEPS, "zerobus": ZEROBUS_STEPS}.get(self.route, WAREHOUSE_STEPS)
         fine = self.random.random() < 0.3
-        call = self.random.randrange(1, 30 if fine else 14)
+        call = self.random.randrange(1, (30 if fine else 14) * len(self.streams))
         chosen = FINE_STEPS if fine else steps
         return {"at": chosen, "call": call, "when": self.random.choice(["before", "after"]), "do": deed}
 
@@ -259,18 +336,19 @@ class Siege:
             )
 
     def damage(self) -> None:
-        """Damage the state: the uploader must stop, change nothing, and go on with the state as it was."""
-        if not self.state_file.exists():
+        """Damage a state: the uploader must stop, change nothing, and go on with the state as it was."""
+        stream = self.random.choice(self.streams)
+        if not stream.state_file.exists():
             return
-        whole = self.state_file.read_bytes()
-        self.state_file.write_bytes(damaged(whole, self.random))
-        broken, before = self.state_file.read_bytes(), self.arrived()
+        whole = stream.state_file.read_bytes()
+        stream.state_file.write_bytes(damaged(whole, self.random))
+        broken, before = stream.state_file.read_bytes(), self.arrived_by(stream)
         self.figures.runs += 1
         assert self.stage.run(self.box.environ, constants=self.constants()) == 1, self.stage.said()
-        assert self.state_file.read_bytes() == broken
+        assert stream.state_file.read_bytes() == broken
         # A statement of an earlier run may still be carried out by a warehouse.
-        assert self.arrived() == before or self.warehouse
-        self.state_file.write_bytes(whole)
+        assert self.arrived_by(stream) == before or self.warehouse
+        stream.state_file.write_bytes(whole)
 
     def let_the_producer(self, do: str) -> None:
         """Order something of the producer, beside its writing."""
@@ -280,11 +358,12 @@ class Siege:
         self.writer.order(do, *([self.delivered_up_to()] if do == "delete" else []))
 
     def delivered_up_to(self) -> int:
-        """Retention may take rows up to this uid: all of them arrived; the newest fifty stay."""
+        """Retention may take rows up to this uid: all of them arrived; the newest fifty of each table stay."""
         self.writer.ledger.follow()
-        arrived = {uid for _, uid, _ in self.arrived()}
-        first_absent = min((uid for uid in self.writer.ledger.written if uid not in arrived), default=10**12)
-        return min(first_absent - 1, max(arrived, default=0) - 50)
+        wanted, arrived = self.wanted(), set(self.arrived())
+        first_absent = min((uid for uid, row in wanted.items() if row not in arrived), default=10**12)
+        newest = max((row[2] for row in arrived), default=0)
+        return min(first_absent - 1, newest - 50 * len(self.streams))
 
     # --- The uploader ---
 
@@ -295,6 +374,8 @@ class Siege:
     def run(self, plan: list[dict[str, Any]], patience: float = 0) -> int:
         """One run, some time after the one before, unless a lost statement may still be alive."""
         self.figures.runs += 1
+        if self.gateway:
+            self.gateway.limit, self.gateway.refuse = self.random.choice(LIMITS), self.random.choice(REFUSALS)
         later = 60 if self.warehouse and time.monotonic() > self.awake else 0
         flags = ["--batch-rows", str(self.random.choice([20, 50, 1000]))] if self.random.random() < 0.7 else []
         killed = len(self.stage.done())
@@ -312,16 +393,26 @@ class Siege:
             self.stage.run(self.box.environ, "--on-doubt", "resend", later=later, constants=self.constants())
         return status
 
-    def arrived(self) -> list[tuple[str, int, str]]:
-        """The rows of the target, as the producer writes them."""
-        path = (
-            self.warehouse.table_path(f"s.raw_{self.name}") if self.warehouse else self.box.folder / "lake/raw_readings"
-        )
-        if not DeltaTable.is_deltatable(str(path)):
-            return []
+    def arrived(self) -> list[Row]:
+        """The rows of all targets."""
         if self.route == "zerobus" and self.warehouse:
             self.warehouse.flush()
-        return [(iso(moment), uid, note) for moment, uid, note in rows_of(DeltaTable(str(path)), "time, uid, note")]
+        return [row for stream in self.streams for row in self.arrived_by(stream)]
+
+    def arrived_by(self, stream: Stream) -> list[Row]:
+        """The rows of a stream's target, as the producer writes them."""
+        table = f"{stream.scenario.prefix}{stream.target}"
+        path = self.warehouse.table_path(f"s.{table}") if self.warehouse else self.box.folder / "lake" / table
+        if not DeltaTable.is_deltatable(str(path)):
+            return []
+        rows = rows_of(DeltaTable(str(path)), "time, uid, note")
+        return [(stream.table, iso(moment), uid, note) for moment, uid, note in rows]
+
+    def wanted(self) -> dict[int, Row]:
+        """The rows that the targets should hold, as the ledger has it so far."""
+        of = {stream.table: stream.scenario.of for stream in self.streams}
+        sent = {uid: of[row[0]](row) for uid, row in self.writer.ledger.written.items()}
+        return {uid: row for uid, row in sent.items() if row}
 
     # --- The oracle ---
 
@@ -335,25 +426,25 @@ class Siege:
             raise AssertionError(f"the uploader does not recover: {self.stage.said()}")
         self.figures.checks += 1
         self.writer.ledger.follow()
-        written, removed = self.writer.ledger.written, self.writer.ledger.removed
+        wanted, removed = self.wanted(), self.writer.ledger.removed
         arrived = Counter(self.arrived())
-        absent = [row for uid, row in written.items() if row not in arrived]
+        absent = [row for row in wanted.values() if row not in arrived]
         self.figures.arrived = sum(arrived.values())
-        self.figures.unread = sum(1 for row in absent if row[1] in removed)
+        self.figures.unread = sum(1 for row in absent if row[2] in removed)
         self.figures.missing = len(absent) - self.figures.unread
         self.figures.doubled = sum(arrived.values()) - len(arrived)
-        invented = [row for row in arrived if row[1] not in written]
+        invented = [row for row in arrived if row != wanted.get(row[2])]
         self.compare_quarantine()
         assert not (self.figures.missing or self.figures.doubled or invented), (
-            f"{self.figures}\nabsent: {[r for r in absent if r[1] not in removed][:10]}\n"
+            f"{self.figures}\nabsent: {[r for r in absent if r[2] not in removed][:10]}\n"
             f"doubled: {[row for row, count in arrived.items() if count > 1][:10]}\ninvented: {invented[:10]}\n"
-            f"{self.route}, {self.writer.table}, {self.writer.journal}; the last runs:\n"
+            f"{self.route}, {self.writer.kinds}, {self.writer.journal}; the last runs:\n"
             + "\n".join(self.stage.console.read_text().splitlines()[-60:])
         )
 
     def compare_quarantine(self) -> None:
         """Each row that can't be delivered is set aside once, unless the producer took it away."""
-        files = sorted((self.state_file.parent / "quarantine").glob("*.jsonl"))
+        files = [file for stream in self.streams for file in (stream.state_file.parent / "quarantine").glob("*.jsonl")]
         lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         kept = Counter(line["row"]["uid"] for line in lines)
         ledger = self.writer.ledger

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from test_faults_source import as_root
+from torture.producer import NAMES
 from torture.siege import Figures, Siege
 from warehouse import Warehouse
 
@@ -38,17 +39,17 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
 def test_whatever_is_done_to_it_nothing_is_missing_and_nothing_doubled(
     tmp_path: Path, warehouse: Warehouse, minutes: float, seed: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Sieges of all routes and all kinds of tables in turn; the figures are printed."""
+    """Sieges of all routes and all kinds of tables in turn, every other of three tables; the figures are printed."""
     # The short form makes the same choices each time, so that a red run of it is a change's doing, not chance's.
     chance, total = random.Random(seed if minutes or seed is not None else 1), Figures()
     end = time.monotonic() + minutes * 60
-    for number, (route, table) in enumerate(turns(chance)):
+    for number, (route, kinds) in enumerate(turns(chance)):
         if number >= len(ROUTES) and time.monotonic() > end:
             break
         folder = tmp_path / str(number)
         folder.mkdir()
         siege = Siege(
-            folder, route, table, chance.choice(["wal", "delete"]), chance.randrange(10**6),
+            folder, route, kinds, chance.choice(["wal", "delete"]), chance.randrange(10**6),
             None if route == "delta" else warehouse,
         )  # fmt: skip
         try:
@@ -60,11 +61,10 @@ def test_whatever_is_done_to_it_nothing_is_missing_and_nothing_doubled(
     assert (total.missing, total.doubled) == (0, 0)
 
 
-def turns(chance: random.Random) -> Iterator[tuple[str, str]]:
-    """Every route with every kind of table, in an order that the seed decides."""
+def turns(chance: random.Random) -> Iterator[tuple[str, list[str]]]:
+    """Every route with every kind of table, in an order that the seed decides; every other time two more beside it."""
     while True:
         tables = [chance.sample(TABLES, len(TABLES)) for _ in ROUTES]
-        yield from (
-            (ROUTES[index], tables[index][turn])
-            for turn, index in itertools.product(range(len(TABLES)), range(len(ROUTES)))
-        )
+        for turn, index in itertools.product(range(len(TABLES)), range(len(ROUTES))):
+            count = 1 if (turn + index) % 2 else len(NAMES)
+            yield ROUTES[index], [tables[index][(turn + beside) % len(TABLES)] for beside in range(count)]

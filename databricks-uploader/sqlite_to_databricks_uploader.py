@@ -9078,10 +9078,10 @@ class Compaction:
 
 def compact(config: Config, form: str) -> int:
     """Compact the Delta tables by path, and print what was done."""
-    check_target(config)
     if config.databricks_http_path or config.zerobus_endpoint:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
+    check_target(config)
     done = [Compaction(target).run() for target in DeltaCatalog(config).targets.values()]
     print_rows(form, COMPACTED, [[row for row in done if row]])
     return 0

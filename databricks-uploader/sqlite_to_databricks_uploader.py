@@ -5365,16 +5365,21 @@ WRITABLE_FEATURES = {
     "appendOnly", "changeDataFeed", "checkConstraints", "columnMapping", "deletionVectors", "generatedColumns",
     "invariants", "timestampNtz", "v2Checkpoint", "variantType", "variantType-preview",
 }  # fmt: skip
+# Those of which files that delta-rs wrote anew hold what they held. Deleted rows must not come back.
+COMPACTABLE_FEATURES = WRITABLE_FEATURES - {"columnMapping", "deletionVectors", "variantType", "variantType-preview"}
 IDENTITY_WRITER = 6  # the version before features were named; it has identity columns
+
+
+def features_of(table: Any) -> set[str]:
+    """The features that a table asks of its writers, by name."""
+    protocol = table.protocol()
+    named = set(protocol.writer_features or [])
+    return named | {"identityColumns"} if protocol.min_writer_version == IDENTITY_WRITER else named
 
 
 def check_writable(name: str, table: Any) -> None:
     """A `TargetError` where delta-rs can't write a table as its features ask, which does not pass by itself."""
-    protocol = table.protocol()
-    features = set(protocol.writer_features or [])
-    if protocol.min_writer_version == IDENTITY_WRITER:
-        features.add("identityColumns")
-    if unknown := sorted(features - WRITABLE_FEATURES):
+    if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
         hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
         raise TargetError(f"{name} has table features that can't be written by path: {', '.join(unknown)}", hint)
     for field in table.schema().fields if is_mapped(table) else []:
@@ -5473,15 +5478,22 @@ class DeltaTarget:
         return intent
 
     def send(self, intent: Intent, payload: Payload) -> None:
-        """Append in one commit; conflicts with other writers are tried again, ever more slowly."""
+        """Append in one commit."""
+
+        def once(table: Any) -> None:
+            if not self._has(table, intent):
+                self._append(table, intent, payload())
+
+        self.among_others(once)
+
+    def among_others(self, commit: Callable[[Any], T]) -> T:
+        """What `commit` makes of the table; conflicts with other writers are tried again, ever more slowly."""
         import random
 
         for attempt in range(5):
             table = self.table()
-            if self._has(table, intent):
-                return
             try:
-                return self._append(table, intent, payload())
+                return commit(table)
             except Conflict as conflict:
                 log.info("%s: another writer was faster: %s", self.name, conflict)
                 self.wait(random.uniform(0, 2**attempt))
@@ -9631,6 +9643,82 @@ def check_fits(config: Config, database: Database) -> None:
     check_first_rows(source_in(job, database), State())
 
 
+# --- Caring: Delta tables that live for years ---
+
+# What --compact tells of each table; sizes in bytes.
+COMPACTED = ("table", "files_before", "files", "bytes_before", "bytes", "version_before", "version", "files_deleted")
+
+
+class Compaction:
+    """Puts a table's many small files together by delta-rs' optimizer: no value changes, uploaders go on meanwhile.
+
+    Appends don't conflict with it. Files that were replaced stay for a week, or for the table's
+    `delta.deletedFileRetentionDuration`, so that readers and time travel find them; then the next compaction deletes
+    them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
+    """
+
+    # A file below this many bytes is small: delta-rs makes files of some 100 MiB.
+    SMALL = 32 * 2**20
+
+    # From so many small files on it is due: a cycle holds the list of all files, some 2 KiB each.
+    DUE_FILES = 10_000
+
+    def __init__(self, target: DeltaTarget) -> None:
+        self.target = target
+
+    def due(self) -> int:
+        """How many small files there are, where they are too many; else 0."""
+        table = self.target.table()
+        small = sum(size < self.SMALL for size in self._sizes(table)) if table else 0
+        return small if small >= self.DUE_FILES else 0
+
+    def run(self) -> list[Any] | None:
+        """Compact, and delete what was replaced long ago; what `COMPACTED` lists, None where there is no table."""
+        table = self.target.table()
+        if table is None:
+            return None
+        if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):
+            hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
+            raise TargetError(f"{self.target.name} can't be compacted with its features: {', '.join(unknown)}", hint)
+        before, was = self._sizes(table), table.version()
+        gone = self.target.among_others(self._rewrite)
+        table = self.target.table()
+        after, version = self._sizes(table), table.version()
+        return [self.target.name, len(before), len(after), sum(before), sum(after), was, version, len(gone)]
+
+    def _rewrite(self, table: Any) -> list[str]:
+        """Compact and vacuum; the files that were deleted."""
+        from deltalake import CommitProperties, WriterProperties
+
+        often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
+        with delta_errors(self.target.name):
+            # One task: each holds its part of the rows.
+            written = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
+            table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
+            # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
+            # no commit names yet are spared for the same week (delta-rs#3835).
+            gone: list[str] = table.vacuum(dry_run=False, full=True, commit_properties=often)
+            table.create_checkpoint()
+        return gone
+
+    def _sizes(self, table: Any) -> list[int]:
+        """The sizes of a table's files in bytes."""
+        with delta_errors(self.target.name):
+            sizes: list[int] = table.get_add_actions().column("size_bytes").to_pylist()
+        return sizes
+
+
+def compact(config: Config, form: str) -> int:
+    """Compact the Delta tables by path, and print what was done."""
+    if config.databricks_http_path or config.zerobus_endpoint:
+        hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
+        raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
+    check_target(config)
+    done = [Compaction(target).run() for target in DeltaCatalog(config).targets.values()]
+    print_rows(form, COMPACTED, [[row for row in done if row]])
+    return 0
+
+
 # --- Checking: every part of the way, one after the other ---
 
 
@@ -9792,6 +9880,9 @@ def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
     say("target", True, f"{target.name} can be reached{known}")
     if "://" not in target.name:
         check_place(Path(target.name))
+    if small := Compaction(DeltaTarget(target.name, config.storage_options)).due():
+        said = f"{small:,} small files make every cycle slower and larger"
+        say("target", None, said, "--compact puts them together, beside running uploaders.")
     check_columns(config, target, say)
 
 
@@ -9961,6 +10052,7 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     add("--status", action="store_true", help="what was delivered and what waits; works offline")
     add("--healthcheck", action="store_true", help="0 if cycles end in time, else 1")
     add("--run-query", metavar="SQL", help="print a query's result; INFO shows tables and row counts")
+    add("--compact", action="store_true", help="put a Delta table's small files together, beside running uploaders")
     add("--print-ddl", nargs="?", const="scenario", choices=["scenario", "all"], help="print CREATE TABLE statements")
     add("--replay-quarantine", action="store_true", help="send the quarantined rows that can be delivered by now")
     add("--recover", action="store_true", help="rebuild a lost state from the target (needs source_id)")
@@ -10223,6 +10315,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "status": lambda: print_status(config, form),
         "healthcheck": lambda: healthcheck(config),
         "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
+        "compact": lambda: compact(config, form),
         "dry_run": lambda: dry_run(config, environ, form),
         "init": lambda: print_init(config),
     }

@@ -28,6 +28,7 @@ import pytest
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from boxes import SCRIPT, Box, interrupted_at
+from test_plan import table_in_log
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL, note TEXT)"
@@ -562,11 +563,148 @@ def test_an_interrupt_tells_what_was_sent_and_what_waits(box: Box) -> None:
     assert int(sent) + int(waiting) == 300_000
 
 
+# --- Compacting ---
+
+
+@pytest.fixture
+def many_files(box: Box) -> Box:
+    """Twelve commits, the last of which brought a new column."""
+    box.environ["UPLOAD_SCHEMA"] = "evolve"
+    box.execute(TABLE)
+    for number in range(12):
+        if number == 11:
+            box.execute("ALTER TABLE s ADD COLUMN later TEXT")
+        a_row(box, number)
+        assert box.run() == 0
+    return box
+
+
+def a_row(box: Box, number: int) -> None:
+    box.execute(INSERT, rows=[(f"2026-01-01T00:00:{number:02}Z", number / 7, None if number % 3 else "ü")])
+
+
+def test_compact_puts_files_together_and_changes_no_value(many_files: Box, printed: Callable[..., str]) -> None:
+    before = many_files.arrived()
+    [done] = [json.loads(line) for line in printed("--compact", "--format", "json").splitlines()]
+    assert list(done) == list(up.COMPACTED)
+    assert (done["files_before"], done["files"], done["files_deleted"]) == (12, 1, 0)
+    assert (done["version_before"], done["version"]) == (11, many_files.table().version())
+    assert many_files.arrived() == before
+    assert printed("--compact", "--format", "csv").splitlines()[1].split(",")[1:3] == ["1", "1"]
+
+
+def test_an_upload_between_the_compactions_look_and_its_commit_is_kept(
+    many_files: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = up.Compaction._rewrite
+
+    def late(self: up.Compaction, table: Any) -> Any:
+        a_row(many_files, 50)
+        assert many_files.run() == 0
+        return real(self, table)
+
+    monkeypatch.setattr(up.Compaction, "_rewrite", late)
+    assert many_files.run("--compact") == 0
+    assert sorted(many_files.arrived("id")) == sorted((number,) for number in range(1, 14))
+    assert many_files.table().get_add_actions().num_rows == 2
+
+
+def test_a_compaction_between_the_uploads_look_and_its_commit_doubles_nothing(
+    many_files: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, target = up.write_pages, up.DeltaTarget(many_files.table().table_uri, {})
+
+    def late(*arguments: Any, **options: Any) -> None:
+        assert up.Compaction(target).run()
+        real(*arguments, **options)
+
+    a_row(many_files, 50)
+    monkeypatch.setattr(up, "write_pages", late)
+    assert many_files.run() == 0
+    assert sorted(many_files.arrived("id")) == sorted((number,) for number in range(1, 14))
+
+
+def test_a_state_lost_after_a_compaction_is_recovered(many_files: Box) -> None:
+    many_files.environ["UPLOAD_SOURCE_ID"] = many_files.state()["source_id"]
+    assert many_files.run("--compact") == 0
+    many_files.state_file.unlink()
+    assert many_files.run() == 0
+    assert len(many_files.arrived()) == 12
+
+
+def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = up.Compaction._rewrite, []
+
+    def disturbed(self: up.Compaction, table: Any) -> Any:
+        tried.append(table.version())
+        if len(tried) < 3:
+            raise up.Conflict("another compaction was faster")
+        return real(self, table)
+
+    monkeypatch.setattr(up.Compaction, "_rewrite", disturbed)
+    target = up.DeltaTarget(many_files.table().table_uri, {}, wait=lambda seconds: None)
+    assert up.Compaction(target).run()
+    assert len(tried) == 3
+
+
+def test_files_replaced_a_week_ago_are_deleted_and_later_ones_stay(
+    many_files: Box, printed: Callable[..., str]
+) -> None:
+    first = sorted((many_files.folder / "lake").rglob("part-*.parquet"))
+    printed("--compact")
+    log, week, old = first[0].parent / "_delta_log", 8 * 86400, first[:7]
+    for file in old:  # as if they had been replaced eight days ago, and a checkpoint had forgotten them
+        os.utime(file, (time.time() - week, time.time() - week))
+    for commit in log.glob("*.json"):
+        told = commit.read_text().splitlines()
+        commit.write_text("\n".join(line for line in told if not any(file.name in line for file in old)))
+    for checkpoint in [*log.glob("*.checkpoint.parquet"), log / "_last_checkpoint"]:
+        checkpoint.unlink()
+    uncommitted = Path(shutil.copy(first[11], first[11].with_name("part-uncommitted.parquet")))
+    [done] = [json.loads(line) for line in printed("--compact", "--format", "json").splitlines()]
+    assert done["files_deleted"] == 7
+    assert [file.exists() for file in first] == [False] * 7 + [True] * 5
+    assert uncommitted.exists()
+    assert len(many_files.arrived()) == 12
+
+
+def test_check_says_when_compacting_is_due(
+    many_files: Box, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--compact" not in printed("--check")
+    monkeypatch.setattr(up.Compaction, "DUE_FILES", 12)
+    assert "12 small files make every cycle slower and larger\n       --compact puts them" in printed("--check")
+    monkeypatch.setattr(up.Compaction, "SMALL", 1)
+    assert "--compact" not in printed("--check")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"DATABRICKS_HTTP_PATH": "/sql/1.0/warehouses/a"}, {"DATABRICKS_ZEROBUS_ENDPOINT": "z.de"}]
+)
+def test_compact_is_refused_where_databricks_cares_for_the_table(
+    box: Box, caplog: pytest.LogCaptureFixture, settings: dict[str, str]
+) -> None:
+    del box.environ["LAKEHOUSE_PATH"]
+    assert box.run("--compact", DATABRICKS_HOST="h", DATABRICKS_TOKEN="t", DATABRICKS_DATABASE="d", **settings) == 2
+    assert "--compact is for Delta tables by path" in caplog.text
+    assert "Predictive optimization" in caplog.text
+
+
+@pytest.mark.parametrize("feature", ["deletionVectors", "columnMapping"])
+def test_a_table_whose_files_do_not_say_all_is_not_compacted(
+    box: Box, caplog: pytest.LogCaptureFixture, feature: str
+) -> None:
+    table_in_log(box, [feature], 3)
+    assert box.run("--compact") == 1
+    assert f"can't be compacted with its features: {feature}" in caplog.text
+    assert box.table().version() == 0
+
+
 # --- No action ends in a traceback ---
 
 ACTIONS = (
     ["--once"], ["--check"], ["--dry-run"], ["--status"], ["--healthcheck"], ["--run-query", "INFO"], ["--print-ddl"],
-    ["--replay-quarantine"], ["--recover", "--source-id", "box"], ["--since", "2026-01-01"], ["--flush"],
+    ["--compact"], ["--replay-quarantine"], ["--recover", "--source-id", "box"], ["--since", "2026-01-01"], ["--flush"],
 )  # fmt: skip
 PARTS = (
     "data/sensor.db", "data", "state", "state/last_upload.json", "state/cycle.json", "state/.lock", "state/quarantine",

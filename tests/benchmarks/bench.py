@@ -23,6 +23,7 @@ from benchmarks.targets import (
     BARE_IMPORTS,
     BARELY,
     BULK,
+    COMPACT,
     CONNECTORX,
     CYCLE,
     DLT,
@@ -341,6 +342,33 @@ def scaled(bench: Bench, folder: Path, rows: int) -> Path:
     return database
 
 
+# A table's files as years go by, and the rows of each; every five minutes is 105,000 commits a year.
+FILES, FILE_ROWS = (1, 1_000, 10_000, 100_000), 10
+
+
+def files(bench: Bench, counts: Sequence[int] = FILES) -> None:
+    """Cycles with 1,000 new rows into Delta tables of ever more files, compacting, and a cycle after it."""
+    for count in counts:
+        say(f"{count:,} files")
+        rows = count * FILE_ROWS
+        with room(bench) as folder:
+            database = bench.database(FILE_ROWS)
+            settings = delta_settings(Path(shutil.copy(database, folder / "sensor.db")), folder)
+            bench.uploader("--once", **settings)
+            table = folder / "lake" / "raw_readings"
+            run([bench.own, str(HERE / "many_files.py"), str(table), str(count)], bench.environ())
+            for work, flag, new in (
+                (OURS, "--once", 1000),
+                (COMPACT, "--compact", 0),
+                (f"{OURS}, then", "--once", 1000),
+            ):
+                for _ in range(bench.runs if new else 1):
+                    sensor_table.append(folder / "sensor.db", new)
+                    done, rows = bench.uploader(flag, **settings), rows + new
+                    bench.results.of("files", work, f"{count:,} files", count * FILE_ROWS, new).add(done)
+                    check(bench.rows_in(folder), rows, work)
+
+
 # --- Start, rest and size ---
 
 
@@ -408,6 +436,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "delta": delta,
     "scaling": scaling,
     "memory": memory,
+    "files": files,
     "warehouse": warehouse,
 }
 

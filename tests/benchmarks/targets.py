@@ -11,7 +11,7 @@ OURS, CONNECTORX, DLT, PANDAS = "uploader", "dlt, connectorx", "dlt, default", "
 INSERT, BULK, EXECUTEMANY, VALUES = "uploader, INSERT", "uploader, bulk", "executemany", "1,000-row VALUES"
 READ, WRITE = "ADBC read alone", "write from memory alone"
 ZEROBUS = "uploader, Zerobus"
-GROUPS = "uploader, aggregate"
+GROUPS, COMPACT = "uploader, aggregate", "uploader, --compact"
 FULL, MORE, NOTHING, CYCLE, BARELY = "full load", "new rows", "nothing new", "1,000 new rows", "start and end"
 BARE, BARE_IMPORTS, HELP = "python -c pass", "python -c 'import sqlite3, yaml'", "--help"
 

@@ -393,7 +393,7 @@ def continuous(environ: Mapping[str, str], *flags: str) -> Iterator[subprocess.P
         yield process
     finally:
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=200)
 
 
 def eventually(fact: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 60) -> bool:

@@ -162,7 +162,7 @@ def started(command: list[str], environ: Mapping[str, str], sign: str = "") -> I
     finally:
         process.stdin.close()
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 # === The gate
@@ -276,7 +276,7 @@ class Passing(BaseHTTPRequestHandler):
 
     def pass_on(self, rule: Rule, headers: Mapping[str, str], body: bytes) -> None:
         """Ask the store; the Host header stays, since it is signed. Its answer is passed back, or lost."""
-        connection = http.client.HTTPConnection(self.gate.store, timeout=60)
+        connection = http.client.HTTPConnection(self.gate.store, timeout=200)
         try:
             connection.request(self.command, self.path, body, {**headers, "connection": "close"})
             response = connection.getresponse()

@@ -556,7 +556,7 @@ def test_an_interrupt_tells_what_was_sent_and_what_waits(box: Box) -> None:
     while not box.state_file.exists() or '"committed": 0' in box.state_file.read_text():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     assert process.returncode == 0
     assert "stopping as soon as" in said
     [(sent, waiting)] = re.findall(r"(\d+) rows sent in \d+ commits?, .*; stopped, (\d+) rows wait", said)

@@ -35,7 +35,7 @@ def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[st
         env={**box.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
 
 
@@ -246,7 +246,7 @@ def test_rows_arrive_whichever_standard_streams_are_closed(box: Box, closed: str
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     before = box.database.read_bytes()
     started = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, str(up.__file__), "-v"]
-    ended = subprocess.run(started, env=box.environ, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(started, env=box.environ, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stderr
     assert box.arrived("v") == [(1,)]
     assert box.state()["sequence"] == 1

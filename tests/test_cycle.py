@@ -213,7 +213,7 @@ def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box: Box) ->
     while "rows sent" not in process.stderr.readline():
         assert process.poll() is None
     process.terminate()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=120) == 0
     process.stderr.close()
     assert len(box.arrived("id")) == 3000
 

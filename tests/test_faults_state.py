@@ -212,7 +212,7 @@ def test_a_second_uploader_on_one_state_directory_ends_at_once(box: Box, stage: 
         assert stage.run(box.environ) == 75
         assert eventually(lambda: len(values(box)) == 20, process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     assert stage.run(box.environ) == 0
     assert values(box) == list(range(1, 21))
 

@@ -127,7 +127,7 @@ class Shell:
     def run(self, block: str) -> str:
         """Everything that a block prints; it must end with 0."""
         command = ["bash", "-eu", "-c", block]
-        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stderr + done.stdout
 

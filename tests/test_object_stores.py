@@ -73,7 +73,7 @@ class StoreBox(Box):
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and output of a process. A minute is far more than any of them needs."""
     with process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=200)
     return process.returncode, output + errors
 
 
@@ -460,7 +460,7 @@ def test_a_table_without_columns_is_told(tmp_path: Path) -> None:
     box = Box(tmp_path)
     box.sample()
     command = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(command, env=box.environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=box.environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert "made without columns" in done.stderr
 

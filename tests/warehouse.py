@@ -78,7 +78,7 @@ class Warehouse:
         if self._process is None:
             return 0
         self._process.terminate()
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=120)
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()

@@ -194,7 +194,7 @@ class Writer:
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
                 stream.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=200)
 
 
 class Siege:

@@ -185,7 +185,7 @@ def test_a_stop_also_ends_the_search_for_a_row_that_the_target_refuses(
         return rejected(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(up, "stop_event", lambda: stop)
+        patch.setattr(up, "stop_event", lambda _: stop)
         patch.setattr(up.RowSource, "rejected", rejected_and_stop)
         assert box.run() == up.QUARANTINED
     assert box.arrived("v") == [(0,)]

@@ -11,13 +11,14 @@ A row too few or too many ends the benchmark. What is simulated: see `simulation
 
 from __future__ import annotations
 
+import bisect
 import re
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def real(counts: Sequence[int]) -> str:
                     place = Path(folder) / f"{route}{boxes}"
                     place.mkdir()
                     rows.append([NAMES[route], boxes, *measured(stage, warehouse, place, route, boxes)])
+                    print(*rows[-1], sep=", ", file=sys.stderr, flush=True)
         warehouse.stop()
     return markdown(["route", "boxes at once", "commits a minute", "tried again", "median seconds", "longest"], rows)
 
@@ -127,20 +129,17 @@ def way_name(route: str, shares: int) -> str:
     return f"{NAMES[route]}, {shares} {unit}{'s' if shares > 1 else ''}" if unit else NAMES[route]
 
 
-def fleets(route: str, shares: int, interval: float) -> Iterator[Fleet]:
-    """Ever more boxes, for half an hour or three cycles."""
-    for boxes in BOXES:
-        yield Fleet(route, boxes, interval, shares, hours=max(0.5, 3 * interval / 3600))
+def fleets(route: str, shares: int, interval: float) -> list[Fleet]:
+    """Ever more boxes, for a quarter of an hour or two cycles."""
+    hours = max(0.25, 2 * interval / 3600)
+    return [Fleet(route, boxes, interval, shares, hours=hours) for boxes in BOXES]
 
 
-def carried(route: str, shares: int, interval: float) -> Fleet | None:
+def carried(route: str, shares: int, interval: float) -> Fleet:
     """The largest fleet that keeps up."""
-    largest = None
-    for fleet in fleets(route, shares, interval):
-        if not simulated(fleet).is_carried(interval):
-            break
-        largest = fleet
-    return largest
+    rising = fleets(route, shares, interval)
+    lost = bisect.bisect_left(rising, True, key=lambda fleet: not simulated(fleet).is_carried(interval))
+    return rising[max(0, lost - 1)]
 
 
 def capacity() -> str:
@@ -150,28 +149,28 @@ def capacity() -> str:
         cells = []
         for interval in INTERVALS:
             fleet = carried(route, shares, interval)
-            cells.append(f"{fleet.boxes:,}, ${dollars(fleet):,.0f}" if fleet else "-")
+            cells.append(f"{fleet.boxes:,}, ${dollars(fleet):,.0f}")
         rows.append([way_name(route, shares), *cells])
     return markdown(["boxes, dollars a month", *INTERVALS.values()], rows)
 
 
-# A region of 30 of 100 boxes is cut off for an hour; and a herd, whose boxes all start in the same second.
-REGION, HERD_BOXES = {"outage": (3600.0, 7200.0), "hours": 5.0}, 500
+# How many boxes an outage, or a common start, is tried with.
+CUT_OFF, HERD = 100, 500
 
 
 def incidents() -> str:
-    """Minutes until all rows are in after an outage, for intervals; and what a herd's first cycle takes."""
+    """Minutes until all rows are in after a region was cut off for an hour, and a herd's longest first cycle."""
     rows = []
     for route, shares in WAYS:
         cells = []
         for interval in (60, 300):
-            fleet = Fleet(route, 200, interval, shares, **REGION)  # type: ignore[arg-type]
-            cells.append(f"{simulated(fleet).recovered(7200, 3 * interval) / 60:.0f}")
+            fleet = Fleet(route, CUT_OFF, interval, shares, hours=1.2 + 13 * interval / 3600, outage=(600.0, 4200.0))
+            cells.append(f"{simulated(fleet).recovered(4200, 3 * interval) / 60:.0f}")
         for jitter in (0.0, 300.0):
-            herd = simulated(Fleet(route, HERD_BOXES, 300, shares, hours=0.5, jitter=jitter))
+            herd = simulated(Fleet(route, HERD, 300, shares, hours=300 / 3600, jitter=jitter))
             cells.append(f"{max(herd.delays):.0f}{f', {herd.failed} failed' if herd.failed else ''}")
         rows.append([way_name(route, shares), *cells])
-    names = ["", "minutes to catch up, interval 60", "interval 300", "longest cycle in seconds, jitter 0", "jitter 300"]
+    names = ["", "minutes to catch up, interval 60", "interval 300", "longest first cycle in seconds, jitter 0", "300"]
     return markdown(names, rows)
 
 
@@ -204,7 +203,7 @@ def main(what: str, *counts: str) -> None:
     """Print tables, or draw the plot."""
     work: dict[str, Callable[[], object]] = {
         "real": lambda: print(real([int(count) for count in counts] or [2, 8, 32])),
-        "simulate": lambda: print(f"{capacity()}\n{incidents()}"),
+        "simulate": lambda: print(capacity(), incidents(), sep="\n"),
         "plot": lambda: plot(ROOT / "docs" / "fleet.png"),
     }
     work[what]()

@@ -31,7 +31,7 @@ SIGMA = 0.3
 RETRIES, ATTEMPTS, LONGEST_WAIT = 100, 5, 12
 
 # So many tries more than commits show that a table carries no more; going on would only take time.
-ENOUGH = 60_000
+ENOUGH = 20_000
 
 # docs.databricks.com/sql/admin/warehouse-behavior: "10 concurrent queries" for each cluster.
 AT_ONCE = 10

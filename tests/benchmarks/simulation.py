@@ -1,9 +1,9 @@
 """A fleet of boxes on one route, as discrete events: how late rows are, where a route saturates, how it catches up.
 
-A box cycles every `interval`, at a phase of its own, and sends one commit with all that waits. What a route then does:
+A box cycles every `interval`, from a moment within `jitter` on, and sends one commit with all that waits. What a route then does:
 
-- Delta by path: a commit takes `commit` seconds from its look at the log to its conditional put. One that another
-  commit fell into looks again, up to 100 times; then the cycle fails, and the next one tries.
+- Delta by path: a commit takes some time from its look at the log to its conditional put. One that another commit
+  fell into looks again, up to 100 times; five times that, with waits in between, then the cycle fails.
 - INSERT: a cluster of the warehouse takes ten statements at once, the others queue.
 - Zerobus: nobody waits for anybody; 10,000 requests a second are a workspace's quota.
 
@@ -27,11 +27,11 @@ ROUTES = ("delta", "insert", "zerobus")
 COMMIT = {"delta": 0.2, "insert": 1.2, "zerobus": 0.15}
 SIGMA = 0.3
 
-# delta-rs' retries in a cycle, as `DeltaTarget.COMMIT_RETRIES`; intervals that waits grow to, as `LONGEST_WAIT`.
-RETRIES, LONGEST_WAIT = 100, 12
+# As in the uploader: `DeltaTarget.COMMIT_RETRIES` and `among_others`, and the intervals that waits grow to.
+RETRIES, ATTEMPTS, LONGEST_WAIT = 100, 5, 12
 
 # So many tries more than commits show that a table carries no more; going on would only take time.
-ENOUGH = 60_000
+ENOUGH = 20_000
 
 # docs.databricks.com/sql/admin/warehouse-behavior: "10 concurrent queries" for each cluster.
 AT_ONCE = 10
@@ -41,7 +41,7 @@ AT_ONCE = 10
 class Fleet:
     """Boxes, seconds between their cycles, tables (by path) or clusters (of the warehouse) that they share.
 
-    `outage` is when a region is cut off, from second to second, and `cut_off` the part of the boxes that is in it.
+    `jitter` is the seconds within which the boxes begin, an interval where it is None. `outage` is when a region is cut off, from second to second, and `cut_off` the part of the boxes that is in it.
     """
 
     route: str
@@ -49,6 +49,7 @@ class Fleet:
     interval: float
     shares: int = 1
     hours: float = 2.0
+    jitter: float | None = None
     outage: tuple[float, float] = (0.0, 0.0)
     cut_off: float = 0.3
     seed: int = 1
@@ -83,6 +84,10 @@ class Outcome:
     def tries_each(self) -> float:
         """Tries for each commit."""
         return self.tries / max(1, self.commits)
+
+    def is_carried(self, interval: float) -> bool:
+        """Whether the route keeps up, in few tries: no cycle fails, and 95 of 100 commits take half an interval."""
+        return not self.failed and self.tries_each < 3 and self.delay() < interval / 2
 
     def recovered(self, after: float, usual: float) -> float:
         """Seconds from `after` to the last commit whose oldest row was older than `usual` seconds."""
@@ -132,7 +137,7 @@ class Simulation:
     def _box(self, number: int, commit: Commit) -> Process:
         """Cycles of one box; a failed one leaves its rows to the next."""
         fleet, world = self.fleet, self.world
-        yield world.timeout(self.random.uniform(0, fleet.interval))
+        yield world.timeout(self.random.uniform(0, fleet.interval if fleet.jitter is None else fleet.jitter))
         is_in_region, failures, waiting_since = number < fleet.cut_off * fleet.boxes, 0, world.now - fleet.interval
         while True:
             began, wait = world.now, fleet.interval
@@ -151,15 +156,17 @@ class Simulation:
 
     def _by_path(self, table: Table) -> Process:
         """Optimistic: a commit holds where no other one fell between its look and its put."""
-        for _ in range(RETRIES + 1):
-            seen = table.version
-            self.outcome.tries += 1
-            yield self.world.timeout(self._seconds())
-            if table.version == seen:
-                table.version += 1
-                return True
-            if self.outcome.tries - self.outcome.commits > ENOUGH and not self.is_saturated.triggered:
-                self.is_saturated.succeed()
+        for attempt in range(ATTEMPTS):
+            for _ in range(RETRIES + 1):
+                seen = table.version
+                self.outcome.tries += 1
+                yield self.world.timeout(self._seconds())
+                if table.version == seen:
+                    table.version += 1
+                    return True
+                if self.outcome.tries - self.outcome.commits > ENOUGH and not self.is_saturated.triggered:
+                    self.is_saturated.succeed()
+            yield self.world.timeout(self.random.uniform(0, 2**attempt))
         return False
 
     def _by_insert(self, warehouse: Any) -> Process:

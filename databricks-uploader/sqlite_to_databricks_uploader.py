@@ -3856,8 +3856,10 @@ class Evidence:
         told = {look.alike for look in self.looks if look.is_on_time}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
         is_shrunk = self.position is not None and self.highest < self.position
-        if any(look.is_whole for look in self.looks):
-            return kept
+        if whole := [look.rowid for look in self.looks if look.is_whole]:
+            # Rows that were deleted were the newest ones: behind one that is another, none is left.
+            others = [look.rowid for look in self.looks if look.rowid > max(whole) and not look.is_on_time]
+            return {rowid for rowid in kept if rowid < min(others, default=math.inf)}
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
             is_open = is_most and is_telling and not is_shrunk

@@ -114,6 +114,22 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("gone", [2, 9])
+@pytest.mark.parametrize("more", [0, 3])
+def test_rows_at_the_rowids_of_deleted_ones_are_new_where_the_newest_has_the_old_time(
+    box: Box, key: str, gone: int, more: int
+) -> None:
+    """Of the rows in place of deleted ones the first has another time: those behind it are none of the old ones."""
+    box.execute(table(key), INSERT, rows=[("2026-01-01T00:00:00Z", a) for a in range(1, 50)] + [("2026-01-02", 50)])
+    assert box.run() == 0
+    new = [("2026-01-02", a) for a in range(51, 51 + gone + more)]
+    box.execute(f"DELETE FROM t WHERE a > {50 - gone}", INSERT, rows=new)
+    assert box.run() == 0
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == list(range(1, 51 + gone + more))
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("change", ["add column", "drop column", "update", "vacuum"])
 def test_a_table_whose_first_rows_were_deleted_before_a_change_is_known_when_it_is_made_anew(
     box: Box, change: str, key: str

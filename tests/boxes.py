@@ -19,6 +19,8 @@ from warehouse import Warehouse
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
+# Whether this is a long run, which tries many more examples.
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SAMPLE = ROOT / "demo-network" / "sensor_data.db"
 
 
@@ -101,7 +103,7 @@ def rows_of(table: DeltaTable, columns: str = "*") -> list[tuple[Any, ...]]:
 
 def examples(usual: int) -> int:
     """How many examples of a property are tried: so many in the suite, twenty times as many in the long run."""
-    return usual * (20 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1)
+    return usual * (20 if LONG else 1)
 
 
 def same_rows(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:

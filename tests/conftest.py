@@ -11,14 +11,14 @@ import pytest
 from hypothesis import settings
 
 from adversary import Stage
-from boxes import Box
+from boxes import LONG, Box
 from warehouse import PRINCIPAL, Warehouse, trust_the_given
 
 # The suite tries the same examples each time, so that a red run is a change's doing; the long run tries others.
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+settings.load_profile("long" if LONG else "suite")
 
 # Hundreds of processes import the same packages; where this is set each of them would compile all of them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -39,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in RACES:
             item.add_marker(pytest.mark.flaky(reruns=2))
+        if LONG:
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ class Source:
         """One cycle; like the state file, the position goes through JSON. It ends, or the test fails."""
         found: list[Any] = []
         with up.Database(self.file, self.folder) as database:
-            table = up.describe(database, "t", None)
+            table = up.describe(database, "t", "ts")
             cursor = up.TimestampCursor(
                 CountingReader(database, table, self.read), self.lookback, self.form, lambda: self.now
             )

@@ -27,7 +27,7 @@ def test_the_sample_arrives_once_and_late_ties_follow(box: Box) -> None:
         """INSERT INTO sensor_readings (timestamp, sensor_id)
            SELECT '2020-01-01T00:00:00.000+00:00', 'late' FROM sensor_readings LIMIT 1000"""
     )
-    assert box.run("--batch-rows", "7") == 0
+    assert box.run("--batch-rows", "61") == 0
     assert len(box.arrived("id")) == 4000
     assert same_rows(box.arrived(READINGS), box.source(READINGS))
 

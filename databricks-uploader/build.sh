@@ -25,7 +25,7 @@ Environment:
 
 Examples:
   ./build.sh --tag dev --registry local
-  PLATFORMS=linux/amd64,linux/arm64 ./build.sh --tag v1.0.0 --push
+  PLATFORMS=linux/amd64,linux/arm64 ./build.sh --tag v1.1.0 --push
 EOF
 }
 

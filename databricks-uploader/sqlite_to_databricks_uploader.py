@@ -84,7 +84,7 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     import ssl
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 log = logging.getLogger("uploader")
 

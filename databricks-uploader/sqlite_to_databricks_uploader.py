@@ -3814,12 +3814,14 @@ class Look:
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
     `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
+    `is_but_time`: it has other values than key and time, and those are all the same.
     """
 
     rowid: int
     is_whole: bool
     is_on_time: bool
     alike: tuple[str | bytes, ...]
+    is_but_time: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3850,7 +3852,8 @@ class Evidence:
         The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
         file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
         where that is said of most anchors, by different values. What has no such row is new in another file, where
-        the counter was set back, where rowids have shrunk, and where all times are later and no values come back.
+        the counter was set back, where rowids have shrunk, and where all times are later and no values come back. Where
+        all values come back but the times, rows were given new times, or came anew.
         """
         kept = {look.rowid for look in self.looks if look.is_whole or look.is_on_time}
         told = {look.alike for look in self.looks if look.is_on_time}
@@ -3868,6 +3871,8 @@ class Evidence:
             return {look.rowid for look in self.looks}
         if is_most:
             return kept if is_telling or len(told) > 1 else None
+        if self.looks and all(look.is_but_time for look in self.looks):
+            return None
         values = {look.alike[1:] for look in self.looks}
         is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
         return set() if not self.looks or is_new or (is_shrunk and self.changes == 0) else None
@@ -4080,7 +4085,9 @@ class Anchored:
         }
         alike = tuple(name for name, (old, new) in shared.items() if old == new)
         told = tuple(shared[name][0] for name in alike if name != self.table.key)
-        return Look(anchor.rowid, bool(shared) and len(alike) == len(shared), is_on_time, (anchor.time, *told))
+        others = shared.keys() - {self.table.key, self.table.time}
+        is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
+        return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
         digest = base64.b64encode(b"".join(digests_of(parts_of(values, ",")))).decode()

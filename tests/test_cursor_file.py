@@ -187,6 +187,16 @@ def test_rows_that_are_all_rewritten_with_a_newer_time_are_asked_about(box: Box)
     assert len(box.arrived()) == 9
 
 
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("different", [1, 2, 50])
+def test_rows_that_are_all_given_a_newer_time_are_asked_about(box: Box, different: int, key: str) -> None:
+    """Or they gave way to rows like them: sent again they might be there twice, passed over they might be lost."""
+    box.execute(table(key), INSERT, rows=[(f"2026-01-01T00:{a:02}:00Z", a % different) for a in range(50)])
+    assert box.run() == 0
+    box.execute("UPDATE t SET time = '2026-01-03T00:00:00Z'")
+    assert outcome(box) == "asks"
+
+
 def test_what_was_asked_about_is_answered_by_since(box: Box) -> None:
     box.execute(table("keyed"), INSERT, rows=rows(1, 50, 1000))
     assert box.run() == 0

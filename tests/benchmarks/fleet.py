@@ -175,35 +175,45 @@ def tables() -> str:
     return f"{markdown(carried_names, carries)}\n{markdown(names, incidents)}"
 
 
+def line(route: str, shares: int, interval: float) -> list[tuple[int, float]]:
+    """Boxes and the delay of their commits, up to the first fleet that is not carried: its delay is an interval."""
+    points = []
+    for fleet in fleets(route, shares, interval):
+        outcome = simulated(fleet)
+        is_carried = outcome.is_carried(interval)
+        points.append((fleet.boxes, outcome.delay() if is_carried else interval))
+        if not is_carried:
+            break
+    return points
+
+
 def plot(file: Path) -> None:
     """The delay of each way by the number of boxes, at 1 and at 5 minutes."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    wanted = [(*way, interval) for interval in (60, 300) for way in WAYS]
+    with ProcessPoolExecutor(len(wanted)) as pool:
+        lines = dict(zip(wanted, pool.map(line, *zip(*wanted, strict=True)), strict=True))
     import matplotlib  # type: ignore[import-not-found,unused-ignore]
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # type: ignore[import-not-found,unused-ignore]
 
-    colours: dict[Any, str] = dict(zip(WAYS, ("#1f6fb2", "#7fb3dd", "#c8641b", "#eda871", "#5a8f3c"), strict=True))
+    colours = dict(zip(WAYS, ("#1f6fb2", "#7fb3dd", "#c8641b", "#eda871", "#5a8f3c"), strict=True))
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
     for axis, interval in zip(axes, (60, 300), strict=True):
         for way in WAYS:
-            draw(axis, way_name(*way), colours[way], interval, fleets(*way, interval))
+            boxes, delays = zip(*lines[*way, interval], strict=True)
+            is_lost = delays[-1] == interval
+            kept = len(boxes) - is_lost
+            axis.plot(boxes[:kept], delays[:kept], "o-", markersize=4, color=colours[way], label=way_name(*way))
+            if is_lost:
+                axis.plot(boxes[kept - 1 :], delays[kept - 1 :], "x:", color=colours[way])
         axis.set(xscale="log", yscale="log", xlabel="boxes", title=f"A cycle every {INTERVALS[interval]}")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("seconds until committed, 95th percentile")
+    axes[0].set_ylabel("seconds until committed, 95 of 100")
     axes[1].legend(fontsize=9, frameon=False)
     figure.savefig(file, dpi=110)
-
-
-def draw(axis: Any, name: str, colour: str, interval: float, rising: Sequence[Fleet]) -> None:
-    """One line, which ends in a cross at the first fleet that is not carried."""
-    kept: list[tuple[int, float]] = []
-    for fleet in rising:
-        outcome = simulated(fleet)
-        if not outcome.is_carried(interval):
-            axis.plot([kept[-1][0], fleet.boxes], [kept[-1][1], interval], color=colour, linestyle=":", marker="x")
-            break
-        kept.append((fleet.boxes, outcome.delay()))
-    axis.plot(*zip(*kept, strict=True), marker="o", markersize=4, color=colour, label=name)
 
 
 def main(what: str, *counts: str) -> None:

@@ -130,8 +130,8 @@ def way_name(route: str, shares: int) -> str:
 
 
 def fleets(route: str, shares: int, interval: float) -> list[Fleet]:
-    """Ever more boxes, for a quarter of an hour or two cycles."""
-    hours = max(0.25, 2 * interval / 3600)
+    """Ever more boxes, for six minutes or two cycles."""
+    hours = max(0.1, 2 * interval / 3600)
     return [Fleet(route, boxes, interval, shares, hours=hours) for boxes in BOXES]
 
 
@@ -142,59 +142,76 @@ def carried(route: str, shares: int, interval: float) -> Fleet:
     return rising[max(0, lost - 1)]
 
 
-def capacity() -> str:
-    """How many boxes each way carries, and what those cost a month."""
-    rows = []
-    for route, shares in WAYS:
-        cells = []
-        for interval in INTERVALS:
-            fleet = carried(route, shares, interval)
-            cells.append(f"{fleet.boxes:,}, ${dollars(fleet):,.0f}")
-        rows.append([way_name(route, shares), *cells])
-    return markdown(["boxes, dollars a month", *INTERVALS.values()], rows)
+def capacity_of(route: str, shares: int) -> list[str]:
+    """How many boxes a way carries, and what those cost a month, for each interval."""
+    largest = [carried(route, shares, interval) for interval in INTERVALS]
+    return [way_name(route, shares), *(f"{fleet.boxes:,}, ${dollars(fleet):,.0f}" for fleet in largest)]
 
 
 # How many boxes an outage, or a common start, is tried with.
 CUT_OFF, HERD = 100, 500
 
 
-def incidents() -> str:
-    """Minutes until all rows are in after a region was cut off for an hour, and a herd's longest first cycle."""
-    rows = []
-    for route, shares in WAYS:
-        cells = []
-        for interval in (60, 300):
-            fleet = Fleet(route, CUT_OFF, interval, shares, hours=1.2 + 13 * interval / 3600, outage=(600.0, 4200.0))
-            cells.append(f"{simulated(fleet).recovered(4200, 3 * interval) / 60:.0f}")
-        for jitter in (0.0, 300.0):
-            herd = simulated(Fleet(route, HERD, 300, shares, hours=300 / 3600, jitter=jitter))
-            cells.append(f"{max(herd.delays):.0f}{f', {herd.failed} failed' if herd.failed else ''}")
-        rows.append([way_name(route, shares), *cells])
+def incidents_of(route: str, shares: int) -> list[str]:
+    """Minutes until all rows are in after a region was cut off for an hour, and seconds of a herd's longest cycle."""
+    cells = []
+    for interval in (60, 300):
+        fleet = Fleet(route, CUT_OFF, interval, shares, hours=1.2 + 13 * interval / 3600, outage=(600.0, 4200.0))
+        cells.append(f"{simulated(fleet).recovered(4200, 3 * interval) / 60:.0f}")
+    for jitter in (0.0, 300.0):
+        herd = simulated(Fleet(route, HERD, 300, shares, hours=300 / 3600, jitter=jitter, enough=10**9))
+        cells.append(f"{max(herd.delays):.0f}{f', {herd.failed} failed' if herd.failed else ''}")
+    return [way_name(route, shares), *cells]
+
+
+def tables() -> str:
+    """What each way carries, and what happens after an outage and after a common start; a process for each row."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor() as pool:
+        carries, incidents = ([*pool.map(rows, *zip(*WAYS, strict=True))] for rows in (capacity_of, incidents_of))
     names = ["", "minutes to catch up, interval 60", "interval 300", "longest first cycle in seconds, jitter 0", "300"]
-    return markdown(names, rows)
+    carried_names = ["boxes, dollars a month", *INTERVALS.values()]
+    return f"{markdown(carried_names, carries)}\n{markdown(names, incidents)}"
+
+
+def line(route: str, shares: int, interval: float) -> list[tuple[int, float]]:
+    """Boxes and the delay of their commits, up to the first fleet that is not carried: its delay is an interval."""
+    points = []
+    for fleet in fleets(route, shares, interval):
+        outcome = simulated(fleet)
+        is_carried = outcome.is_carried(interval)
+        points.append((fleet.boxes, outcome.delay() if is_carried else interval))
+        if not is_carried:
+            break
+    return points
 
 
 def plot(file: Path) -> None:
     """The delay of each way by the number of boxes, at 1 and at 5 minutes."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    wanted = [(*way, interval) for interval in (60, 300) for way in WAYS]
+    with ProcessPoolExecutor(len(wanted)) as pool:
+        lines = dict(zip(wanted, pool.map(line, *zip(*wanted, strict=True)), strict=True))
     import matplotlib  # type: ignore[import-not-found,unused-ignore]
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # type: ignore[import-not-found,unused-ignore]
 
     colours = dict(zip(WAYS, ("#1f6fb2", "#7fb3dd", "#c8641b", "#eda871", "#5a8f3c"), strict=True))
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
     for axis, interval in zip(axes, (60, 300), strict=True):
         for way in WAYS:
-            outcomes = [(fleet.boxes, simulated(fleet)) for fleet in fleets(*way, interval)]
-            kept = [(boxes, outcome.delay()) for boxes, outcome in outcomes if outcome.is_carried(interval)]
-            lost = next((boxes for boxes, outcome in outcomes if not outcome.is_carried(interval)), None)
-            axis.plot(*zip(*kept, strict=True), marker="o", markersize=4, color=colours[way], label=way_name(*way))
-            if lost:
-                axis.plot([kept[-1][0], lost], [kept[-1][1], interval], color=colours[way], linestyle=":")
-                axis.plot(lost, interval, marker="x", color=colours[way])
+            boxes, delays = zip(*lines[*way, interval], strict=True)
+            is_lost = delays[-1] == interval
+            kept = len(boxes) - is_lost
+            axis.plot(boxes[:kept], delays[:kept], "o-", markersize=4, color=colours[way], label=way_name(*way))
+            if is_lost:
+                axis.plot(boxes[kept - 1 :], delays[kept - 1 :], "x:", color=colours[way])
         axis.set(xscale="log", yscale="log", xlabel="boxes", title=f"A cycle every {INTERVALS[interval]}")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("seconds until committed, 95th percentile")
+    axes[0].set_ylabel("seconds until committed, 95 of 100")
     axes[1].legend(fontsize=9, frameon=False)
     figure.savefig(file, dpi=110)
 
@@ -203,7 +220,7 @@ def main(what: str, *counts: str) -> None:
     """Print tables, or draw the plot."""
     work: dict[str, Callable[[], object]] = {
         "real": lambda: print(real([int(count) for count in counts] or [2, 8, 32])),
-        "simulate": lambda: print(capacity(), incidents(), sep="\n"),
+        "simulate": lambda: print(tables()),
         "plot": lambda: plot(ROOT / "docs" / "fleet.png"),
     }
     work[what]()

@@ -52,6 +52,7 @@ class Fleet:
     jitter: float | None = None
     outage: tuple[float, float] = (0.0, 0.0)
     cut_off: float = 0.3
+    enough: int = ENOUGH
     seed: int = 1
 
 
@@ -164,7 +165,7 @@ class Simulation:
                 if table.version == seen:
                     table.version += 1
                     return True
-                if self.outcome.tries - self.outcome.commits > ENOUGH and not self.is_saturated.triggered:
+                if self.outcome.tries - self.outcome.commits > self.fleet.enough and not self.is_saturated.triggered:
                     self.is_saturated.succeed()
             yield self.world.timeout(self.random.uniform(0, 2**attempt))
         return False

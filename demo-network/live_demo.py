@@ -68,7 +68,7 @@ def describe(warehouse: parts.Warehouse, node: parts.Node, interval: float) -> N
     """Say what runs where."""
     print(f"sensor     {STATION.sensor}: {1 / STATION.interval:.0f} readings a second to {node.source.path}")
     print(f"uploader   a cycle every {interval:g} s, log {node.uploader.log}")
-    print(f"warehouse  https://{warehouse.address}, table {parts.SCHEMA}.{node.scenario.table}")
+    print(f"warehouse  https://{warehouse.address}, table {parts.SCHEMA}.{node.scenario.tables[0].target}")
     print(f"           Delta tables below {warehouse.directory / 'tables'}\n\n{HEADING}", flush=True)
 
 
@@ -92,7 +92,7 @@ def line(sample: parts.Sample, before: int, newest: str) -> str:
 
 def latest(warehouse: parts.Warehouse, node: parts.Node) -> str:
     """The reading that arrived last, from the warehouse."""
-    table = f"{parts.SCHEMA}.{node.scenario.table}"
+    table = f"{parts.SCHEMA}.{node.scenario.tables[0].target}"
     found = warehouse.rows(f"SELECT id, timestamp, temperature FROM {table} ORDER BY id DESC LIMIT 1")
     return "".join(f"id {number} of {parts.canonical(time)[11:23]}: {degrees}" for number, time, degrees in found)
 

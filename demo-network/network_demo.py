@@ -6,19 +6,21 @@
 # [tool.uv]
 # exclude-newer = "2026-11-20T00:00:00Z"
 # ///
-"""The demo network without containers: three nodes with a sensor and an uploader each, and a local SQL warehouse.
+"""The demo network without containers: four nodes with a sensor and an uploader each, and a local SQL warehouse.
 
     uv run demo-network/network_demo.py
 
-Each node has its own database, state and source_id; all of them fill one table. Amid the run the uploader of node-2
+Each node has its own database, state and source_id. All of them fill one table; node-4 sends its whole database, which
+has two more. Amid the run the uploader of node-2
 is killed without warning, and started again later (--no-outage leaves it alone). After 30 seconds, or at Ctrl-C, the
 sensors stop, the rest is sent, and each node's database is compared with the warehouse row by row. The page that is
 left, page.html in the directory, needs a browser and nothing else. --serve shows it from the start, and opens it where
 there is a browser.
 
-With --scenarios each node does something else: node-1 filters, node-2 sanitizes, node-3 aggregates by the minute.
+With --scenarios each node does something else: node-1 filters, node-2 sanitizes, node-3 aggregates by the minute,
+node-4 sends its whole database as before.
 
-Exit status: 0 if all three nodes are exact; 1 if not, or if a part failed; 2 for a wrong command.
+Exit status: 0 if all four nodes are exact; 1 if not, or if a part failed; 2 for a wrong command.
 """
 
 from __future__ import annotations
@@ -40,8 +42,10 @@ STATIONS = (
     parts.Station("node-1", "SENSOR_CH_ZRH_0001", "Zürich", interval=0.01),
     parts.Station("node-2", "SENSOR_BR_SAO_0001", "São Paulo", interval=0.015),
     parts.Station("node-3", "SENSOR_IS_RKV_0001", "Reykjavík", interval=0.03),
+    parts.Station("node-4", "SENSOR_SG_SIN_0001", "Singapore", interval=0.02),
 )
-SCENARIOS = (parts.FILTERED, parts.SECURE, parts.AGGREGATED)
+USUAL = (parts.RAW, parts.RAW, parts.RAW, parts.WHOLE)
+SCENARIOS = (parts.FILTERED, parts.SECURE, parts.AGGREGATED, parts.WHOLE)
 # The node whose uploader is killed, and when: shares of the whole time.
 UNLUCKY, KILLED, STARTED_AGAIN = "node-2", 0.35, 0.65
 
@@ -104,8 +108,8 @@ def started_server(port: int | None, stack: contextlib.ExitStack) -> serve.Serve
 def started_nodes(
     given: argparse.Namespace, directory: Path, warehouse: parts.Warehouse, stack: contextlib.ExitStack
 ) -> list[parts.Node]:
-    """The three nodes, running, to be ended with the stack."""
-    scenarios = SCENARIOS if given.scenarios else [parts.RAW] * len(STATIONS)
+    """The four nodes, running, to be ended with the stack."""
+    scenarios = SCENARIOS if given.scenarios else USUAL
     nodes = []
     for station, scenario in zip(STATIONS, scenarios, strict=True):
         own = directory / station.name
@@ -195,7 +199,7 @@ def node_line(node: parts.Node, eye: parts.Watch, outage: Outage) -> str:
     """A node's line of the table."""
     sample = eye.history[node.station.name][-1]
     counts = f"{sample.written:10,} {sample.arrived:10,} {sample.waiting:10,}  {sample.lag:6.1f} s {sample.commits:8,}"
-    notes = [node.scenario.table]
+    notes = [table.target for table in node.scenario.tables]
     if sample.filtered:
         notes.append(f"{sample.filtered:,} filtered out")
     if node.scenario.grouped:
@@ -242,7 +246,7 @@ def report_of(
             name=node.station.name,
             sensor=node.station.sensor,
             location=node.station.location,
-            table=node.scenario.table,
+            tables=[table.target for table in node.scenario.tables],
             samples=tuple(eye.history[node.station.name]),
             comparison=comparisons[node.station.name] if comparisons else None,
             down=outage.times(node),
@@ -264,10 +268,10 @@ def show_result(report: page.Report, file: Path) -> None:
 
 
 def result(node: page.NodeReport) -> str:
-    """How a node came out: where not every reading is a row, with what became of them."""
+    """How a node came out: where not every row arrives as one, with what became of them."""
     assert node.comparison is not None
     fates = [f"{fate.count:,} {fate.words}" for fate in node.fates() if fate.count]
-    told = f" (readings: {', '.join(fates)})" if len(fates) > 1 or node.grouped else ""
+    told = f" (rows written: {', '.join(fates)})" if len(fates) > 1 or node.grouped else ""
     return f"{node.comparison.text()}{told}"
 
 

@@ -32,14 +32,14 @@ class Fate:
 class NodeReport:
     """What became of one node. `down` are the seconds between which its uploader was not running; None: until now.
 
-    `comparison` is None while it runs. `does` says how it treats its readings; `as_it_is`: as they are; `grouped`: in
+    `comparison` is None while it runs. `does` says how it treats its rows; `as_it_is`: as they are; `grouped`: in
     groups by time.
     """
 
     name: str
     sensor: str
     location: str
-    table: str
+    tables: Sequence[str]
     samples: Sequence[Sample]
     comparison: Comparison | None
     down: tuple[float, float | None] | None = None
@@ -61,7 +61,7 @@ class NodeReport:
         return max(sample.lag for sample in self.samples)
 
     def fates(self) -> list[Fate]:
-        """What became of the readings: each one has one fate."""
+        """What became of the rows: each one has one fate."""
         last = self.samples[-1]
         as_rows, in_groups = (0, last.arrived) if self.grouped else (last.arrived, 0)
         groups = f"in {last.rows:,} group{'s' * (last.rows != 1)}" if last.rows and self.grouped else "in groups"
@@ -106,7 +106,7 @@ class Report:
         return any(node.comparison is None for node in self.nodes)
 
     def total(self, *kinds: str) -> int:
-        """How many readings of all nodes have one of these fates."""
+        """How many rows of all nodes have one of these fates."""
         return sum(fate.count for node in self.nodes for fate in node.fates() if fate.kind in kinds)
 
 
@@ -201,7 +201,7 @@ NARROW = Layout("narrow", 340, 44, 10, height=220, strip=64, gap=40, marks=4)
 
 
 def rows_chart(report: Report, layout: Layout) -> str:
-    """Readings over time: to arrive (dotted) and arrived (solid), a colour for each node."""
+    """Rows over time: to arrive (dotted) and arrived (solid), a colour for each node."""
     highest = max(max(sample.wanted, sample.arrived) for node in report.nodes for sample in node.samples)
     frame = layout.frame(26, layout.height, report.seconds, ceiling(highest, 5))
     drawn = [band(frame, node) + down_label(frame, node) for node in report.nodes]
@@ -209,7 +209,7 @@ def rows_chart(report: Report, layout: Layout) -> str:
     drawn += [wanted_line(frame, node) + arrived_line(frame, node, layout) for node in report.nodes]
     if layout.is_wide:
         drawn += [end_labels(frame, report.nodes)]
-    return chart("rows", layout, frame, "Readings to arrive and arrived over time", drawn)
+    return chart("rows", layout, frame, "Rows to arrive and arrived over time", drawn)
 
 
 def lag_chart(report: Report, layout: Layout) -> str:
@@ -273,7 +273,7 @@ def end_labels(frame: Frame, nodes: Sequence[NodeReport]) -> str:
     heights = apart([frame.y(node.samples[-1].arrived) for node in by_height], 36, frame.bottom - 16)
     x, drawn = frame.left + frame.width + 12, []
     for node, y in zip(by_height, heights, strict=True):
-        count = f"{node.samples[-1].arrived:,} readings"
+        count = f"{node.samples[-1].arrived:,} rows"
         drawn.append(group(node, name_label(x, y, node) + text(x, y + 16, "note", count)))
     return "".join(drawn)
 
@@ -351,7 +351,7 @@ def path(points: Iterable[Point]) -> str:
 # === The page =========================================================================================
 
 COLUMNS = (
-    "Node", "Sensor", "Table", "Rows expected", "Rows arrived", "Missing", "Too many", "Commits", "Result",
+    "Node", "Sensor", "Tables", "Rows expected", "Rows arrived", "Missing", "Too many", "Commits", "Result",
 )  # fmt: skip
 
 
@@ -382,7 +382,7 @@ def page(report: Report) -> str:
 def starting() -> str:
     """The page before there is anything to see."""
     words = "The warehouse and the uploaders start. The first time, their packages are downloaded: that takes a minute."
-    return whole("starting", f"<header><div><h1>Three nodes, one warehouse</h1><p>{words}</p></div></header>", True)
+    return whole("starting", f"<header><div><h1>Four nodes, one warehouse</h1><p>{words}</p></div></header>", True)
 
 
 def whole(title: str, body: str, is_live: bool) -> str:
@@ -400,8 +400,8 @@ def figures(report: Report) -> list[tuple[str, str]]:
     usual = sorted(node.median_lag() for node in report.nodes)[len(report.nodes) // 2]
     last = ("waiting", f"{report.total('waiting'):,}") if report.is_live else ("rows lost or doubled", f"{wrong:,}")
     return [
-        (f"{sum(node.samples[-1].written for node in report.nodes):,}", "readings written"),
-        (f"{report.total('sent', 'grouped'):,}", "arrived, as rows or in groups"),
+        (f"{sum(node.samples[-1].written for node in report.nodes):,}", "rows written"),
+        (f"{report.total('sent', 'grouped'):,}", "arrived, each or in groups"),
         (f"{report.total('filtered'):,}", "filtered out"),
         (last[1], last[0]),
         (f"{commits:,}", "commits"),
@@ -415,7 +415,7 @@ def tile(value: str, meaning: str) -> str:
 
 
 def fates_of(node: NodeReport) -> str:
-    """What became of a node's readings, as a bar and in words. The bar's parts are in the order of the words."""
+    """What became of a node's rows, as a bar and in words. The bar's parts are in the order of the words."""
     fates = node.fates()
     bar = "".join(f'<i class="{fate.kind}" style="flex-grow:{fate.count}"></i>' for fate in fates if fate.count)
     lines = "".join(
@@ -423,7 +423,7 @@ def fates_of(node: NodeReport) -> str:
         f"<span>{fate.words}</span><b>{fate.count:,}</b></li>"
         for fate in fates
     )
-    written = f"<span>readings written</span><b>{node.samples[-1].written:,}</b>"
+    written = f"<span>rows written</span><b>{node.samples[-1].written:,}</b>"
     return (
         f'<div class="fates {node.color}"><h3><i class="dot"></i>{html.escape(node.name)}</h3>'
         f"<p>{html.escape(node.does)}</p>"
@@ -456,7 +456,7 @@ def table_row(node: NodeReport) -> str:
     cells = [
         ("", f'<i class="dot {node.color}"></i>{html.escape(node.name)}'),
         ("", f"{html.escape(node.sensor)}<br><small>{html.escape(node.location)}</small>"),
-        ("", f"<code>{html.escape(node.table)}</code>"),
+        ("", "<br>".join(f"<code>{html.escape(table)}</code>" for table in node.tables)),
         *(("count", f"{count:,}") for count in counts),
         ("good", "✓ exact") if found.exact else ("bad", "✗ not exact"),
     ]
@@ -486,19 +486,19 @@ those of its sensor in the warehouse, in all columns.</p>
 <table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table>""")
 
 BODY = Template("""<header>
-<div><h1>Three nodes, one warehouse</h1>
+<div><h1>Four nodes, one warehouse</h1>
 <p>$when · watched for $seconds s · each uploader runs a cycle every $interval s</p></div>
 <div class="verdict $verdict_class" role="status">$verdict</div>
 </header>
 <div class="tiles">$tiles</div>
-<section><h2>What became of each reading</h2>
-<p>Each reading that a sensor wrote has one fate.</p>
+<section><h2>What became of each row</h2>
+<p>Each row that a sensor wrote has one fate.</p>
 <div class="nodes">$fates</div></section>
-<section><h2>Readings over time</h2>
-<p>Solid: arrived in the warehouse, as rows or in groups. Dotted: written by the sensor, without those filtered out.</p>
+<section><h2>Rows over time</h2>
+<p>Solid: arrived in the warehouse, each or in groups. Dotted: written by the sensor, without those filtered out.</p>
 $rows_chart<div class="tip"></div></section>
 <section><h2>Lag of each node</h2>
-<p>Age of the oldest reading that has not arrived yet, in seconds.$lag_note</p>
+<p>Age of the oldest row that has not arrived yet, in seconds.$lag_note</p>
 $lag_chart<div class="tip"></div></section>
 <section><h2>Source and target, compared row by row</h2>
 $result</section>
@@ -513,11 +513,11 @@ $again
 <title>Network demo: $title</title>
 <style>
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1a2230; --soft: #5b6675; --line: #e3e7ec;
-  --n1: #0072b2; --n2: #d55e00; --n3: #009e73; --rest: #7a8594; --good: #11734f; --good-back: #e2f4ec; --bad: #b3261e;
-  --bad-back: #fce8e6; }
+  --n1: #0072b2; --n2: #d55e00; --n3: #009e73; --n4: #b0508f; --rest: #7a8594; --good: #11734f;
+  --good-back: #e2f4ec; --bad: #b3261e; --bad-back: #fce8e6; }
 @media (prefers-color-scheme: dark) { :root { --page: #12161c; --card: #1b212a; --ink: #e8ecf2; --soft: #9aa7b6;
-  --line: #2f3844; --n1: #5ab6ee; --n2: #f59342; --n3: #3ccb9b; --rest: #8792a2; --good: #6fdcb2; --good-back: #173a2e;
-  --bad: #ff9a92; --bad-back: #48211e; } }
+  --line: #2f3844; --n1: #5ab6ee; --n2: #f59342; --n3: #3ccb9b; --n4: #e58fc4; --rest: #8792a2; --good: #6fdcb2;
+  --good-back: #173a2e; --bad: #ff9a92; --bad-back: #48211e; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, "Liberation Sans", sans-serif;
   overflow-wrap: anywhere; }
@@ -537,7 +537,7 @@ p { margin: 2px 0 0; color: var(--soft); }
 .tile b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--soft); font-size: 14px; line-height: 1.3; }
 section { position: relative; padding: 20px 24px; margin-top: 12px; }
-.nodes { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 20px 36px; margin-top: 14px; }
+.nodes { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 20px 28px; margin-top: 14px; }
 .fates { display: flex; flex-direction: column; }
 .fates p { flex-grow: 1; font-size: 14px; line-height: 1.4; }
 .bar { display: flex; gap: 2px; height: 18px; margin: 10px 0 6px; }
@@ -558,7 +558,7 @@ ul { margin: 0; padding: 0; list-style: none; font-size: 14px; }
 .chart, .narrow { display: block; width: 100%; height: auto; margin-top: 12px; overflow: visible; }
 .narrow, .legend { display: none; }
 .legend { flex-wrap: wrap; gap: 2px 18px; }
-.n1 { --c: var(--n1); } .n2 { --c: var(--n2); } .n3 { --c: var(--n3); }
+.n1 { --c: var(--n1); } .n2 { --c: var(--n2); } .n3 { --c: var(--n3); } .n4 { --c: var(--n4); }
 .grid { stroke: var(--line); }
 .arrived, .lag, .written { fill: none; stroke: var(--c); stroke-width: 2.5; stroke-linejoin: round;
   stroke-linecap: round; }
@@ -605,7 +605,7 @@ small, code { color: var(--soft); font-size: 12.5px; }
 <script>
 const count = value => value.toLocaleString("en-US");
 const words = {
-  rows: sample => count(sample[2]) + " of " + count(sample[1]) + " readings",
+  rows: sample => count(sample[2]) + " of " + count(sample[1]) + " rows",
   lag: sample => sample[3].toFixed(1) + " s",
 };
 const nearest = (samples, seconds) =>

@@ -41,26 +41,37 @@ class DemoError(Exception):
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """What an uploader does with the readings, and how to ask both sides what came of it.
+class Table:
+    """A table of a sensor's database, where its rows go, and how to ask both sides what came of them.
 
-    `does` says it in words. `kept` is an SQL condition, the readings that count; `grouped`: they arrive in groups.
+    `source` and `target` are its names in SQLite and in the warehouse. `kept` is an SQL condition, the rows that count.
     `expected` (in SQLite) and `arrived` (in the warehouse, for the sensor {sensor}) are the same rows if all went well.
-    `progress` has, for each sensor, its name, how many readings have arrived, the mark up to which they have, and the
-    numbers of commits and of rows. `waiting` (in SQLite) is the time at which the first reading after the mark was
-    taken; before anything has arrived, the mark is `start`.
+    `progress` has, for each sensor, its name, how many rows have arrived, the mark up to which they have, and the
+    numbers of commits and of rows in the warehouse. `waiting` (in SQLite) is the time at which the first row after the
+    mark was written; before anything has arrived, the mark is `start`.
     """
 
-    name: str
-    does: str
-    table: str
-    settings: Mapping[str, str]
+    source: str
+    target: str
     kept: str
     expected: str
     arrived: str
     progress: str
     waiting: str
-    start: int | str
+    start: int | str = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What an uploader does with its tables, of which the first has the readings. `does` says it in words.
+
+    `grouped`: the rows arrive in groups.
+    """
+
+    name: str
+    does: str
+    settings: Mapping[str, str]
+    tables: tuple[Table, ...]
     grouped: bool = False
 
 
@@ -75,62 +86,67 @@ SECURE_COLUMNS = COLUMNS.replace("latitude, longitude", "{latitude}, {longitude}
 
 
 def by_row(
-    name: str, does: str, table: str, settings: Mapping[str, str], kept: str, columns: tuple[str, str]
-) -> Scenario:
-    """A scenario that sends readings as rows: the mark is the last one's id. Columns: the source's and the target's.
+    target: str,
+    expected: str,
+    arrived: str,
+    *,
+    source: str = "sensor_readings",
+    key: str = "id",
+    when: str = "timestamp",
+    kept: str = "true",
+) -> Table:
+    """A table that is sent row by row: the mark is the last one's key. Columns: the source's and the target's.
 
-    A late reading bears an older time than its neighbours, so the time at which a reading was written is the latest
-    time up to it.
+    A late row bears an older time (`when`, in SQL) than its neighbours, so the time at which a row was written is the
+    latest time up to it.
     """
-    return Scenario(
-        name,
-        does,
-        table,
-        settings,
+    return Table(
+        source,
+        target,
         kept,
-        expected=f"SELECT {columns[0]} FROM sensor_readings WHERE {kept}",
-        arrived=f"SELECT {columns[1]} FROM {SCHEMA}.{table} WHERE sensor_id = '{{sensor}}'",
-        progress="SELECT sensor_id, count(*), max(id), count(DISTINCT databricks_batch_id), count(*)"
-        f" FROM {SCHEMA}.{table} GROUP BY sensor_id",
-        waiting="SELECT max(timestamp) FROM sensor_readings"
-        f" WHERE id <= (SELECT min(id) FROM sensor_readings WHERE id > ? AND {kept})",
-        start=0,
+        expected=f"SELECT {expected} FROM {source} WHERE {kept}",
+        arrived=f"SELECT {arrived} FROM {SCHEMA}.{target} WHERE sensor_id = '{{sensor}}'",
+        progress=f"SELECT sensor_id, count(*), max({key}), count(DISTINCT databricks_batch_id), count(*)"
+        f" FROM {SCHEMA}.{target} GROUP BY sensor_id",
+        waiting=f"SELECT max({when}) FROM {source}"
+        f" WHERE {key} <= (SELECT min({key}) FROM {source} WHERE {key} > ? AND {kept})",
     )
 
 
-RAW = by_row("raw", "sends each reading as it is", "raw_sensor_readings", {}, "true", (COLUMNS, COLUMNS))
-FILTERED = by_row(
-    "filtered",
-    "filters: no anomalies, and temperatures from -50 to 150 only",
-    "filtered_sensor_readings",
-    {"ENABLE_FILTER": "true", "FILTER_CONFIG": '{"temperature": {">": -50, "<": 150}, "anomaly_flag": 0}'},
-    "temperature > -50 AND temperature < 150 AND anomaly_flag = 0",
-    (COLUMNS, COLUMNS),
+READINGS = by_row("raw_sensor_readings", COLUMNS, COLUMNS)
+# The times of a station's other tables, as those of its readings are written.
+HAPPENED = "strftime('%Y-%m-%dT%H:%M:%S', happened_at / 1000, 'unixepoch') || printf('.%03d+00:00', happened_at % 1000)"
+RECORDED = "replace(recorded_at, ' ', 'T') || '.000+00:00'"
+EVENT_COLUMNS = "event_id, {time}, sensor_id, severity, kind, details"
+STATUS_COLUMNS = "{time}, sensor_id, online, battery_percent, readings_written"
+EVENTS = by_row(
+    "raw_events",
+    EVENT_COLUMNS.format(time=HAPPENED),
+    EVENT_COLUMNS.format(time="happened_at"),
+    source="events",
+    key="event_id",
+    when=HAPPENED,
 )
-SECURE = by_row(
-    "secure",
-    "sanitizes: rounds the place, drops the serial number",
+STATUS = by_row(
+    "raw_status",
+    STATUS_COLUMNS.format(time=RECORDED),
+    STATUS_COLUMNS.format(time="recorded_at"),
+    source="status",
+    # Its own key, the rowid, does not travel; this count only grows.
+    key="readings_written",
+    when=RECORDED,
+)
+FILTERED_READINGS = by_row(
+    "filtered_sensor_readings", COLUMNS, COLUMNS, kept="temperature > -50 AND temperature < 150 AND anomaly_flag = 0"
+)
+SECURE_READINGS = by_row(
     "secure_sensor_readings",
-    {
-        "ENABLE_SANITIZE": "true",
-        "SANITIZE_CONFIG": '{"round": {"latitude": 1, "longitude": 1}, "drop": ["serial_number"]}',
-    },
-    "true",
-    (
-        SECURE_COLUMNS.format(latitude="round(latitude, 1)", longitude="round(longitude, 1)"),
-        SECURE_COLUMNS.format(latitude="latitude", longitude="longitude"),
-    ),
+    SECURE_COLUMNS.format(latitude="round(latitude, 1)", longitude="round(longitude, 1)"),
+    SECURE_COLUMNS.format(latitude="latitude", longitude="longitude"),
 )
-AGGREGATED = Scenario(
-    "aggregated",
-    "aggregates: one row for each minute, sent when the minute is over",
+GROUPS = Table(
+    "sensor_readings",
     "aggregated_sensor_readings",
-    {
-        "ENABLE_AGGREGATE": "true",
-        # Longer than the sensor's late readings are late, so that each of them is counted.
-        "AGGREGATE_CONFIG": '{"group_by": ["sensor_id", "minute"], "allowed_lateness": 30,'
-        ' "aggregations": {"temperature": "avg", "humidity": "max", "readings": "count"}}',
-    },
     "true",
     expected="SELECT sensor_id, strftime('%Y-%m-%dT%H:%M:00.000+00:00', timestamp), round(avg(temperature), 9),"
     " max(humidity), count(*) FROM sensor_readings GROUP BY 1, 2",
@@ -140,7 +156,38 @@ AGGREGATED = Scenario(
     f" count(DISTINCT databricks_batch_id), count(*) FROM {SCHEMA}.aggregated_sensor_readings GROUP BY sensor_id",
     waiting="SELECT min(timestamp) FROM sensor_readings WHERE timestamp >= ?",
     start="",
+)
+
+RAW = Scenario("raw", "sends each reading as it is", {}, (READINGS,))
+FILTERED = Scenario(
+    "filtered",
+    "filters: no anomalies, and temperatures from -50 to 150 only",
+    {"ENABLE_FILTER": "true", "FILTER_CONFIG": '{"temperature": {">": -50, "<": 150}, "anomaly_flag": 0}'},
+    (FILTERED_READINGS,),
+)
+SECURE = Scenario(
+    "secure",
+    "sanitizes: rounds the place, drops the serial number",
+    {
+        "ENABLE_SANITIZE": "true",
+        "SANITIZE_CONFIG": '{"round": {"latitude": 1, "longitude": 1}, "drop": ["serial_number"]}',
+    },
+    (SECURE_READINGS,),
+)
+AGGREGATED = Scenario(
+    "aggregated",
+    "aggregates: one row for each minute, sent when the minute is over",
+    {
+        "ENABLE_AGGREGATE": "true",
+        # Longer than the sensor's late readings are late, so that each of them is counted.
+        "AGGREGATE_CONFIG": '{"group_by": ["sensor_id", "minute"], "allowed_lateness": 30,'
+        ' "aggregations": {"temperature": "avg", "humidity": "max", "readings": "count"}}',
+    },
+    (GROUPS,),
     grouped=True,
+)
+WHOLE = Scenario(
+    "whole", "sends its whole database: readings, events and status", {"UPLOAD_TABLES": "*"}, (READINGS, EVENTS, STATUS)
 )
 
 # === Processes ========================================================================================
@@ -365,18 +412,18 @@ class Node:
         self.uploader.start()
 
     def written(self) -> tuple[int, int]:
-        """How many readings there are, and how many of them the filter leaves out."""
-        kept = f"count(CASE WHEN {self.scenario.kept} THEN 1 END)"
-        return self.source.rows(f"SELECT count(*), count(*) - {kept} FROM sensor_readings")[0]
+        """How many rows there are in all tables, and how many of them the filter leaves out."""
+        query = "SELECT count(*), count(*) - count(CASE WHEN {} THEN 1 END) FROM {}"
+        counts = [self.source.rows(query.format(table.kept, table.source))[0] for table in self.scenario.tables]
+        return sum(rows for rows, _ in counts), sum(left_out for _, left_out in counts)
 
     def quarantined(self) -> int:
         """How many rows the uploader has set aside: the lines of the files in its quarantine."""
         return sum(file.read_bytes().count(b"\n") for file in self._state.glob("**/quarantine/*.jsonl"))
 
-    def waiting_since(self, mark: int | str | None) -> float | None:
-        """When the first reading after the mark was taken, in seconds since 1970; None: there is none."""
-        start = self.scenario.start if mark is None else mark
-        text = self.source.rows(self.scenario.waiting, start)[0][0]
+    def waiting_since(self, table: Table, mark: int | str | None) -> float | None:
+        """When the first row after a table's mark was written, in seconds since 1970; None: there is none."""
+        text = self.source.rows(table.waiting, table.start if mark is None else mark)[0][0]
         return None if text is None else dt.datetime.fromisoformat(text).timestamp()
 
     def check(self) -> None:
@@ -409,6 +456,8 @@ class Node:
     def _sensor(self) -> Process:
         words = ["--database", str(self.source.path), "--interval", str(self.station.interval), "--commit-every", "0.5"]
         words += ["--sensor-id", self.station.sensor, "--location", self.station.location]
+        if len(self.scenario.tables) > 1:
+            words.append("--three-tables")
         log = self._logs / f"{self.station.name}-sensor.log"
         command = [sys.executable, str(DEMO / "sensor.py"), *words]
         return Process(f"{self.station.name}'s sensor", command, inherited(os.environ), log)
@@ -429,9 +478,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Sample:
-    """How far a node is, so many seconds after the start: readings written, and those of them that have arrived, the
-    age of the oldest one that has not (seconds, 0 where there is none), and commits; readings that the filter left out
-    or that are in quarantine; and the rows in which the others arrived."""
+    """How far a node is, so many seconds after the start: rows written, and those of them that have arrived, the age
+    of the oldest one that has not (seconds, 0 where there is none), and commits; rows that the filter left out or that
+    are in quarantine; and the rows of the warehouse in which the others arrived."""
 
     seconds: float
     written: int
@@ -444,13 +493,17 @@ class Sample:
 
     @property
     def wanted(self) -> int:
-        """The readings that are to arrive."""
+        """The rows that are to arrive."""
         return self.written - self.filtered - self.quarantined
 
     @property
     def waiting(self) -> int:
-        """The readings that are still to arrive."""
+        """The rows that are still to arrive."""
         return max(0, self.wanted - self.arrived)
+
+
+# The progress of a table of which nothing has arrived.
+NOTHING: Row = (0, None, 0, 0)
 
 
 class Watch:
@@ -482,23 +535,25 @@ class Watch:
         now = time.time()
         progress = self._progress()
         for node in self._nodes:
-            arrived, mark, commits, rows = progress.get((node.scenario.name, node.station.sensor), (0, None, 0, 0))
-            since = node.waiting_since(canonical(mark))
-            lag = 0.0 if since is None else max(0.0, now - since)
+            tables = [progress.get((table, node.station.sensor), NOTHING) for table in node.scenario.tables]
+            waiting = zip(node.scenario.tables, tables, strict=True)
+            since = [node.waiting_since(table, canonical(mark)) for table, (_, mark, _, _) in waiting]
+            lag = max([0.0, *(now - moment for moment in since if moment is not None)])
             quarantined = node.quarantined()
             written, filtered = node.written()
+            arrived, commits, rows = (sum(found[at] for found in tables) for at in (0, 2, 3))
             sample = Sample(now - self.started, written, arrived, lag, commits, filtered, quarantined, rows)
             self.history[node.station.name].append(sample)
         if self._seen:
             self._seen(self)
         self._cost = time.time() - now
 
-    def _progress(self) -> dict[tuple[str, str], Row]:
-        scenarios = {node.scenario.name: node.scenario for node in self._nodes}
+    def _progress(self) -> dict[tuple[Table, str], Row]:
+        """By table and sensor: rows that have arrived, the mark, commits and rows of the warehouse."""
         return {
-            (name, sensor): tuple(values)
-            for name, scenario in scenarios.items()
-            for sensor, *values in self._warehouse.rows(scenario.progress)
+            (table, sensor): tuple(values)
+            for table in dict.fromkeys(table for node in self._nodes for table in node.scenario.tables)
+            for sensor, *values in self._warehouse.rows(table.progress)
         }
 
 
@@ -541,9 +596,12 @@ def canonical(value: Any) -> Any:
 
 
 def outcome(warehouse: Warehouse, node: Node) -> Comparison:
-    """Compare a node's database with what the warehouse has of it."""
-    arrived = warehouse.rows(node.scenario.arrived.format(sensor=node.station.sensor))
-    return compared(node.source.rows(node.scenario.expected), arrived)
+    """Compare a node's database with what the warehouse has of it: all its tables, each row with its table's name."""
+    expected, arrived = [], []
+    for table in node.scenario.tables:
+        expected += [(table.target, *row) for row in node.source.rows(table.expected)]
+        arrived += [(table.target, *row) for row in warehouse.rows(table.arrived.format(sensor=node.station.sensor))]
+    return compared(expected, arrived)
 
 
 # === Running a demo ===================================================================================

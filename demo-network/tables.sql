@@ -1,6 +1,7 @@
--- The tables that the uploader fills from a sensor's database, one for each scenario. The uploader makes no tables in a
--- warehouse: run this once, in the schema that databricks_database names. The last two columns are optional; the
--- uploader fills them where they are there, and with databricks_batch_id it can tell after a lost answer what arrived.
+-- The tables that the uploader fills from a sensor's database, one for each scenario; and two more, events and status,
+-- which a station has that sends its whole database. The uploader makes no tables in a warehouse: run this once, in the
+-- schema that databricks_database names. The last two columns are optional; the uploader fills them where they are
+-- there, and with databricks_batch_id it can tell after a lost answer what arrived.
 
 CREATE TABLE IF NOT EXISTS raw_sensor_readings (
     id BIGINT,
@@ -45,6 +46,27 @@ CREATE TABLE IF NOT EXISTS aggregated_sensor_readings (
     avg_temperature DOUBLE,
     max_humidity DOUBLE,
     reading_count BIGINT,
+    databricks_inserted_at TIMESTAMP,
+    databricks_batch_id STRING
+);
+
+CREATE TABLE IF NOT EXISTS raw_events (
+    event_id BIGINT,
+    happened_at TIMESTAMP,
+    sensor_id STRING,
+    severity STRING,
+    kind STRING,
+    details STRING,
+    databricks_inserted_at TIMESTAMP,
+    databricks_batch_id STRING
+);
+
+CREATE TABLE IF NOT EXISTS raw_status (
+    recorded_at TIMESTAMP,
+    sensor_id STRING,
+    online BOOLEAN,
+    battery_percent DOUBLE,
+    readings_written BIGINT,
     databricks_inserted_at TIMESTAMP,
     databricks_batch_id STRING
 );

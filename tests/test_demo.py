@@ -1,7 +1,7 @@
 """The demos: a sensor like the real producer, the live demo, the network without containers, and the page it ends with.
 
 The page is looked at in Chromium where that is installed: the engine itself says what it has drawn, and a screenshot is
-searched for the colours of the three nodes.
+searched for the colours of the four nodes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxes import ROOT, SAMPLE, SCRIPT, Box, examples, rows_of, same_rows
+from warehouse import Warehouse
 
 DEMO = ROOT / "demo-network"
 
@@ -408,15 +410,18 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
 
 
 @pytest.mark.slow
-def test_the_network_demo_is_exact_on_three_nodes(network: tuple[Path, int, str]) -> None:
+def test_the_network_demo_is_exact_on_four_nodes_and_all_tables(network: tuple[Path, int, str]) -> None:
     directory, status, output = network
     assert status == 0, output
-    sensors = {"node-1": "SENSOR_CH_ZRH_0001", "node-2": "SENSOR_BR_SAO_0001", "node-3": "SENSOR_IS_RKV_0001"}
+    sensors = {station.name: station.sensor for station in network_demo.STATIONS}
     for node, name in sensors.items():
         assert re.search(rf"{node}  exact: each of \d", output)
         assert is_exact(directory / node / "data" / "sensor_data.db", directory, name)
     sources = Counter(batch.split("/")[0] for (batch,) in rows_of(arrived_table(directory), "databricks_batch_id"))
-    assert sources.keys() == sensors.keys()
+    assert sources.keys() == sensors.keys() == {f"node-{number}" for number in (1, 2, 3, 4)}
+    for table, columns in {"events": "event_id, kind, details", "status": "battery_percent, readings_written"}.items():
+        source = asked(directory / "node-4" / "data" / "sensor_data.db", f"SELECT {columns} FROM {table}")
+        assert source and same_rows(rows_of(arrived_table(directory, f"raw_{table}"), columns), source)
 
 
 @pytest.mark.slow
@@ -526,15 +531,15 @@ def looked_at(file: Path, folder: Path, points: int) -> dict[str, Any]:
     """Assert that a page's charts are drawn and legible; returns what was found on it."""
     found: dict[str, Any] = found_by(file.read_text().replace("</body>", f"{PROBE}</body>"), folder)
     assert Counter((line["chart"], line["node"]) for line in found["lines"]) == {
-        (chart, f"node-{number}"): 1 for chart in ("rows", "lag") for number in (1, 2, 3)
+        (chart, f"node-{number}"): 1 for chart in ("rows", "lag") for number in (1, 2, 3, 4)
     }
     for line in found["lines"]:
         assert line["points"] >= points
         assert line["length"] > 300
         assert within(line["place"], found["charts"][line["chart"]])
-    assert len({line["stroke"] for line in found["lines"]}) == 3
+    assert len({line["stroke"] for line in found["lines"]}) == 4
     assert overlapping(found["texts"]) == []
-    assert [tip.count("node-") for tip in found["tips"]] == [3, 3]
+    assert [tip.count("node-") for tip in found["tips"]] == [4, 4]
     assert found["width"] <= 1180
     return found
 
@@ -556,7 +561,7 @@ def is_over(a: list[float], b: list[float]) -> bool:
 
 @pytest.mark.slow
 @needs_chromium
-def test_the_page_of_the_network_plots_rows_and_lag_of_three_nodes(
+def test_the_page_of_the_network_plots_rows_and_lag_of_four_nodes(
     network: tuple[Path, int, str], tmp_path: Path
 ) -> None:
     directory, _, output = network
@@ -569,12 +574,12 @@ def test_the_page_of_the_network_plots_rows_and_lag_of_three_nodes(
 
 
 def samples(written: int, lag: float, count: int = 41) -> list[Any]:
-    """Samples of a node: `written` readings more in each, the last three of them not yet arrived."""
+    """Samples of a node: `written` rows more in each, the last three of them not yet arrived."""
     return [parts.Sample(s / 2, s * written, max(0, s - 3) * written, s % 7 * lag, s) for s in range(count)]
 
 
 def invented(written: int = 25, lag: float = 0.3, count: int = 41, **changes: Any) -> Any:
-    """A report of three nodes, of which the second writes twice as much as the first, and the third three times."""
+    """A report of four nodes, of which the second writes twice as much as the first, the third three times, and so on."""
 
     def node(number: int) -> Any:
         seen = samples(written * number, lag, count)
@@ -582,14 +587,14 @@ def invented(written: int = 25, lag: float = 0.3, count: int = 41, **changes: An
             "name": f"node-{number}",
             "sensor": "<script>alert('s')</script>",
             "location": "Zürich & </script>",
-            "table": "raw_sensor_readings",
+            "tables": ["raw_sensor_readings", "raw_events"],
             "samples": seen,
             "comparison": parts.Comparison(seen[-1].written, seen[-1].written, 0, 0),
             "down": (2.0, 9.0) if number == 2 else None,
         }
         return page.NodeReport(**{**usual, **changes})
 
-    return page.Report("1 January 2026, 00:00 UTC", 1.0, [node(number) for number in (1, 2, 3)])
+    return page.Report("1 January 2026, 00:00 UTC", 1.0, [node(number) for number in (1, 2, 3, 4)])
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
@@ -605,7 +610,7 @@ def test_names_are_text_on_the_page_whatever_they_are() -> None:
 
 def test_a_node_that_is_not_exact_is_seen_at_once() -> None:
     content = page.page(invented(comparison=parts.Comparison(100, 99, 2, 1)))
-    assert "0 of 3 nodes exact" in content and "verdict bad" in content and content.count("✗ not exact") == 3
+    assert "0 of 4 nodes exact" in content and "verdict bad" in content and content.count("✗ not exact") == 4
 
 
 @needs_chromium
@@ -628,7 +633,7 @@ def fates(node: Any) -> dict[str, int]:
 
 def node_of(sample: Any, **changes: Any) -> Any:
     """A running node that came so far."""
-    usual = {"name": "node-1", "sensor": "s", "location": "l", "table": "t", "samples": [sample], "comparison": None}
+    usual = {"name": "node-1", "sensor": "s", "location": "l", "tables": ["t"], "samples": [sample], "comparison": None}
     return page.NodeReport(**{**usual, **changes})
 
 
@@ -648,7 +653,7 @@ def test_only_what_did_not_arrive_in_the_end_is_missing() -> None:
     assert fates(ended)["missing"] == 5 and "waiting for the next cycle" not in fates(ended)
     assert "NOT EXACT" in network_demo.result(
         ended
-    ) and "(readings: 80 sent as they are, 15 filtered out, 5 missing)" in (network_demo.result(ended))
+    ) and "(rows written: 80 sent as they are, 15 filtered out, 5 missing)" in (network_demo.result(ended))
 
 
 @settings(max_examples=examples(200))
@@ -669,7 +674,7 @@ def test_each_reading_has_one_fate(data: st.DataObject, grouped: bool, ended: bo
 
 @pytest.mark.parametrize("scenario", [*network_demo.SCENARIOS, parts.RAW], ids=lambda scenario: scenario.name)
 def test_a_node_counts_what_its_rules_leave_out_and_what_is_in_quarantine(box: Box, scenario: Any) -> None:
-    wrote(box.database, 2000)
+    wrote(box.database, 2000, *(["--three-tables"] if scenario is parts.WHOLE else []))
     box.database.rename(box.database.with_name("sensor_data.db"))
     spoilt = "INSERT INTO sensor_readings (timestamp, sensor_id, temperature, anomaly_flag) VALUES (?, 's', ?, 0)"
     box.database = box.database.with_name("sensor_data.db")
@@ -679,9 +684,34 @@ def test_a_node_counts_what_its_rules_leave_out_and_what_is_in_quarantine(box: B
     station = parts.Station("node-1", "SENSOR_IL_CHI_0001", "Chicago", 1.0)
     node = parts.Node(station, scenario, box.folder, box.folder, {}, 1.0)
     written, filtered = node.written()
-    assert written == 2002 and node.quarantined() == 1
+    assert written == sum(len(box.source("1", table.source)) for table in scenario.tables) >= 2002
+    assert node.quarantined() == 1
     anomalies = box.source("count(*) FILTER (WHERE anomaly_flag = 1)")[0][0]
     assert filtered == (anomalies + 1 if scenario is parts.FILTERED else 0)
+
+
+def test_a_node_that_sends_its_whole_database_is_exact_only_if_all_its_tables_are(box: Box, tmp_path: Path) -> None:
+    station = parts.Station("node-4", "SENSOR_SG_SIN_0001", "Singapore", 1.0)
+    wrote(tmp_path / "data" / "sensor_data.db", 2000, "--three-tables", "--sensor-id", station.sensor)
+    box.database = tmp_path / "data" / "sensor_data.db"
+    counts = [len(box.source("1", table.source)) for table in parts.WHOLE.tables]
+    node = parts.Node(station, parts.WHOLE, tmp_path, tmp_path, {}, 1.0)
+    with Warehouse(tmp_path / "warehouse") as warehouse:
+        for statement in parts.statements(DEMO / "tables.sql"):
+            warehouse.sql(statement)
+        target = SimpleNamespace(rows=warehouse.sql)
+        eye = parts.Watch(target, [node])
+        eye.look()
+        del box.environ["LAKEHOUSE_PATH"]
+        settings = {"SQLITE_PATH": str(box.database), "DATABRICKS_DATABASE": parts.SCHEMA, **parts.WHOLE.settings}
+        assert box.run(**settings, **warehouse.environment()) == 0
+        eye.look()
+        before, after = eye.history["node-4"]
+        assert (before.waiting, before.arrived, after.waiting, after.arrived) == (sum(counts), 0, 0, sum(counts))
+        assert before.lag > 0 == after.lag and after.commits >= 3
+        assert parts.outcome(target, node) == parts.Comparison(sum(counts), sum(counts), 0, 0)
+        warehouse.sql(f"DELETE FROM {parts.SCHEMA}.raw_events WHERE event_id = 1")
+        assert parts.outcome(target, node) == parts.Comparison(sum(counts), sum(counts) - 1, 1, 0)
 
 
 # === In any window, by any eye ========================================================================
@@ -734,8 +764,8 @@ def in_frames(content: str, widths: list[int], folder: Path) -> dict[str, Any]:
 
 
 def report_of(scenarios: bool, live: bool, written: int = 1234, lag: float = 0.3) -> Any:
-    """A report of three nodes as the demo makes it, of long names and many readings."""
-    kinds = network_demo.SCENARIOS if scenarios else [parts.RAW] * 3
+    """A report of four nodes as the demo makes it, of long names and many rows."""
+    kinds = network_demo.SCENARIOS if scenarios else network_demo.USUAL
     nodes = []
     for number, scenario in enumerate(kinds, 1):
         seen = [
@@ -749,7 +779,7 @@ def report_of(scenarios: bool, live: bool, written: int = 1234, lag: float = 0.3
             name=f"node-{number}",
             sensor="SENSOR_CH_ZRH_0001",
             location="São Paulo",
-            table=scenario.table,
+            tables=[table.target for table in scenario.tables],
             samples=seen,
             comparison=None if live else parts.Comparison(10**7, 10**7, number % 2, 0),
             down=(14.0, None if live else 26.0) if number == 2 else None,
@@ -786,7 +816,7 @@ def test_a_narrow_window_shows_the_same_words_and_numbers_as_a_wide_one(tmp_path
     report = report_of(scenarios=True, live=False)
     found = in_frames(page.page(report), [390, 1280], tmp_path)
     for node in report.nodes:
-        words = [node.name, node.sensor, node.table, node.does, *(fate.words for fate in node.fates())]
+        words = [node.name, node.sensor, *node.tables, node.does, *(fate.words for fate in node.fates())]
         words += [f"{fate.count:,}" for fate in node.fates()]
         assert [word for word in words for seen in found.values() if word not in seen["words"]] == []
 
@@ -818,7 +848,7 @@ def test_texts_and_lines_stand_out_from_what_is_behind_them(mode: str) -> None:
         assert contrast(colors[words], colors["card"]) >= 4.5 and contrast(colors[words], colors["page"]) >= 4.5, words
     assert min(contrast(colors["ink"], colors[f"{kind}-back"]) for kind in ("good", "bad")) >= 4.5
     assert min(contrast(colors[kind], colors[f"{kind}-back"]) for kind in ("good", "bad")) >= 4.5
-    assert min(contrast(colors[line], colors["card"]) for line in ("n1", "n2", "n3", "rest")) >= 3.0
+    assert min(contrast(colors[line], colors["card"]) for line in ("n1", "n2", "n3", "n4", "rest")) >= 3.0
 
 
 # === The page while the network runs ==================================================================
@@ -889,7 +919,7 @@ def test_an_open_page_follows_the_run_to_its_end_by_itself(tmp_path: Path) -> No
 
         threading.Thread(target=go_on, daemon=True).start()
         seen = chromium("--dump-dom", "--virtual-time-budget=20000", server.address)
-    assert "1 of 3 nodes exact" in seen and "What became of each reading" in seen
+    assert "2 of 4 nodes exact" in seen and "What became of each row" in seen
     assert "waiting in open windows" not in seen, "nothing of an earlier page stays"
 
 

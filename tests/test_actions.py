@@ -779,11 +779,16 @@ def as_nobody(folder: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Box:
-    """A box that has run, with a table, a state and a quarantine; a copy of it is beside it."""
+    """A box that has run, with a table, a state and a quarantine; a copy of it is beside it.
+
+    Each action was done once: another user may be kept from the directory of the packages that it loads.
+    """
     box = Box(tmp_path_factory.mktemp("whole"))
     poisoned(box)
     (box.folder / "uploader.yaml").write_text("interval: 5\n")
     shutil.copytree(box.folder, box.folder.with_suffix(".copy"))
+    for action in ACTIONS:
+        box.run(*action, "--config", str(box.folder / "uploader.yaml"))
     return box
 
 

@@ -35,6 +35,7 @@ class Source:
         self.zone, self.lookback = ZoneInfo(zone), lookback
         self.form = self.zone if form == "auto" else up.TimeFormat(form, self.zone)
         self.now = float(time.time())
+        self.time = "ts"
         self.position: up.Position | None = None
         self.read: list[int] = []
         self.execute(*tables)
@@ -52,7 +53,7 @@ class Source:
         """One cycle; like the state file, the position goes through JSON. It ends, or the test fails."""
         found: list[Any] = []
         with up.Database(self.file, self.folder) as database:
-            table = up.describe(database, "t", "ts")
+            table = up.describe(database, "t", self.time)
             cursor = up.TimestampCursor(
                 CountingReader(database, table, self.read), self.lookback, self.form, lambda: self.now
             )
@@ -365,7 +366,7 @@ def test_a_state_of_version_1_0_0_goes_on_without_doubles() -> None:
             ("no time", 6, "")]  # fmt: skip
     source.execute("INSERT INTO base VALUES (?, ?, ?)", rows=rows)
     assert loaded
-    source.position = loaded.position
+    source.position, source.time = loaded.position, "time"
     assert source.cycle() == []
     source.execute("INSERT INTO base VALUES (?, ?, ?)", rows=[("2026-01-01T00:10:00Z", 2, "a"), ("2026-01-01", 8, "b")])
     assert source.cycle() == [2]

@@ -36,6 +36,7 @@ class Source:
         self.form = self.zone if form == "auto" else up.TimeFormat(form, self.zone)
         self.time = "ts"
         self.now = float(time.time())
+        self.time = "ts"
         self.position: up.Position | None = None
         self.read: list[int] = []
         self.execute(*tables)

@@ -3865,7 +3865,8 @@ class Evidence:
             return {rowid for rowid in kept if rowid < min(others, default=math.inf)}
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
-            is_open = is_most and is_telling and not is_shrunk
+            # A rebuild sets the counter back to the highest rowid that is left.
+            is_open = is_most and is_telling and (not is_shrunk or bool(self.is_same_file and self.changes > 0))
             return (kept if self.is_same_file is None else None) if is_open else set()
         if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}

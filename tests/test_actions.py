@@ -27,6 +27,7 @@ import pytest
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
+from adversary import load_the_rest
 from boxes import SCRIPT, Box, interrupted_at
 from test_plan import table_in_log
 from warehouse import Warehouse
@@ -778,18 +779,21 @@ def as_nobody(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A box that has run, with a table, a state and a quarantine; a copy of it is beside it.
 
-    Each action was done once: another user may be kept from the directory of the packages that it loads.
+    All is loaded, and each action was done once: another user may be kept from the directory of the packages.
     """
     box = Box(tmp_path_factory.mktemp("whole"))
     poisoned(box)
     (box.folder / "uploader.yaml").write_text("interval: 5\n")
     shutil.copytree(box.folder, box.folder.with_suffix(".copy"))
+    driver = up.sqlite_driver
+    load_the_rest(up)
     for action in ACTIONS:
         box.run(*action, "--config", str(box.folder / "uploader.yaml"))
-    return box
+    yield box
+    setattr(up, "sqlite_driver", driver)  # noqa: B010 - a function
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -188,6 +188,19 @@ def test_rows_that_are_all_rewritten_with_a_newer_time_are_asked_about(box: Box)
 
 
 @pytest.mark.parametrize("key", KEYS)
+def test_a_rebuild_after_the_newest_rows_were_deleted_and_all_were_edited_sends_no_row_again(
+    box: Box, key: str
+) -> None:
+    """The rebuild sets AUTOINCREMENT's counter back to the highest rowid that is left."""
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a > 40")
+    for statement in CHANGES["update and rebuild"](key):
+        box.execute(statement)
+    assert outcome(box) in ("sent 50", "asks")
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("different", [1, 2, 50])
 def test_rows_that_are_all_given_a_newer_time_are_asked_about(box: Box, different: int, key: str) -> None:
     """Or they gave way to rows like them: sent again they might be there twice, passed over they might be lost."""

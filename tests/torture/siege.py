@@ -215,6 +215,7 @@ class Siege:
             link.parent.mkdir()
             link.symlink_to(self.box.database)
             self.box.environ["SQLITE_PATH"] = str(link)
+        # Large rows are copied and sorted there; a full disk is made by a filler.
         self.stage = Stage(folder, f"mount -t tmpfs -o size=64m tmpfs {folder / 'state'}")
         self.streams = self.begun(len(kinds))
         self.gateway: Gateway | None = None

@@ -3897,15 +3897,21 @@ def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool]
     return matched == len(rows) or (matched > 0 and is_long)
 
 
+def held_rows(position: Position) -> int:
+    """How many rows are in open windows, those of the future among them."""
+    return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
+
+
 def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
     position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
-        ahead_rows = position.pop("ahead")["rows"] if "ahead" in position else 0
-        position = {**position, "rowid": None, "read_to": rowid}
-        if rowid is None and (lost := position.get("open_rows", 0) + ahead_rows):
+        lost = held_rows(position)
+        position.pop("ahead", None)
+        position |= {"rowid": None, "read_to": rowid}
+        if rowid is None and lost:
             log.warning("%d rows of windows that were open are gone with the old file", lost)
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
 
@@ -3920,8 +3926,7 @@ def at_any_time(position: Position) -> Position:
 
 def read_to(position: Position) -> int | None:
     """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
-    rowid: int | None = position.get("read_to", position["rowid"])
-    return rowid
+    return position.get("read_to", position["rowid"])
 
 
 def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
@@ -7505,11 +7510,6 @@ class Windows:
             self.ahead_rows += len(indexes)
             self.ahead_new += int((keys[is_ahead] > seen).sum())
             self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
-
-
-def held_rows(position: Position) -> int:
-    """How many rows are in open windows, those of the future among them."""
-    return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
 
 
 @dataclasses.dataclass(frozen=True)

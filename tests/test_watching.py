@@ -30,6 +30,8 @@ from warehouse import Warehouse
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL)"
 INSERT = "INSERT INTO s (timestamp, value) VALUES (?, ?)"
 BY_TIME = "CREATE TABLE s (timestamp TEXT, value REAL, name TEXT PRIMARY KEY) WITHOUT ROWID"
+BY_HOUR = ("--enable-aggregate", "--aggregate-config",
+           json.dumps({"group_by": ["hour"], "aggregations": {"value": "avg"}}))  # fmt: skip
 OLD = 0.0  # an hour before the test
 
 
@@ -236,19 +238,17 @@ def test_very_many_waiting_rows_are_guessed_by_the_density_of_their_rowids(
 def test_open_windows_are_counted_and_their_rows_wait_but_are_not_behind(
     measured: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rules = {"group_by": ["hour"], "aggregations": {"value": "avg"}}
-    flags = ("--enable-aggregate", "--aggregate-config", json.dumps(rules))
     hour = math.floor(time.time() / 3600) * 3600
     measured.execute(TABLE, INSERT, rows=[*rows(4, hour - 7200), *rows(5, hour - 3600)])
-    assert measured.run(*flags) == 0
+    assert measured.run(*BY_HOUR) == 0
     found = in_file(measured)
     assert found["open_windows", "aggregated_s"] == 1
     assert (found["rows_waiting", "aggregated_s"], found["oldest_waiting_seconds", "aggregated_s"]) == (5, 0)
-    assert measured.run(*flags) == 0
+    assert measured.run(*BY_HOUR) == 0
     assert in_file(measured)["rows_waiting", "aggregated_s"] == 5
     measured.execute(INSERT, rows=rows(2, hour))
     with refused(monkeypatch, up.TransientError("busy")):
-        assert measured.run(*flags) == 1
+        assert measured.run(*BY_HOUR) == 1
     found = in_file(measured)
     assert found["rows_waiting", "aggregated_s"] == 7
     assert 0 < found["oldest_waiting_seconds", "aggregated_s"] <= 3700
@@ -514,17 +514,15 @@ def test_all_streams_of_a_table_must_have_delivered_also_those_not_asked_for(
 def test_rows_of_open_windows_and_of_the_future_are_not_safe_to_delete(
     box: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rules = {"group_by": ["hour"], "aggregations": {"value": "avg"}}
-    flags = ("--enable-aggregate", "--aggregate-config", json.dumps(rules))
     hour = math.floor(time.time() / 3600) * 3600
     box.execute(TABLE, INSERT, rows=[*rows(4, hour - 7200), *rows(5, hour - 3600)])
-    assert box.run(*flags) == 0
-    assert safe(box, capsys, *flags) == 4
+    assert box.run(*BY_HOUR) == 0
+    assert safe(box, capsys, *BY_HOUR) == 4
     box.execute(INSERT, rows=[*rows(1, hour + 3 * 86400), *rows(3, hour)])
-    box.run(*flags)
-    assert safe(box, capsys, *flags) == 9
-    box.run(*flags, "--flush")
-    assert safe(box, capsys, *flags) == 9  # the row of the future was read, and waits
+    box.run(*BY_HOUR)
+    assert safe(box, capsys, *BY_HOUR) == 9
+    box.run(*BY_HOUR, "--flush")
+    assert safe(box, capsys, *BY_HOUR) == 9  # the row of the future was read, and waits
 
 
 def test_a_row_whose_only_copy_is_in_the_source_is_not_safe_to_delete(

@@ -37,6 +37,7 @@ from benchmarks.targets import (
     OURS,
     PANDAS,
     READ,
+    SLING,
     VALUES,
     WRITE,
     ZEROBUS,
@@ -172,6 +173,16 @@ def delta_round(bench: Bench, rows: int, folder: Path, tools: Mapping[str, Work]
             place.mkdir(exist_ok=True)
             bench.results.of("delta", tool, step, rows, new).add(work(database, place))
             check(bench.rows_in(place), total, f"{tool}, {step}")
+        if step == FULL and bench.peers:
+            to_csv(bench, database, folder, rows)
+
+
+def to_csv(bench: Bench, database: Path, folder: Path, rows: int) -> None:
+    """What sling does without a network: all rows into a file."""
+    command = [str(bench.peers), str(HERE / "peers" / "sling_to_csv.py"), str(database), str(folder)]
+    bench.results.of("delta", SLING, FULL, rows, rows).add(run(command, bench.environ()))
+    with open(folder / "rows.csv", "rb") as file:
+        check(sum(1 for _ in file) - 1, rows, SLING)
 
 
 def steps_of(bench: Bench, rows: int) -> list[tuple[str, int, int]]:

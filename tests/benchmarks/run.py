@@ -8,6 +8,7 @@
 #     "dlt[deltalake,sql-database]>=1.31,<2",
 #     "pandas>=2.2,<4",
 #     "pyarrow>=18,<27",
+#     "sling_linux_amd64>=1.4.11,<2",        # the binary alone; of Linux on x86
 #     "matplotlib>=3.9,<4",                  # the plot
 # ]
 # [tool.uv]

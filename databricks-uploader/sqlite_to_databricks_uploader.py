@@ -48,7 +48,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import calendar
 import collections
 import contextlib
 import dataclasses
@@ -852,10 +851,10 @@ def warn_of_unknown(environ: Mapping[str, str]) -> None:
     """Name the variables with one of our prefixes that no setting has: most likely typos."""
     known = [variable for setting in SETTINGS.values() for variable in setting.variables]
     known += [f"{setting.variables[0]}_FILE" for setting in SETTINGS.values() if setting.secret]
-    for name in sorted(environ):
+    for name in sorted(environ.keys() - set(known)):
         is_ours = name.startswith(("UPLOAD_", "DATABRICKS_")) and not FOREIGN_VARIABLES.fullmatch(name)
         near = close_to(name, known, 0.8 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
-        if name not in known and (is_ours or near):
+        if is_ours or near:
             log.warning("no setting has the variable %s%s", name, f": did you mean {near}?" if near else "")
 
 
@@ -1597,6 +1596,8 @@ def patterns_of(written: str) -> Iterator[str]:
 
 def word_pattern(word: str) -> str:
     """The directive for a word: a month, a day of the week, AM or PM, a zone; none for others."""
+    import calendar
+
     known = ((calendar.month_abbr, "%b"), (calendar.month_name, "%B"), (calendar.day_abbr, "%a"),
              (calendar.day_name, "%A"), (("AM", "PM"), "%p"), (("UTC", "GMT"), "%Z"))  # fmt: skip
     return next((form for names, form in known if word and word.lower() in [name.lower() for name in names]), "")
@@ -5054,6 +5055,8 @@ def folded(name: str) -> str:
 
     Delta and Spark take Ä and ä for one column, SQLite for two. A letter that becomes two in the other case stays.
     """
+    if name.isascii():
+        return name.lower()
     upper = (letter.upper() if len(letter.upper()) == 1 else letter for letter in name)
     return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in upper)
 
@@ -8478,10 +8481,10 @@ class Supervisor:
 
     def tell(self, **said: str) -> None:
         """Say things such as READY=1, one a line. Where nobody hears it, or has no time to, that does no harm."""
-        import socket
-
         if not self.address.startswith(("/", "@")):
             return
+        import socket
+
         content = "\n".join(f"{name}={' '.join(value.split())}" for name, value in said.items()).encode()
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.setblocking(False)

@@ -177,5 +177,16 @@ def test_nothing_but_the_volume_can_be_written(container: Container) -> None:
 @pytest.mark.network
 def test_packages_are_compiled_beforehand(container: Container) -> None:
     """Python of a read-only image could not keep what it compiles, and would do it again at each start."""
-    script = "import deltalake, os, pandas; print([os.path.exists(m.__cached__) for m in (deltalake, pandas)])"
-    assert container.run(["python", "-c", script]).stdout.strip() == "[True, True]"
+    script = (
+        "import deltalake, os, pandas, sqlite_to_databricks_uploader as uploader;"
+        "print([os.path.exists(m.__cached__) for m in (deltalake, pandas, uploader)])"
+    )
+    assert container.run(["python", "-c", script]).stdout.strip() == "[True, True, True]"
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_the_program_runs_as_it_was_compiled(container: Container) -> None:
+    entry = container.image.words("ENTRYPOINT")
+    said = container.run([entry[0], "-v", *entry[1:], "--help"]).stderr
+    assert re.search(r"code object from '?/app/__pycache__/sqlite_to_databricks_uploader[^/]*\.pyc", said)

@@ -69,12 +69,12 @@ def test_estimates_and_medians_count() -> None:
 
 def test_the_report_has_a_verdict_for_each_target_that_was_measured() -> None:
     results = Results()
-    for tool, wall in ((OURS, 2.0), ("pandas chunks", 5.0), ("dlt, connectorx", 5.0)):
+    for tool, wall in ((OURS, 2.0), ("pandas chunks", 5.0), ("dlt, connectorx", 7.0)):
         results.of("delta", tool, FULL, 1000, 1000).walls.append(wall)
         results.of("delta", tool, FULL, 1000, 1000).cpus.append(wall)
         results.of("delta", tool, FULL, 1000, 1000).peaks.append(100.0)
     text = report.figures(results, "some machine")
-    assert "| full load to Delta: faster than dlt with connectorx | at least 2 x | 2.5 x | yes |" in text
+    assert "| full load to Delta: faster than dlt with connectorx | at least 3 x | 3.5 x | yes |" in text
     assert "| full load to Delta: faster than pandas chunks | at least 3 x | 2.5 x | NO |" in text
     assert text.count("not measured") == len(targets()) - 2
     assert "| delta | pandas chunks | full load | 1,000 | 5 | 200 | 5 | 100 | 1 |" in text
@@ -84,3 +84,14 @@ def test_the_report_has_a_verdict_for_each_target_that_was_measured() -> None:
 def test_the_page_of_figures_has_the_place_where_they_are_written() -> None:
     page = (benches.ROOT / "docs" / "speed-evidence.md").read_text()
     assert page.index(report.BEGIN) < page.index(report.END)
+
+
+def test_sections_that_are_not_measured_again_stay_as_the_folder_has_them(tmp_path: Path) -> None:
+    earlier = Results()
+    for section in ("idle", "scaling, index", "warehouse memory"):
+        earlier.of(section, OURS, FULL, 1000, 1000).add(run([sys.executable, "-c", "pass"], os.environ))
+    report.save(earlier, "", tmp_path)
+    results = Results()
+    assert report.kept(results, tmp_path, ["scaling", "start"]) == ["idle", "warehouse memory"]
+    assert results.series == [earlier.series[0], earlier.series[2]]
+    assert report.kept(Results(), tmp_path / "another", ["idle"]) == []

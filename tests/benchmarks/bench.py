@@ -467,7 +467,11 @@ def parse(description: str, arguments: Sequence[str] | None) -> argparse.Namespa
     parser.add_argument("--runs", type=int, default=3, help="runs of each figure; the median counts")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=all_sections, help="these sections")
     parser.add_argument("--own-only", action="store_true", help="without the other tools")
-    parser.add_argument("--folder", type=Path, help="where tables, environment and results go, and stay")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where tables, environment and results go, and stay, so that later runs can do some sections again",
+    )
     parser.add_argument(
         "--docs", action="store_true", help="write the figures into docs/speed-evidence.md, its .csv and docs/speed.png"
     )
@@ -480,6 +484,8 @@ def main(description: str, arguments: Sequence[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="speed-")))
         bench, machine = prepared(chosen, folder.resolve()), report.machine()
+        if kept := report.kept(bench.results, folder, chosen.only):
+            machine += f"; {', '.join(kept)} earlier, by the same folder"
         for name in chosen.only:
             SECTIONS[name](bench)
             report.save(bench.results, report.figures(bench.results, machine), folder)

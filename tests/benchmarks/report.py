@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def save(results: Results, content: str, folder: Path) -> None:
     """Keep the results."""
     (folder / "figures.md").write_text(content)
     (folder / "figures.json").write_text(as_json(results))
+
+
+def kept(results: Results, folder: Path, again: Sequence[str]) -> list[str]:
+    """Take over what an earlier run left in the folder, but for the sections that are measured again; their names."""
+    file = folder / "figures.json"
+    names = [field.name for field in dataclasses.fields(Series)]
+    found = json.loads(file.read_text()) if file.exists() else []
+    # A section's series may have names of their own: "scaling, index".
+    old = [series for series in found if not series["section"].startswith(tuple(again))]
+    results.series += [Series(**{name: series[name] for name in names}) for series in old]
+    return list(dict.fromkeys(series["section"] for series in old))
 
 
 def as_json(results: Results) -> str:

@@ -4963,20 +4963,20 @@ class Plan:
 
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
-        arrays, bad = self._converted(page)
+        arrays, refused = self.converted(page)
+        bad: dict[int, str] = {}
+        for name, reasons in refused.items():
+            bad = {index: f"{name} {reason}" for index, reason in reasons.items()} | bad
         times = self._times(page, arrays)
         known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
         rows, keys = arrow_table(arrays), page.keys
         if bad or self.since is not None:
-            wanted = self._wanted(page.keys, times, bad)
+            moments = enumerate(times.to_pylist())
+            wanted = [i for i, moment in moments if i not in bad and not self._is_old(moment, page.keys[i])]
             rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
             keys = [page.keys[index] for index in wanted]
         latest, odd = max(known, default=None), self._odd(page, times, known)
         return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
-
-    def form_of(self, name: str) -> TimeForm:
-        """What times of a column are read by: the format is that of the time column alone."""
-        return self.form if name == self.table.time else zone_of(self.form)
 
     def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
@@ -5006,42 +5006,29 @@ class Plan:
                     raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
 
-    def _converted(self, page: RawPage) -> tuple[dict[str, Any], dict[int, str]]:
-        """The columns as arrays, and for each row that can't be converted the reason."""
-        arrays: dict[str, Any] = {}
-        bad: dict[int, str] = {}
+    def converted(self, page: RawPage) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
+        """The columns as arrays, and by column and index why rows can't go."""
+        arrays, refused = dict[str, Any](), dict[str, dict[int, str]]()
         for name, kind in self.reads.items():
-            arrays[name], failed = convert(page.columns[name], kind, self.form_of(name))
-            for index, reason in failed.items():
-                bad.setdefault(index, f"{name} {reason}")
+            # The format is that of the time column alone.
+            form = self.form if name == self.table.time else zone_of(self.form)
+            arrays[name], refused[name] = convert(page.columns[name], kind, form)
         for name in () if self.rules else self.required:
             array = arrays.get(self.sources[name])  # None for what an aggregate makes.
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
-                    bad.setdefault(index, f"{name} is NULL, and the target's column is NOT NULL")
+                    refused[self.sources[name]].setdefault(index, "is NULL, and the target's column is NOT NULL")
         for name in self.finite:
             for index, value in enumerate(arrays[name].to_pylist()):
                 if value is not None and not math.isfinite(value):
-                    bad.setdefault(index, f"{name} is {value}, which JSON can't carry")
-        return arrays, bad
+                    refused[name].setdefault(index, f"is {value}, which JSON can't carry")
+        return arrays, refused
 
-    def _wanted(self, keys: Sequence[Any], times: Any, bad: Mapping[int, str]) -> list[int]:
-        """The indexes of the rows that go on."""
-        good = [index for index in range(len(keys)) if index not in bad]
-        if self.since is None:
-            return good
-        moments = times.to_pylist()
-        is_old = [moment is not None and moment <= self.since for moment in moments]
-        return [i for i in good if not (is_old[i] and (self.until is None or keys[i] <= self.until))]
-
-    def refused(self, page: RawPage) -> dict[str, dict[int, str]]:
-        """For each column why rows of a page, by index, would go to quarantine."""
-        found = {name: convert(page.columns[name], kind, self.form_of(name))[1] for name, kind in self.reads.items()}
-        for name in () if self.rules else self.required:
-            values = page.columns[self.sources[name]].values() if self.sources[name] in page.columns else []
-            nulls = {index: "is NULL" for index, value in enumerate(values) if value is None}
-            found[self.sources[name]] = {**nulls, **found.get(self.sources[name], {})}
-        return found
+    def _is_old(self, moment: int | None, key: Any) -> bool:
+        """Whether a row was delivered by another tool, or is not wanted."""
+        if self.since is None or moment is None or moment > self.since:
+            return False
+        return self.until is None or key <= self.until
 
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
@@ -7910,7 +7897,7 @@ def check_first_rows(source: Source, state: State) -> None:
     if state.committed:
         return
     page = reader.sample()
-    refused = {name: bad for name, bad in plan.refused(page).items() if bad}
+    refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
     if isinstance(source, WindowSource) and source.aggregate.window_length:
         column = plan.table.known_time
         times = enumerate(page.columns[column].values())

@@ -5287,60 +5287,50 @@ def one_line(text: str) -> str:
     return line if len(line) <= 400 else f"{line[:150]}\u2026{line[-250:]}"
 
 
-def store_error(name: str, text: str) -> UploaderError:
-    """An error of an object store or of delta-rs, with what to do about it."""
-    # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
-    line = one_line(text.partition("Preview of invalid data")[0])
-    kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-    return kind(f"{name}: {line}", hint)
-
-
-class Stream:
-    """Pages as Arrow batches. Remembers the error that ended it, since the writer reports it as text only."""
-
-    def __init__(self, pages: Iterator[Any]) -> None:
-        self.pages = pages
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            for page in self.pages:
-                yield from page.to_batches()
-        except BaseException as error:
-            self.error = error
-            raise
-
-
 @contextlib.contextmanager
-def delta_errors(name: str, stream: Stream | None = None) -> Iterator[None]:
-    """Errors of delta-rs as ours. An error of our own that went through its stream comes out as it was."""
+def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]:
+    """Errors of delta-rs as ours; one of our `own` that went through its writer comes out as it was."""
     from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
     try:
         yield
     except Exception as error:  # delta-rs raises bare Exception for some casts
-        if stream and stream.error:
-            raise stream.error from None
+        if own:
+            raise own[0] from None
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
             raise Conflict(one_line(text)) from None
         if isinstance(error, SchemaMismatchError):
             raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
-        if isinstance(error, (DeltaError, OSError, ValueError)) or type(error) is Exception:
-            raise store_error(name, text) from None
-        raise
+        if not isinstance(error, (DeltaError, OSError, ValueError)) and type(error) is not Exception:
+            raise
+        # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
+        line = one_line(text.partition("Preview of invalid data")[0])
+        kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
+        raise kind(f"{name}: {line}", hint) from None
 
 
-def write_pages(name: str, first: Any, others: Iterator[Any], table: Any = None, **options: Any) -> None:
-    """Stream pages into a Delta table as one commit."""
+def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
+    """Stream pages into a Delta table as one commit; none where they hold no rows."""
     from arro3.core import RecordBatchReader
     from deltalake import WriterProperties, write_deltalake
 
-    stream = Stream(itertools.chain([first], others))
-    with delta_errors(name, stream):
+    failed: list[BaseException] = []  # delta-rs would tell of it as text only.
+
+    def batches(first: Any) -> Iterator[Any]:
+        try:
+            for page in itertools.chain([first], pages):
+                yield from page.to_batches()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    if (first := next((page for page in pages if page.num_rows), None)) is None:
+        return
+    with delta_errors(name, failed):
         write_deltalake(
             table or name,
-            RecordBatchReader.from_batches(first.schema, stream),
+            RecordBatchReader.from_batches(first.schema, batches(first)),
             writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=100_000),
             **options,
         )
@@ -5396,22 +5386,13 @@ def is_mapped(table: Any) -> bool:
     return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
 
 
-def with_missing_columns(page: Any, missing: Columns) -> Any:
-    """A page with NULL in the columns of a table that it lacks."""
+def with_columns(page: Any, more: Mapping[str, tuple[Any, str]]) -> Any:
+    """A page with those columns that it lacks, each of one value and a type."""
     from arro3.core import ChunkedArray
 
-    for name, kind in missing.items():
-        page = page.append_column(name, ChunkedArray([array_of([None] * page.num_rows, kind)]))
-    return page
-
-
-def with_columns(page: Any, values: Mapping[str, Any]) -> Any:
-    """A page with columns of the uploader's own, whose values are the same in all rows."""
-    from arro3.core import ChunkedArray
-
-    for name, value in values.items():
-        column = array_of([value] * page.num_rows, OWN_COLUMNS[name.lower()])
-        page = page.append_column(name, ChunkedArray([column]))
+    for name, (value, kind) in more.items():
+        if name not in page.column_names:
+            page = page.append_column(name, ChunkedArray([array_of([value] * page.num_rows, kind)]))
     return page
 
 
@@ -5511,7 +5492,7 @@ class DeltaTarget:
         table = self.table()
         mode, merge = ("append", "merge") if table else ("error", None)
         options = {**IMPATIENT, **self.options}
-        write_pages(self.name, rows, iter(()), table, mode=mode, schema_mode=merge, storage_options=options)
+        write_pages(self.name, iter([rows]), table, mode=mode, schema_mode=merge, storage_options=options)
 
     def close(self) -> None:
         self._answered = False
@@ -5575,22 +5556,19 @@ class DeltaTarget:
     def _append(self, table: Any, intent: Intent, pages: Iterator[Any]) -> None:
         from deltalake import CommitProperties, Transaction
 
-        values = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
-        names = [field.name for field in table.schema().fields] if table else []
-        own = {name: values[name.lower()] for name in names if name.lower() in values}
-        filled = (with_columns(page, own) for page in pages)
-        first = next((page for page in filled if page.num_rows), None)
-        if first is None:
+        own = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
+        # Where files name columns otherwise, each has to have all of them.
+        is_whole, fields = table is not None and is_mapped(table), table.schema().fields if table else []
+        more = {
+            field.name: (own.get(field.name.lower()), OWN_COLUMNS.get(field.name.lower()) or delta_type(field))
+            for field in fields
+            if field.name.lower() in own or (is_whole and not is_generated(field))
+        }
+        filled = (with_columns(page, more) for page in pages if page.num_rows)
+        if (first := next(filled, None)) is None:
             return
         if table and self._planned_anew:
             self._check_same(table, first.schema)
-        missing: Columns = {}
-        if table and is_mapped(table):
-            missing = {
-                field.name: delta_type(field)
-                for field in table.schema().fields
-                if field.name not in first.schema.names and not is_generated(field)
-            }
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -5601,12 +5579,11 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            with_missing_columns(first, missing),
-            (with_missing_columns(page, missing) for page in filled),
+            itertools.chain([first], filled),
             table,
             mode="append" if table else "error",
             # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
-            schema_mode="merge" if table and not is_mapped(table) else None,
+            schema_mode="merge" if table and not is_whole else None,
             storage_options={**PATIENT, **self.options},
             commit_properties=commit,
         )
@@ -6658,7 +6635,7 @@ class CopyRoute:
         first = next(pages)
         folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
         self._staging.append(folder)
-        write_pages(folder, renamed(first), map(renamed, pages), target_file_size=1 << 40)
+        write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
         kinds = enumerate(self.table.types_of(first).items())

@@ -286,7 +286,7 @@ MUTANTS = (
         ("test_plan.py", "features_cannot_be_written"),
     ),
     Mutant(
-        "tables that map names are merged", 'schema_mode="merge" if table and not is_mapped(table) else None,',
+        "tables that map names are merged", 'schema_mode="merge" if table and not is_whole else None,',
         'schema_mode="merge" if table else None,', ("test_plan.py", "maps_names"),
     ),
     Mutant(

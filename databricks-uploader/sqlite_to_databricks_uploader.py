@@ -5656,27 +5656,32 @@ def encoded(column: Any, kind: str) -> Encoded:
     it can't read, and knows Python's inf and nan (docs.databricks.com, "Special floating point values"). from_json of
     some engines has no fractions in times, no NaN, and loses a number's last digit.
     """
-    base, name, cast = base_of(kind), kind.upper(), f"CAST({{}} AS {kind.upper()})"
-    # Each text is made once: most texts of sensors repeat.
-    as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
-    if base in INTEGER_BITS:
-        return Encoded(name, "{}", texts_of(column, repr))
-    if base == "boolean":
-        return Encoded(name, "{}", texts_of(column, as_json))
-    if base in ("double", "float"):
-        return Encoded("STRING", cast, texts_of(column, lambda number: f'"{number!r}"'))
-    if base in ("string", "varchar", "char"):
-        return Encoded("STRING", "{}", texts_of(column, as_json))
-    if base == "binary":
-        return Encoded(
-            "STRING", "unbase64({})", texts_of(column, lambda value: f'"{base64.b64encode(value).decode()}"')
-        )
-    return Encoded("STRING", cast, texts_of(column.cast(arrow_type("string")), as_json))
+    base, texts = base_of(kind), json_texts(column, kind)
+    if base in INTEGER_BITS or base == "boolean":
+        return Encoded(kind.upper(), "{}", texts)
+    if base in REALS:
+        texts = [text if text == "null" else f'"{text}"' for text in texts]
+    value = {"binary": "unbase64({})"}.get(base, "{}" if base in TEXTS else f"CAST({{}} AS {kind.upper()})")
+    return Encoded("STRING", value, texts)
 
 
-def texts_of(column: Any, text_of: Callable[[Any], str]) -> list[str]:
-    """A column's values in JSON."""
+def json_texts(column: Any, kind: str) -> list[str]:
+    """A column's values in JSON: numbers bare, also inf and nan; BINARY in base64, the rest as text."""
+    base = base_of(kind)
+    if base in INTEGER_BITS or base in REALS:
+        text_of: Callable[[Any], str] = repr
+    elif base == "binary":
+        text_of = quoted_base64
+    else:
+        # Each text is made once: most texts of sensors repeat.
+        text_of = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
+        column = column if base in ("boolean", *TEXTS) else column.cast(arrow_type("string"))
     return ["null" if value is None else text_of(value) for value in column.to_pylist()]
+
+
+def quoted_base64(value: bytes) -> str:
+    """Bytes as JSON carries them."""
+    return f'"{base64.b64encode(value).decode()}"'
 
 
 def rows_source(columns: Sequence[Encoded]) -> str:
@@ -5729,33 +5734,26 @@ def comparison(table: str, sent: Insert) -> str:
     keys = {name: f"k{index}" for index, name in enumerate(trims)}
     given = ", ".join(f"{trim.format(sent.values[name])} AS {keys[name]}" for name, trim in trims.items())
     held = ", ".join(trim.format(quoted_sql(name)) for name, trim in trims.items())
+    # All these rows meet it, and it lets the warehouse skip files.
+    spans = [span_of(sent.rows.column(name), name, kind) for name, kind in sent.kinds.items()]
     return (
         "SELECT count(*), count(CASE WHEN held < sent THEN 1 END), count(CASE WHEN held > sent THEN 1 END),"
         " count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
         f" (SELECT 1 AS s, 0 AS h, {given} FROM {sent.source}"
-        f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {within_ranges(sent)})"
+        f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {' AND '.join(filter(None, spans)) or 'true'})"
         f" GROUP BY {', '.join(keys.values())}) WHERE sent > 0"
     )
 
 
-def within_ranges(sent: Insert) -> str:
-    """A condition that all these rows meet and that lets the warehouse skip files: the span of each ordered column."""
-    spans = [span_of(sent.rows.column(name), name, kind) for name, kind in sent.kinds.items()]
-    return " AND ".join(filter(None, spans)) or "true"
-
-
 def span_of(column: Any, name: str, kind: str) -> str | None:
-    """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs in years of four digits."""
+    """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs."""
     if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
         return None
-    number = {"date": "int", "timestamp": "bigint"}.get(kind, kind)
-    values = column.cast(arrow_type(number)).to_pylist()
-    ends = array_of([min(values), max(values)], number).cast(arrow_type(kind)).cast(arrow_type("string")).to_pylist()
-    if number != kind:
-        if any(end[0] in "+-" for end in ends):
-            return None
-        ends = [f"{kind.upper()}'{end}'" for end in ends]
-    return f"{quoted_sql(name)} BETWEEN {ends[0]} AND {ends[1]}"
+    values = column.to_pylist()
+    least, greatest = min(values), max(values)
+    if kind not in INTEGER_BITS:
+        least, greatest = (f"{kind.upper()}'{end.isoformat().replace('+00:00', 'Z')}'" for end in (least, greatest))
+    return f"{quoted_sql(name)} BETWEEN {least} AND {greatest}"
 
 
 # --- Errors of the driver ---
@@ -6936,24 +6934,8 @@ class Records:
         return f"[{','.join(rows)}]".encode()
 
 
-# Types that JSON carries as numbers, and as whose digits Zerobus takes others.
+# Types that Zerobus takes as whole days and microseconds since 1970.
 NUMBERED = {"date": "int", "timestamp": "bigint", "timestamp_ntz": "bigint"}
-
-
-def json_texts(column: Any, kind: str) -> list[str]:
-    """A column's values in Zerobus' JSON forms; `null` for NULL.
-
-    TIMESTAMP is whole microseconds since 1970, DATE whole days, BINARY base64, DECIMAL text; the rest is as it is.
-    """
-    base = base_of(kind)
-    if base in NUMBERED:
-        return texts_of(column.cast(arrow_type(NUMBERED[base])), repr)
-    if base in INTEGER_BITS or base in REALS:
-        return texts_of(column, repr)
-    if base == "binary":
-        return texts_of(column, lambda value: f'"{base64.b64encode(value).decode()}"')
-    as_json = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
-    return texts_of(column if base in ("boolean", *TEXTS) else column.cast(arrow_type("string")), as_json)
 
 
 class ZerobusRoute(SizedRoute):
@@ -6985,7 +6967,11 @@ class ZerobusRoute(SizedRoute):
         if not pages:
             return Records([], [], list(fields))
         rows = joined(pages)
-        columns = {name: json_texts(rows.column(name), kind) for name, kind in self.table.types_of(rows).items()}
+        columns = {}
+        for name, kind in self.table.types_of(rows).items():
+            sent_as = NUMBERED.get(base_of(kind))
+            column = rows.column(name).cast(arrow_type(sent_as)) if sent_as else rows.column(name)
+            columns[name] = json_texts(column, sent_as or kind)
         for name, texts in columns.items():
             for index in (index for index, text in enumerate(texts) if text in ("inf", "-inf", "nan")):
                 raise RefusedValuesError(f"{name} is {texts[index]}, which JSON can't carry", fitting=index)

@@ -5810,6 +5810,8 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         raise server_error(str(error), writes) from None
 
 
+OFFLINE = "Is the machine offline? Check databricks_host for a typo, the firewall, and whether HTTPS_PROXY is needed."
+
 # Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
 NO_HANDSHAKE = (
     r"(?i)handshake|wrong.version|unsupported.protocol|alert.(protocol|certificate|unknown.ca|access|unrecogni)"
@@ -5833,8 +5835,7 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
         return Unreachable(f"the TLS handshake was refused: {reason}", "Check databricks_host, and proxies between.")
     unreachable = (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)
     if isinstance(reason, (*unreachable, ConnectionRefusedError, socket.gaierror)):
-        hint = "Check network, databricks_host and HTTPS_PROXY."
-        return Unreachable(f"the workspace can't be reached: {reason}", hint)
+        return Unreachable(f"the workspace can't be reached: {reason}", OFFLINE)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
@@ -5970,7 +5971,12 @@ class Session:
     def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """A statement's column names, and its rows page by page."""
         cursor = self.run(sql)
-        return [column[0] for column in cursor.description or []], pages_of(cursor)
+
+        def page() -> list[tuple[Any, ...]]:
+            with driver_errors():
+                return [tuple(row) for row in cursor.fetchmany(1000)]
+
+        return [column[0] for column in cursor.description or []], iter(page, [])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small result."""
@@ -6016,16 +6022,6 @@ class Session:
         connection, self._connection = self._connection, None
         if connection:
             connection.session.is_open = False
-
-
-def pages_of(cursor: Any) -> Iterator[list[tuple[Any, ...]]]:
-    """A cursor's rows, a thousand at a time."""
-    while True:
-        with driver_errors():
-            page = [tuple(row) for row in cursor.fetchmany(1000)]
-        if not page:
-            return
-        yield page
 
 
 def connect(config: Config, environ: Mapping[str, str]) -> Any:
@@ -6095,14 +6091,12 @@ def shake_hands(config: Config, hostname: str, port: int) -> None:
     try:
         with socket.create_connection((hostname, port), timeout=10) as connection:
             context.wrap_socket(connection, server_hostname=hostname).close()
-    except socket.gaierror:
-        hint = "Is the machine offline? If not, check databricks_host for a typo."
-        raise Unreachable(f"the name {hostname} can't be resolved", hint) from None
     except ssl.SSLError as error:
         raise network_error(error, writes=False) from None
     except OSError as error:
-        hint = "Check the network, its firewall, and whether HTTPS_PROXY is needed."
-        raise Unreachable(f"{hostname}:{port} can't be reached: {error}", hint) from None
+        is_name = isinstance(error, socket.gaierror)
+        why = f"the name {hostname} can't be resolved" if is_name else f"{hostname}:{port} can't be reached: {error}"
+        raise Unreachable(why, OFFLINE) from None
 
 
 WAYS_IN = (
@@ -6119,39 +6113,23 @@ SDK_PROGRAMS = ("databricks", "az", "gcloud")
 
 def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
     """Whether there is any way to sign in: databricks-sdk would look for one for ten seconds and more."""
-    if config.databricks_token or config.databricks_config_profile:
-        return
-    named = {
+    pair = {
         "DATABRICKS_CLIENT_ID": config.databricks_client_id,
         "DATABRICKS_CLIENT_SECRET": config.databricks_client_secret,
     }
-    missing = [name for name, value in named.items() if not value]
-    if not missing or any(value and re.match(SDK_VARIABLES, name) for name, value in environ.items()):
+    if config.databricks_token or config.databricks_config_profile or all(pair.values()):
         return
-    if len(missing) == 1:
-        given = next(name for name in named if name not in missing)
-        raise ConfigError(f"{given} is set, but not {missing[0]}", f"A service principal needs both. {WAYS_IN}")
+    if any(value and re.match(SDK_VARIABLES, name) for name, value in environ.items()):
+        return
+    if any(pair.values()):
+        missing, given = sorted(pair, key=lambda name: bool(pair[name]))
+        raise ConfigError(f"{given} is set, but not {missing}", f"A service principal needs both. {WAYS_IN}")
     file = Path(environ.get("HOME") or "/") / ".databrickscfg"
     if not file.exists() and not any(shutil.which(name, path=environ.get("PATH", "")) for name in SDK_PROGRAMS):
         raise ConfigError("there is no token, and no other way to sign in to Databricks", WAYS_IN)
 
 
 # --- Requests without the driver ---
-
-
-class Body(Iterable[bytes]):
-    """What a request carries. Its last byte is sent alone: without it, nobody has a whole JSON text."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.is_begun = False
-        self.is_sent = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.is_begun = True
-        yield self.content[:-1]
-        self.is_sent = True
-        yield self.content[-1:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6177,14 +6155,11 @@ class Answer:
         return first_line(": ".join([f"HTTP {self.status}", *said]))
 
 
-def asked(
-    config: Config, url: str, headers: Mapping[str, str], content: bytes | None = None, writes: bool = False
-) -> Answer:
+def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes = b"", writes: bool = False) -> Answer:
     """The answer to one request, whatever its status. It is sent once; redirects are not followed.
 
     `LostAnswer` only where it was sent as a whole and `writes`: else nothing happened; where its body was cut off,
-    that may be for its size. Secrets are for the host that
-    was named; a proxy (HTTPS_PROXY) sees nothing but the tunnel.
+    that may be for its size. A proxy (HTTPS_PROXY) sees nothing but the tunnel.
     """
     import http.client
     import urllib.request
@@ -6195,18 +6170,25 @@ def asked(
             """No status is an error here, and none is followed elsewhere."""
             return response
 
+    sent = list[bytes]()
+
+    def body() -> Iterator[bytes]:
+        """The last byte is sent alone: without it, nobody has a whole JSON text."""
+        for part in (content[:-1], content[-1:]):
+            sent.append(part)
+            yield part
+
     check_host(config, urlsplit(url).hostname or "")
-    body = None if content is None else Body(content)
-    length = {} if content is None else {"Content-Length": str(len(content))}
-    request = urllib.request.Request(url, body, {"User-Agent": USER_AGENT, **headers, **length})
+    length = {"Content-Length": str(len(content))} if content else {}
+    request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
     encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
     try:
         with urllib.request.build_opener(encrypted, AsItIs).open(request, timeout=ANSWER_SECONDS) as answer:
             return Answer(answer.status, answer.read(), answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
-        if writes and body and body.is_begun and not body.is_sent:
+        if writes and len(sent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
-        raise network_error(error, writes=bool(writes and body and body.is_sent)) from None
+        raise network_error(error, writes=writes and len(sent) == 2) from None
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -6769,11 +6751,11 @@ class Workspace:
             self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
         return token
 
-    def ask(self, url: str, content: bytes | None = None, table: str = "") -> Answer:
+    def ask(self, url: str, content: bytes = b"", table: str = "") -> Answer:
         """The answer to one request; a token that isn't taken any more is renewed once."""
         for is_last in (False, True):
             headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
-            answer = asked(self.config, url, headers, content, writes=content is not None)
+            answer = asked(self.config, url, headers, content, writes=bool(content))
             self._learn_time(answer.date)
             if answer.status in (401, 403):
                 del self._tokens[table]  # Rights are part of a token.

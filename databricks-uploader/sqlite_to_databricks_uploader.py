@@ -5707,12 +5707,12 @@ class Insert:
 
     route: ClassVar = "insert"
     count: int
-    values: dict[str, str]
-    source: str
     size: int
     rows: Any
     kinds: Columns
+    values: dict[str, str]
     columns: Sequence[Encoded]
+    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -5720,6 +5720,7 @@ class Staged:
     """Rows in a Parquet file with columns c0, c1, ...; `values` are expressions by column over them."""
 
     route: ClassVar = "copy"
+    size: ClassVar = 0  # A request does not carry them.
     count: int
     values: dict[str, str]
     file: Path
@@ -6286,7 +6287,7 @@ def in_time(work: Callable[[], Any]) -> Any:
         raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", WAYS_IN) from None
 
 
-# --- The target ---
+# --- The table ---
 
 
 def is_column(described: Sequence[Any]) -> bool:
@@ -6295,54 +6296,43 @@ def is_column(described: Sequence[Any]) -> bool:
     return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
 
 
-def renamed(rows: Any) -> Any:
-    """Rows with the columns c0, c1, ..., names that any file format takes."""
-    return arrow_table({f"c{index}": column for index, column in enumerate(rows.columns)})
+def joined(pages: Sequence[Any]) -> Any:
+    """Pages of rows as one table; without columns where there are no pages."""
+    from arro3.core import Table
+
+    if not pages:
+        return arrow_table({})
+    return Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
 
 
-class KnownTable:
-    """A table whose columns are asked for once, and after each refusal."""
+class WarehouseTable:
+    """A table in Databricks, as all routes to it see it. Its columns are asked for once, and after each refusal.
 
-    def __init__(self) -> None:
+    A warehouse tells them, or Unity Catalog where rows go by Zerobus.
+    """
+
+    # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
+    SLACK_SECONDS = 15
+
+    def __init__(self, session: Session, table: str) -> None:
+        self.session = session
+        self.timeout = session.config.databricks_statement_timeout
+        self.name = f"{session.config.databricks_database}.{table}"
+        self.sql = table_name(session.config.databricks_database or "", table)
         self._columns: Columns | None = None
 
-    def described(self) -> Columns:
-        """The table's columns; ` not null` after the types of those that are."""
-        raise NotImplementedError
-
     def columns(self) -> Columns:
-        """The table's columns, as they were when they were asked for."""
+        """The table's columns; ` not null` after the types of those that are."""
         if self._columns is None:
-            self._columns = self.described()
+            self._columns = self._catalogued() if self.session.config.zerobus_endpoint else self.described()
         return self._columns
 
     def forget(self) -> None:
         """Have the columns asked for anew."""
         self._columns = None
 
-    def types_of(self, rows: Any) -> Columns:
-        """The table's types of the columns that rows have."""
-        return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
-
-    def is_marked(self) -> bool:
-        """Whether its rows carry the batch that they came by."""
-        return "databricks_batch_id" in map(str.lower, self.columns())
-
-
-class WarehouseTable(KnownTable):
-    """A table behind a SQL warehouse, as all routes to it see it."""
-
-    # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
-    SLACK_SECONDS = 15
-
-    def __init__(self, session: Session, table: str) -> None:
-        super().__init__()
-        self.session = session
-        self.timeout = session.config.databricks_statement_timeout
-        self.sql = table_name(session.config.databricks_database or "", table)
-
     def described(self) -> Columns:
-        """The table's columns as DESCRIBE tells them."""
+        """The columns as DESCRIBE tells them."""
         required = self._required()
         described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
         return {name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described}
@@ -6356,14 +6346,33 @@ class WarehouseTable(KnownTable):
             return set()
         return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
 
+    def _catalogued(self) -> Columns:
+        """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
+        host = self.session.config.databricks_host
+        answer = self.session.workspace.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
+        if answer.status != 200:
+            raise service_error(answer, writes=False)
+        told = answer.told()
+        columns = {
+            column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
+            for column in told.get("columns", [])
+        }
+        if fault := unfit_for_zerobus(told, columns):
+            raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
+        return columns
+
+    def types_of(self, rows: Any) -> Columns:
+        """The table's types of the columns that rows have."""
+        return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
+
+    def is_marked(self) -> bool:
+        """Whether its rows carry the batch that they came by."""
+        return "databricks_batch_id" in map(str.lower, self.columns())
+
     def own_values(self, intent: Intent) -> dict[str, str]:
         """What the uploader fills by itself, as expressions by column."""
         values = {"databricks_inserted_at": "current_timestamp()", "databricks_batch_id": literal(intent["batch_id"])}
         return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
-
-    def now(self) -> str:
-        """The server's time in ISO-8601."""
-        return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
 
     def last_batch(self, source_id: str) -> str | None:
         """The newest batch id that the table has from a source; None for none."""
@@ -6390,6 +6399,12 @@ class WarehouseTable(KnownTable):
         )
         return {str(mark).removeprefix(prefix) for (mark,) in found}
 
+    def settled(self, intent: Intent, held: Callable[[], bool | None]) -> bool | None:
+        """What `held` tells of a batch, once that is final: rows that are there are there, others may still come."""
+        if (found := held()) is not False:
+            return found
+        return held() if self.wait_out(intent, intent["started"]) else None
+
     def wait_out(self, intent: Intent, since: str) -> bool:
         """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
 
@@ -6397,10 +6412,10 @@ class WarehouseTable(KnownTable):
         """
         if not is_warehouse(self.session.config):
             return False
-        self.wait_for(intent, since, lambda: False)
+        self.wait_for(intent, since)
         return True
 
-    def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool], pause: float = 30.0) -> None:
+    def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool] = bool, pause: float = 30.0) -> None:
         """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
         end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0 and not is_over():
@@ -6412,64 +6427,87 @@ class WarehouseTable(KnownTable):
             pause = min(2 * pause, 30.0)
 
 
-class Route(Protocol):
-    """A way into a warehouse's table. What it has prepared names it, and so does its intent."""
+# --- The routes to it ---
+
+
+class Route:
+    """A way into a table. What it has prepared names it, and so does its intent; `host` takes the rows."""
+
+    def __init__(self, table: WarehouseTable, host: Session | Workspace) -> None:
+        self.table = table
+        self.host = host
+
+    def now(self) -> str:
+        """The host's time in ISO-8601."""
+        return dt.datetime.fromtimestamp(self.host.now(), dt.UTC).isoformat()
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """The intent with what it takes to settle it; what can be done before the commit is done."""
+        """The intent with what it takes to settle it; what can be done before the commit is done.
+
+        `started`, saved with the state, bounds how long the commit may still take place.
+        """
+        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
+        return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
 
     def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows by one statement, which refuses to begin when settling would no longer expect it."""
+        """Commit the rows by one request; a statement refuses to begin when settling would no longer expect it."""
+        raise NotImplementedError
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Whether an earlier commit took place, once that is final; None where it can't be told."""
+        raise NotImplementedError
 
 
-def joined(pages: Sequence[Any]) -> Any:
-    """Pages of rows, at least one, as one table."""
-    from arro3.core import Table
-
-    return Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
-
-
-class SizedRoute:
+class SizedRoute(Route):
     """A route whose requests carry rows as text, as large as is allowed, which is learned."""
 
-    # The largest request that is tried for a single row.
+    # The largest request that is tried for a single row; what helps where that is too small.
     MOST_BYTES: ClassVar[int]
     HINT: ClassVar = ""
+
+    # What a row takes beside its values, and each of its fields.
+    ROW_BYTES: ClassVar = 0
+    FIELD_BYTES: ClassVar[int]
 
     # An answer within so many seconds is no reason not to send more.
     FAST_SECONDS = 10
 
-    def __init__(self, allowance: Allowance, clock: Callable[[], float]) -> None:
-        self.allowance = allowance
-        self.clock = clock
-        self._bytes_per_row: float | None = None
+    allowance = Allowance()
+    _bytes_per_row: float | None = None
 
-    def rows_within(self, expected: float) -> int:
-        """Rows of one request, if each takes as many bytes as those before; `expected` where there were none."""
+    def text_of(self, pages: Iterable[Any]) -> Any:
+        """Pages of rows as text, whatever its size."""
+        raise NotImplementedError
+
+    def _send(self, intent: Intent, payload: Any) -> None:
+        raise NotImplementedError
+
+    def batch_rows(self, bytes_per_row: float) -> int:
+        """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
+        expected = 2 * bytes_per_row + self.ROW_BYTES + self.FIELD_BYTES * len(self.table.columns())
         return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or expected)))
 
-    def measured(self, count: int, size: int) -> None:
-        """Take in how large rows are; `TooLargeError` where they are more than is allowed. One row alone is tried."""
-        self._bytes_per_row = size / count if count else None
-        if size > (self.allowance.bytes if count > 1 else self.MOST_BYTES):
-            fitting = max(1, int(0.9 * count * self.allowance.bytes / size))
-            raise TooLargeError(f"{count} rows are too large for a request: {size} bytes", self.HINT, fitting)
+    def prepare(self, pages: Iterable[Any]) -> Any:
+        """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
+        text = self.text_of(pages)
+        self._bytes_per_row = text.size / text.count if text.count else None
+        if text.size > (self.allowance.bytes if text.count > 1 else self.MOST_BYTES):
+            fitting = max(1, int(0.9 * text.count * self.allowance.bytes / text.size))
+            raise TooLargeError(f"{text.count} rows are too large for a request: {text.size} bytes", self.HINT, fitting)
+        return text
 
-    @contextlib.contextmanager
-    def learning(self, size: int) -> Iterator[None]:
-        """Learn from what becomes of a request of so many bytes."""
-        began = self.clock()
+    def send(self, intent: Intent, payload: Any) -> None:
+        """Commit the rows, and learn from what becomes of a request of so many bytes."""
+        began = self.table.session.clock()
         try:
-            yield
+            self._send(intent, payload)
         except RefusedSizeError as refused:
-            if size < Allowance.LEAST:
+            if payload.size < Allowance.LEAST:
                 raise Rejected(str(refused), "Such a small request is not refused for its size.") from None
-            self.allowance = self.allowance.without(size)
+            self.allowance = self.allowance.without(payload.size)
             raise
-        self.allowance = self.allowance.after(size, self.clock() - began < self.FAST_SECONDS)
+        is_fast = self.table.session.clock() - began < self.FAST_SECONDS
+        self.allowance = self.allowance.after(payload.size, is_fast)
 
 
 class InsertRoute(SizedRoute):
@@ -6477,47 +6515,18 @@ class InsertRoute(SizedRoute):
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
     MOST_BYTES = 15 * 1024 * 1024
+    FIELD_BYTES = 9
     HINT = "Set databricks_volume; files can hold them."
 
-    def __init__(self, table: WarehouseTable) -> None:
-        super().__init__(Allowance(), table.session.clock)
-        self.table = table
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one statement. JSON takes about twice a row's bytes in SQLite, and nine for each field's name."""
-        return self.rows_within(2 * bytes_per_row + 9 * len(self.table.columns()))
-
-    def prepare(self, pages: Sequence[Any]) -> Insert:
-        """Rows as text; `TooLargeError` where they are more than one statement may have. One row alone is tried."""
-        text = self.text_of_all(pages)
-        self.measured(text.count, text.size)
-        return text
-
-    def text_of_all(self, pages: Iterable[Any]) -> Insert:
-        """Pages of rows as text."""
-        pages = list(pages)
-        if not pages:
-            return Insert(0, {}, "", 0, None, {}, [])
-        return self.text_of(joined(pages))
-
-    def text_of(self, rows: Any) -> Insert:
-        """Rows as text, whatever its size."""
+    def text_of(self, pages: Iterable[Any]) -> Insert:
+        rows = joined(list(pages))
         kinds = self.table.types_of(rows)
         columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
         source = rows_source(list(columns.values()))
         values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        return Insert(rows.num_rows, values, source, len(source.encode()), rows, kinds, list(columns.values()))
+        return Insert(rows.num_rows, len(source.encode()), rows, kinds, values, list(columns.values()), source)
 
-    def ready(self, intent: Intent, payload: Insert) -> Intent:
-        """`started` is the server's time. Saved with the state, it bounds how long the statement may still run."""
-        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
-        return {**intent, **told, "marked": self.table.is_marked(), "started": self.table.now()}
-
-    def send(self, intent: Intent, payload: Insert) -> None:
-        with self.learning(payload.size):
-            self._insert(intent, payload)
-
-    def _insert(self, intent: Intent, payload: Insert) -> None:
+    def _send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
         names = ", ".join(map(quoted_sql, values))
         condition = begun_within(intent["started"], self.table.timeout)
@@ -6530,12 +6539,25 @@ class InsertRoute(SizedRoute):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
-        """Rows that are there are there; rows that are not may still come, until the statement can't run any more."""
-        rows = None if intent["marked"] else self.text_of_all(pages())
-        held = self._held(intent, rows)
-        if held is False and not self.table.wait_out(intent, intent["started"]):
+        rows = None if intent["marked"] else self.text_of(pages())
+        return self.table.settled(intent, functools.partial(self._held, intent, rows))
+
+    def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
+        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
+
+        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
+        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
+        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
+        databricks_batch_id tells that apart.
+        """
+        if rows is None:
+            return self.table.has_marked(intent)
+        if not rows.count:
             return None
-        return self._held(intent, rows) if held is False else held
+        different, too_few, too_many, absent = self.compared(rows)
+        if absent == different:
+            return False
+        return None if too_few or too_many else True
 
     def compared(self, rows: Insert) -> tuple[int, ...]:
         """How many different rows there are, how many of them the table has too rarely, too often, and not at all.
@@ -6561,29 +6583,10 @@ class InsertRoute(SizedRoute):
             middle += 1
         arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
         parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:]) if part]
-        return [self.text_of(arrow_table({name: arrays[name].take(part) for name in arrays})) for part in parts]
-
-    def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
-        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
-
-        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
-        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
-        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
-        databricks_batch_id tells that apart.
-        """
-        if not intent["rows"]:
-            return True
-        if rows is None:
-            return self.table.has_marked(intent)
-        if not rows.count:
-            return None
-        different, too_few, too_many, absent = self.compared(rows)
-        if absent == different:
-            return False
-        return None if too_few or too_many else True
+        return [self.text_of([arrow_table({name: arrays[name].take(part) for name in arrays})]) for part in parts]
 
 
-class CopyRoute:
+class CopyRoute(Route):
     """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded.
 
     Files on their way lie in folders that are made in `directory`, by itself the system's for temporary files.
@@ -6595,7 +6598,7 @@ class CopyRoute:
     FILE_BYTES = 1 << 30
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
-        self.table = table
+        super().__init__(table, table.session)
         self.volume = table.session.config.databricks_volume
         self.directory = directory
         self._staging: list[str] = []
@@ -6607,15 +6610,19 @@ class CopyRoute:
         return max(1, min(self.FILE_ROWS, int(self.FILE_BYTES / max(1.0, bytes_per_row))))
 
     def prepare(self, pages: Iterator[Any]) -> Staged:
-        """Rows as Parquet, by way of a Delta table that is thrown away."""
+        """Rows as Parquet, by way of a Delta table that is thrown away. Its columns are c0, c1, ..., as any file has."""
         import tempfile
 
         from deltalake import DeltaTable
 
         first = next(pages)
+        renamed = (
+            arrow_table({f"c{index}": column for index, column in enumerate(page.columns)})
+            for page in itertools.chain([first], pages)
+        )
         folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
         self._staging.append(folder)
-        write_pages(folder, map(renamed, itertools.chain([first], pages)), target_file_size=1 << 40)
+        write_pages(folder, renamed, target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
         kinds = enumerate(self.table.types_of(first).items())
@@ -6631,8 +6638,7 @@ class CopyRoute:
         self._sweep(prefix)
         intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet"}
         self._stage(intent, payload)
-        marked = self.table.is_marked()
-        return {**intent, "rows": payload.count, "route": payload.route, "marked": marked, "started": self.table.now()}
+        return super().ready(intent, payload)
 
     def _sweep(self, prefix: str) -> None:
         """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
@@ -6676,9 +6682,7 @@ class CopyRoute:
         """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
         if not intent["marked"]:
             return self._copied_again(intent, pages)
-        held = self.table.has_marked(intent)
-        if held is False:
-            held = self.table.has_marked(intent) if self.table.wait_out(intent, intent["started"]) else None
+        held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
         if held is not None:
             self._mark_for_removal(intent["file"])
         return held
@@ -6687,29 +6691,26 @@ class CopyRoute:
         """The same file again, once nothing else takes it up."""
         left = (page for page in pages() if page.num_rows)
         first = next(left, None) if self.volume else None
-        if first is None or not self.table.wait_out(intent, self.table.now()):
+        if first is None or not self.table.wait_out(intent, self.now()):
             return None
         rows = self.prepare(itertools.chain([first], left))
         try:
-            self._copy(intent, rows, self.table.now())
+            self._copy(intent, rows, self.now())
         except Rejected:
             # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
             self._stage(intent, rows)
-            self._copy(intent, rows, self.table.now())
+            self._copy(intent, rows, self.now())
         return True
 
     def close(self) -> None:
         """Files that were loaded, as the state says by now, are removed from the volume, and all from here."""
+        while self._staging:
+            shutil.rmtree(self._staging.pop(), ignore_errors=True)
         try:
             while self._left_over:
                 self.table.session.run(f"REMOVE {literal(self._left_over.pop())}")
         except UploaderError as error:
             log.warning("a file that was loaded stays in %s: %s", self.volume, error)
-
-    def clear(self) -> None:
-        """Remove the files that were on their way."""
-        while self._staging:
-            shutil.rmtree(self._staging.pop(), ignore_errors=True)
 
 
 # --- Zerobus ---
@@ -6808,45 +6809,6 @@ def service_error(answer: Answer, writes: bool) -> UploaderError:
     return NotReady(shown, "The next cycle tries again.")
 
 
-class CatalogTable(KnownTable):
-    """A table as Unity Catalog tells it by REST, without a warehouse."""
-
-    def __init__(self, workspace: Workspace, table: str) -> None:
-        super().__init__()
-        self.workspace = workspace
-        self.name = f"{workspace.config.databricks_database}.{table}"
-
-    def described(self) -> Columns:
-        """Its columns, if Zerobus can write to it, and if its rows can be told apart."""
-        host = self.workspace.config.databricks_host
-        answer = self.workspace.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
-        if answer.status != 200:
-            raise service_error(answer, writes=False)
-        told = answer.told()
-        columns = {
-            column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
-            for column in told.get("columns", [])
-        }
-        if fault := unfit_for_zerobus(told, columns):
-            raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
-        return columns
-
-    def token(self) -> str:
-        """A token for rows into it."""
-        return self.workspace.token(self.name)
-
-    def has_changed(self) -> bool:
-        """Whether its columns are others than those that rows were made for."""
-        known = self.columns()
-        self.forget()
-        return self.columns() != known
-
-    def insert(self, rows: bytes) -> Answer:
-        """The answer to rows in JSON."""
-        url = f"https://{self.workspace.config.zerobus_endpoint}/zerobus/v1/tables/{self.name}/insert"
-        return self.workspace.ask(url, rows, self.name)
-
-
 def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
     """What keeps Zerobus from writing to a table, or us from knowing its rows again; empty for nothing."""
     kind = f"{told.get('table_type')} {told.get('data_source_format')}"
@@ -6892,8 +6854,8 @@ class Records:
         return len(self.texts)
 
     @property
-    def nbytes(self) -> int:
-        """About how large a request with them is."""
+    def size(self) -> int:
+        """About how large a request with them is, in bytes."""
         return sum(len(text.encode()) for text in self.texts) + OWN_BYTES * self.count
 
     def without(self, marks: set[str]) -> Records:
@@ -6902,7 +6864,7 @@ class Records:
 
     def parts(self, size: int) -> Iterator[Records]:
         """All of them, in as many parts as it takes for none to have many more bytes."""
-        step = max(1, self.count // max(1, math.ceil(self.nbytes / size)))
+        step = max(1, self.count // max(1, math.ceil(self.size / size)))
         for start in range(0, self.count, step):
             yield self._only(range(start, min(start + step, self.count)))
 
@@ -6921,73 +6883,59 @@ NUMBERED = {"date": "int", "timestamp": "bigint", "timestamp_ntz": "bigint"}
 
 
 class ZerobusRoute(SizedRoute):
-    """Rows in the JSON of a request to Zerobus; `warehouse` is the same table, asked after lost answers."""
+    """Rows in the JSON of a request to Zerobus; a warehouse, where one is set, is asked after lost answers."""
 
     # The largest body is not documented for REST; a message of gRPC takes 10 MB. The sample takes half of the first.
-    FIRST_BYTES = 4 * 1024 * 1024
+    allowance = Allowance(4 * 1024 * 1024)
     MOST_BYTES = 9 * 1024 * 1024
+    ROW_BYTES = OWN_BYTES
+    FIELD_BYTES = 16
 
-    def __init__(self, table: CatalogTable, warehouse: WarehouseTable) -> None:
-        super().__init__(Allowance(self.FIRST_BYTES), table.workspace.clock)
-        self.table = table
-        self.warehouse = warehouse
+    def __init__(self, table: WarehouseTable) -> None:
+        super().__init__(table, table.session.workspace)
+        self.config = table.session.config
+        self.workspace = table.session.workspace
         self._sent_again: dict[str, str] = {}
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one request. JSON takes about twice a row's bytes in SQLite, and its fields' names."""
-        names = sum(len(name) + 4 for name in self.table.columns())
-        return self.rows_within(2 * bytes_per_row + names + OWN_BYTES)
-
-    def prepare(self, pages: Sequence[Any]) -> Records:
-        """Rows in JSON; `DoesNotGo` where a request can't hold them, or JSON can't."""
-        found = self.records(pages)
-        self.measured(found.count, found.nbytes)
-        return found
-
-    def records(self, pages: Sequence[Any], fields: Sequence[str] = ()) -> Records:
+    def text_of(self, pages: Iterable[Any], fields: Sequence[str] = ()) -> Records:
         """Rows in JSON; `fields` are the columns that they are known by, all of them if none are given."""
-        if not pages:
-            return Records([], [], list(fields))
-        rows = joined(pages)
-        columns = {}
+        rows, columns = joined(list(pages)), dict[str, list[str]]()
         for name, kind in self.table.types_of(rows).items():
-            sent_as = NUMBERED.get(base_of(kind))
-            column = rows.column(name).cast(arrow_type(sent_as)) if sent_as else rows.column(name)
-            columns[name] = json_texts(column, sent_as or kind)
-        for name, texts in columns.items():
-            for index in (index for index, text in enumerate(texts) if text in ("inf", "-inf", "nan")):
-                raise RefusedValuesError(f"{name} is {texts[index]}, which JSON can't carry", fitting=index)
+            number = NUMBERED.get(base_of(kind))
+            column = rows.column(name).cast(arrow_type(number)) if number else rows.column(name)
+            columns[name] = json_texts(column, number or kind)
+            for index in (index for index, text in enumerate(columns[name]) if text in ("inf", "-inf", "nan")):
+                raise RefusedValuesError(f"{name} is {columns[name][index]}, which JSON can't carry", fitting=index)
         keys = [f"{json.dumps(name)}:" for name in columns]
         texts = [
             "{" + "".join(f"{key}{text}," for key, text in zip(keys, row, strict=True) if text != "null")
             for row in zip(*columns.values(), strict=True)
         ]
         fields = list(fields or columns)
-        return Records(texts, marks_of([columns[name] for name in fields]), fields)
+        return Records(texts, marks_of([columns.get(name, []) for name in fields]), fields)
 
     def ready(self, intent: Intent, payload: Records) -> Intent:
-        """`started` is the services' time. The token is there before the intent is, so that it can't be in the way."""
+        """The token is there before the intent is, so that it can't be in the way."""
         if payload.count:
-            self.table.token()
-        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.nbytes}
-        return {**intent, **told, "marked": True, "started": self._now(), "fields": payload.fields}
+            self.workspace.token(self.table.name)
+        return {**super().ready(intent, payload), "fields": payload.fields}
 
-    def send(self, intent: Intent, payload: Records) -> None:
-        names = {name.lower(): name for name in self.table.columns()}
-        now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.table.workspace.now() * 10**6)}"
+    def _send(self, intent: Intent, payload: Records) -> None:
+        known = self.table.columns()
+        names = {name.lower(): name for name in known}
+        now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.workspace.now() * 10**6)}"
         others = f",{now}" if "databricks_inserted_at" in names else ""
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
-        with self.learning(len(document)):
-            answer = self.table.insert(document)
-            if answer.status != 200:
-                raise self._refusal(answer)
-
-    def _refusal(self, answer: Answer) -> UploaderError:
-        """A value that does not fit is nobody's fault where the table has other columns by now."""
+        url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
+        answer = self.workspace.ask(url, document, self.table.name)
+        if answer.status == 200:
+            return
         refused = service_error(answer, writes=True)
-        if isinstance(refused, RefusedValuesError) and self.table.has_changed():
-            return Postponed(f"the table's columns changed: {refused}", "The next cycle reads them again.")
-        return refused
+        if isinstance(refused, RefusedValuesError):
+            self.table.forget()
+            if self.table.columns() != known:  # Then it is nobody's fault that a value does not fit.
+                raise Postponed(f"the table's columns changed: {refused}", "The next cycle reads them again.")
+        raise refused
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
@@ -6995,20 +6943,31 @@ class ZerobusRoute(SizedRoute):
         The same rows are sent again here, and not as a new batch, so that they have the same marks: a warehouse tells
         which of them are there, and the view of --print-ddl drops the doubles.
         """
-        config, there = self.warehouse.session.config, set[str]()
-        if not intent["rows"]:
+        there = self._found(intent) if self.config.databricks_http_path else set[str]()
+        if len(there) == intent["rows"]:
             return True
-        if config.databricks_http_path:
-            there = self._found(intent)
-            if len(there) == intent["rows"]:
-                return True
-        if config.on_doubt != "resend" or not config.zerobus_endpoint:
+        known = intent["fields"]
+        may_resend = self.config.on_doubt == "resend" and self.config.zerobus_endpoint
+        if not may_resend or not self.table.columns().keys() >= set(known):
             raise self._doubt(intent, len(there))
-        return self._send_missing(intent, there, pages)
+        missing = self.text_of(pages(), known).without(there)
+        log.warning(
+            "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",
+            len(there), intent["rows"], intent["sequence"], missing.count,
+        )  # fmt: skip
+        try:
+            for part in missing.parts(self.allowance.bytes):
+                self._sent_again[intent["batch_id"]] = self.now()
+                self.send(intent, part)
+        except DoesNotGo:
+            if there:
+                raise
+            return False
+        return True
 
     def _doubt(self, intent: Intent, there: int) -> DoubtError:
         fault = f"{there or 'none'} of the {intent['rows']} rows of commit {intent['sequence']} can be found"
-        if not self.warehouse.session.config.databricks_http_path:
+        if not self.config.databricks_http_path:
             fault = f"without a warehouse it can't be told whether commit {intent['sequence']} took place"
         hint = (
             "Look for them there: they may still come, after days even. on_doubt: resend sends those that are missing;"
@@ -7021,37 +6980,13 @@ class ZerobusRoute(SizedRoute):
         found = set[str]()
 
         def are_all_there() -> bool:
-            found.update(self.warehouse.marks_of(intent))
+            found.update(self.table.marks_of(intent))
             return len(found) == intent["rows"]
 
         since = self._sent_again.get(intent["batch_id"], intent["started"])
-        self.warehouse.wait_for(intent, since, are_all_there, pause=2.0)
+        self.table.wait_for(intent, since, are_all_there, pause=2.0)
         are_all_there()
         return found
-
-    def _send_missing(self, intent: Intent, there: set[str], pages: Pages) -> bool | None:
-        """Send a batch's rows again, but for those that are there. False where they are refused, as before."""
-        known = intent["fields"]
-        rows = self.records(list(pages()), known) if self.table.columns().keys() >= set(known) else None
-        if rows is None:
-            raise self._doubt(intent, len(there))
-        missing = rows.without(there)
-        log.warning(
-            "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",
-            len(there), intent["rows"], intent["sequence"], missing.count,
-        )  # fmt: skip
-        try:
-            for part in missing.parts(self.allowance.bytes):
-                self._sent_again[intent["batch_id"]] = self._now()
-                self.send(intent, part)
-        except DoesNotGo:
-            if there:
-                raise
-            return False
-        return True
-
-    def _now(self) -> str:
-        return dt.datetime.fromtimestamp(self.table.workspace.now(), dt.UTC).isoformat()
 
 
 def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
@@ -7065,12 +7000,14 @@ def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
     return marks
 
 
+# --- The target ---
+
+
 class WarehouseTarget:
-    """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
+    """A table in Databricks, exactly once as far as the answers to its statements, or else its rows, can tell.
 
-    Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
-
-    Where it `shares` its session with other tables, that stays open when it is closed.
+    Three routes lead there: INSERT; with a volume, for many rows, a file and COPY INTO; Zerobus alone where it is set.
+    Where the target `shares` its session with other tables, that stays open when it is closed.
     """
 
     evolves = False
@@ -7081,26 +7018,31 @@ class WarehouseTarget:
         self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table)
-        self.insert = InsertRoute(self.table)
+        self.insert = InsertRoute(self.table, session)
         self.copy = CopyRoute(self.table, directory)
-        self.zerobus = ZerobusRoute(CatalogTable(session.workspace, table), self.table)
+        self.zerobus = ZerobusRoute(self.table)
         self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
+        self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
+        self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
         self._not_run: tuple[str, str] | None = None
 
     @property
     def allowance(self) -> Allowance | None:
-        """What an INSERT may have."""
-        return self.insert.allowance
+        """What a request with rows in its text may have."""
+        return self.usual.allowance
 
     @allowance.setter
     def allowance(self, known: Allowance | None) -> None:
-        self.insert.allowance = known or self.insert.allowance
+        self.usual.allowance = known or self.usual.allowance
 
     def columns(self) -> Columns:
         return self.table.columns()
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
+        if not self.session.config.databricks_http_path:
+            log.warning("without databricks_http_path %s can't tell whether %s was here", self.name, state.source_id)
+            return None
         if not self.table.is_marked():
             log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
             return None
@@ -7117,27 +7059,27 @@ class WarehouseTarget:
 
     def holds(self, pages: Iterable[Any]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
-        rows = self.insert.text_of_all(pages)
+        rows = self.insert.text_of(pages)
         if rows.count == 0:
             return False
         _, too_few, _, absent = self.insert.compared(rows)
         return not too_few and not absent
 
     def batch_rows(self, bytes_per_row: float) -> int:
-        return self.copy.batch_rows(bytes_per_row) if self.copy.volume else self.insert.batch_rows(bytes_per_row)
+        return (self.copy if self.by_files else self.usual).batch_rows(bytes_per_row)
 
     def prepare(self, pages: Pages) -> Payload:
-        """Few rows as the text of an INSERT; many, where there is a volume, as a Parquet file."""
+        """Rows as text; many, where there is a volume, as a Parquet file."""
         upcoming, taken, count = pages(), [], 0
         for page in upcoming:
             taken.append(page)
             count += page.num_rows
-            if self.copy.volume and count > self.copy.LEAST_ROWS:
+            if self.by_files and count > self.copy.LEAST_ROWS:
                 return self.copy.prepare(itertools.chain(taken, upcoming))
         try:
-            return self.insert.prepare(taken)
+            return self.usual.prepare(taken)
         except TooLargeError:
-            if not self.copy.volume:
+            if not self.by_files:
                 raise
         return self.copy.prepare(iter(taken))
 
@@ -7152,7 +7094,6 @@ class WarehouseTarget:
             self.routes[payload.route].send(intent, payload)
         except DidNotRun:
             self.table.forget()
-            self.zerobus.table.forget()
             self._not_run = (intent["batch_id"], intent["started"])
             raise
 
@@ -7161,14 +7102,16 @@ class WarehouseTarget:
 
         Where it can't be told, `on_doubt` has decided what happens.
         """
+        config, held = self.session.config, None
         if self._not_run == (intent["batch_id"], intent["started"]):
             return False
-        held = None
-        if self.session.config.databricks_http_path or intent["route"] == "zerobus":
+        if not intent["rows"]:
+            return True
+        if config.databricks_http_path or intent["route"] == "zerobus":
             held = self.routes[intent["route"]].settle(intent, pages)
         if held is not None:
             return held
-        if self.session.config.on_doubt == "resend":
+        if config.on_doubt == "resend":
             log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
             return False
         raise DoubtError(
@@ -7195,35 +7138,6 @@ class WarehouseTarget:
         self.copy.close()
         if not self.shares:
             self.session.close()
-        self.copy.clear()
-
-
-class ZerobusTarget(WarehouseTarget):
-    """The same table, filled by Zerobus. A warehouse, where one is set, is asked after lost answers and states only."""
-
-    @property
-    def allowance(self) -> Allowance | None:
-        """What a request may have."""
-        return self.zerobus.allowance
-
-    @allowance.setter
-    def allowance(self, known: Allowance | None) -> None:
-        self.zerobus.allowance = known or self.zerobus.allowance
-
-    def columns(self) -> Columns:
-        return self.zerobus.table.columns()
-
-    def recover(self, state: State) -> dict[str, Any] | None:
-        if not self.session.config.databricks_http_path:
-            log.warning("without databricks_http_path %s can't tell whether %s was here", self.name, state.source_id)
-            return None
-        return super().recover(state)
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        return self.zerobus.batch_rows(bytes_per_row)
-
-    def prepare(self, pages: Pages) -> Payload:
-        return self.zerobus.prepare(list(pages()))
 
 
 # === Cycle ============================================================================================
@@ -8239,8 +8153,8 @@ def target_of(
     check_target(config)
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
-        kind = ZerobusTarget if config.zerobus_endpoint else WarehouseTarget
-        return kind(session or Session(config, environ, wait), table, directory, shares=session is not None)
+        shared = session or Session(config, environ, wait)
+        return WarehouseTarget(shared, table, directory, shares=session is not None)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     root = config.lakehouse_path or ""
@@ -8655,7 +8569,7 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTable(self.session, name).columns()
+        return WarehouseTable(self.session, name).described()
 
     def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """The column names of a result, and its rows page by page."""
@@ -9860,10 +9774,10 @@ def check_warehouse(session: Session, config: Config, environ: Mapping[str, str]
 
 def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
     """Sign-in, the table as Unity Catalog tells it, the token for it, columns, and who settles doubts. Sends no row."""
-    target = ZerobusTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
+    target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
     columns = target.columns()
     say("target", True, f"{target.name} is a managed Delta table that Zerobus can write to, {len(columns)} columns")
-    target.zerobus.table.token()
+    session.workspace.token(target.table.name)
     say("target", True, f"the service principal gets a token for it at {config.zerobus_endpoint}")
     check_columns(config, target, say)
     if config.databricks_http_path:

@@ -4914,15 +4914,16 @@ OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "st
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds)."""
+    """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
+
+    `odd` is a time that can't be right, and the value that says so.
+    """
 
     rows: Any
     keys: Sequence[Any]
     read: int
     bad: list[BadRow]
     latest: int | None
-
-    # A time that can't be right, in microseconds, and the value that says so.
     odd: tuple[int, Any] | None = None
 
 
@@ -5058,18 +5059,9 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
 
 
 def plan_for(
-    form: TimeForm,
-    table: Table,
-    reads: Columns,
-    given: Columns,
-    target: Columns | None,
-    rules: Rules | None,
-    evolve: bool,
+    form: TimeForm, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None, evolve: bool
 ) -> Plan:
-    """The plan that takes the columns `given` to a target; None where the first write makes it.
-
-    Columns that the target lacks are added where it may `evolve`, else left out.
-    """
+    """The plan that takes the columns `given` to a target, which gets those that it lacks where it may `evolve`."""
     types, evolve = types_in(target), target is None or evolve
     places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
     check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
@@ -5120,11 +5112,9 @@ def read_types(config: Config, reader: Reader, target: Columns, known: dict[Any,
         for name in table.columns
     }
     undecided = [name for name, kind in reads.items() if kind is None]
-    if not undecided:
-        return {name: kind for name, kind in reads.items() if kind}
     key = (table.name, *table.columns.items(), *undecided)
-    sampled = known.get(key)
-    if sampled is None:
+    sampled = known.get(key, {})
+    if undecided and not sampled:
         page = reader.narrowed(undecided).sample()
         sampled = {name: sampled_column(table, name, page.columns[name], config) for name in undecided}
         if len(page.keys) == SAMPLE_ROWS:
@@ -5219,10 +5209,6 @@ def application_of(state: State) -> str:
 # Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
 # fmt: off
-NO_CREDENTIALS = (
-    "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-    " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."
-)
 STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
      "|check or invariant|failed validation check",
@@ -5240,7 +5226,9 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
      "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
     (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google|loading credentials"
-     "|IMDS|CredentialsNotLoaded|(?i:no|load) credentials?\\b|credentials? provider", NO_CREDENTIALS),
+     "|IMDS|CredentialsNotLoaded|(?i:no|load) credentials?\\b|credentials? provider",
+     "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+     " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
     (TargetError, "(?i)permission ?denied|operation not permitted|read-only file system|ReadOnlyFilesystem",
      "This user may not write there: mend the rights of the path, or choose another one."),
     (TargetError, "(?i)could not create local directory|not a directory|NotADirectory|file ?name too long",
@@ -5667,21 +5655,16 @@ def encoded(column: Any, kind: str) -> Encoded:
 
 def json_texts(column: Any, kind: str) -> list[str]:
     """A column's values in JSON: numbers bare, also inf and nan; BINARY in base64, the rest as text."""
-    base = base_of(kind)
-    if base in INTEGER_BITS or base in REALS:
-        text_of: Callable[[Any], str] = repr
-    elif base == "binary":
-        text_of = quoted_base64
-    else:
-        # Each text is made once: most texts of sensors repeat.
-        text_of = functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
-        column = column if base in ("boolean", *TEXTS) else column.cast(arrow_type("string"))
-    return ["null" if value is None else text_of(value) for value in column.to_pylist()]
-
-
-def quoted_base64(value: bytes) -> str:
-    """Bytes as JSON carries them."""
-    return f'"{base64.b64encode(value).decode()}"'
+    # Each text is made once: most texts of sensors repeat.
+    base, text_of = base_of(kind), functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
+    if base not in (*INTEGER_BITS, *REALS, *TEXTS, "boolean", "binary"):
+        column = column.cast(arrow_type("string"))
+    values = column.to_pylist()
+    if base in (*INTEGER_BITS, *REALS):
+        return ["null" if value is None else repr(value) for value in values]
+    if base == "binary":
+        values = [value if value is None else base64.b64encode(value).decode() for value in values]
+    return ["null" if value is None else text_of(value) for value in values]
 
 
 def rows_source(columns: Sequence[Encoded]) -> str:
@@ -5819,10 +5802,11 @@ NO_HANDSHAKE = (
 )
 
 
-def network_error(error: Exception, writes: bool) -> UploaderError:
+def network_error(error: Exception, writes: bool, host: str = "the workspace") -> UploaderError:
     """Failures below HTTP: names, connections, TLS."""
     import socket
     import ssl
+    from urllib.error import URLError
 
     from urllib3 import exceptions as http
 
@@ -5835,8 +5819,9 @@ def network_error(error: Exception, writes: bool) -> UploaderError:
     if re.search(NO_HANDSHAKE, str(reason)):
         return Unreachable(f"the TLS handshake was refused: {reason}", "Check databricks_host, and proxies between.")
     unreachable = (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)
-    if isinstance(reason, (*unreachable, ConnectionRefusedError, socket.gaierror)):
-        return Unreachable(f"the workspace can't be reached: {reason}", OFFLINE)
+    if isinstance(reason, (*unreachable, ConnectionRefusedError)) or (isinstance(error, URLError) and not writes):
+        is_name = isinstance(reason, (socket.gaierror, http.NameResolutionError))
+        return Unreachable(f"{host} can't be {'resolved' if is_name else 'reached'}: {reason}", OFFLINE)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
@@ -6034,7 +6019,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     hostname, _, port = (config.databricks_host or "").partition(":")
     check_host(config, hostname)
     check_sign_in(config, environ)
-    shake_hands(config, hostname, int(port or 443))
+    asked(config, f"https://{config.databricks_host}/", {})  # The driver would be slow to tell that nobody answers.
     signed_in = credentials(config, environ)
     # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
     for name in ("databricks", "urllib3"):
@@ -6078,26 +6063,6 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
-
-
-def shake_hands(config: Config, hostname: str, port: int) -> None:
-    """Find out fast, and in plain words, that TLS with a host does not work; behind a proxy only the proxy knows."""
-    import socket
-    import ssl
-    import urllib.request
-
-    context = tls_context(config.databricks_ca_file)
-    if urllib.request.getproxies().get("https") and not urllib.request.proxy_bypass(hostname):
-        return
-    try:
-        with socket.create_connection((hostname, port), timeout=10) as connection:
-            context.wrap_socket(connection, server_hostname=hostname).close()
-    except ssl.SSLError as error:
-        raise network_error(error, writes=False) from None
-    except OSError as error:
-        is_name = isinstance(error, socket.gaierror)
-        why = f"the name {hostname} can't be resolved" if is_name else f"{hostname}:{port} can't be reached: {error}"
-        raise Unreachable(why, OFFLINE) from None
 
 
 WAYS_IN = (
@@ -6179,7 +6144,8 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
             sent.append(part)
             yield part
 
-    check_host(config, urlsplit(url).hostname or "")
+    host = urlsplit(url)
+    check_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
     request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
     encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
@@ -6189,7 +6155,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     except (OSError, http.client.HTTPException) as error:
         if writes and len(sent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
-        raise network_error(error, writes=writes and len(sent) == 2) from None
+        raise network_error(error, writes and len(sent) == 2, host.netloc) from None
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -6205,17 +6171,11 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError("databricks_token holds a character that no token has", "Copy it again.")
         return {"access_token": token}
     if principal and method in ("", "oauth-m2m"):
-        return {"credentials_provider": lambda: functools.partial(principal_headers, config, environ)}
+        # databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
+        workspace = Workspace(config, environ)
+        return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {workspace.token()}"}}
     headers = sdk_headers(config, method)
     return {"credentials_provider": lambda: headers}
-
-
-def principal_headers(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
-    """What signs a service principal's requests; the driver asks again in time.
-
-    databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
-    """
-    return {"Authorization": f"Bearer {principal_token(renewed(config, environ))[0]}"}
 
 
 def principal_token(config: Config, **form: str) -> tuple[str, float]:
@@ -6449,14 +6409,6 @@ class Route:
         told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
         return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
 
-    def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows by one request; a statement refuses to begin when settling would no longer expect it."""
-        raise NotImplementedError
-
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
-        """Whether an earlier commit took place, once that is final; None where it can't be told."""
-        raise NotImplementedError
-
 
 class SizedRoute(Route):
     """A route whose requests carry rows as text, as large as is allowed, which is learned."""
@@ -6668,15 +6620,8 @@ class CopyRoute(Route):
             f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
             writes=True,
         )
-        self._mark_for_removal(intent["file"])
+        self._left_over.add(f"{self.volume}/{intent['file']}")
         payload.file.unlink(missing_ok=True)
-
-    def _mark_for_removal(self, file: str) -> None:
-        """Have `close` remove a file from the volume, which may have been unset since the file was put there."""
-        if self.volume:
-            self._left_over.add(f"{self.volume}/{file}")
-        else:
-            log.warning("the file %s stays in its volume, since databricks_volume is not set any more", file)
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
@@ -6684,7 +6629,7 @@ class CopyRoute(Route):
             return self._copied_again(intent, pages)
         held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
         if held is not None:
-            self._mark_for_removal(intent["file"])
+            self._left_over.add(f"{self.volume}/{intent['file']}")
         return held
 
     def _copied_again(self, intent: Intent, pages: Pages) -> bool | None:
@@ -6706,11 +6651,13 @@ class CopyRoute(Route):
         """Files that were loaded, as the state says by now, are removed from the volume, and all from here."""
         while self._staging:
             shutil.rmtree(self._staging.pop(), ignore_errors=True)
-        try:
-            while self._left_over:
-                self.table.session.run(f"REMOVE {literal(self._left_over.pop())}")
-        except UploaderError as error:
-            log.warning("a file that was loaded stays in %s: %s", self.volume, error)
+        while self._left_over:
+            file = self._left_over.pop()
+            try:
+                self.table.session.run(f"REMOVE {literal(file)}")
+            except UploaderError as error:
+                log.warning("%s was loaded, and stays in its volume: %s", file, error)
+                return
 
 
 # --- Zerobus ---
@@ -6777,12 +6724,14 @@ def table_rights(config: Config, table: str) -> dict[str, str]:
     The operation is what newer SDKs name, so that all kinds of grants count (databricks/zerobus-sdk#333).
     """
     catalog, schema, _ = table.split(".")
-    wanted: list[tuple[str, str, list[str], Any]]
-    wanted = [("CATALOG", catalog, ["USE CATALOG"], {}), ("SCHEMA", f"{catalog}.{schema}", ["USE SCHEMA"], {})]
-    wanted += [("TABLE", table, ["SELECT", "MODIFY"], {"operations": ["zerobuswrite"]})]
+    wanted = {
+        "CATALOG": (catalog, ["USE CATALOG"], {}),
+        "SCHEMA": (f"{catalog}.{schema}", ["USE SCHEMA"], {}),
+        "TABLE": (table, ["SELECT", "MODIFY"], {"operations": ["zerobuswrite"]}),
+    }
     details = [
         {"type": "unity_catalog_privileges", "privileges": rights, "object_type": kind, "object_full_path": path} | more
-        for kind, path, rights, more in wanted
+        for kind, (path, rights, more) in wanted.items()
     ]
     workspace = (config.zerobus_endpoint or "").partition(".")[0]
     resource = f"api://databricks/workspaces/{workspace}/zerobusDirectWriteApi"
@@ -6837,44 +6786,36 @@ OWN_BYTES = 160
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Rows as Zerobus takes them: JSON objects without their ends, and what tells each from the others of its batch.
+    """Rows as Zerobus takes them: JSON objects without their ends, by a mark that tells each from others of its batch.
 
     Such a mark is a digest of the row's values in the columns `fields`, with a number where rows are equal: so a row is
     known again when others of its batch are gone from the source, or stand elsewhere.
     """
 
     route: ClassVar = "zerobus"
-    texts: list[str]
-    marks: list[str]
+    rows: dict[str, str]
     fields: list[str]
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return len(self.texts)
+        return len(self.rows)
 
     @property
     def size(self) -> int:
         """About how large a request with them is, in bytes."""
-        return sum(len(text.encode()) for text in self.texts) + OWN_BYTES * self.count
-
-    def without(self, marks: set[str]) -> Records:
-        """Those that have other marks."""
-        return self._only([index for index, mark in enumerate(self.marks) if mark not in marks])
+        return sum(len(text.encode()) for text in self.rows.values()) + OWN_BYTES * self.count
 
     def parts(self, size: int) -> Iterator[Records]:
         """All of them, in as many parts as it takes for none to have many more bytes."""
-        step = max(1, self.count // max(1, math.ceil(self.size / size)))
+        step, rows = max(1, self.count // max(1, math.ceil(self.size / size))), list(self.rows.items())
         for start in range(0, self.count, step):
-            yield self._only(range(start, min(start + step, self.count)))
-
-    def _only(self, indexes: Sequence[int]) -> Records:
-        return Records([self.texts[i] for i in indexes], [self.marks[i] for i in indexes], self.fields)
+            yield Records(dict(rows[start : start + step]), self.fields)
 
     def document(self, batch_id: str, batch_column: str, others: str) -> bytes:
         """All of them as one JSON array, each with its mark in the batch's column, and with other fields."""
         opening = f"{json.dumps(batch_column)}:{json.dumps(batch_id)[:-1]}#"
-        rows = (f'{text}{opening}{mark}"{others}}}' for text, mark in zip(self.texts, self.marks, strict=True))
+        rows = (f'{text}{opening}{mark}"{others}}}' for mark, text in self.rows.items())
         return f"[{','.join(rows)}]".encode()
 
 
@@ -6912,7 +6853,7 @@ class ZerobusRoute(SizedRoute):
             for row in zip(*columns.values(), strict=True)
         ]
         fields = list(fields or columns)
-        return Records(texts, marks_of([columns.get(name, []) for name in fields]), fields)
+        return Records(dict(zip(marks_of([columns.get(name, []) for name in fields]), texts, strict=True)), fields)
 
     def ready(self, intent: Intent, payload: Records) -> Intent:
         """The token is there before the intent is, so that it can't be in the way."""
@@ -6950,7 +6891,8 @@ class ZerobusRoute(SizedRoute):
         may_resend = self.config.on_doubt == "resend" and self.config.zerobus_endpoint
         if not may_resend or not self.table.columns().keys() >= set(known):
             raise self._doubt(intent, len(there))
-        missing = self.text_of(pages(), known).without(there)
+        rows = self.text_of(pages(), known).rows
+        missing = Records({mark: text for mark, text in rows.items() if mark not in there}, known)
         log.warning(
             "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",
             len(there), intent["rows"], intent["sequence"], missing.count,
@@ -7021,7 +6963,8 @@ class WarehouseTarget:
         self.insert = InsertRoute(self.table, session)
         self.copy = CopyRoute(self.table, directory)
         self.zerobus = ZerobusRoute(self.table)
-        self.routes: dict[str, Route] = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
+        self.routes: dict[str, InsertRoute | CopyRoute | ZerobusRoute]
+        self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
         self._not_run: tuple[str, str] | None = None

@@ -619,9 +619,9 @@ def test_a_client_secret_whose_file_changed_is_read_again_for_the_next_sign_in(b
     file.write_text("wrong")
     assert workspace.token() == token  # no file is read while a token is good
     with pytest.raises(up.Rejected):
-        up.principal_headers(config, environ)
+        up.Workspace(config, environ).token()
     file.write_text(secret)
-    assert up.principal_headers(config, environ)["Authorization"].startswith("Bearer ")
+    assert up.Workspace(config, environ).token()
 
 
 # --- The fleet as a table ---

@@ -76,12 +76,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
-
-if TYPE_CHECKING:
-    import ssl
 
 __version__ = "1.1.0"
 
@@ -5039,10 +5036,7 @@ class Plan:
 
 
 def folded(name: str) -> str:
-    """A column name as targets compare it: in any case of any script, letter by letter, as Java's equalsIgnoreCase.
-
-    Delta and Spark take Ä and ä for one column, SQLite for two. A letter that becomes two in the other case stays.
-    """
+    """A column name as Delta and Spark compare it: in any case, letter by letter, as Java's equalsIgnoreCase."""
     if name.isascii():
         return name.lower()
     upper = (letter.upper() if len(letter.upper()) == 1 else letter for letter in name)
@@ -5100,10 +5094,7 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
 
 
 def read_types(config: Config, reader: Reader, target: Columns, known: dict[Any, Columns]) -> Columns:
-    """What each source column is read as: the target's type, the one that is set, or what its first rows hold.
-
-    `known` keeps what whole samples told, so that they are taken once.
-    """
+    """What each column is read as: the target's type, the one that is set, or what a sample holds (kept in `known`)."""
     table, given = reader.table, types_set(config, reader.table.columns)
     reads = {
         name: target.get(target_column(name, target) or "")
@@ -5257,11 +5248,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
 
 
 def one_line(text: str) -> str:
-    """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words.
-
-    delta-rs prints a cause a line, behind a coloured arrow. S3 and ADLS answer `<Code>` and `<Message>`, to which ADLS
-    adds lines that name the request.
-    """
+    """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
     said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
@@ -5522,10 +5509,7 @@ class DeltaTarget:
             seen = len(commits)
 
     def _has(self, table: Any, intent: Intent) -> bool:
-        """Whether the table has the commit; a `StateError` where it has another one of that number.
-
-        A clone of this box, or an older state that was put back, counts the same numbers with other rows.
-        """
+        """Whether the table has the commit; a `StateError` where it has another one of that number."""
         delivered = self._version(table, intent["application"])
         if delivered < intent["committed"]:
             hint = "Was it dropped or restored? An empty state_dir sends all rows again."
@@ -5620,10 +5604,7 @@ TOO_LATE = "begun too late"
 
 
 def begun_within(since: str, seconds: float) -> str:
-    """A condition that fails a statement which begins to run later than that, by the server's clock.
-
-    STATEMENT_TIMEOUT counts from the beginning of the execution, so it does not bound the time in a queue.
-    """
+    """A condition that fails a statement which begins later than that: STATEMENT_TIMEOUT does not count a queue."""
     latest = f"TIMESTAMP'{dt.datetime.fromisoformat(since) + dt.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%fZ}'"
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
 
@@ -5770,10 +5751,7 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def driver_errors(writes: bool = False) -> Iterator[None]:
-    """The driver's errors as ours; `writes` where a statement that commits is under way.
-
-    It raises its own, urllib3's, and plain OSError, ValueError and ImportError.
-    """
+    """The driver's errors, some of which are other libraries', as ours; `writes` where a commit is under way."""
     import urllib3
     from databricks.sql import exc
 
@@ -5915,9 +5893,10 @@ def is_warehouse(config: Config) -> bool:
 
 @dataclasses.dataclass(eq=False, repr=False)  # The environment holds secrets.
 class Session:
-    """A session with a warehouse, opened by the first statement. It keeps the server's time.
+    """What asks a workspace: its warehouse in a session, opened by the first statement, and its services one by one.
 
-    `wait` sleeps for some seconds and returns true if the run should stop; `clock` counts seconds.
+    It keeps the time of both. `wait` sleeps for some seconds and returns true if the run should stop; `clock` counts
+    seconds. Tokens of a service principal are kept until shortly before their end.
     """
 
     config: Config
@@ -5926,16 +5905,44 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     _connection: Any = None
     _ahead: float = 0.0
+    _services_ahead: float | None = None
+    _tokens: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
 
-    @functools.cached_property
-    def workspace(self) -> Workspace:
-        """What asks the workspace's services beside the warehouse; its tokens outlive the session's connection."""
-        return Workspace(self.config, self.environ)
+    # So long before its end a token is renewed: no request takes longer.
+    MARGIN_SECONDS: ClassVar = 120
 
     def now(self) -> float:
-        """The server's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
+        """The warehouse's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
         self._opened()
         return self.clock() + self._ahead
+
+    def services_now(self) -> float:
+        """The services' time, in seconds since 1970; the box's own before an answer told it."""
+        return time.time() if self._services_ahead is None else self.clock() + self._services_ahead
+
+    def token(self, table: str = "") -> str:
+        """The token for rows into a table, or the ordinary one, which such a token can't replace, nor it that."""
+        token, end = self._tokens.get(table, ("", 0.0))
+        if not token or self.clock() > end:
+            rights = table_rights(self.config, table) if table else {}
+            token, seconds = principal_token(renewed(self.config, self.environ), **rights)
+            self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
+        return token
+
+    def ask(self, url: str, content: bytes = b"", table: str = "") -> Answer:
+        """The answer to one request to a service; a token that isn't taken any more is renewed once."""
+        from email.utils import parsedate_to_datetime
+
+        for is_last in (False, True):
+            headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
+            answer = asked(self.config, url, headers, content, writes=bool(content))
+            with contextlib.suppress(ValueError):
+                self._services_ahead = parsedate_to_datetime(answer.date).timestamp() - self.clock()
+            if answer.status in (401, 403):
+                del self._tokens[table]  # Rights are part of a token.
+            if answer.status != 401 or is_last:
+                break
+        return answer
 
     def run(self, sql: str, *, writes: bool = False, stream: Any = None) -> Any:
         """A cursor that has executed `sql`; `writes` where that commits something."""
@@ -6017,7 +6024,6 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     `auth/retry.py`; dbt-databricks#1363). Its older retries, limited to one attempt, don't.
     """
     hostname, _, port = (config.databricks_host or "").partition(":")
-    check_host(config, hostname)
     check_sign_in(config, environ)
     asked(config, f"https://{config.databricks_host}/", {})  # The driver would be slow to tell that nobody answers.
     signed_in = credentials(config, environ)
@@ -6053,16 +6059,6 @@ def check_host(config: Config, hostname: str) -> None:
     if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
         hint = "Check databricks_host. For a host of your own set databricks_ca_file to its CA's certificate."
         raise ConfigError(f"{hostname} is no Databricks host, so the token is not sent there", hint)
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Verifying TLS: by `ca_file` alone where it is set, else by the system's roots."""
-    import ssl
-
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(f"databricks_ca_file: {ca_file} is no readable PEM file: {error.strerror}") from None
 
 
 WAYS_IN = (
@@ -6128,6 +6124,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     that may be for its size. A proxy (HTTPS_PROXY) sees nothing but the tunnel.
     """
     import http.client
+    import ssl
     import urllib.request
     from urllib.parse import urlsplit
 
@@ -6148,9 +6145,14 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     check_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
     request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
-    encrypted = urllib.request.HTTPSHandler(context=tls_context(config.databricks_ca_file))
     try:
-        with urllib.request.build_opener(encrypted, AsItIs).open(request, timeout=ANSWER_SECONDS) as answer:
+        verifying = ssl.create_default_context(cafile=config.databricks_ca_file)  # by it alone, else the system's roots
+    except OSError as error:
+        file = config.databricks_ca_file
+        raise ConfigError(f"databricks_ca_file: {file} is no readable PEM file: {error.strerror}") from None
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=verifying), AsItIs)
+    try:
+        with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             return Answer(answer.status, answer.read(), answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
         if writes and len(sent) == 1:
@@ -6172,17 +6174,14 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
         return {"access_token": token}
     if principal and method in ("", "oauth-m2m"):
         # databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
-        workspace = Workspace(config, environ)
-        return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {workspace.token()}"}}
+        own = Session(config, environ)  # Its token is as new as the driver's session.
+        return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {own.token()}"}}
     headers = sdk_headers(config, method)
     return {"credentials_provider": lambda: headers}
 
 
 def principal_token(config: Config, **form: str) -> tuple[str, float]:
-    """A service principal's token, and for how many seconds it is good; `form` has fields beside the usual ones.
-
-    docs.databricks.com, "OAuth machine-to-machine".
-    """
+    """A service principal's token, and its life in seconds (docs.databricks.com, "OAuth machine-to-machine")."""
     from urllib.parse import urlencode
 
     pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
@@ -6191,12 +6190,9 @@ def principal_token(config: Config, **form: str) -> tuple[str, float]:
     answer = asked(config, f"https://{config.databricks_host}/oidc/v1/token", headers, content)
     if answer.status != 200:
         hint = "Check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET; secrets expire."
-        if form:
-            hint += (
-                " Check zerobus_endpoint, whose name begins with the workspace's id, and the rights: " + ZEROBUS_GRANTS
-            )
+        for_table = f" Check zerobus_endpoint, which begins with the workspace's id, and the rights: {ZEROBUS_GRANTS}"
         kind = Rejected if answer.status in (400, 401, 403) else Postponed
-        raise kind(f"the service principal gets no token: {answer.shown()}", hint)
+        raise kind(f"the service principal gets no token: {answer.shown()}", hint + for_table if form else hint)
     told = answer.told()
     if not isinstance(told.get("access_token"), str):
         raise Rejected("the host answers without a token", "Check databricks_host.")
@@ -6309,7 +6305,7 @@ class WarehouseTable:
     def _catalogued(self) -> Columns:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
         host = self.session.config.databricks_host
-        answer = self.session.workspace.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
+        answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
         if answer.status != 200:
             raise service_error(answer, writes=False)
         told = answer.told()
@@ -6366,10 +6362,7 @@ class WarehouseTable:
         return held() if self.wait_out(intent, intent["started"]) else None
 
     def wait_out(self, intent: Intent, since: str) -> bool:
-        """Wait until a statement can't run any more that was sent after `since`: begun in time, it has ended in time.
-
-        False where nothing bounds it.
-        """
+        """Wait until a statement that was sent after `since` can't run any more; False where nothing bounds it."""
         if not is_warehouse(self.session.config):
             return False
         self.wait_for(intent, since)
@@ -6391,21 +6384,18 @@ class WarehouseTable:
 
 
 class Route:
-    """A way into a table. What it has prepared names it, and so does its intent; `host` takes the rows."""
+    """A way into a table. What it has prepared names it, and so does its intent."""
 
-    def __init__(self, table: WarehouseTable, host: Session | Workspace) -> None:
+    def __init__(self, table: WarehouseTable) -> None:
         self.table = table
-        self.host = host
+        self.session = table.session
 
     def now(self) -> str:
-        """The host's time in ISO-8601."""
-        return dt.datetime.fromtimestamp(self.host.now(), dt.UTC).isoformat()
+        """The time of who takes the rows, in ISO-8601."""
+        return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """The intent with what it takes to settle it; what can be done before the commit is done.
-
-        `started`, saved with the state, bounds how long the commit may still take place.
-        """
+        """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
         return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
 
@@ -6450,7 +6440,7 @@ class SizedRoute(Route):
 
     def send(self, intent: Intent, payload: Any) -> None:
         """Commit the rows, and learn from what becomes of a request of so many bytes."""
-        began = self.table.session.clock()
+        began = self.session.clock()
         try:
             self._send(intent, payload)
         except RefusedSizeError as refused:
@@ -6458,7 +6448,7 @@ class SizedRoute(Route):
                 raise Rejected(str(refused), "Such a small request is not refused for its size.") from None
             self.allowance = self.allowance.without(payload.size)
             raise
-        is_fast = self.table.session.clock() - began < self.FAST_SECONDS
+        is_fast = self.session.clock() - began < self.FAST_SECONDS
         self.allowance = self.allowance.after(payload.size, is_fast)
 
 
@@ -6482,7 +6472,7 @@ class InsertRoute(SizedRoute):
         values = payload.values | self.table.own_values(intent)
         names = ", ".join(map(quoted_sql, values))
         condition = begun_within(intent["started"], self.table.timeout)
-        cursor = self.table.session.run(
+        cursor = self.session.run(
             f"INSERT INTO {self.table.sql} ({names}) SELECT {', '.join(values.values())}"
             f" FROM {payload.source} WHERE {condition}",
             writes=True,
@@ -6497,10 +6487,9 @@ class InsertRoute(SizedRoute):
     def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
-        Batch ids are counted. Without them rows are compared, as often as each occurs. One statement commits all or
-        nothing, so a mixture tells nothing: rows are equal to earlier ones, or were changed since. A batch
-        whose rows all stood there before, each exactly as often, looks as if it had been committed: only a column
-        databricks_batch_id tells that apart.
+        Without batch ids rows are compared, as often as each occurs. One statement commits all or nothing, so a mixture
+        tells nothing: rows are equal to earlier ones, or were changed since. Where all stood there before, each exactly
+        as often, it looks as if they had been committed.
         """
         if rows is None:
             return self.table.has_marked(intent)
@@ -6512,13 +6501,10 @@ class InsertRoute(SizedRoute):
         return None if too_few or too_many else True
 
     def compared(self, rows: Insert) -> tuple[int, ...]:
-        """How many different rows there are, how many of them the table has too rarely, too often, and not at all.
-
-        In as many questions as their size asks for.
-        """
+        """What `comparison` asks, in as many questions as the size of the rows takes."""
         if rows.size <= self.allowance.bytes or rows.count == 1:
             try:
-                [found] = self.table.session.rows(comparison(self.table.sql, rows))
+                [found] = self.session.rows(comparison(self.table.sql, rows))
                 return found
             except RefusedSizeError:
                 if rows.count == 1:
@@ -6539,10 +6525,7 @@ class InsertRoute(SizedRoute):
 
 
 class CopyRoute(Route):
-    """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded.
-
-    Files on their way lie in folders that are made in `directory`, by itself the system's for temporary files.
-    """
+    """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded."""
 
     # From so many rows on a file is faster than text; one file holds so many at most, and so many bytes of SQLite's.
     LEAST_ROWS = 20_000
@@ -6550,7 +6533,7 @@ class CopyRoute(Route):
     FILE_BYTES = 1 << 30
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
-        super().__init__(table, table.session)
+        super().__init__(table)
         self.volume = table.session.config.databricks_volume
         self.directory = directory
         self._staging: list[str] = []
@@ -6596,7 +6579,7 @@ class CopyRoute(Route):
         """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
         if not self._swept:
             self._swept = True
-            listed = self.table.session.rows(f"LIST {literal(self.volume or '')}")
+            listed = self.session.rows(f"LIST {literal(self.volume or '')}")
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
 
@@ -6604,7 +6587,7 @@ class CopyRoute(Route):
         """Put the file into the volume. It is streamed, so the server never names a local file to read."""
         place = literal(f"{self.volume}/{intent['file']}")
         with payload.file.open("rb") as stream:
-            self.table.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
+            self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
 
     def send(self, intent: Intent, payload: Staged) -> None:
         self._copy(intent, payload, intent["started"])
@@ -6615,7 +6598,7 @@ class CopyRoute(Route):
         guarded = f"if({begun_within(since, self.table.timeout)}, {value}, NULL)"
         values = {first: guarded, **dict(others), **self.table.own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
-        self.table.session.run(
+        self.session.run(
             f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
             f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
             writes=True,
@@ -6654,7 +6637,7 @@ class CopyRoute(Route):
         while self._left_over:
             file = self._left_over.pop()
             try:
-                self.table.session.run(f"REMOVE {literal(file)}")
+                self.session.run(f"REMOVE {literal(file)}")
             except UploaderError as error:
                 log.warning("%s was loaded, and stays in its volume: %s", file, error)
                 return
@@ -6670,59 +6653,8 @@ class CopyRoute(Route):
 ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
 
-class Workspace:
-    """Requests of a service principal to its workspace's services. Tokens are kept until shortly before their end.
-
-    It keeps the services' time; `clock` counts seconds.
-    """
-
-    # So long before its end a token is renewed: no request takes longer.
-    MARGIN_SECONDS = 120
-
-    def __init__(self, config: Config, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
-        self.config = config
-        self.environ = environ
-        self.clock = clock
-        self._tokens: dict[str, tuple[str, float]] = {}
-        self._ahead: float | None = None
-
-    def now(self) -> float:
-        """The services' time, in seconds since 1970; the box's own before an answer told it."""
-        return time.time() if self._ahead is None else self.clock() + self._ahead
-
-    def token(self, table: str = "") -> str:
-        """The token for rows into a table, or the ordinary one, which such a token can't replace, nor it that."""
-        token, end = self._tokens.get(table, ("", 0.0))
-        if not token or self.clock() > end:
-            rights = table_rights(self.config, table) if table else {}
-            token, seconds = principal_token(renewed(self.config, self.environ), **rights)
-            self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
-        return token
-
-    def ask(self, url: str, content: bytes = b"", table: str = "") -> Answer:
-        """The answer to one request; a token that isn't taken any more is renewed once."""
-        for is_last in (False, True):
-            headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
-            answer = asked(self.config, url, headers, content, writes=bool(content))
-            self._learn_time(answer.date)
-            if answer.status in (401, 403):
-                del self._tokens[table]  # Rights are part of a token.
-            if answer.status != 401 or is_last:
-                break
-        return answer
-
-    def _learn_time(self, date: str) -> None:
-        from email.utils import parsedate_to_datetime
-
-        with contextlib.suppress(ValueError):
-            self._ahead = parsedate_to_datetime(date).timestamp() - self.clock()
-
-
 def table_rights(config: Config, table: str) -> dict[str, str]:
-    """What a token for rows into a table is asked for by: RFC 8707's resource, RFC 9396's details.
-
-    The operation is what newer SDKs name, so that all kinds of grants count (databricks/zerobus-sdk#333).
-    """
+    """What a token for rows into a table is asked for by: RFC 8707, RFC 9396, and databricks/zerobus-sdk#333."""
     catalog, schema, _ = table.split(".")
     wanted = {
         "CATALOG": (catalog, ["USE CATALOG"], {}),
@@ -6833,10 +6765,12 @@ class ZerobusRoute(SizedRoute):
     FIELD_BYTES = 16
 
     def __init__(self, table: WarehouseTable) -> None:
-        super().__init__(table, table.session.workspace)
+        super().__init__(table)
         self.config = table.session.config
-        self.workspace = table.session.workspace
         self._sent_again: dict[str, str] = {}
+
+    def now(self) -> str:
+        return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
 
     def text_of(self, pages: Iterable[Any], fields: Sequence[str] = ()) -> Records:
         """Rows in JSON; `fields` are the columns that they are known by, all of them if none are given."""
@@ -6858,17 +6792,17 @@ class ZerobusRoute(SizedRoute):
     def ready(self, intent: Intent, payload: Records) -> Intent:
         """The token is there before the intent is, so that it can't be in the way."""
         if payload.count:
-            self.workspace.token(self.table.name)
+            self.session.token(self.table.name)
         return {**super().ready(intent, payload), "fields": payload.fields}
 
     def _send(self, intent: Intent, payload: Records) -> None:
         known = self.table.columns()
         names = {name.lower(): name for name in known}
-        now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.workspace.now() * 10**6)}"
+        now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.session.services_now() * 10**6)}"
         others = f",{now}" if "databricks_inserted_at" in names else ""
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
-        answer = self.workspace.ask(url, document, self.table.name)
+        answer = self.session.ask(url, document, self.table.name)
         if answer.status == 200:
             return
         refused = service_error(answer, writes=True)
@@ -6881,8 +6815,7 @@ class ZerobusRoute(SizedRoute):
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
 
-        The same rows are sent again here, and not as a new batch, so that they have the same marks: a warehouse tells
-        which of them are there, and the view of --print-ddl drops the doubles.
+        They are sent again here, and not as a new batch: by their marks the view of --print-ddl drops the doubles.
         """
         there = self._found(intent) if self.config.databricks_http_path else set[str]()
         if len(there) == intent["rows"]:
@@ -6960,7 +6893,7 @@ class WarehouseTarget:
         self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table)
-        self.insert = InsertRoute(self.table, session)
+        self.insert = InsertRoute(self.table)
         self.copy = CopyRoute(self.table, directory)
         self.zerobus = ZerobusRoute(self.table)
         self.routes: dict[str, InsertRoute | CopyRoute | ZerobusRoute]
@@ -7041,10 +6974,7 @@ class WarehouseTarget:
             raise
 
     def settle(self, intent: Intent, pages: Pages) -> bool:
-        """Whether an earlier commit took place: a refused one did not, else its route finds out.
-
-        Where it can't be told, `on_doubt` has decided what happens.
-        """
+        """Whether an earlier commit took place: its route finds out, and where it can't, `on_doubt` has decided."""
         config, held = self.session.config, None
         if self._not_run == (intent["batch_id"], intent["started"]):
             return False
@@ -9720,7 +9650,7 @@ def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: S
     target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
     columns = target.columns()
     say("target", True, f"{target.name} is a managed Delta table that Zerobus can write to, {len(columns)} columns")
-    session.workspace.token(target.table.name)
+    session.token(target.table.name)
     say("target", True, f"the service principal gets a token for it at {config.zerobus_endpoint}")
     check_columns(config, target, say)
     if config.databricks_http_path:

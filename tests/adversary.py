@@ -34,7 +34,7 @@ WAREHOUSE_STEPS = (
 )  # fmt: skip
 ZEROBUS_STEPS = (
     "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "principal_token", "ZerobusRoute.send",
-    "Workspace.ask", "WarehouseTarget.settle", "WarehouseTarget.close",
+    "Session.ask", "WarehouseTarget.settle", "WarehouseTarget.close",
 )  # fmt: skip
 # Every query of the source, and every statement.
 FINE_STEPS = ("Database.table", "Session.run")

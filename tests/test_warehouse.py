@@ -927,7 +927,7 @@ def test_a_service_principal_signs_in(bench: Bench) -> None:
     assert isinstance(error, up.Rejected) and "DATABRICKS_CLIENT_SECRET" in error.hint
     nowhere = bench.config(databricks_client_secret=secret, databricks_host="localhost:1", **settings)
     with pytest.raises(up.TransientError):
-        up.Workspace(nowhere, {}).token()
+        up.Session(nowhere, {}).token()
 
 
 def test_an_expired_token_says_so(bench: Bench) -> None:

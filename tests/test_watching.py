@@ -610,7 +610,7 @@ def test_a_client_secret_whose_file_changed_is_read_again_for_the_next_sign_in(b
     environ |= {"DATABRICKS_CLIENT_SECRET_FILE": str(file)}
     file.write_text("wrong")
     config = up.load_config({}, environ)
-    workspace = up.Workspace(config, environ)
+    workspace = up.Session(config, environ)
     with pytest.raises(up.Rejected):
         workspace.token()
     file.write_text(f"{secret}\n")
@@ -619,9 +619,9 @@ def test_a_client_secret_whose_file_changed_is_read_again_for_the_next_sign_in(b
     file.write_text("wrong")
     assert workspace.token() == token  # no file is read while a token is good
     with pytest.raises(up.Rejected):
-        up.Workspace(config, environ).token()
+        up.Session(config, environ).token()
     file.write_text(secret)
-    assert up.Workspace(config, environ).token()
+    assert up.Session(config, environ).token()
 
 
 # --- The fleet as a table ---

@@ -417,7 +417,7 @@ def test_tokens_are_renewed_before_their_end_and_stand_in_no_log(
     there = way()
     warehouse.zerobus(token_lifetime=300)
     clock = [0.0]
-    workspace = up.Workspace(up.load_config({}, box.environ), {}, lambda: clock[0])
+    workspace = up.Session(up.load_config({}, box.environ), {}, clock=lambda: clock[0])
     table = f"main.{there.table}"
     caplog.set_level("DEBUG")
     first = workspace.token(table), workspace.token()

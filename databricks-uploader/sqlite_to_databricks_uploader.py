@@ -5053,7 +5053,13 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
 
 
 def plan_for(
-    form: TimeForm, table: Table, reads: Columns, given: Columns, target: Columns | None, rules: Rules | None, evolve: bool
+    form: TimeForm,
+    table: Table,
+    reads: Columns,
+    given: Columns,
+    target: Columns | None,
+    rules: Rules | None,
+    evolve: bool,
 ) -> Plan:
     """The plan that takes the columns `given` to a target, which gets those that it lacks where it may `evolve`."""
     types, evolve = types_in(target), target is None or evolve
@@ -6117,6 +6123,17 @@ class Answer:
         return first_line(": ".join([f"HTTP {self.status}", *said]))
 
 
+def verifying(config: Config) -> Any:
+    """TLS that verifies: by `databricks_ca_file` alone where it is set, else by the system's roots."""
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=config.databricks_ca_file)
+    except OSError as error:
+        file = config.databricks_ca_file
+        raise ConfigError(f"databricks_ca_file: {file} is no readable PEM file: {error.strerror}") from None
+
+
 def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes = b"", writes: bool = False) -> Answer:
     """The answer to one request, whatever its status. It is sent once; redirects are not followed.
 
@@ -6124,7 +6141,6 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     that may be for its size. A proxy (HTTPS_PROXY) sees nothing but the tunnel.
     """
     import http.client
-    import ssl
     import urllib.request
     from urllib.parse import urlsplit
 
@@ -6145,12 +6161,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     check_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
     request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
-    try:
-        verifying = ssl.create_default_context(cafile=config.databricks_ca_file)  # by it alone, else the system's roots
-    except OSError as error:
-        file = config.databricks_ca_file
-        raise ConfigError(f"databricks_ca_file: {file} is no readable PEM file: {error.strerror}") from None
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=verifying), AsItIs)
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=verifying(config)), AsItIs)
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             return Answer(answer.status, answer.read(), answer.headers.get("Date", ""))
@@ -6173,7 +6184,7 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError("databricks_token holds a character that no token has", "Copy it again.")
         return {"access_token": token}
     if principal and method in ("", "oauth-m2m"):
-        # databricks-sdk would do this without a time limit, without `databricks_ca_file`, and with two seconds of imports.
+        # databricks-sdk would do this without a time limit and `databricks_ca_file`, with two seconds of imports.
         own = Session(config, environ)  # Its token is as new as the driver's session.
         return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {own.token()}"}}
     headers = sdk_headers(config, method)
@@ -6545,7 +6556,7 @@ class CopyRoute(Route):
         return max(1, min(self.FILE_ROWS, int(self.FILE_BYTES / max(1.0, bytes_per_row))))
 
     def prepare(self, pages: Iterator[Any]) -> Staged:
-        """Rows as Parquet, by way of a Delta table that is thrown away. Its columns are c0, c1, ..., as any file has."""
+        """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
         import tempfile
 
         from deltalake import DeltaTable
@@ -6733,7 +6744,7 @@ class Records:
         """How many rows there are."""
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         """About how large a request with them is, in bytes."""
         return sum(len(text.encode()) for text in self.rows.values()) + OWN_BYTES * self.count
@@ -6916,14 +6927,12 @@ class WarehouseTarget:
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        if not self.session.config.databricks_http_path:
-            log.warning("without databricks_http_path %s can't tell whether %s was here", self.name, state.source_id)
+        has_warehouse = bool(self.session.config.databricks_http_path)
+        if not has_warehouse or not self.table.is_marked():
+            lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
+            log.warning("%s can't tell whether %s was here: %s", self.name, state.source_id, lacks)
             return None
-        if not self.table.is_marked():
-            log.warning("%s has no databricks_batch_id: it can't tell whether %s was here", self.name, state.source_id)
-            return None
-        last = self.table.last_batch(state.source_id)
-        if last is None:
+        if (last := self.table.last_batch(state.source_id)) is None:
             return None
         if state.position.keys() - {"rowid", "since", "until"}:
             raise StateError(

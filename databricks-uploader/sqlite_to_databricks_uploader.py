@@ -5805,7 +5805,8 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
     unreachable = (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)
     if isinstance(reason, (*unreachable, ConnectionRefusedError)) or (isinstance(error, URLError) and not writes):
         is_name = isinstance(reason, (socket.gaierror, http.NameResolutionError))
-        return Unreachable(f"{host} can't be {'resolved' if is_name else 'reached'}: {reason}", OFFLINE)
+        fault = "can't be resolved" if is_name else "can't be reached"
+        return Unreachable(f"{host} {fault}: {reason}", OFFLINE)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):

@@ -5440,8 +5440,6 @@ class DeltaTarget:
         return lambda: ahead(pages())
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """The same intent, once the store has answered: a wrong address or key leaves no state behind."""
-        self._ask()
         return intent
 
     def send(self, intent: Intent, payload: Payload) -> None:
@@ -5483,21 +5481,14 @@ class DeltaTarget:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
-        self._ask()
         with delta_errors(self.name):
+            if not self._answered:  # once a cycle, whether the store answers at all
+                DeltaTable.is_deltatable(self.name, {**IMPATIENT, **self.options})
+                self._answered = True
             try:
                 return DeltaTable(self.name, storage_options={**PATIENT, **self.options})
             except TableNotFoundError:
                 return None
-
-    def _ask(self) -> None:
-        """Once a cycle: whether the store answers at all."""
-        from deltalake import DeltaTable
-
-        if not self._answered:
-            with delta_errors(self.name):
-                DeltaTable.is_deltatable(self.name, {**IMPATIENT, **self.options})
-            self._answered = True
 
     def _version(self, table: Any, application: str) -> int:
         """The number of the newest commit of `application`; 0 where there is none."""
@@ -5735,13 +5726,11 @@ def span_of(column: Any, name: str, kind: str) -> str | None:
 DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0"])
 
 # SQLSTATEs of conditions that some servers name without them.
-# fmt: off
 STATES = {
     "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
     "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
     "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
-}
-# fmt: on
+}  # fmt: skip
 
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
@@ -5877,12 +5866,10 @@ def first_line(message: str) -> str:
 # --- Sessions ---
 
 # Hosts that a token is sent to without being asked twice. Others are for those who name their CA.
-# fmt: off
 DATABRICKS_HOSTS = (
     ".databricks.com", ".azuredatabricks.net", ".databricks.azure.cn", ".databricks.azure.us",
     ".cloud.databricks.us", ".cloud.databricks.mil",
-)
-# fmt: on
+)  # fmt: skip
 
 # How long a stopped warehouse is waited for: classic ones take some four minutes to start.
 START_SECONDS = 600
@@ -6103,24 +6090,15 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a host answered; `date` is its time as HTTP writes it, empty where it tells none."""
+    """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it."""
 
     status: int
-    content: bytes
-    date: str = ""
-
-    def told(self) -> dict[str, Any]:
-        """The JSON object in it; empty where there is none, as in the pages of gateways."""
-        try:
-            found = json.loads(self.content)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+    told: dict[str, Any]
+    date: str
 
     def shown(self) -> str:
         """Its status, and what it says, for people."""
-        told = self.told()
-        said = [str(told[key]) for key in ("error_code", "error", "message") if told.get(key)]
+        said = [str(self.told[key]) for key in ("error_code", "error", "message") if self.told.get(key)]
         return first_line(": ".join([f"HTTP {self.status}", *said]))
 
 
@@ -6165,7 +6143,10 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=verifying(config)), AsItIs)
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            return Answer(answer.status, answer.read(), answer.headers.get("Date", ""))
+            told: Any = None
+            with contextlib.suppress(ValueError):  # as in the pages of gateways
+                told = json.loads(answer.read())
+            return Answer(answer.status, told if isinstance(told, dict) else {}, answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
         if writes and len(sent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
@@ -6205,10 +6186,9 @@ def principal_token(config: Config, **form: str) -> tuple[str, float]:
         for_table = f" Check zerobus_endpoint, which begins with the workspace's id, and the rights: {ZEROBUS_GRANTS}"
         kind = Rejected if answer.status in (400, 401, 403) else Postponed
         raise kind(f"the service principal gets no token: {answer.shown()}", hint + for_table if form else hint)
-    told = answer.told()
-    if not isinstance(told.get("access_token"), str):
+    if not isinstance(answer.told.get("access_token"), str):
         raise Rejected("the host answers without a token", "Check databricks_host.")
-    return told["access_token"], float(told.get("expires_in") or 3600)
+    return answer.told["access_token"], float(answer.told.get("expires_in") or 3600)
 
 
 def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
@@ -6320,12 +6300,11 @@ class WarehouseTable:
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
         if answer.status != 200:
             raise service_error(answer, writes=False)
-        told = answer.told()
         columns = {
             column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
-            for column in told.get("columns", [])
+            for column in answer.told.get("columns", [])
         }
-        if fault := unfit_for_zerobus(told, columns):
+        if fault := unfit_for_zerobus(answer.told, columns):
             raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
         return columns
 
@@ -6384,9 +6363,8 @@ class WarehouseTable:
         """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
         end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0 and not is_over():
-            log.info(
-                "the answer to commit %d was lost; it may still take place for %d seconds", intent["sequence"], left
-            )
+            said = "the answer to commit %d was lost; it may still take place for %d seconds"
+            log.info(said, intent["sequence"], left)
             if self.session.wait(min(left, pause)):
                 raise TransientError("stopped while waiting for the end of a commit whose answer was lost")
             pause = min(2 * pause, 30.0)
@@ -6602,12 +6580,9 @@ class CopyRoute(Route):
             self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
 
     def send(self, intent: Intent, payload: Staged) -> None:
-        self._copy(intent, payload, intent["started"])
-
-    def _copy(self, intent: Intent, payload: Staged, since: str) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
         (first, value), *others = payload.values.items()
-        guarded = f"if({begun_within(since, self.table.timeout)}, {value}, NULL)"
+        guarded = f"if({begun_within(intent['started'], self.table.timeout)}, {value}, NULL)"
         values = {first: guarded, **dict(others), **self.table.own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
         self.session.run(
@@ -6635,11 +6610,11 @@ class CopyRoute(Route):
             return None
         rows = self.prepare(itertools.chain([first], left))
         try:
-            self._copy(intent, rows, self.now())
+            self.send({**intent, "started": self.now()}, rows)
         except Rejected:
             # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
             self._stage(intent, rows)
-            self._copy(intent, rows, self.now())
+            self.send({**intent, "started": self.now()}, rows)
         return True
 
     def close(self) -> None:
@@ -6685,7 +6660,7 @@ def table_rights(config: Config, table: str) -> dict[str, str]:
 def service_error(answer: Answer, writes: bool) -> UploaderError:
     """What Unity Catalog and Zerobus refuse, by status; names of errors are documented for few of them."""
     shown, status = f"the workspace answers: {answer.shown()}", answer.status
-    if writes and status == 400 and answer.told() and not says_too_large(shown):
+    if writes and status == 400 and answer.told and not says_too_large(shown):
         return RefusedValuesError(shown, "A value does not fit its column: compare the types with --check.")
     if writes and (status in (400, 413, 414, 431) or says_too_large(shown)):
         return RefusedSizeError(shown, "Smaller requests are tried by themselves.")

@@ -30,7 +30,7 @@ DELTA_STEPS = (
 )  # fmt: skip
 WAREHOUSE_STEPS = (
     "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "CopyRoute._stage",
-    "InsertRoute.send", "CopyRoute._copy", "WarehouseTarget.settle", "WarehouseTarget.close",
+    "InsertRoute.send", "CopyRoute.send", "WarehouseTarget.settle", "WarehouseTarget.close",
 )  # fmt: skip
 ZEROBUS_STEPS = (
     "StateFile.save", "Quarantine.put", "WarehouseTarget.ready", "principal_token", "ZerobusRoute.send",

@@ -512,7 +512,7 @@ def test_a_row_set_aside_ahead_of_its_commit_is_set_aside_once(delivery: Deliver
     """The next batch is prepared while one is sent; after a kill its rows may come in another batch. (matrix row 43)"""
     way = delivery(route)
     way.box.execute(COUNTED, INSERT, rows=[*rows(1, 7), ("2026-01-02", "bad"), *rows(9, 10)])
-    step = "CopyRoute._copy" if "copy" in route else "InsertRoute.send"
+    step = "CopyRoute.send" if "copy" in route else "InsertRoute.send"
     wait = {"at": [step], "call": 1, "when": "before", "do": "sleep", "seconds": 1}
     assert way.run("--batch-rows", "5", plan=[wait, {**wait, "do": "kill"}]) == -signal.SIGKILL
     assert [line["row"]["v"] for line in way.box.quarantined()] == ["bad"]
@@ -698,7 +698,7 @@ def test_no_staged_file_stays_after_kills(delivery: Deliveries, route: str, when
     way.box.execute(COUNTED)
     before = set(way.staged())
     # The first one comes before there is a state, so the others carry on under the same name.
-    steps = {"CopyRoute._stage": 1, "CopyRoute.prepare": 2, "CopyRoute._copy": 2, "StateFile.save": 2}
+    steps = {"CopyRoute._stage": 1, "CopyRoute.prepare": 2, "CopyRoute.send": 2, "StateFile.save": 2}
     for number, (step, call) in enumerate(steps.items()):
         way.box.execute(INSERT, rows=rows(number * 10, number * 10 + 9))
         killed = {"at": [step], "call": call, "when": when, "do": "kill"}

@@ -5760,7 +5760,8 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
             raise network_error(cause, writes) from None
         if isinstance(error, exc.RequestError):
-            raise http_error(error.context, writes) from None
+            code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
+            raise http_error(code, f"HTTP {code}{f', {said}' if said else ''}", writes) from None
         if isinstance(error, ImportError):
             said = "a real-time warehouse speaks another protocol than this driver"
             raise Rejected(said, "Use another SQL warehouse.") from None
@@ -5803,26 +5804,39 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
     return Unanswered(f"the connection was lost: {reason}", "The next cycle tries again.")
 
 
-def http_error(context: Mapping[str, Any], writes: bool) -> UploaderError:
-    """Answers with another status than 200, from the warehouse or a gateway before it."""
-    code = context.get("http-code")
-    said = str(context.get("error-message") or "").strip(": ")
-    shown = f"HTTP {code}{f', {said}' if said else ''}"
-    if code in (400, 413, 414, 431) or (writes and code in (403, 404)) or says_too_large(said):
-        # Firewalls answer 403 to what is too large for them, IIS 404; the session has just begun with this token.
-        hint = "Smaller statements are tried by themselves. Where small ones are refused, look at token and rights."
-        return RefusedSizeError(f"the request was refused: {shown}", hint)
-    if code in (401, 403):
-        hint = "Check or renew the token, and that its owner may use the warehouse (CAN USE)."
-        return Rejected(f"the warehouse refuses these credentials: {shown}", hint)
-    if code == 404:
-        hint = "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID."
-        return Rejected(f"there is no such warehouse: {shown}", hint)
-    if code == 429 or (code == 503 and not writes):
-        return NotReady(f"the warehouse is starting or busy: {shown}", "The next cycle tries again.")
+ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
+
+# What a status refuses for good, and what to do.
+REFUSALS = {
+    "warehouse": {
+        401: "Refused credentials: check or renew the token, and that its owner may use the warehouse (CAN USE).",
+        403: "Refused credentials: check or renew the token, and that its owner may use the warehouse (CAN USE).",
+        404: "There is no such warehouse: check databricks_http_path or DATABRICKS_WAREHOUSE_ID.",
+    },
+    "workspace": {
+        401: f"Grant the service principal {ZEROBUS_GRANTS}",
+        403: f"Grant the service principal {ZEROBUS_GRANTS}",
+        404: "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
+        501: "Zerobus does not write to such a table; one that was made anew takes another name.",
+    },
+}
+
+
+def http_error(status: int, said: str, writes: bool, host: str = "warehouse") -> UploaderError:
+    """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
+    shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS[host].get(status)
+    # Firewalls answer 403 to what is too large for them, IIS 404; the session has just begun with this token.
+    is_large = status in (400, 413, 414, 431) or (writes and by_sql and status in (403, 404)) or says_too_large(said)
+    if is_large and (writes or by_sql):
+        hint = "Smaller requests are tried by themselves. Where small ones are refused, look at token and rights."
+        return RefusedSizeError(shown, hint)
+    if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
+        return NotReady(shown, "It is starting or busy; the next cycle tries again.")
+    if hint or (status < 500 and not by_sql):
+        return Rejected(shown, hint or "Check databricks_host and zerobus_endpoint.")
     if writes:
-        return LostAnswer(f"the answer to a statement was lost: {shown}")
-    return Unanswered(f"the warehouse did not answer properly: {shown}", "The next cycle tries again.")
+        return LostAnswer(f"the answer to a request was lost: {said}")
+    return Unanswered(shown, "The next cycle tries again.")
 
 
 def server_error(message: str, writes: bool) -> UploaderError:
@@ -6299,7 +6313,7 @@ class WarehouseTable:
         host = self.session.config.databricks_host
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
         if answer.status != 200:
-            raise service_error(answer, writes=False)
+            raise http_error(answer.status, answer.shown(), False, "workspace")
         columns = {
             column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
             for column in answer.told.get("columns", [])
@@ -6637,8 +6651,6 @@ class CopyRoute(Route):
 # percentile. It promises at least once. That rows are there proves that they came; that they are absent proves
 # nothing, since they may wait behind the service for days.
 
-ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
-
 
 def table_rights(config: Config, table: str) -> dict[str, str]:
     """What a token for rows into a table is asked for by: RFC 8707, RFC 9396, and databricks/zerobus-sdk#333."""
@@ -6655,26 +6667,6 @@ def table_rights(config: Config, table: str) -> dict[str, str]:
     workspace = (config.zerobus_endpoint or "").partition(".")[0]
     resource = f"api://databricks/workspaces/{workspace}/zerobusDirectWriteApi"
     return {"resource": resource, "authorization_details": json.dumps(details)}
-
-
-def service_error(answer: Answer, writes: bool) -> UploaderError:
-    """What Unity Catalog and Zerobus refuse, by status; names of errors are documented for few of them."""
-    shown, status = f"the workspace answers: {answer.shown()}", answer.status
-    if writes and status == 400 and answer.told and not says_too_large(shown):
-        return RefusedValuesError(shown, "A value does not fit its column: compare the types with --check.")
-    if writes and (status in (400, 413, 414, 431) or says_too_large(shown)):
-        return RefusedSizeError(shown, "Smaller requests are tried by themselves.")
-    if status in (401, 403):
-        return Rejected(shown, f"Grant the service principal {ZEROBUS_GRANTS}")
-    if status == 404:
-        return Rejected(shown, "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.")
-    if status == 501:
-        return Rejected(shown, "Zerobus does not write to such a table; one that was made anew takes another name.")
-    if status < 500 and status not in (408, 425, 429):
-        return Rejected(shown, "Check databricks_host and zerobus_endpoint.")
-    if status >= 500 and writes:
-        return LostAnswer(f"the answer to a request was lost: {answer.shown()}")
-    return NotReady(shown, "The next cycle tries again.")
 
 
 def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
@@ -6792,12 +6784,13 @@ class ZerobusRoute(SizedRoute):
         answer = self.session.ask(url, document, self.table.name)
         if answer.status == 200:
             return
-        refused = service_error(answer, writes=True)
-        if isinstance(refused, RefusedValuesError):
-            self.table.forget()
-            if self.table.columns() != known:  # Then it is nobody's fault that a value does not fit.
-                raise Postponed(f"the table's columns changed: {refused}", "The next cycle reads them again.")
-        raise refused
+        if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
+            raise http_error(answer.status, answer.shown(), True, "workspace")
+        shown = f"a value does not fit its column: {answer.shown()}"
+        self.table.forget()
+        if self.table.columns() != known:  # Then it is nobody's fault.
+            raise Postponed(f"the table's columns changed: {shown}", "The next cycle reads them again.")
+        raise RefusedValuesError(shown, "Compare the types with --check.")
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.

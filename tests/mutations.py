@@ -212,7 +212,7 @@ MUTANTS = (
     ),
     # --- The ladder ---
     Mutant(
-        "a refused size is a lost answer", "if code in (400, 413, 414, 431) or (writes and", "if False and (writes and",
+        "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",
         ("test_ladder.py", "nothing_ran"),
     ),
     Mutant(
@@ -309,7 +309,7 @@ MUTANTS = (
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(
-        "503 means that nothing ran", "if code == 429 or (code == 503 and not writes):", "if code in (429, 503):",
+        "503 means that nothing ran", "if status == 429 or (status == 503 and not writes) or", "if status in (429, 503) or",
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(

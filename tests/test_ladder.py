@@ -313,4 +313,4 @@ def test_a_refused_handshake_is_a_definite_no(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [400, 413, 414, 431])
 def test_statuses_that_say_nothing_ran_leave_no_doubt(code: int) -> None:
-    assert isinstance(up.http_error({"http-code": code}, writes=True), up.DidNotRun)
+    assert isinstance(up.http_error(code, f"HTTP {code}", writes=True), up.DidNotRun)

@@ -5052,17 +5052,9 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
             raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
 
 
-def plan_for(
-    form: TimeForm,
-    table: Table,
-    reads: Columns,
-    given: Columns,
-    target: Columns | None,
-    rules: Rules | None,
-    evolve: bool,
-) -> Plan:
-    """The plan that takes the columns `given` to a target, which gets those that it lacks where it may `evolve`."""
-    types, evolve = types_in(target), target is None or evolve
+def aimed_columns(given: Columns, target: Columns | None, evolve: bool) -> tuple[Columns, Columns, frozenset[str]]:
+    """The target's columns, new ones too where it may `evolve`, that are filled: types, origins, which are NOT NULL."""
+    types = types_in(target)
     places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
     check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
@@ -5070,8 +5062,7 @@ def plan_for(
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
-    writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
-    return Plan(table, reads, writes, sources, required, form, rules, is_made=target is None)
+    return {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}, sources, required
 
 
 def finite_columns(plan: Plan) -> frozenset[str]:
@@ -7473,9 +7464,9 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         reads = read_types(job.config, reader, types_in(target), job.sampled)
         rules = rules_for(job.config, job.scenario, reads)
         given = rules.columns if rules else reads
-    form, evolve = time_form(job.config), job.config.schema == "evolve" and job.target.evolves
-    plan = plan_for(form, reader.table, reads, given, target, rules, evolve)
-    plan = dataclasses.replace(plan, now=job.now)
+    is_made, evolve = target is None, job.config.schema == "evolve" and job.target.evolves
+    aimed = aimed_columns(given, target, is_made or evolve)
+    plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=job.now)
     if job.config.zerobus_endpoint:
         plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:

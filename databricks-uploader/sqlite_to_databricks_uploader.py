@@ -5800,9 +5800,9 @@ ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 # What a status refuses for good, and what to do.
 REFUSALS = {
     "warehouse": {
-        401: "Refused credentials: check or renew the token, and that its owner may use the warehouse (CAN USE).",
-        403: "Refused credentials: check or renew the token, and that its owner may use the warehouse (CAN USE).",
-        404: "There is no such warehouse: check databricks_http_path or DATABRICKS_WAREHOUSE_ID.",
+        401: "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
+        403: "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
+        404: "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
     },
     "workspace": {
         401: f"Grant the service principal {ZEROBUS_GRANTS}",
@@ -5998,15 +5998,19 @@ class Session:
 
     def _open(self) -> None:
         """Begin a session with its first statements, so the next ones don't wait for the warehouse to start."""
-        self._connection = connect(renewed(self.config, self.environ), self.environ)
         try:
+            self._connection = connect(renewed(self.config, self.environ), self.environ)
             (micros,) = self.rows("SELECT unix_micros(current_timestamp())")[0]
             self._ahead = micros / 1e6 - self.clock()
             if is_warehouse(self.config):
                 self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
-        except UploaderError:
+        except UploaderError as error:
             # Nothing may be sent in a session that is not as it should be.
             self._abandon()
+            if isinstance(error, RefusedSizeError):  # No smaller batch would help.
+                raise Rejected(
+                    str(error), "Check token, rights and databricks_http_path, and gateways between."
+                ) from None
             raise
 
     def _abandon(self) -> None:

@@ -410,7 +410,9 @@ def test_an_overloaded_warehouse_loses_nothing(delivery: Deliveries, call: str, 
     assert way.carried_out() == 1
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "credentials"), (403, "credentials"), (404, "no such warehouse")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(400, "gateways"), (401, "credentials"), (403, "credentials"), (404, "no such warehouse")]
+)
 def test_a_definite_no_is_said_at_once_with_what_to_do(delivery: Deliveries, status: int, said: str) -> None:
     """A wrong token or id is not tried for a quarter of an hour. (matrix rows 39 and 41)"""
     way = delivery("insert")

@@ -6265,14 +6265,15 @@ def joined(pages: Sequence[Any]) -> Any:
 class WarehouseTable:
     """A table in Databricks, as all routes to it see it. Its columns are asked for once, and after each refusal.
 
-    A warehouse tells them, or Unity Catalog where rows go by Zerobus.
+    A warehouse tells them, or Unity Catalog where it is `catalogued`: so Zerobus needs no warehouse.
     """
 
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
 
-    def __init__(self, session: Session, table: str) -> None:
+    def __init__(self, session: Session, table: str, catalogued: bool = False) -> None:
         self.session = session
+        self.ask_columns = self._catalogued if catalogued else self._described
         self.timeout = session.config.databricks_statement_timeout
         self.name = f"{session.config.databricks_database}.{table}"
         self.sql = table_name(session.config.databricks_database or "", table)
@@ -6281,14 +6282,14 @@ class WarehouseTable:
     def columns(self) -> Columns:
         """The table's columns; ` not null` after the types of those that are."""
         if self._columns is None:
-            self._columns = self._catalogued() if self.session.config.zerobus_endpoint else self.described()
+            self._columns = self.ask_columns()
         return self._columns
 
     def forget(self) -> None:
         """Have the columns asked for anew."""
         self._columns = None
 
-    def described(self) -> Columns:
+    def _described(self) -> Columns:
         """The columns as DESCRIBE tells them."""
         required = self._required()
         described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
@@ -6867,7 +6868,7 @@ class WarehouseTarget:
         self.session = session
         self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
-        self.table = WarehouseTable(session, table)
+        self.table = WarehouseTable(session, table, bool(config.zerobus_endpoint))
         self.insert = InsertRoute(self.table)
         self.copy = CopyRoute(self.table, directory)
         self.zerobus = ZerobusRoute(self.table)
@@ -8415,7 +8416,7 @@ class WarehouseCatalog:
 
     def columns(self, name: str) -> Columns:
         """The columns of a table and their types."""
-        return WarehouseTable(self.session, name).described()
+        return WarehouseTable(self.session, name).columns()
 
     def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
         """The column names of a result, and its rows page by page."""

@@ -1666,16 +1666,11 @@ def real_file(file: Path) -> Path:
 
     Producers replace links as they replace files, so this is asked anew in each cycle.
     """
-    try:
+    with source_files(file), contextlib.suppress(FileNotFoundError):
         return Path(os.path.realpath(file, strict=True))
-    except FileNotFoundError:
-        real = os.path.realpath(file)
-        fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
-        raise SourceError(
-            fault, "Check sqlite; mount the directory that holds the file, and where a link leads."
-        ) from None
-    except OSError as error:
-        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
+    real = os.path.realpath(file)
+    fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
+    raise SourceError(fault, "Check sqlite; mount the directory that holds the file, and where a link leads.")
 
 
 def side_files(file: Path) -> list[Path]:
@@ -1685,22 +1680,13 @@ def side_files(file: Path) -> list[Path]:
 
 def header_of(file: Path) -> bytes:
     """The first 100 bytes of a database (sqlite.org/fileformat2.html, 1.3); a `SourceError` for what is none."""
-    try:
+    with source_files(file):
         refuse_pipe(file)
         with file.open("rb") as opened:
             header = opened.read(100)
-    except FileNotFoundError:
-        raise SourceError(f"{file} does not exist", "Check sqlite; mount the directory that holds it.") from None
-    except OSError as error:
-        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
     if header and not header.startswith(b"SQLite format 3\0"):
         raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
     return header
-
-
-def is_wal(file: Path) -> bool:
-    """Whether the header says WAL (fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
-    return header_of(file)[18:19] == b"\x02"
 
 
 def missing_bytes(file: Path) -> int:
@@ -1751,7 +1737,7 @@ def source_files(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise TransientError(f"{file} was taken away meanwhile", "The next cycle reads the new one.") from None
     except OSError as error:
-        hint = "Check its rights, and the disk's space."
+        hint = "Check sqlite, the file's rights, and the disk's space."
         raise SourceError(f"{file} can't be read: {error.strerror}", hint) from None
 
 
@@ -1801,14 +1787,13 @@ def ours(files: Iterable[Path]) -> list[Path]:
 SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 
 
-def way_to_open(file: Path) -> str:
+def way_to_open(file: Path, wal_mode: bool) -> str:
     """How `file`, a path without links, is opened without writing beside it.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
     producer could not write them. It is opened immutable where no WAL holds rows, else copied.
     """
     wal, shm, _ = side_files(file)
-    wal_mode = is_wal(file)
     if wal_mode and str(file) in mount_points():
         fault = f"{file} is mounted alone: its WAL is out of sight and its rows would be stale"
         raise SourceError(fault, "Mount the directory that holds the database.")
@@ -1819,9 +1804,7 @@ def way_to_open(file: Path) -> str:
     with source_files(file):
         names = file.stat().st_nlink
     if names > 1:
-        fault = (
-            f"{file} has {names} names (hard links): a WAL may lie beside another one, and its rows would be missing"
-        )
+        fault = f"{file} has {names} names (hard links): a WAL with rows may lie beside another one"
         raise SourceError(fault, "Set sqlite to the name that the producer uses, or remove the others.")
     return UNCHANGING
 
@@ -1849,12 +1832,9 @@ def copy_file(file: Path, copy: Path) -> None:
             new.truncate(size)
             return
         if size > free + os.fstat(new.fileno()).st_size:
-            fault = (
-                f"{file} has to be copied: {size >> 20} MiB into {copy.parent.parent}, which has {free >> 20} MiB left"
-            )
-            raise SourceError(
-                fault, "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
-            )
+            fault = f"{file} has to be copied: {size >> 20} MiB, but {copy.parent.parent} has {free >> 20} MiB left"
+            hint = "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
+            raise SourceError(fault, hint)
         while part := old.read(1 << 20):
             place = new.tell()
             if new.read(len(part)) != part:
@@ -1901,38 +1881,34 @@ class CorruptError(SourceError):
     good: int | None = None
 
 
+# What SQLite's messages say, since the driver gives no error code: what each is, and what to do. The first that fits.
+SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
+    ("locked|busy", BusyError, "the database is locked by another process",
+     "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."),
+    ("readonly", TransientError, "the database waits for its producer: {}",
+     "A crashed producer left a journal; let it open its database once, which mends it."),
+    ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
+     "{}: only the program of its producer has it",
+     "Leave it out of the view, or set sqlite_table_name to a table that does without."),
+    ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
+     "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
+)  # fmt: skip
+
+
 def source_error(message: str) -> UploaderError:
-    """SQLite's message as one of ours; the driver gives no error code."""
-    message = message.split("\nquery:")[0].split("] ", 1)[-1]
-    if "locked" in message or "busy" in message:
-        hint = (
-            "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."
-        )
-        return BusyError("the database is locked by another process", hint)
-    if "readonly" in message:
-        hint = "A crashed producer left a journal; let it open its database once, which mends it."
-        return TransientError(f"the database waits for its producer: {message}", hint)
-    if re.search(
-        "no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", message
-    ):
-        hint = "Leave it out of the view, or set sqlite_table_name to a table that does without."
-        return ForeignError(f"{message}: only the program of its producer has it", hint)
-    if "image is malformed" in message or "disk I/O" in message:
-        return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
-    return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
+    """SQLite's message as one of ours."""
+    said = message.split("\nquery:")[0].split("] ", 1)[-1]
+    kind, fault, hint = next(known for words, *known in SQLITE_ERRORS if re.search(words, said))
+    return kind(fault.format(said), hint)
 
 
 def out_of_order(table: str, rowid: int) -> CorruptError:
     """The error for rows that are not where their rowids belong, as on a page that was half written."""
-    fault = f"the database is damaged: rows of {table} are out of order from rowid {rowid} on"
-    error = CorruptError(fault, "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    hint = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
+    error = CorruptError(f"the database is damaged: rows of {table} are out of order from rowid {rowid} on", hint)
     error.good = rowid - 1
     return error
-
-
-def is_ascending(rowids: Sequence[int], first: int, last: int) -> bool:
-    """Whether rowids ascend from `first` on, and not beyond `last`."""
-    return not rowids or (first <= rowids[0] and rowids[-1] <= last and all(map(operator.lt, rowids, rowids[1:])))
 
 
 def is_utf8(column: Any) -> bool:
@@ -1940,10 +1916,6 @@ def is_utf8(column: Any) -> bool:
     from arro3.core import DataType
 
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
-
-
-# What is asked of a table's columns.
-COLUMN = "x.name, x.type, x.pk, x.hidden"
 
 
 class Database:
@@ -1967,9 +1939,9 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
-        self.wal_mode = is_wal(self.file)
+        self.wal_mode = header_of(self.file)[18:19] == b"\x02"  # fileformat2.html, 1.3.3
         refuse_cut_off(self.file)
-        before, way = ours(side_files(self.file)), way_to_open(self.file)
+        before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
         try:
             self._open(way)
         except BusyError:
@@ -2061,7 +2033,7 @@ class Database:
             return
         before, self._looked = self.__dict__.pop("version", None), time.monotonic()
         if self.version != before:
-            for known in ("kinds", "autoincrement", "_columns"):
+            for known in ("kinds", "autoincrement"):
                 self.__dict__.pop(known, None)
 
     @functools.cached_property
@@ -2078,15 +2050,6 @@ class Database:
         return str(encoding)
 
     @functools.cached_property
-    def _columns(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The columns of all tables, in one query; not of views and virtual tables, where one may be broken."""
-        found = self.rows(
-            f"SELECT t.name, {COLUMN} FROM pragma_table_list t, pragma_table_xinfo(t.name) x "
-            "WHERE t.schema = 'main' AND t.type = 'table' AND x.hidden <> 1"
-        )
-        return {name: [row[1:] for row in rows] for name, rows in itertools.groupby(found, lambda row: row[0])}
-
-    @functools.cached_property
     def autoincrement(self) -> set[str]:
         """The tables whose rowids are given once only."""
         created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
@@ -2094,10 +2057,8 @@ class Database:
 
     def columns_of(self, name: str) -> list[tuple[str, str, int, int]]:
         """A table's columns: name, declared type, place in the primary key, 2 for a generated one; no hidden ones."""
-        found = self._columns.get(name)
-        if found is None:
-            found = self.rows(f"SELECT {COLUMN} FROM pragma_table_xinfo({text_literal(name)}) x WHERE hidden <> 1")
-        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in found]
+        asked = f"SELECT name, type, pk, hidden FROM pragma_table_xinfo({text_literal(name)}) WHERE hidden <> 1"
+        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in self.rows(asked)]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -2159,26 +2120,15 @@ def content_of(database: Database, name: str) -> str:
     return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
 
 
-def time_in_words(value: str | None, form: TimeForm) -> str:
-    """What a value of the time column means, where it is in a format of its own."""
-    if not isinstance(form, TimeFormat) or value is None:
-        return ""
-    try:
-        return f", {moment_of(form.microseconds(value)).isoformat()}"
-    except ValueError as error:
-        return f", which {error}"
-
-
 def newest_of(reader: Reader, form: TimeForm = UTC) -> str | None:
     """The highest value in the time column, as people read it; None where there is none."""
     if reader.table.time is None:
         return None
     name, time = quoted(reader.table.name), cell(reader.table.time)
     [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
-    if isinstance(form, TimeFormat):
-        return f"{newest}{time_in_words(newest, form)}" if newest else None
-    with contextlib.suppress(ValueError, OverflowError):
-        return moment_of(epoch_microseconds(float(newest or ""))).isoformat(timespec="seconds")
+    with contextlib.suppress(ValueError):
+        if newest and not iso_moment(newest):
+            return moment_of(microseconds_in(newest, form)).isoformat(timespec="seconds")
     return newest or None
 
 
@@ -2213,31 +2163,18 @@ def has_values(database: Database, table: str, column: str) -> bool:
     return bool(found)
 
 
-def holds_times(database: Database, table: str, column: str, zone: TimeForm) -> bool:
-    """Whether the first thousand rows have times in a column, and nothing else, that something was measured at."""
+def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:
+    """Whether the first rows have times in a column, and nothing else, that something was measured at."""
     known = [value for value in first_values(database, table, column) if value is not None]
-    return bool(known) and all(is_plausible_time(value, zone) for value in known)
+    with contextlib.suppress(ValueError):
+        return bool(known) and all(is_plausible(microseconds_in(value, form), time.time()) for value in known)
+    return False
 
 
-def first_values(database: Database, table: str, column: str, most: int = 1000) -> list[Any]:
+def first_values(database: Database, table: str, column: str) -> list[Any]:
     """A column's values in the first rows; of a damaged table, in as many as can be read."""
-    rows = f"SELECT {', '.join(by_class(cell(column)))} FROM {quoted(table)} q LIMIT {most}"
-    try:
-        found = database.table(f"SELECT {', '.join(SEEDS['mixed'])} UNION ALL SELECT * FROM ({rows})", most + 1)
-    except CorruptError:
-        if most == 1:
-            raise
-        return first_values(database, table, column, most // 4 or 1)
-    parts = [part.combine_chunks().slice(1) for part in found.columns]
-    return raw_column("mixed", parts, database.encoding).values()
-
-
-def is_plausible_time(value: Any, form: TimeForm) -> bool:
-    """Whether a value is a time since 2000 and, since a clock may be wrong, at most a day ahead."""
-    try:
-        return is_plausible(microseconds_in(value, form), time.time())
-    except ValueError:
-        return False
+    alone = Table(table, {column: ""}, None, None, None, False, database.encoding)
+    return Reader(database, alone).sample().columns[column].values()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2335,19 +2272,11 @@ def check_order(database: Database, table: str) -> None:
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
-# Affinities whose values can be read as they are: what else may stand in such a column shows in the
-# type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
+# Types whose affinity keeps one class of values, so that they can be read as they are: what else may stand in such a
+# column shows in the type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
 # The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
-PLAIN = {
-    "INT": "integer", "CHAR": "text", "CLOB": "text", "TEXT": "text", "BLOB": "mixed", "REAL": "real", "FLOA": "real",
-    "DOUB": "real",
-}  # fmt: skip
+PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
-
-
-def expected_storage(declared: str) -> str:
-    """The class of value that a column's affinity keeps; `mixed` where it keeps any."""
-    return next((storage for word, storage in PLAIN.items() if word in declared.upper()), "mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2519,7 +2448,7 @@ class Reader:
 
     def _expected(self, declared: str) -> str:
         """The class of value to look for; text of UTF-16 is read as bytes: SQLite would join surrogates to others."""
-        storage = expected_storage(declared)
+        storage = PLAIN.get(declared_type(declared) or "", "mixed")
         return "mixed" if storage == "text" and self.table.encoding != "UTF-8" else storage
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
@@ -4278,7 +4207,8 @@ class RowidCursor(Anchored):
                     continue
                 error.good = first - 1
                 raise
-            if not is_ascending(page.keys, first, last):  # Fewer rows might be found behind those, and they be missed.
+            # Fewer rows might be found behind those that are out of order, and they be missed.
+            if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
                 raise out_of_order(self.table.name, first)
             pages += [page] if page.keys else []
             first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1

@@ -1534,20 +1534,16 @@ def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any,
 
 # --- Which format values are in ---
 
-# The fields of a text, in the orders that people write them; where the month is a word, without it.
-DAY_ORDERS = ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
-DAY_ORDERS_BY_WORD = ("dY", "Yd", "dy")
-TIME_ORDERS = ("", "HM", "HMS", "HMSf", "H")
-
-# What is written as one number: a whole day, a whole time, or both. And what nobody writes: days with colons, times
-# with slashes or in front without colons, fractions behind other signs.
-AS_ONE = {day * has_day + time for day in DAY_ORDERS for time in TIME_ORDERS for has_day in (0, 1)}
-UNUSUAL = re.compile(r"%[YymdbB]:%[Yymd]|%[HIM]/%[MS]|^%[HI][^:]|(?<![.,S])%f|%y%m%d.*%f")
-
-# How many digits a field has.
-FIELD_DIGITS = {"Y": (4, 4), "y": (2, 2), "M": (2, 2), "S": (2, 2), "f": (1, 6)}
-FORM_PARTS = re.compile(r"([0-9]+)|([^\W\d_]+)|(.)", re.DOTALL)
-OFFSET_AT_END = re.compile(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$")
+# Days and times as people write them, and what stands between them; any other pattern is theirs to find.
+DAY_PATTERNS = (
+    *(gap.join(f"%{field}" for field in order) for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
+    "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%a %b %d %H:%M:%S %Y",
+    *(day.replace("%b", month) for month in ("%b", "%B")
+      for day in ("%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %b %y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y")),
+)  # fmt: skip
+TIME_PATTERNS = (
+    "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M:%S %p", "%H.%M", "%H.%M.%S", "%H%M", "%H%M%S",
+)  # fmt: skip
 
 
 def is_plausible(time: int, now: float) -> bool:
@@ -1560,7 +1556,7 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     first = next(iter(values), None)
     written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
     found: dict[str, list[int]] = {}
-    for name in ("auto", *NUMBER_FORMATS, *dict.fromkeys(patterns_of(written))):
+    for name in ("auto", *NUMBER_FORMATS, *patterns_by_shape().get(shape_of(written), ())):
         form = UTC if name == "auto" else TimeFormat(name, UTC)
         with contextlib.suppress(ValueError):
             found[name] = [microseconds_in(value, form) for value in dict.fromkeys(values)]
@@ -1576,53 +1572,22 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     return ["auto"] if "auto" in plausible else plausible or [name for name in found if "%" in name]
 
 
-def patterns_of(written: str) -> Iterator[str]:
-    """The patterns of strptime that may have written a text: those with its digits, words and separators."""
-    if len(written) > 60:
-        return
-    ends = [(OFFSET_AT_END.sub("", written), "%z"), (written, "")]
-    for text, end in ends if OFFSET_AT_END.search(written) else ends[1:]:
-        parts = [word_pattern(word) or number or (word + other).replace("%", "%%")
-                 for number, word, other in FORM_PARTS.findall(text)]  # fmt: skip
-        by_word, half = "%b" in parts or "%B" in parts, "%p" in parts
-        places = [index for index, part in enumerate(parts) if part.isdigit()]
-        for fields in field_orders(by_word):
-            for taken in shared_out(fields.replace("H", "I") if half else fields, [parts[place] for place in places]):
-                filled = dict(zip(places, taken, strict=True))
-                pattern = "".join(filled.get(index, part) for index, part in enumerate(parts)) + end
-                if not UNUSUAL.search(pattern):  # May is the name of a month and its abbreviation.
-                    yield from dict.fromkeys((pattern, pattern.replace("%b", "%B")))
+def shape_of(written: str) -> str:
+    """A text with one sign for each word, each offset and each number of few digits, as many as digits for others."""
+    words = re.sub(r"[^\W\d_]+", "a", re.sub(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$", "+", written))
+    return re.sub(r"[0-9]+", lambda digits: "0" * max(1, len(digits[0]) - 3), re.sub(r"(?<=[.,])[0-9]+", "0", words))
 
 
-def word_pattern(word: str) -> str:
-    """The directive for a word: a month, a day of the week, AM or PM, a zone; none for others."""
-    import calendar
-
-    known = ((calendar.month_abbr, "%b"), (calendar.month_name, "%B"), (calendar.day_abbr, "%a"),
-             (calendar.day_name, "%A"), (("AM", "PM"), "%p"), (("UTC", "GMT"), "%Z"))  # fmt: skip
-    return next((form for names, form in known if word and word.lower() in [name.lower() for name in names]), "")
-
-
-def field_orders(by_word: bool) -> Iterator[str]:
-    """The orders in which the numbers of a text may stand, the usual ones first."""
-    for day in DAY_ORDERS_BY_WORD if by_word else DAY_ORDERS:
-        yield from (day + time for time in TIME_ORDERS)
-        yield from (time + day for time in TIME_ORDERS[1:])
-    yield from (f"d{time}Y" for time in TIME_ORDERS if by_word and time)
-
-
-def shared_out(fields: str, numbers: Sequence[str]) -> Iterator[list[str]]:
-    """The ways in which numbers take all fields in their order, one or several each, by how many digits they have."""
-    if not numbers:
-        yield from [[]] if not fields else []
-        return
-    for count in range(1, len(fields) - len(numbers) + 2):
-        sizes = [FIELD_DIGITS.get(field, (1 if count == 1 else 2, 2)) for field in fields[:count]]
-        if (count == 1 or fields[:count].replace("I", "H") in AS_ONE) and sum(least for least, _ in sizes) <= len(
-            numbers[0]
-        ) <= sum(most for _, most in sizes):
-            taken = "".join(f"%{field}" for field in fields[:count])
-            yield from ([taken, *others] for others in shared_out(fields[count:], numbers[1:]))
+@functools.cache
+def patterns_by_shape() -> dict[str, list[str]]:
+    """Patterns of strptime by the shape of what they write."""
+    sample, found = dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC), dict[str, list[str]]()
+    zoned = [f"{time}{zone}" for time in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
+    for day in DAY_PATTERNS:
+        behind = (f"{day}{gap}{time}" for gap in (" ", "T", ", ", "_") for time in zoned)
+        for pattern in (day, *behind, *(f"{time} {day}" for time in TIME_PATTERNS)):
+            found.setdefault(shape_of(sample.strftime(pattern)), []).append(pattern)
+    return found
 
 
 # === Source ===========================================================================================

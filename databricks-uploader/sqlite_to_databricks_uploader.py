@@ -2252,10 +2252,10 @@ class RawPage:
     columns: dict[str, RawColumn]
     nbytes: int
 
-    def only(self, indexes: Sequence[int], keys: list[Any]) -> RawPage:
-        """Some of the rows, under other keys."""
+    def only(self, indexes: Sequence[int]) -> RawPage:
+        """Some of the rows."""
         columns = {name: column.only(indexes) for name, column in self.columns.items()}
-        return RawPage(keys, columns, self.nbytes)
+        return RawPage([self.keys[index] for index in indexes], columns, self.nbytes)
 
 
 def by_class(column: str) -> list[str]:
@@ -3391,7 +3391,7 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
-def packed(records: Mapping[bytes, int]) -> str:
+def packed(records: Mapping[bytes, int] | Iterable[bytes]) -> str:
     """Records of one width as text, in order, each as often as it counts."""
     return base64.b64encode(b"".join(sorted(collections.Counter(records).elements()))).decode()
 
@@ -3630,23 +3630,17 @@ def digest_of(content: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def value_content(column: str) -> str:
-    """An SQL expression for a value of a row `q` with its class, as ASCII without commas.
-
-    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose
-    quotes would end at a NUL, the bytes: t0061 is text, b0061 a blob.
-    """
-    value = f"q.{quoted(column)}"
-    coded = f"substr(typeof({value}), 1, 1) || hex({value})"
-    return f"CASE WHEN typeof({value}) IN ('text', 'blob') THEN {coded} ELSE quote({value}) END"
-
-
 def row_content(columns: Iterable[str]) -> str:
-    """An SQL expression for all values of a row `q`, one after another with commas: different rows differ.
+    """An SQL expression for all values of a row `q`, as ASCII, one after another with commas: different rows differ.
 
-    In groups: SQLite limits the arguments of a function and the nesting of expressions.
+    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose quotes
+    would end at a NUL, the bytes: t0061 is text, b0061 a blob. In groups: SQLite limits the arguments of a function
+    and the nesting of expressions.
     """
-    values = [value_content(column) for column in columns]
+    values = []
+    for value in (f"q.{quoted(column)}" for column in columns):
+        coded = f"substr(typeof({value}), 1, 1) || hex({value})"
+        values.append(f"CASE WHEN typeof({value}) IN ('text', 'blob') THEN {coded} ELSE quote({value}) END")
     groups = [f"concat_ws(',', {', '.join(values[i : i + 50])})" for i in range(0, len(values), 50)]
     return " || ',' || ".join(groups)
 
@@ -3672,15 +3666,9 @@ def parts_of(values: Sequence[str], separator: str) -> list[str]:
     return [*single, separator.join(others)] if others else single
 
 
-def digests_of(parts: Iterable[str]) -> list[bytes]:
-    """Four bytes for each part: enough for all of a row together, and for many rows of one column."""
-    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts]
-
-
-def digests_in(digest: str) -> list[bytes]:
-    """The digests that an anchor holds."""
-    together = base64.b64decode(digest)
-    return [together[index : index + 4] for index in range(0, len(together), 4)]
+def digests_of(values: Sequence[str]) -> list[bytes]:
+    """Four bytes for each part of a row: enough for all of it together, and for many rows of one column."""
+    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts_of(values, ",")]
 
 
 def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
@@ -3696,12 +3684,6 @@ def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
 def old_digest(quotes: str, encoding: str) -> str:
     """The digest of version 1.0.0."""
     return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
-
-
-def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
-    """Whether a digest of version 1.0.0 is that of a row or its first columns."""
-    so_far = itertools.accumulate(old_quotes(values, encoding))
-    return digest in (old_digest(quotes, encoding) for quotes in so_far)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3856,7 +3838,7 @@ class Anchored:
         Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
         look-up. After a change anchors are made anew.
         """
-        origin, known = self._origin(), state
+        origin, known = Origin(self.reader.database.birth, self.reader.database.version), state
         if state.anchors:
             newest = self._looks(state, state.anchors[:1])
             if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
@@ -3876,9 +3858,6 @@ class Anchored:
 
         anchors = [renewed(anchor) for anchor in state.anchors]
         return dataclasses.replace(state, anchors=anchors)
-
-    def _origin(self) -> Origin:
-        return Origin(self.reader.database.birth, self.reader.database.version)
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
@@ -3972,13 +3951,12 @@ class Anchored:
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         is_on_time = anchor.time == self._time_in(values) != "NULL"
-        if not anchor.digest:
-            return Look(anchor.rowid, False, is_on_time, (anchor.time,))
-        if not state.columns:
-            return Look(
-                anchor.rowid, is_old_digest(anchor.digest, values, self.table.encoding), is_on_time, (anchor.time,)
-            )
-        then, now = digests_in(anchor.digest), digests_of(parts_of(values, ","))
+        if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
+            so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
+            is_whole = anchor.digest in (old_digest(quotes, self.table.encoding) for quotes in so_far)
+            return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
+        together, now = base64.b64decode(anchor.digest), digests_of(values)
+        then = [together[index : index + 4] for index in range(0, len(together), 4)]
         shared = {
             name: (then[index], now[self.parts.index(name)])
             for index, name in enumerate(state.columns)
@@ -3991,8 +3969,7 @@ class Anchored:
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
-        digest = base64.b64encode(b"".join(digests_of(parts_of(values, ",")))).decode()
-        return Anchor(rowid, digest, self._time_in(values))
+        return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), self._time_in(values))
 
     def _time_in(self, values: Sequence[str]) -> str:
         """A row's time as an SQL literal."""
@@ -4001,10 +3978,9 @@ class Anchored:
         return literal_of(values[[*self.table.columns].index(self.table.time)], self.table.encoding)
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
-        """Rowid and values, as `value_content` has them, of the rows that meet a condition, highest rowid first."""
-        select = (
-            f"SELECT {self.rowid}, {row_content(self.table.columns)} FROM {quoted(self.table.name)} q WHERE {where}"
-        )
+        """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
+        name, content = quoted(self.table.name), row_content(self.table.columns)
+        select = f"SELECT {self.rowid}, {content} FROM {name} q WHERE {where}"
         fitting = 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1
         limit, below = min(most, fitting), ""
         while most > 0:
@@ -4314,16 +4290,11 @@ class Walk:
         while self.next and left:
             left = min(size(), TIME_ROWS) if left < 0 else left
             page, times = self.next
-            parts.append((part_of(page, 0, left), times[:left]) if len(times) > left else self.next)
-            self.next = (part_of(page, left, len(times)), times[left:]) if len(times) > left else None
+            parts.append((page.only(range(left)), times[:left]) if len(times) > left else self.next)
+            self.next = (page.only(range(left, len(times))), times[left:]) if len(times) > left else None
             left -= len(parts[-1][1])
             self.next = self.next or next(self.pages, None)
         return parts
-
-
-def part_of(page: RawPage, first: int, end: int) -> RawPage:
-    """The rows of a page from one index to before another."""
-    return page.only(range(first, end), list(page.keys[first:end]))
 
 
 class TimeColumn:
@@ -4401,23 +4372,16 @@ class TimeColumn:
             limit = count + max(rows, count)
             page = self.reader.page(f"WHERE {self.where((low, high, more))}", self.sql, limit, key)
             raws = page.columns[self.name].values()
+            order = [self.key(raw) for raw in raws]
+            first, end = (None if value is None else self.key(value) for value in (low, high))
             # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
-            fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
-            if fresh:
-                yield page.only(fresh, [page.keys[index] for index in fresh])
+            is_within = [(first is None or first <= place) and (end is None or place < end) for place in order]
+            if fresh := [index for index in beyond(ties, page.keys) if is_within[index]]:
+                yield page.only(fresh)
             if len(page.keys) < limit:
                 return
             rows, low = fitting_rows(page.nbytes / limit), raws[-1]
-            ties = collections.Counter(page.keys[limit - self._ties(raws) :])
-
-    def _ties(self, raws: Sequence[Any]) -> int:
-        """How many values at the end of some ordered ones are equal."""
-        end = self.key(raws[-1])
-        return sum(1 for _ in itertools.takewhile(lambda raw: self.key(raw) == end, reversed(raws)))
-
-    def _is_within(self, raw: Any, low: Any, high: Any) -> bool:
-        order = self.key(raw)
-        return (low is None or self.key(low) <= order) and (high is None or order < self.key(high))
+            ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
 
 
 def pass_of(position: Position) -> Pass:
@@ -4451,8 +4415,11 @@ def counts_in(position: Position) -> collections.Counter[str]:
     return digests
 
 
-def old_records(position: Position) -> list[Delivered]:
-    """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
+def old_records(position: Position) -> list[tuple[int | None, str, str]]:
+    """Time, digest and key's digest of the rows that a position remembers.
+
+    One of version 1.0.0 has counts and times by digests.
+    """
     if isinstance(position["seen"], dict):
         return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
     times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
@@ -4476,93 +4443,67 @@ def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Twice:
-    """A row by its record, its time, its digest and key's digest as they were before; `is_untouched` where each new
-    column has its default, so that the row may be an old one."""
+    """A row by its record, and by what told it `before`; `is_untouched` where each new column has its default, so that
+    the row may be an old one."""
 
     record: bytes
-    time: int | None
-    digest: str
-    key: str
+    before: Any
     is_untouched: bool
-
-
-# A delivered row's time, digest, and key's digest, and which of these tell it.
-Delivered = tuple[int | None, str, str]
-Way = tuple[Callable[[Delivered], Any], Callable[[Twice], Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Bridge:
-    """How rows are described by the columns that a table had before.
+    """What tells a row by the columns that a table had before, and by those that it has now.
 
-    `content` are the places of the columns that digests were made of, None where one is gone, `key` those of the key of
-    then; `fresh` are the new columns. `is_sure` where digests alone tell, `is_old` where version 1.0.0 made them.
+    That is a digest of the columns at the places `content`, where all are there as they were; else the time and the
+    columns of the key of then, or the time alone. `fresh` are the new columns. Version 1.0.0 made digests that are old.
     """
 
-    content: list[int] | None
+    content: list[int]
     key: list[int]
     fresh: list[str]
-    is_sure: bool
     is_old: bool = False
 
     @staticmethod
     def between(position: Position, made_of: Position) -> Bridge:
-        """From a position's columns to those of now. A new one in the place of one that is gone may be that one."""
-        now = dict(made_of["columns"])
+        """From a position's columns to those of now."""
+        names, kinds = [name for name, _ in made_of["columns"]], dict(made_of["columns"])
         if "columns" not in position:
-            return Bridge([*range(len(now))], [], [], is_sure=True, is_old=True)
-        names, then = list(now), dict(position["columns"])
-        by_name = {name.lower(): name for name in names}
-        known = {name: by_name.get(name.lower()) for name in then}
-        fresh, previous, is_sure = [name for name in names if name not in known.values()], None, True
-        for name, kind in then.items():
-            behind = names[names.index(previous) + 1 :] if previous else names
-            if known[name] is None and behind and behind[0] in fresh and now[behind[0]] == kind:
-                known[name], is_sure = behind[0], False
-                fresh.remove(behind[0])
-            previous = known[name] or previous
-            is_sure = is_sure and known[name] is not None and now[known[name] or ""] == kind
-        places = {old: names.index(name) for old, name in known.items() if name is not None}
-        key = [places[name] for name in position["key"] if name in places]
-        content = list(places.values()) if len(places) == len(then) else None
-        return Bridge(content, key if len(key) == len(position["key"]) else [], fresh, is_sure)
+            return Bridge([*range(len(names))], [], [], is_old=True)
+        by_name = {name.lower(): place for place, name in enumerate(names)}
+        places = {old: by_name[old.lower()] for old, _ in position["columns"] if old.lower() in by_name}
+        is_same = all(old in places and kinds[names[places[old]]] == kind for old, kind in position["columns"])
+        fresh = [name for place, name in enumerate(names) if place not in places.values()]
+        key = [places[old] for old in position["key"] if old in places]
+        return Bridge([*places.values()] if is_same else [], key if len(key) == len(position["key"]) else [], fresh)
 
-    def digest(self, values: Sequence[str], encoding: str) -> str:
-        """The digest that a row with these values had; '' where a column is gone."""
+    def of_row(self, time: int | None, values: Sequence[str], encoding: str) -> Any:
+        """What told a row before that has these values now."""
         if self.is_old:
             return old_digest("".join(old_quotes(values, encoding)), encoding)
-        return "" if self.content is None else digest_of(",".join(values[place] for place in self.content))
+        if self.content:
+            return digest_of(",".join(values[place] for place in self.content))
+        return time, key_digest(values, self.key)
 
-    def ways(self) -> list[Way]:
-        """By what delivered rows are told, the surest first."""
-        by_digest: Way = (lambda old: old[1], lambda row: row.digest)
-        by_key: Way = (lambda old: (old[0], old[2]), lambda row: (row.time, row.key))
-        by_time: Way = (lambda old: old[0], lambda row: row.time)
-        less_sure = [] if self.is_sure else [by_key if self.key else by_time]
-        return ([] if self.content is None else [by_digest]) + less_sure
+    def of_delivered(self, time: int | None, digest: str, key: str) -> Any:
+        """The same of a delivered row, of which its time and its digests are known."""
+        return digest if self.content else (time, key if self.key else "")
 
 
-def recognised(
-    rows: Sequence[Twice], delivered: Sequence[Delivered], way: Way
-) -> tuple[list[Twice] | None, list[Twice], list[Delivered]]:
-    """The rows that were delivered, None where that can't be told, the other rows, and what was found no more.
+def recognised(rows: Sequence[Twice], delivered: collections.Counter[Any]) -> list[bytes] | None:
+    """The records of the rows that were delivered, by what told them before; None where that can't be told.
 
     Where there are more rows than were delivered, untouched ones count first.
     """
-    found, others, gone = list[Twice](), list[Twice](), list[Delivered]()
-    groups: dict[Any, tuple[list[Twice], list[Delivered]]] = {}
+    groups: dict[Any, list[Twice]] = {}
     for row in sorted(rows, key=lambda row: not row.is_untouched):
-        groups.setdefault(way[1](row), ([], []))[0].append(row)
-    for old in delivered:
-        groups.setdefault(way[0](old), ([], []))[1].append(old)
-    for here, before in groups.values():
-        count = len(before)
-        if 0 < count < len(here):
+        groups.setdefault(row.before, []).append(row)
+    for before, here in groups.items():
+        if 0 < (count := delivered[before]) < len(here):
             alike = {row.record for row in here if row.is_untouched == here[count].is_untouched}
             if here[count - 1].is_untouched == here[count].is_untouched and len(alike) > 1:
-                return None, [], []
-        found, others, gone = found + here[:count], others + here[count:], gone + before[len(here) :]
-    return found, others, gone
+                return None
+    return [row.record for before, here in groups.items() for row in here[: delivered[before]]]
 
 
 class Remembered:
@@ -4605,15 +4546,13 @@ class Remembered:
         """A position with new records of the rows that were delivered, as far as they are still there."""
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
-        kept, rows = collections.Counter[bytes](), list(self._rows_twice(oldest, bridge))
-        for way in bridge.ways():
-            found, rows, delivered = recognised(rows, delivered, way)
-            if found is None:
-                raise SourceError(
-                    f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
-                    "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
-                )
-            kept.update(row.record for row in found)
+        counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
+        kept = recognised(list(self._rows_twice(oldest, bridge)), counts)
+        if kept is None:
+            raise SourceError(
+                f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
+                "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
+            )
         under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
         newest = position.get("newest", position["latest"])
         others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
@@ -4630,9 +4569,8 @@ class Remembered:
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
             rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
             for content, flag, moment, key in rows:
-                values = content.split(",")
-                digest = bridge.digest(values, self.table.encoding)
-                yield Twice(record_of(moment, key), moment, digest, key_digest(values, bridge.key), flag == "1")
+                before = bridge.of_row(moment, content.split(","), self.table.encoding)
+                yield Twice(record_of(moment, key), before, flag == "1")
 
 
 class TimestampCursor(Remembered):
@@ -4671,8 +4609,12 @@ class TimestampCursor(Remembered):
         if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
             walk = self._walk = self._begun(self._ended(position))
             taken = walk.taken(size)
+        if not taken and self._held_back:  # Rows that wait are no rows that went.
+            raise SourceError(
+                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
+                "Look at this machine's clock, source_timezone and the producer's clock.",
+            )
         if not taken:
-            self._complain()
             return None
         after = self._after(walk.position, taken)
         walk.position = after if walk.next else self._ended(after)
@@ -4706,14 +4648,6 @@ class TimestampCursor(Remembered):
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
         return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
 
-    def _complain(self) -> None:
-        """Rows that wait are no rows that went."""
-        if self._held_back:
-            raise SourceError(
-                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
-                "Look at this machine's clock, source_timezone and the producer's clock.",
-            )
-
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
         left, bound = counts_in(after), self._bound(after)
@@ -4729,7 +4663,7 @@ class TimestampCursor(Remembered):
                 is_passed = place is None or self.order.key(raws[index]) <= place
                 chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
             if chosen:
-                yield page.only(chosen, [page.keys[index] for index in chosen])
+                yield page.only(chosen)
 
     def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
         """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
@@ -4749,7 +4683,7 @@ class TimestampCursor(Remembered):
                         continue
                 chosen.append(index)
             if chosen:
-                yield page.only(chosen, [keys[index] for index in chosen]), [times[index] for index in chosen]
+                yield dataclasses.replace(page, keys=keys).only(chosen), [times[index] for index in chosen]
 
     def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
         """The position after new rows, its pass still under way."""

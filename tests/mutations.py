@@ -181,7 +181,7 @@ MUTANTS = (
         "a limit counts as a number", '(f"{head}!", f"{head}0!", "")', '(head, f"{head}0", "")', (TIMES, "mix_of_times"),
     ),
     Mutant(
-        "what is beyond a limit counts twice", "if self._is_within(raws[index], low, high)]", "]",
+        "what is beyond a limit counts twice", " if is_within[index]]", "]",
         (TIMES, "sorts_among"),
     ),
     Mutant(

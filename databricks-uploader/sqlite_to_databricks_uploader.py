@@ -1182,9 +1182,11 @@ def zone_written(zone: str) -> dt.tzinfo:
     return dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone.upper()}").tzinfo or UTC
 
 
-def to_date(value: Any, _kind: str) -> str:
-    """ISO dates. A time of day other than midnight, or a zone other than UTC, would be lost, so it is refused."""
+def to_date(value: Any, form: TimeForm) -> str:
+    """ISO dates, or those of a format. A time other than midnight, or a zone other than UTC, would be lost: refused."""
     moment = iso_moment(value) if isinstance(value, str) else None
+    if isinstance(form, TimeFormat):
+        moment = moment_of(dataclasses.replace(form, zone=UTC).microseconds(value))
     if moment is None:
         raise ValueError("is no ISO date")
     if moment.time() != dt.time() or moment.utcoffset():
@@ -1271,13 +1273,6 @@ class TimeFormat:
         except ValueError:
             pass
         raise ValueError(f"is no time in timestamp_format {self.name}")
-
-    def day(self, value: Any) -> str:
-        """The day of a time at midnight, for a column of days."""
-        time = dataclasses.replace(self, zone=UTC).microseconds(value)
-        if time % DAY:
-            raise ValueError("is a time, not a date")
-        return moment_of(time).date().isoformat()
 
     def number(self, time: int) -> int | float:
         """About the number that means a time: a whole one from below, or the nearest count of days."""
@@ -1377,8 +1372,8 @@ KINDS = {
     "char":          Kind("string",     "object",              None,      "string",   to_string),
     "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
     "date":          Kind("date32",     "object",              None,      "string",   to_date),
-    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_timestamp),
-    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_timestamp),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   microseconds_in),
+    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   microseconds_in),
 }
 # fmt: on
 
@@ -1508,25 +1503,17 @@ def offset_of(zone: ZoneInfo, minute: int) -> int:
     return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
-def converter(kind: str, form: TimeForm) -> Callable[[Any], Any]:
-    """What converts one value to a type, or raises a `ValueError` with the reason."""
-    if isinstance(form, TimeFormat) and kind in (*TIMES, "date"):
-        return form.day if kind == "date" else form.microseconds
-    convert_one, detail = kind_of(kind).convert, form if kind in TIMES else kind
-    return lambda value: convert_one(value, detail)
-
-
 def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
     done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
-    convert_one = converter(kind, form)
+    convert_one, detail = kind_of(kind).convert, form if kind in (*TIMES, "date") else kind
     for index, value in enumerate(values):
         if isinstance(value, InvalidText) and kind != "binary":
             bad[index] = "is not valid text in the database's encoding"
         elif value is not None:
             try:
-                done[index] = convert_one(value)
+                done[index] = convert_one(value, detail)
             except ValueError as error:
                 bad[index] = str(error)
     return array_of(done, kind), bad
@@ -1582,10 +1569,10 @@ def shape_of(written: str) -> str:
 def patterns_by_shape() -> dict[str, list[str]]:
     """Patterns of strptime by the shape of what they write."""
     sample, found = dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC), dict[str, list[str]]()
-    zoned = [f"{time}{zone}" for time in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
+    clocks = [f"{clock}{zone}" for clock in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
     for day in DAY_PATTERNS:
-        behind = (f"{day}{gap}{time}" for gap in (" ", "T", ", ", "_") for time in zoned)
-        for pattern in (day, *behind, *(f"{time} {day}" for time in TIME_PATTERNS)):
+        behind = (f"{day}{gap}{clock}" for gap in (" ", "T", ", ", "_") for clock in clocks)
+        for pattern in (day, *behind, *(f"{clock} {day}" for clock in TIME_PATTERNS)):
             found.setdefault(shape_of(sample.strftime(pattern)), []).append(pattern)
     return found
 
@@ -1654,29 +1641,21 @@ def header_of(file: Path) -> bytes:
     return header
 
 
-def missing_bytes(file: Path) -> int:
-    """How many bytes a file ends before its last page does.
+def refuse_cut_off(file: Path) -> None:
+    """A `CorruptError` for a file that ends before its last page does: SQLite would take what is missing for zeros.
 
     The header counts the pages, where its two counts of changes agree (fileformat2.html, 1.3.2 and 1.3.7). While side
-    files hold a part of the database it may be ahead of the file.
-    """
-    header = header_of(file)
-    with source_files(file):
-        if len(header) < 100 or any(side.exists() and side.stat().st_size for side in side_files(file)[::2]):
-            return 0
-        size = file.stat().st_size
-    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    is_counted = header[24:28] == header[92:96]
-    return max(0, pages * (page if page > 1 else 1 << 16) - size) if is_counted else 0
-
-
-def refuse_cut_off(file: Path) -> None:
-    """A `CorruptError` for a file that is cut off: SQLite would take what is missing for zeros.
-
-    Without a journal on disk the header is written some milliseconds before the last page, so a file is looked at anew.
+    files hold a part of the database it may be ahead of the file; without a journal on disk it is written some
+    milliseconds before the last page, so a file is looked at anew.
     """
     for _ in range(20):
-        if not (missing := missing_bytes(file)):
+        header = header_of(file)
+        with source_files(file):
+            is_split = any(side.exists() and side.stat().st_size for side in side_files(file)[::2])
+            size = file.stat().st_size
+        page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+        missing = pages * (page if page > 1 else 1 << 16) - size
+        if is_split or missing <= 0 or header[24:28] != header[92:96]:
             return
         time.sleep(0.05)
     fault = f"{file} is cut off: {missing} bytes of the pages that its header counts are missing"
@@ -2204,15 +2183,12 @@ def time_column_of(
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
             return (times[0], ()) if len(times) == 1 else (None, tuple(times))
-    for column in [*columns, *uncomputable]:
-        if column.lower() == wanted.lower():
-            if column in uncomputable:
-                fault = f"the time column {column}: {uncomputable[column]}"
-                raise ForeignError(fault, "Set timestamp_col to another one.")
-            return column, ()
-    if wanted.lower() != NO_TIME:
+    column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
+    if column in uncomputable:
+        raise ForeignError(f"the time column {column}: {uncomputable[column]}", "Set timestamp_col to another one.")
+    if column is None and wanted.lower() != NO_TIME:
         raise ConfigError(f"{table} has no column {wanted!r}", nearest(wanted, columns))
-    return None, ()
+    return column, ()
 
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
@@ -2237,8 +2213,8 @@ def check_order(database: Database, table: str) -> None:
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
-# Types whose affinity keeps one class of values, so that they can be read as they are: what else may stand in such a
-# column shows in the type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
+# Types whose affinity keeps one class of values, so that they can be read as they are. What else may stand in such a
+# column shows in the type that ADBC finds; only a blob among text is found by a comparison (blobs sort above all text).
 # The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
 PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
@@ -2392,7 +2368,10 @@ class Reader:
         A column whose values are not all of its affinity's class is read again, value by value.
         """
         rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        expected = {name: self._expected(declared) for name, declared in self.table.columns.items()}
+        # Text of UTF-16 is read as bytes: SQLite would join surrogates to others.
+        kept = PLAIN if self.table.encoding == "UTF-8" else {**PLAIN, "string": "mixed"}
+        declared = self.table.columns.items()
+        expected = {name: kept.get(declared_type(words) or "", "mixed") for name, words in declared}
         left, pages = list(expected), list[RawPage]()
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
@@ -2410,11 +2389,6 @@ class Reader:
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
-
-    def _expected(self, declared: str) -> str:
-        """The class of value to look for; text of UTF-16 is read as bytes: SQLite would join surrogates to others."""
-        storage = PLAIN.get(declared_type(declared) or "", "mixed")
-        return "mixed" if storage == "text" and self.table.encoding != "UTF-8" else storage
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
@@ -3488,11 +3462,10 @@ class Quarantine:
 
     def put(self, sequence: int, table: str, rows: Sequence[BadRow]) -> None:
         """Write the bad rows of commit `sequence`, replacing those of an earlier try."""
-        values = [{name: plain_value(value) for name, value in row.row.items()} for row in rows]
-        lines = [
-            {"table": table, "key": row.key, "reason": row.reason, "row": v}
-            for row, v in zip(rows, values, strict=True)
-        ]
+        lines = []
+        for row in rows:
+            values = {name: plain_value(value) for name, value in row.row.items()}
+            lines.append({"table": table, "key": row.key, "reason": row.reason, "row": values})
         self.put_lines(sequence, lines, self.MOST_BYTES)
 
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
@@ -3647,13 +3620,10 @@ def row_content(columns: Iterable[str]) -> str:
 
 def literal_of(content: str, encoding: str) -> str:
     """A value's content as an SQL literal; text that has none is cast from its bytes."""
-    if content[0] not in "tb":
-        return content
-    if content[0] == "t":
-        found = decoded(bytes.fromhex(content[1:]), encoding)
-        if isinstance(found, str) and "\0" not in found:
-            return text_literal(found)
-    return f"CAST(x'{content[1:]}' AS TEXT)" if content[0] == "t" else f"x'{content[1:]}'"
+    if content[0] == "t" and isinstance(found := decoded(bytes.fromhex(content[1:]), encoding), str):
+        return text_literal(found) if "\0" not in found else f"CAST(x'{content[1:]}' AS TEXT)"
+    blob = f"x'{content[1:]}'"
+    return f"CAST({blob} AS TEXT)" if content[0] == "t" else blob if content[0] == "b" else content
 
 
 # So many parts of a row have a digest of their own in anchors; further columns share the last one.

@@ -104,8 +104,8 @@ MUTANTS = (
         (SOURCE, "keeps_its_index"),
     ),
     Mutant(
-        "texts of UTF-16 are left to SQLite", 'if storage == "text" and self.table.encoding != "UTF-8" else storage',
-        "if False else storage", ("test_source.py", "any_bytes"),
+        "texts of UTF-16 are left to SQLite", 'kept = PLAIN if self.table.encoding == "UTF-8" else',
+        "kept = PLAIN if True else", ("test_source.py", "any_bytes"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",

@@ -1523,7 +1523,8 @@ def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any,
 
 # Days and times as people write them, and what stands between them; any other pattern is theirs to find.
 DAY_PATTERNS = (
-    *(gap.join(f"%{field}" for field in order) for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
+    *(gap.join(f"%{field}" for field in order)
+      for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
     "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%a %b %d %H:%M:%S %Y",
     *(day.replace("%b", month) for month in ("%b", "%B")
       for day in ("%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %b %y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y")),
@@ -3736,12 +3737,9 @@ def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool]
 
     A long run was cut off, so rows before it are known no more.
     """
-    left, matched, rows = iter(run), 0, list(rows)
-    for row in rows:
-        if not any(is_same(row, anchor) for anchor in left):
-            break
-        matched += 1
-    return matched == len(rows) or (matched > 0 and is_long)
+    left, rows = iter(run), list(rows)
+    matched = list(itertools.takewhile(lambda row: any(is_same(row, anchor) for anchor in left), rows))
+    return len(matched) == len(rows) or (bool(matched) and is_long)
 
 
 def held_rows(position: Position) -> int:
@@ -3963,35 +3961,51 @@ class Anchored:
 
 @dataclasses.dataclass
 class Pace:
-    """How many rows are read at once, learned from what was read."""
+    """Reads ranges of rowids, as many `rows` at once as seem right by what was read before."""
 
     reader: Reader
+    rowid: str
     rows: int
 
-    def parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """A range of rowids in parts, each of as many rows as seem right when it is asked for."""
+    def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
+        """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
+
+        In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
+        process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        parts = self._parts(first, last)
+        with ThreadPoolExecutor(READERS) as pool:
+            while some := list(itertools.islice(parts, READERS)):
+                yield list(itertools.chain.from_iterable(pool.map(self._part, some)))
+
+    def _parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         while first <= last:
             end = self.reader.nth(first, last, self.rows)
             yield first, end
             first = end + 1
 
-    def learn(self, pages: Sequence[RawPage]) -> None:
-        """Fewer rows where they are large."""
+    def _part(self, part: tuple[int, int]) -> list[RawPage]:
+        """A small range of rowids: one page, or more where rows have become larger."""
+        (first, last), rows, rowid, pages = part, self.rows, self.rowid, list[RawPage]()
+        while first <= last:
+            try:
+                page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
+            except CorruptError as error:
+                if rows > 1:
+                    rows = rows // 4 or 1
+                    continue
+                error.good = first - 1
+                raise
+            # Fewer rows might be found behind those that are out of order, and they be missed.
+            if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
+                raise out_of_order(self.reader.table.name, first)
+            pages += [page] if page.keys else []
+            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
         if count := sum(len(page.keys) for page in pages):
             self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
-
-
-def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> Iterator[list[U]]:
-    """`work` done on several items at a time; the next ones are begun when all of these are done.
-
-    In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
-    process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        while some := list(itertools.islice(items, threads)):
-            yield list(pool.map(work, some))
+        return pages
 
 
 END: Any = object()
@@ -4100,31 +4114,9 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
-        read = functools.partial(self._part, reader, pace)
-        for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
-            yield from itertools.chain.from_iterable(parts)
-
-    def _part(self, reader: Reader, pace: Pace, part: tuple[int, int]) -> list[RawPage]:
-        """A small range of rowids: one page, or more where rows have become larger."""
-        (first, last), rows = part, pace.rows
-        pages: list[RawPage] = []
-        while first <= last:
-            try:
-                page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
-            except CorruptError as error:
-                if rows > 1:
-                    rows = rows // 4 or 1
-                    continue
-                error.good = first - 1
-                raise
-            # Fewer rows might be found behind those that are out of order, and they be missed.
-            if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
-                raise out_of_order(self.table.name, first)
-            pages += [page] if page.keys else []
-            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
-        pace.learn(pages)
-        return pages
+        pace = Pace(reader, self.rowid, fitting_rows(reader.bytes_per_row()))
+        for pages in ahead(pace.groups(first, last)):
+            yield from pages
 
 
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
@@ -9612,7 +9604,8 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("database", True, f"new rows are found by rowid ({said})")
         else:
             form = time_form(config)
-            indexed = has_time_index(reader) and not (isinstance(form, TimeFormat) and not form.is_number)
+            is_pattern = isinstance(form, TimeFormat) and not form.is_number
+            indexed = TimeColumn(reader, form).is_indexed() and not is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         if newest := newest_of(reader, time_form(config)):
@@ -9652,14 +9645,6 @@ def file_system_of(file: Path) -> str:
     points = mount_points()
     folders = [str(file), *map(str, file.parents)]
     return next((points[folder] for folder in folders if folder in points), "")
-
-
-def has_time_index(reader: Reader) -> bool:
-    """Whether an index begins with the time column."""
-    name, time = text_literal(reader.table.name), text_literal(reader.table.known_time.lower())
-    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_xinfo(l.name) i
-              WHERE i.seqno = 0 AND lower(i.name) = {time} AND upper(i.coll) = 'BINARY' AND NOT l.partial"""
-    return bool(reader.database.rows(sql)[0][0])
 
 
 def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:

@@ -1844,7 +1844,7 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
 def source_error(message: str) -> UploaderError:
     """SQLite's message as one of ours."""
     said = message.split("\nquery:")[0].split("] ", 1)[-1]
-    kind, fault, hint = next(known for words, *known in SQLITE_ERRORS if re.search(words, said))
+    _, kind, fault, hint = next(known for known in SQLITE_ERRORS if re.search(known[0], said))
     return kind(fault.format(said), hint)
 
 
@@ -2185,8 +2185,8 @@ def time_column_of(
         if wanted is None:
             return (times[0], ()) if len(times) == 1 else (None, tuple(times))
     column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
-    if column in uncomputable:
-        raise ForeignError(f"the time column {column}: {uncomputable[column]}", "Set timestamp_col to another one.")
+    if reason := uncomputable.get(column or ""):
+        raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
     if column is None and wanted.lower() != NO_TIME:
         raise ConfigError(f"{table} has no column {wanted!r}", nearest(wanted, columns))
     return column, ()
@@ -3504,14 +3504,7 @@ class Quarantine:
 
 
 def count_lines(file: Path) -> int:
-    """How many rows a file of the quarantine has; it is read anew only where it has changed."""
-    stat = file.stat()
-    return lines_in(file, stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(10_000)
-def lines_in(file: Path, _changed: int, _size: int) -> int:
-    """The lines of a file as it is at that time."""
+    """How many rows a file of the quarantine has."""
     return len(file.read_bytes().splitlines())
 
 

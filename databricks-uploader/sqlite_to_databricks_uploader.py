@@ -3808,16 +3808,9 @@ class Anchored:
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
-        rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
-        rows = dict(self._rows(f"{self.rowid} IN ({rowids})")) if rowids else {}
-        is_known = state.columns == self.parts
-
-        def renewed(anchor: Anchor) -> Anchor:
-            if anchor.rowid in rows:
-                return self._anchor(anchor.rowid, rows[anchor.rowid])
-            return anchor if is_known else dataclasses.replace(anchor, digest="")
-
-        anchors = [renewed(anchor) for anchor in state.anchors]
+        rows = dict(self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})"))
+        known = [each if state.columns == self.parts else dataclasses.replace(each, digest="") for each in state.anchors]
+        anchors = [self._anchor(each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known]
         return dataclasses.replace(state, anchors=anchors)
 
     def _followed(self, state: State, origin: Origin) -> State:
@@ -3916,16 +3909,12 @@ class Anchored:
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
             is_whole = anchor.digest in (old_digest(quotes, self.table.encoding) for quotes in so_far)
             return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
-        together, now = base64.b64decode(anchor.digest), digests_of(values)
-        then = [together[index : index + 4] for index in range(0, len(together), 4)]
-        shared = {
-            name: (then[index], now[self.parts.index(name)])
-            for index, name in enumerate(state.columns)
-            if name in self.parts
-        }
-        alike = tuple(name for name, (old, new) in shared.items() if old == new)
-        told = tuple(shared[name][0] for name in alike if name != self.table.key)
-        others = shared.keys() - {self.table.key, self.table.time}
+        together, now = base64.b64decode(anchor.digest), dict(zip(self.parts, digests_of(values), strict=True))
+        then = {name: together[4 * place : 4 * place + 4] for place, name in enumerate(state.columns)}
+        shared = [name for name in then if name in now]
+        alike = [name for name in shared if then[name] == now[name]]
+        told = tuple(then[name] for name in alike if name != self.table.key)
+        others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time)
 

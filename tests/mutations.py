@@ -124,8 +124,8 @@ MUTANTS = (
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
-        "anchors whose rows are gone mark nothing", "anchors = [renewed(anchor) for anchor in state.anchors]",
-        "anchors = [renewed(anchor) for anchor in state.anchors if anchor.rowid in rows]",
+        "anchors whose rows are gone mark nothing", "if each.rowid in rows else each for each in known]",
+        "for each in known if each.rowid in rows]",
         ("test_cursor_file.py", "first_rows_were_deleted"),
     ),
     Mutant(

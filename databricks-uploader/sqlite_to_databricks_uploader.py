@@ -3366,14 +3366,14 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
-def packed(records: Mapping[bytes, int] | Iterable[bytes]) -> str:
-    """Records of one width as text, in order, each as often as it counts."""
-    return base64.b64encode(b"".join(sorted(collections.Counter(records).elements()))).decode()
+def packed(records: Mapping[str, int] | Iterable[str]) -> str:
+    """Records of one width, in hexadecimal digits, as shorter text, in order, each as often as it counts."""
+    return base64.b64encode(bytes.fromhex("".join(sorted(collections.Counter(records).elements())))).decode()
 
 
-def unpacked(text: str, width: int) -> collections.Counter[bytes]:
-    """The inverse of `packed`."""
-    content = base64.b64decode(text)
+def unpacked(text: str, key: Sequence[str]) -> collections.Counter[str]:
+    """The inverse of `packed` for records of 16 bytes, or of 20 where there is a key."""
+    content, width = base64.b64decode(text).hex(), 40 if key else 32
     return collections.Counter(content[i : i + width] for i in range(0, len(content), width))
 
 
@@ -3381,18 +3381,17 @@ def lighter(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """An intent's position for the file: of the rows in `seen`, the bulk of a state, what changes."""
     if before.get("key") != after.get("key") or not isinstance(before.get("seen"), str):
         return dict(after)
-    width = 20 if after["key"] else 16
-    old, new = unpacked(before["seen"], width), unpacked(after["seen"], width)
+    old, new = unpacked(before["seen"], after["key"]), unpacked(after["seen"], after["key"])
     return {**after, "seen": {"less": packed(old - new), "more": packed(new - old)}}
 
 
 def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `lighter`."""
-    change, width = after.get("seen"), 20 if after.get("key") else 16
+    change, key = after.get("seen"), after.get("key", [])
     if not isinstance(change, dict) or change.keys() != {"less", "more"}:
         return dict(after)
-    left = unpacked(before["seen"], width) - unpacked(change["less"], width)
-    return {**after, "seen": packed(left + unpacked(change["more"], width))}
+    left = unpacked(before["seen"], key) - unpacked(change["less"], key)
+    return {**after, "seen": packed(left + unpacked(change["more"], key))}
 
 
 def replace_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
@@ -3809,7 +3808,9 @@ class Anchored:
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
         rows = dict(self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})"))
-        known = [each if state.columns == self.parts else dataclasses.replace(each, digest="") for each in state.anchors]
+        known = state.anchors
+        if state.columns != self.parts:
+            known = [dataclasses.replace(anchor, digest="") for anchor in known]
         anchors = [self._anchor(each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known]
         return dataclasses.replace(state, anchors=anchors)
 
@@ -4220,24 +4221,23 @@ def odd_text_spans(digits: str, day: str) -> list[Span]:
 
 @dataclasses.dataclass
 class Walk:
-    """A way through the new rows of a pass: pages with the times of their rows, and the one that comes next."""
+    """A way through the new rows of a pass, page by page, and what comes next."""
 
     position: Position
-    pages: Iterator[tuple[RawPage, list[int | None]]]
-    next: tuple[RawPage, list[int | None]] | None = None
+    pages: Iterator[RawPage]
+    next: RawPage | None = None
     is_whole: bool = False
 
-    def taken(self, size: Callable[[], int]) -> list[tuple[RawPage, list[int | None]]]:
+    def taken(self, size: Callable[[], int]) -> list[RawPage]:
         """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after."""
-        parts, left = list[tuple[RawPage, list[int | None]]](), -1
+        parts, left = list[RawPage](), -1
         self.next = self.next or next(self.pages, None)
         while self.next and left:
             left = min(size(), TIME_ROWS) if left < 0 else left
-            page, times = self.next
-            parts.append((page.only(range(left)), times[:left]) if len(times) > left else self.next)
-            self.next = (page.only(range(left, len(times))), times[left:]) if len(times) > left else None
-            left -= len(parts[-1][1])
-            self.next = self.next or next(self.pages, None)
+            page, count = self.next, len(self.next.keys)
+            parts.append(page.only(range(left)) if count > left else page)
+            self.next = page.only(range(left, count)) if count > left else next(self.pages, None)
+            left -= len(parts[-1].keys)
         return parts
 
 
@@ -4334,28 +4334,28 @@ def pass_of(position: Position) -> Pass:
     return position["pass"]
 
 
-def record_of(moment: int | None, key: str) -> bytes:
-    """A delivered row as a timestamp cursor remembers it: its time and its digests; records sort by time."""
-    return (0 if moment is None else moment + 2**63).to_bytes(8, "big") + bytes.fromhex(key)
+def record_of(moment: int | None, digests: str) -> str:
+    """A row as a timestamp cursor knows it: its time, its digest and its key's, in hexadecimal digits."""
+    return f"{0 if moment is None else moment + 2**63:016x}{digests}"
 
 
-def time_in(record: bytes, unknown: int) -> int:
+def time_in(record: str, unknown: int) -> int:
     """The time in a record, `unknown` where it could not be read."""
-    moment = int.from_bytes(record[:8], "big")
+    moment = int(record[:16], 16)
     return moment - 2**63 if moment else unknown
 
 
-def records_in(position: Position) -> collections.Counter[bytes]:
+def records_in(position: Position) -> collections.Counter[str]:
     """The records of the rows that a position remembers."""
-    width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
-    return unpacked(position["seen"], width) + unpacked(sent, width)
+    sent = position["pass"]["sent"] if position["pass"] else ""
+    return unpacked(position["seen"], position["key"]) + unpacked(sent, position["key"])
 
 
 def counts_in(position: Position) -> collections.Counter[str]:
     """How often each row that a position remembers was delivered."""
     digests = collections.Counter[str]()
     for record, count in records_in(position).items():
-        digests[record[8:16].hex()] += count
+        digests[record[16:32]] += count
     return digests
 
 
@@ -4367,7 +4367,7 @@ def old_records(position: Position) -> list[tuple[int | None, str, str]]:
     if isinstance(position["seen"], dict):
         return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
     times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
-    return [(None if time == NEVER else time, record[8:16].hex(), record[16:].hex()) for record, time in times]
+    return [(None if time == NEVER else time, record[16:32], record[32:]) for record, time in times]
 
 
 def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
@@ -4390,7 +4390,7 @@ class Twice:
     """A row by its record, and by what told it `before`; `is_untouched` where each new column has its default, so that
     the row may be an old one."""
 
-    record: bytes
+    record: str
     before: Any
     is_untouched: bool
 
@@ -4434,7 +4434,7 @@ class Bridge:
         return digest if self.content else (time, key if self.key else "")
 
 
-def recognised(rows: Sequence[Twice], delivered: collections.Counter[Any]) -> list[bytes] | None:
+def recognised(rows: Sequence[Twice], delivered: collections.Counter[Any]) -> list[str] | None:
     """The records of the rows that were delivered, by what told them before; None where that can't be told.
 
     Where there are more rows than were delivered, untouched ones count first.
@@ -4562,16 +4562,14 @@ class TimestampCursor(Remembered):
             return None
         after = self._after(walk.position, taken)
         walk.position = after if walk.next else self._ended(after)
-        return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
+        return Batch(walk.position, [], functools.partial(iter, taken))
 
     def _begun(self, position: Position) -> Walk:
         """A walk from a position on; where no pass is under way there it is a whole one."""
         resumed = position["pass"] is not None
         if not resumed:
-            oldest, until = (
-                position["latest"] - self.lookback,
-                latest_time(position["newest"], self.order.newest(self.now() * 10**6)),
-            )
+            until = latest_time(position["newest"], self.order.newest(self.now() * 10**6))
+            oldest = position["latest"] - self.lookback
             position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
@@ -4587,10 +4585,11 @@ class TimestampCursor(Remembered):
         if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
             return Waiting()
         pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
-        first, *more = [times for _, times in pages] or [[]]
+        first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
-        return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
+        times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
+        return Waiting(max(len(first), count - known), min(times, default=None))
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
@@ -4598,19 +4597,18 @@ class TimestampCursor(Remembered):
         left.subtract(counts_in(position))
         walk = self._begun(position)
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
-        for page, times in self._new_rows(walk.position, math.inf):
-            raws = page.columns[self.order.name].values()
-            chosen = list[int]()
-            for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
-                left[key[:16]] -= 1
-                is_old = moment is not None and moment < bound
+        for page in self._new_rows(walk.position, math.inf):
+            raws, chosen = page.columns[self.order.name].values(), list[int]()
+            for index, record in enumerate(page.keys):
+                left[record[16:32]] -= 1
+                is_old = time_in(record, bound) < bound
                 is_passed = place is None or self.order.key(raws[index]) <= place
-                chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
+                chosen += [index] if left[record[16:32]] >= 0 or (is_old and is_passed) else []
             if chosen:
                 yield page.only(chosen)
 
-    def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
-        """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
+    def _new_rows(self, position: Position, most_future: float) -> Iterator[RawPage]:
+        """The rows of a pass that were not delivered, from its place on, under their records."""
         under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
@@ -4627,25 +4625,21 @@ class TimestampCursor(Remembered):
                         continue
                 chosen.append(index)
             if chosen:
-                yield dataclasses.replace(page, keys=keys).only(chosen), [times[index] for index in chosen]
+                yield dataclasses.replace(page, keys=[*map(record_of, times, keys)]).only(chosen)
 
-    def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
+    def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
-        raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
-        now = self.now() * 10**6
-        was = pass_of(before)["place"]
+        rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
+        raw, now, was = rows[-1][1], self.now() * 10**6, pass_of(before)["place"]
         under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
-        newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
+        times = (time_in(record, NEVER) for record, _ in rows)
+        newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
         after: Position = {**before, "newest": newest, "pass": under_way}
         bound, place = self._bound(after), self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
-        earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
+        earlier = unpacked(under_way["sent"], before["key"])
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
-        for page, times in taken:
-            raws = page.columns[self.order.name].values()
-            for key, moment, value in zip(page.keys, times, raws, strict=True):
-                if moment is None or moment >= bound or self.order.key(value) == place:
-                    sent[record_of(moment, key)] += 1
+        sent.update(r for r, value in rows if time_in(r, bound) >= bound or self.order.key(value) == place)
         under_way["sent"] = packed(sent)
         return after
 

@@ -375,8 +375,8 @@ def test_a_state_of_version_1_0_0_goes_on_without_doubles() -> None:
 
 
 def test_an_intent_holds_what_it_adds_to_the_rows_in_sight() -> None:
-    before = {"key": [], "seen": up.packed(Counter({bytes([i] * 16): 1 + i % 2 for i in range(200)}))}
-    after = {"key": [], "seen": up.packed(Counter({bytes([i] * 16): 1 + i % 2 for i in range(3, 203)}))}
+    before = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(200)}))}
+    after = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(3, 203)}))}
     saved = json.loads(json.dumps(up.lighter(before, after)))
     assert len(json.dumps(saved)) < len(json.dumps(after)) / 20
     assert up.whole(before, saved) == after

@@ -1037,13 +1037,8 @@ CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": 
 CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
 
 
-def sampled_type(classes: set[str]) -> str:
-    """The type that holds values of these classes: BINARY takes text too; nothing holds blobs beside numbers."""
-    if len(classes) == 1:
-        return CLASS_TYPES[min(classes)]
-    if classes == {"integer", "real"}:
-        return "double"
-    return "binary" if classes == {"text", "blob"} else "string"
+# And of two together; nothing holds blobs beside numbers.
+MIXED_TYPES = {("integer", "real"): "double", ("blob", "text"): "binary"}
 
 
 def base_of(kind: str) -> str:
@@ -1185,8 +1180,8 @@ def zone_written(zone: str) -> dt.tzinfo:
 def to_date(value: Any, form: TimeForm) -> str:
     """ISO dates, or those of a format. A time other than midnight, or a zone other than UTC, would be lost: refused."""
     moment = iso_moment(value) if isinstance(value, str) else None
-    if isinstance(form, TimeFormat):
-        moment = moment_of(dataclasses.replace(form, zone=UTC).microseconds(value))
+    if form.name != "auto":
+        moment = moment_of(TimeForm(form.name).microseconds(value))
     if moment is None:
         raise ValueError("is no ISO date")
     if moment.time() != dt.time() or moment.utcoffset():
@@ -1244,25 +1239,27 @@ FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeFormat:
-    """How a column writes its times: `name` is one of `NUMBER_FORMATS`, or a pattern of strptime.
+class TimeForm:
+    """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime.
 
     Texts without a zone are in `zone`; where clocks go back, the first of two equal times is meant.
     """
 
-    name: str
-    zone: ZoneInfo
+    name: str = "auto"
+    zone: ZoneInfo = UTC
 
     @property
-    def is_number(self) -> bool:
-        """Whether times are numbers, which sort as their times do."""
-        return self.name in NUMBER_FORMATS
+    def is_pattern(self) -> bool:
+        """Whether times are texts that need not sort as their times do."""
+        return "%" in self.name
 
     def microseconds(self, value: Any) -> int:
         """Microseconds since 1970; a `ValueError` for what is not written so."""
+        if self.name == "auto":
+            return to_timestamp(value, self.zone)
         text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
         try:
-            if not self.is_number:
+            if self.is_pattern:
                 return pattern_microseconds(text, self.name, self.zone, isinstance(value, str))
             if isinstance(value, (int, float)):
                 return number_microseconds(value, self.name)
@@ -1281,24 +1278,17 @@ class TimeFormat:
         return float(exact) if unit == DAY else max(-(2**63) + 1, min(math.floor(exact), 2**63 - 1))
 
 
-# What times are read by: in a zone and the usual forms (`to_timestamp`), or in a format.
-TimeForm = ZoneInfo | TimeFormat
-
-
-def zone_of(form: TimeForm) -> ZoneInfo:
-    """The zone of times that are written without one."""
-    return form.zone if isinstance(form, TimeFormat) else form
+AUTO = TimeForm()
 
 
 def time_form(config: Config) -> TimeForm:
     """What the time column is read by."""
-    zone = ZoneInfo(config.source_timezone)
-    return zone if config.timestamp_format == "auto" else TimeFormat(config.timestamp_format, zone)
+    return TimeForm(config.timestamp_format, ZoneInfo(config.source_timezone))
 
 
-def microseconds_in(value: Any, form: TimeForm) -> int:
-    """A time in microseconds since 1970; a `ValueError` for what is none."""
-    return form.microseconds(value) if isinstance(form, TimeFormat) else to_timestamp(value, form)
+def to_microseconds(value: Any, form: TimeForm) -> int:
+    """A time in a form, in microseconds since 1970."""
+    return form.microseconds(value)
 
 
 def digits_of(value: Any) -> str:
@@ -1372,8 +1362,8 @@ KINDS = {
     "char":          Kind("string",     "object",              None,      "string",   to_string),
     "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
     "date":          Kind("date32",     "object",              None,      "string",   to_date),
-    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   microseconds_in),
-    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   microseconds_in),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_microseconds),
+    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_microseconds),
 }
 # fmt: on
 
@@ -1452,9 +1442,10 @@ def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Any, dict[int
 def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
     """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
     values = [value for value in column.values() if value is not None]
-    classes = {CLASSES.get(type(value), "text") for value in values}
-    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled_type(classes)]):
-        array, bad = convert(column, kind, zone)
+    classes = sorted({CLASSES.get(type(value), "text") for value in values})
+    sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
+    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
+        array, bad = convert(column, kind, TimeForm(zone=zone))
         is_number = [isinstance(value, (int, float)) for value in values]
         if kind == "timestamp" and any(is_number) and not bad:
             times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
@@ -1472,27 +1463,27 @@ ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = re.compile(rb":[6-9]")
 
 
-def cast_text_times(data: Any, zone: TimeForm) -> Any:
+def cast_text_times(data: Any, form: TimeForm) -> Any:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
     It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
     set at odd seconds.
     """
-    if isinstance(zone, TimeFormat):
+    if form.name != "auto":
         return None
     texts = [text for text in data.to_pylist() if text is not None]
     lines = "\n".join(texts).encode()
     forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
     if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or OVER_59.search(lines):
         return None
-    is_local = {form is not None and form[1] is None for form in forms if zone.key != "UTC"}
+    is_local = {found is not None and found[1] is None for found in forms if form.zone.key != "UTC"}
     if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
         return None
     times = data.cast(arrow_type("timestamp"))
     if is_local != {True}:
         return None if True in is_local else times
     local = times.cast(arrow_type("bigint")).to_pylist()
-    utc = [None if time is None else time - offset_of(zone, time // 60_000_000) for time in local]
+    utc = [None if time is None else time - offset_of(form.zone, time // 60_000_000) for time in local]
     return array_of(utc, "bigint").cast(arrow_type("timestamp"))
 
 
@@ -1545,9 +1536,8 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
     found: dict[str, list[int]] = {}
     for name in ("auto", *NUMBER_FORMATS, *patterns_by_shape().get(shape_of(written), ())):
-        form = UTC if name == "auto" else TimeFormat(name, UTC)
         with contextlib.suppress(ValueError):
-            found[name] = [microseconds_in(value, form) for value in dict.fromkeys(values)]
+            found[name] = [TimeForm(name).microseconds(value) for value in dict.fromkeys(values)]
     until = time.time() if now is None else now
     plausible = [
         # Numbers that are too small for the years since 2004 are days, or the digits of one.
@@ -2059,13 +2049,13 @@ def content_of(database: Database, name: str) -> str:
     """How much is in a table, and its newest time, for people."""
     try:
         [(count,)] = database.rows(f"SELECT count(*) FROM {quoted(name)}")
-        newest = newest_of(Reader(database, describe(database, name, None)))
+        newest = newest_of(Reader(database, describe(database, name, None)), AUTO)
     except SourceError as error:
         return str(error)
     return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
 
 
-def newest_of(reader: Reader, form: TimeForm = UTC) -> str | None:
+def newest_of(reader: Reader, form: TimeForm) -> str | None:
     """The highest value in the time column, as people read it; None where there is none."""
     if reader.table.time is None:
         return None
@@ -2073,7 +2063,7 @@ def newest_of(reader: Reader, form: TimeForm = UTC) -> str | None:
     [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
     with contextlib.suppress(ValueError):
         if newest and not iso_moment(newest):
-            return moment_of(microseconds_in(newest, form)).isoformat(timespec="seconds")
+            return moment_of(form.microseconds(newest)).isoformat(timespec="seconds")
     return newest or None
 
 
@@ -2085,7 +2075,7 @@ TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 NO_TIME = "none"
 
 
-def time_columns(database: Database, table: str, columns: Mapping[str, str], zone: TimeForm) -> list[str]:
+def time_columns(database: Database, table: str, columns: Mapping[str, str], form: TimeForm) -> list[str]:
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
@@ -2095,7 +2085,7 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], zon
     declared = [name for name in declared if has_values(database, table, name)]
     if len(declared) == 1:
         return declared
-    named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, zone)]
+    named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, form)]
     return named if len(named) == 1 else list(dict.fromkeys([*declared, *named]))
 
 
@@ -2112,7 +2102,7 @@ def holds_times(database: Database, table: str, column: str, form: TimeForm) -> 
     """Whether the first rows have times in a column, and nothing else, that something was measured at."""
     known = [value for value in first_values(database, table, column) if value is not None]
     with contextlib.suppress(ValueError):
-        return bool(known) and all(is_plausible(microseconds_in(value, form), time.time()) for value in known)
+        return bool(known) and all(is_plausible(form.microseconds(value), time.time()) for value in known)
     return False
 
 
@@ -2153,7 +2143,7 @@ class Table:
         return self.time
 
 
-def describe(database: Database, name: str, time_column: str | None, zone: TimeForm = UTC) -> Table:
+def describe(database: Database, name: str, time_column: str | None, form: TimeForm = AUTO) -> Table:
     """Look a table up; `time_column` is what the settings say of it."""
     infos = database.columns_of(name)
     uncomputable = uncomputable_columns(database, name, [column for column, *_, hidden in infos if hidden == 2])
@@ -2165,7 +2155,7 @@ def describe(database: Database, name: str, time_column: str | None, zone: TimeF
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     rowid = (free[0] if free else key) if has_rowid else None
-    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, zone)
+    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, form)
     is_counted = key is not None and name in database.autoincrement
     return Table(name, columns, time, rowid, key, is_counted, database.encoding, uncomputable, doubtful)
 
@@ -2176,11 +2166,11 @@ def time_column_of(
     columns: Mapping[str, str],
     uncomputable: Mapping[str, str],
     wanted: str | None,
-    zone: TimeForm,
+    form: TimeForm,
 ) -> tuple[str | None, tuple[str, ...]]:
     """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
     if wanted is None:
-        times = time_columns(database, table, columns, zone)
+        times = time_columns(database, table, columns, form)
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
             return (times[0], ()) if len(times) == 1 else (None, tuple(times))
@@ -4156,14 +4146,14 @@ def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
     for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
     """
-    if oldest <= -(10**16) or (isinstance(form, TimeFormat) and not form.is_number):
-        return [(None, None, "")]  # A pattern's texts need not sort as their times do.
-    if isinstance(form, TimeFormat):
+    if oldest <= -(10**16) or form.is_pattern:
+        return [(None, None, "")]
+    if form.name != "auto":
         return format_spans(column, oldest, form)
-    return [*number_spans(oldest), *text_spans(column, oldest, form)]
+    return [*number_spans(oldest), *text_spans(column, oldest, form.zone)]
 
 
-def format_spans(column: str, oldest: int, form: TimeFormat) -> list[Span]:
+def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time.
 
     In a column of TEXT affinity all numbers are texts.
@@ -4456,7 +4446,7 @@ class Remembered:
     def __init__(self, reader: Reader, lookback: float, form: TimeForm) -> None:
         self.reader = reader
         self.table = reader.table
-        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
+        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if form.zone.key != "UTC" else 0)
         self.order = TimeColumn(reader, form)
 
     @functools.cached_property
@@ -4743,7 +4733,7 @@ class Plan:
 
     def form_of(self, name: str) -> TimeForm:
         """What times of a column are read by: the format is that of the time column alone."""
-        return self.form if name == self.table.time else zone_of(self.form)
+        return self.form if name == self.table.time else TimeForm(zone=self.form.zone)
 
     def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
@@ -4768,7 +4758,8 @@ class Plan:
         for name, kind in self.writes.items():
             columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, zone_of(self.form))
+                raw = RawColumn("mixed", columns[name].to_pylist())
+                columns[name], bad = convert(raw, kind, TimeForm(zone=self.form.zone))
                 if bad:
                     raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
@@ -4918,7 +4909,8 @@ def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -
     asked = declared_type(declared)
     kind = fitting_type(column, asked, zone)
     if asked not in (None, kind):
-        reason = min(convert(column, asked or "", zone)[1].items(), default=(0, "holds numbers that are no times"))[1]
+        refused = convert(column, asked or "", TimeForm(zone=zone))[1]
+        reason = min(refused.items(), default=(0, "holds numbers that are no times"))[1]
         log.info("%s is declared %s, but a value of it %s: it is read as %s", name, declared, reason, kind.upper())
     return kind
 
@@ -7656,9 +7648,9 @@ def completed(job: Job, source: Source, state: State) -> State:
 
 def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
     """Say once that times are before 2000 or more than a day ahead, and the format under which they would not be."""
-    name, zone, better = str(plan.table.time), zone_of(plan.form), list[str]()
+    name, better = str(plan.table.time), list[str]()
     for word in fitting_formats([value], job.now()):
-        told = microseconds_in(value, zone if word == "auto" else TimeFormat(word, zone))
+        told = TimeForm(word, plan.form.zone).microseconds(value)
         if is_plausible(told, job.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
@@ -9580,8 +9572,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("database", True, f"new rows are found by rowid ({said})")
         else:
             form = time_form(config)
-            is_pattern = isinstance(form, TimeFormat) and not form.is_number
-            indexed = TimeColumn(reader, form).is_indexed() and not is_pattern
+            indexed = TimeColumn(reader, form).is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         if newest := newest_of(reader, time_form(config)):
@@ -9760,7 +9751,7 @@ def recover(job: Job, database: Database) -> int:
 
 def since_time(text: str, form: TimeForm) -> int:
     """A time as a person writes it: in ISO-8601, or as the time column has it."""
-    return to_timestamp(text, zone_of(form)) if iso_moment(text) else microseconds_in(text, form)
+    return to_timestamp(text, form.zone) if iso_moment(text) else form.microseconds(text)
 
 
 def start_since(job: Job, database: Database, text: str) -> None:

@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant("minutes over 59 are Arrow's", " or OVER_59.search(lines)", "", ("test_rows.py", "both_ways")),
     Mutant(
         "Arrow knows the zones", "    if is_local != {True}:\n        return None if True in is_local else times\n",
-        '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))\n',
+        '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=form.zone.key)).cast(arrow_type("timestamp"))\n',
         ("test_rows.py", "clocks_say"),
     ),
     Mutant(

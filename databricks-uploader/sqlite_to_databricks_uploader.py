@@ -1038,7 +1038,7 @@ CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "
 
 
 # And of two together; nothing holds blobs beside numbers.
-MIXED_TYPES = {("integer", "real"): "double", ("blob", "text"): "binary"}
+MIXED_TYPES: dict[tuple[str, ...], str] = {("integer", "real"): "double", ("blob", "text"): "binary"}
 
 
 def base_of(kind: str) -> str:

@@ -197,9 +197,7 @@ def test_the_spans_of_a_time_hold_each_value_of_that_time_or_a_later_one(
     source = Source("CREATE TABLE t (ts, v)")
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, in_zone, time.time)
-        wheres = [
-            cursor.order.where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, in_zone)
-        ]
+        wheres = [cursor.order.where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, in_zone)]
     assert connection.execute(f"SELECT count(*) FROM t q WHERE {' OR '.join(f'({w})' for w in wheres)}").fetchone() == (
         1,
     )

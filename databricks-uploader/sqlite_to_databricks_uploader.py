@@ -2033,10 +2033,8 @@ def detect_table(database: Database, wanted: str | None) -> str:
         candidates = [name for name in found if name.lower() == wanted.lower()]
     if len(candidates) > 1:
         seen = "".join(f"\n    {name}: {content_of(database, name)}" for name in candidates)
-        raise ConfigError(
-            f"several tables: {', '.join(candidates)}{seen}",
-            "Set sqlite_table_name to one of them, or tables: '*' for all.",
-        )
+        fault = f"several tables: {', '.join(candidates)}{seen}"
+        raise ConfigError(fault, "Set sqlite_table_name to one of them, or tables: '*' for all.")
     if candidates:
         return str(candidates[0])
     if found:
@@ -4376,16 +4374,6 @@ def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Twice:
-    """A row by its record, and by what told it `before`; `is_untouched` where each new column has its default, so that
-    the row may be an old one."""
-
-    record: str
-    before: Any
-    is_untouched: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Bridge:
     """What tells a row by the columns that a table had before, and by those that it has now.
 
@@ -4424,20 +4412,24 @@ class Bridge:
         return digest if self.content else (time, key if self.key else "")
 
 
-def recognised(rows: Sequence[Twice], delivered: collections.Counter[Any]) -> list[str] | None:
-    """The records of the rows that were delivered, by what told them before; None where that can't be told.
+# Rows by what told them before: whether each is touched, having more than the defaults of new columns, and its record.
+Groups = dict[Any, list[tuple[bool, str]]]
+
+
+def recognised(groups: Groups, delivered: collections.Counter[Any]) -> list[str] | None:
+    """The records of the rows that were delivered; None where that can't be told.
 
     Where there are more rows than were delivered, untouched ones count first.
     """
-    groups: dict[Any, list[Twice]] = {}
-    for row in sorted(rows, key=lambda row: not row.is_untouched):
-        groups.setdefault(row.before, []).append(row)
-    for before, here in groups.items():
-        if 0 < (count := delivered[before]) < len(here):
-            alike = {row.record for row in here if row.is_untouched == here[count].is_untouched}
-            if here[count - 1].is_untouched == here[count].is_untouched and len(alike) > 1:
+    found = list[str]()
+    for before, rows in groups.items():
+        here, count = sorted(rows), delivered[before]
+        if 0 < count < len(here):
+            is_touched, _ = here[count]
+            if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
-    return [row.record for before, here in groups.items() for row in here[: delivered[before]]]
+        found += [record for _, record in here[:count]]
+    return found
 
 
 class Remembered:
@@ -4481,7 +4473,7 @@ class Remembered:
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
         counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
-        kept = recognised(list(self._rows_twice(oldest, bridge)), counts)
+        kept = recognised(self._groups(oldest, bridge), counts)
         if kept is None:
             raise SourceError(
                 f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
@@ -4492,19 +4484,20 @@ class Remembered:
         others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
         return {**others, "pass": under_way, "seen": packed(kept), **made_of}
 
-    def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
-        """The rows from a time on, each as it is described now, and as it was described before."""
+    def _groups(self, oldest: int, bridge: Bridge) -> Groups:
+        """The rows from a time on."""
         asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
         given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
         untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
-        for page in self.order.pages(
-            self.order.spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"
-        ):
+        groups: Groups = collections.defaultdict(list)
+        key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
+        for page in self.order.pages(self.order.spans(oldest), key):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
             rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
-            for content, flag, moment, key in rows:
+            for content, flag, moment, digests in rows:
                 before = bridge.of_row(moment, content.split(","), self.table.encoding)
-                yield Twice(record_of(moment, key), before, flag == "1")
+                groups[before].append((flag != "1", record_of(moment, digests)))
+        return groups
 
 
 class TimestampCursor(Remembered):

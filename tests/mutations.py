@@ -193,11 +193,11 @@ MUTANTS = (
         'if "columns" in position:', (TIMES, "change_of_columns"),
     ),
     Mutant(
-        "untouched rows don't count first", "sorted(rows, key=lambda row: not row.is_untouched)", "reversed(rows)",
+        "untouched rows don't count first", "here, count = sorted(rows), delivered", "here, count = sorted(rows, reverse=True), delivered",
         (TIMES, "fill_a_new_column"),
     ),
     Mutant(
-        "what can't be told is guessed", "is_untouched and len(alike) > 1:", "is_untouched and len(alike) > 99:",
+        "what can't be told is guessed", "if row[0] == is_touched}) > 1:", "if row[0] == is_touched}) > 99:",
         (TIMES, "no_key_tells"),
     ),
     Mutant("any number of rows from the future", "if future > most_future:", "if False:", (TIMES, "future_are_bounded")),

@@ -1034,13 +1034,8 @@ CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": 
 CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
 
 
-def sampled_type(classes: set[str]) -> str:
-    """The type that holds values of these classes: BINARY takes text too; nothing holds blobs beside numbers."""
-    if len(classes) == 1:
-        return CLASS_TYPES[min(classes)]
-    if classes == {"integer", "real"}:
-        return "double"
-    return "binary" if classes == {"text", "blob"} else "string"
+# And of two together; nothing holds blobs beside numbers.
+MIXED_TYPES: dict[tuple[str, ...], str] = {("integer", "real"): "double", ("blob", "text"): "binary"}
 
 
 def base_of(kind: str) -> str:
@@ -1179,9 +1174,11 @@ def zone_written(zone: str) -> dt.tzinfo:
     return dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone.upper()}").tzinfo or UTC
 
 
-def to_date(value: Any, _kind: str) -> str:
-    """ISO dates. A time of day other than midnight, or a zone other than UTC, would be lost, so it is refused."""
+def to_date(value: Any, form: TimeForm) -> str:
+    """ISO dates, or those of a format. A time other than midnight, or a zone other than UTC, would be lost: refused."""
     moment = iso_moment(value) if isinstance(value, str) else None
+    if form.name != "auto":
+        moment = moment_of(TimeForm(form.name).microseconds(value))
     if moment is None:
         raise ValueError("is no ISO date")
     if moment.time() != dt.time() or moment.utcoffset():
@@ -1239,25 +1236,27 @@ FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeFormat:
-    """How a column writes its times: `name` is one of `NUMBER_FORMATS`, or a pattern of strptime.
+class TimeForm:
+    """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime.
 
     Texts without a zone are in `zone`; where clocks go back, the first of two equal times is meant.
     """
 
-    name: str
-    zone: ZoneInfo
+    name: str = "auto"
+    zone: ZoneInfo = UTC
 
     @property
-    def is_number(self) -> bool:
-        """Whether times are numbers, which sort as their times do."""
-        return self.name in NUMBER_FORMATS
+    def is_pattern(self) -> bool:
+        """Whether times are texts that need not sort as their times do."""
+        return "%" in self.name
 
     def microseconds(self, value: Any) -> int:
         """Microseconds since 1970; a `ValueError` for what is not written so."""
+        if self.name == "auto":
+            return to_timestamp(value, self.zone)
         text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
         try:
-            if not self.is_number:
+            if self.is_pattern:
                 return pattern_microseconds(text, self.name, self.zone, isinstance(value, str))
             if isinstance(value, (int, float)):
                 return number_microseconds(value, self.name)
@@ -1269,13 +1268,6 @@ class TimeFormat:
             pass
         raise ValueError(f"is no time in timestamp_format {self.name}")
 
-    def day(self, value: Any) -> str:
-        """The day of a time at midnight, for a column of days."""
-        time = dataclasses.replace(self, zone=UTC).microseconds(value)
-        if time % DAY:
-            raise ValueError("is a time, not a date")
-        return moment_of(time).date().isoformat()
-
     def number(self, time: int) -> int | float:
         """About the number that means a time: a whole one from below, or the nearest count of days."""
         unit, origin = NUMBER_FORMATS[self.name]
@@ -1283,24 +1275,17 @@ class TimeFormat:
         return float(exact) if unit == DAY else max(-(2**63) + 1, min(math.floor(exact), 2**63 - 1))
 
 
-# What times are read by: in a zone and the usual forms (`to_timestamp`), or in a format.
-TimeForm = ZoneInfo | TimeFormat
-
-
-def zone_of(form: TimeForm) -> ZoneInfo:
-    """The zone of times that are written without one."""
-    return form.zone if isinstance(form, TimeFormat) else form
+AUTO = TimeForm()
 
 
 def time_form(config: Config) -> TimeForm:
     """What the time column is read by."""
-    zone = ZoneInfo(config.source_timezone)
-    return zone if config.timestamp_format == "auto" else TimeFormat(config.timestamp_format, zone)
+    return TimeForm(config.timestamp_format, ZoneInfo(config.source_timezone))
 
 
-def microseconds_in(value: Any, form: TimeForm) -> int:
-    """A time in microseconds since 1970; a `ValueError` for what is none."""
-    return form.microseconds(value) if isinstance(form, TimeFormat) else to_timestamp(value, form)
+def to_microseconds(value: Any, form: TimeForm) -> int:
+    """A time in a form, in microseconds since 1970."""
+    return form.microseconds(value)
 
 
 def digits_of(value: Any) -> str:
@@ -1374,8 +1359,8 @@ KINDS = {
     "char":          Kind("string",     "object",              None,      "string",   to_string),
     "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
     "date":          Kind("date32",     "object",              None,      "string",   to_date),
-    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_timestamp),
-    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_timestamp),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_microseconds),
+    "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_microseconds),
 }
 # fmt: on
 
@@ -1454,9 +1439,10 @@ def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Any, dict[int
 def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
     """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
     values = [value for value in column.values() if value is not None]
-    classes = {CLASSES.get(type(value), "text") for value in values}
-    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled_type(classes)]):
-        array, bad = convert(column, kind, zone)
+    classes = sorted({CLASSES.get(type(value), "text") for value in values})
+    sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
+    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
+        array, bad = convert(column, kind, TimeForm(zone=zone))
         is_number = [isinstance(value, (int, float)) for value in values]
         if kind == "timestamp" and any(is_number) and not bad:
             times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
@@ -1474,27 +1460,27 @@ ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = re.compile(rb":[6-9]")
 
 
-def cast_text_times(data: Any, zone: TimeForm) -> Any:
+def cast_text_times(data: Any, form: TimeForm) -> Any:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
     It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
     set at odd seconds.
     """
-    if isinstance(zone, TimeFormat):
+    if form.name != "auto":
         return None
     texts = [text for text in data.to_pylist() if text is not None]
     lines = "\n".join(texts).encode()
     forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
     if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or OVER_59.search(lines):
         return None
-    is_local = {form is not None and form[1] is None for form in forms if zone.key != "UTC"}
+    is_local = {found is not None and found[1] is None for found in forms if form.zone.key != "UTC"}
     if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
         return None
     times = data.cast(arrow_type("timestamp"))
     if is_local != {True}:
         return None if True in is_local else times
     local = times.cast(arrow_type("bigint")).to_pylist()
-    utc = [None if time is None else time - offset_of(zone, time // 60_000_000) for time in local]
+    utc = [None if time is None else time - offset_of(form.zone, time // 60_000_000) for time in local]
     return array_of(utc, "bigint").cast(arrow_type("timestamp"))
 
 
@@ -1505,25 +1491,17 @@ def offset_of(zone: ZoneInfo, minute: int) -> int:
     return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
-def converter(kind: str, form: TimeForm) -> Callable[[Any], Any]:
-    """What converts one value to a type, or raises a `ValueError` with the reason."""
-    if isinstance(form, TimeFormat) and kind in (*TIMES, "date"):
-        return form.day if kind == "date" else form.microseconds
-    convert_one, detail = kind_of(kind).convert, form if kind in TIMES else kind
-    return lambda value: convert_one(value, detail)
-
-
 def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
     done: list[Any] = [None] * len(values)
     bad: dict[int, str] = {}
-    convert_one = converter(kind, form)
+    convert_one, detail = kind_of(kind).convert, form if kind in (*TIMES, "date") else kind
     for index, value in enumerate(values):
         if isinstance(value, InvalidText) and kind != "binary":
             bad[index] = "is not valid text in the database's encoding"
         elif value is not None:
             try:
-                done[index] = convert_one(value)
+                done[index] = convert_one(value, detail)
             except ValueError as error:
                 bad[index] = str(error)
     return array_of(done, kind), bad
@@ -1531,20 +1509,17 @@ def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any,
 
 # --- Which format values are in ---
 
-# The fields of a text, in the orders that people write them; where the month is a word, without it.
-DAY_ORDERS = ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
-DAY_ORDERS_BY_WORD = ("dY", "Yd", "dy")
-TIME_ORDERS = ("", "HM", "HMS", "HMSf", "H")
-
-# What is written as one number: a whole day, a whole time, or both. And what nobody writes: days with colons, times
-# with slashes or in front without colons, fractions behind other signs.
-AS_ONE = {day * has_day + time for day in DAY_ORDERS for time in TIME_ORDERS for has_day in (0, 1)}
-UNUSUAL = re.compile(r"%[YymdbB]:%[Yymd]|%[HIM]/%[MS]|^%[HI][^:]|(?<![.,S])%f|%y%m%d.*%f")
-
-# How many digits a field has.
-FIELD_DIGITS = {"Y": (4, 4), "y": (2, 2), "M": (2, 2), "S": (2, 2), "f": (1, 6)}
-FORM_PARTS = re.compile(r"([0-9]+)|([^\W\d_]+)|(.)", re.DOTALL)
-OFFSET_AT_END = re.compile(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$")
+# Days and times as people write them, and what stands between them; any other pattern is theirs to find.
+DAY_PATTERNS = (
+    *(gap.join(f"%{field}" for field in order)
+      for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
+    "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%a %b %d %H:%M:%S %Y",
+    *(day.replace("%b", month) for month in ("%b", "%B")
+      for day in ("%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %b %y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y")),
+)  # fmt: skip
+TIME_PATTERNS = (
+    "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M:%S %p", "%H.%M", "%H.%M.%S", "%H%M", "%H%M%S",
+)  # fmt: skip
 
 
 def is_plausible(time: int, now: float) -> bool:
@@ -1557,10 +1532,9 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     first = next(iter(values), None)
     written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
     found: dict[str, list[int]] = {}
-    for name in ("auto", *NUMBER_FORMATS, *dict.fromkeys(patterns_of(written))):
-        form = UTC if name == "auto" else TimeFormat(name, UTC)
+    for name in ("auto", *NUMBER_FORMATS, *patterns_by_shape().get(shape_of(written), ())):
         with contextlib.suppress(ValueError):
-            found[name] = [microseconds_in(value, form) for value in dict.fromkeys(values)]
+            found[name] = [TimeForm(name).microseconds(value) for value in dict.fromkeys(values)]
     until = time.time() if now is None else now
     plausible = [
         # Numbers that are too small for the years since 2004 are days, or the digits of one.
@@ -1573,53 +1547,22 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     return ["auto"] if "auto" in plausible else plausible or [name for name in found if "%" in name]
 
 
-def patterns_of(written: str) -> Iterator[str]:
-    """The patterns of strptime that may have written a text: those with its digits, words and separators."""
-    if len(written) > 60:
-        return
-    ends = [(OFFSET_AT_END.sub("", written), "%z"), (written, "")]
-    for text, end in ends if OFFSET_AT_END.search(written) else ends[1:]:
-        parts = [word_pattern(word) or number or (word + other).replace("%", "%%")
-                 for number, word, other in FORM_PARTS.findall(text)]  # fmt: skip
-        by_word, half = "%b" in parts or "%B" in parts, "%p" in parts
-        places = [index for index, part in enumerate(parts) if part.isdigit()]
-        for fields in field_orders(by_word):
-            for taken in shared_out(fields.replace("H", "I") if half else fields, [parts[place] for place in places]):
-                filled = dict(zip(places, taken, strict=True))
-                pattern = "".join(filled.get(index, part) for index, part in enumerate(parts)) + end
-                if not UNUSUAL.search(pattern):  # May is the name of a month and its abbreviation.
-                    yield from dict.fromkeys((pattern, pattern.replace("%b", "%B")))
+def shape_of(written: str) -> str:
+    """A text with one sign for each word, each offset and each number of few digits, as many as digits for others."""
+    words = re.sub(r"[^\W\d_]+", "a", re.sub(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$", "+", written))
+    return re.sub(r"[0-9]+", lambda digits: "0" * max(1, len(digits[0]) - 3), re.sub(r"(?<=[.,])[0-9]+", "0", words))
 
 
-def word_pattern(word: str) -> str:
-    """The directive for a word: a month, a day of the week, AM or PM, a zone; none for others."""
-    import calendar
-
-    known = ((calendar.month_abbr, "%b"), (calendar.month_name, "%B"), (calendar.day_abbr, "%a"),
-             (calendar.day_name, "%A"), (("AM", "PM"), "%p"), (("UTC", "GMT"), "%Z"))  # fmt: skip
-    return next((form for names, form in known if word and word.lower() in [name.lower() for name in names]), "")
-
-
-def field_orders(by_word: bool) -> Iterator[str]:
-    """The orders in which the numbers of a text may stand, the usual ones first."""
-    for day in DAY_ORDERS_BY_WORD if by_word else DAY_ORDERS:
-        yield from (day + time for time in TIME_ORDERS)
-        yield from (time + day for time in TIME_ORDERS[1:])
-    yield from (f"d{time}Y" for time in TIME_ORDERS if by_word and time)
-
-
-def shared_out(fields: str, numbers: Sequence[str]) -> Iterator[list[str]]:
-    """The ways in which numbers take all fields in their order, one or several each, by how many digits they have."""
-    if not numbers:
-        yield from [[]] if not fields else []
-        return
-    for count in range(1, len(fields) - len(numbers) + 2):
-        sizes = [FIELD_DIGITS.get(field, (1 if count == 1 else 2, 2)) for field in fields[:count]]
-        if (count == 1 or fields[:count].replace("I", "H") in AS_ONE) and sum(least for least, _ in sizes) <= len(
-            numbers[0]
-        ) <= sum(most for _, most in sizes):
-            taken = "".join(f"%{field}" for field in fields[:count])
-            yield from ([taken, *others] for others in shared_out(fields[count:], numbers[1:]))
+@functools.cache
+def patterns_by_shape() -> dict[str, list[str]]:
+    """Patterns of strptime by the shape of what they write."""
+    sample, found = dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC), dict[str, list[str]]()
+    clocks = [f"{clock}{zone}" for clock in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
+    for day in DAY_PATTERNS:
+        behind = (f"{day}{gap}{clock}" for gap in (" ", "T", ", ", "_") for clock in clocks)
+        for pattern in (day, *behind, *(f"{clock} {day}" for clock in TIME_PATTERNS)):
+            found.setdefault(shape_of(sample.strftime(pattern)), []).append(pattern)
+    return found
 
 
 # === Source ===========================================================================================
@@ -1663,16 +1606,11 @@ def real_file(file: Path) -> Path:
 
     Producers replace links as they replace files, so this is asked anew in each cycle.
     """
-    try:
+    with source_files(file), contextlib.suppress(FileNotFoundError):
         return Path(os.path.realpath(file, strict=True))
-    except FileNotFoundError:
-        real = os.path.realpath(file)
-        fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
-        raise SourceError(
-            fault, "Check sqlite; mount the directory that holds the file, and where a link leads."
-        ) from None
-    except OSError as error:
-        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
+    real = os.path.realpath(file)
+    fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
+    raise SourceError(fault, "Check sqlite; mount the directory that holds the file, and where a link leads.")
 
 
 def side_files(file: Path) -> list[Path]:
@@ -1682,47 +1620,30 @@ def side_files(file: Path) -> list[Path]:
 
 def header_of(file: Path) -> bytes:
     """The first 100 bytes of a database (sqlite.org/fileformat2.html, 1.3); a `SourceError` for what is none."""
-    try:
+    with source_files(file):
         refuse_pipe(file)
         with file.open("rb") as opened:
             header = opened.read(100)
-    except FileNotFoundError:
-        raise SourceError(f"{file} does not exist", "Check sqlite; mount the directory that holds it.") from None
-    except OSError as error:
-        raise SourceError(f"{file} can't be read: {error.strerror}", "Check sqlite and the file's rights.") from None
     if header and not header.startswith(b"SQLite format 3\0"):
         raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
     return header
 
 
-def is_wal(file: Path) -> bool:
-    """Whether the header says WAL (fileformat2.html, bytes 18 and 19); a `SourceError` for no database."""
-    return header_of(file)[18:19] == b"\x02"
-
-
-def missing_bytes(file: Path) -> int:
-    """How many bytes a file ends before its last page does.
+def refuse_cut_off(file: Path) -> None:
+    """A `CorruptError` for a file that ends before its last page does: SQLite would take what is missing for zeros.
 
     The header counts the pages, where its two counts of changes agree (fileformat2.html, 1.3.2 and 1.3.7). While side
-    files hold a part of the database it may be ahead of the file.
-    """
-    header = header_of(file)
-    with source_files(file):
-        if len(header) < 100 or any(side.exists() and side.stat().st_size for side in side_files(file)[::2]):
-            return 0
-        size = file.stat().st_size
-    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-    is_counted = header[24:28] == header[92:96]
-    return max(0, pages * (page if page > 1 else 1 << 16) - size) if is_counted else 0
-
-
-def refuse_cut_off(file: Path) -> None:
-    """A `CorruptError` for a file that is cut off: SQLite would take what is missing for zeros.
-
-    Without a journal on disk the header is written some milliseconds before the last page, so a file is looked at anew.
+    files hold a part of the database it may be ahead of the file; without a journal on disk it is written some
+    milliseconds before the last page, so a file is looked at anew.
     """
     for _ in range(20):
-        if not (missing := missing_bytes(file)):
+        header = header_of(file)
+        with source_files(file):
+            is_split = any(side.exists() and side.stat().st_size for side in side_files(file)[::2])
+            size = file.stat().st_size
+        page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+        missing = pages * (page if page > 1 else 1 << 16) - size
+        if is_split or missing <= 0 or header[24:28] != header[92:96]:
             return
         time.sleep(0.05)
     fault = f"{file} is cut off: {missing} bytes of the pages that its header counts are missing"
@@ -1748,7 +1669,7 @@ def source_files(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise TransientError(f"{file} was taken away meanwhile", "The next cycle reads the new one.") from None
     except OSError as error:
-        hint = "Check its rights, and the disk's space."
+        hint = "Check sqlite, the file's rights, and the disk's space."
         raise SourceError(f"{file} can't be read: {error.strerror}", hint) from None
 
 
@@ -1798,14 +1719,13 @@ def ours(files: Iterable[Path]) -> list[Path]:
 SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 
 
-def way_to_open(file: Path) -> str:
+def way_to_open(file: Path, wal_mode: bool) -> str:
     """How `file`, a path without links, is opened without writing beside it.
 
     A WAL database whose side files are missing would get them from SQLite under our user, and the
     producer could not write them. It is opened immutable where no WAL holds rows, else copied.
     """
     wal, shm, _ = side_files(file)
-    wal_mode = is_wal(file)
     if wal_mode and str(file) in mount_points():
         fault = f"{file} is mounted alone: its WAL is out of sight and its rows would be stale"
         raise SourceError(fault, "Mount the directory that holds the database.")
@@ -1816,9 +1736,7 @@ def way_to_open(file: Path) -> str:
     with source_files(file):
         names = file.stat().st_nlink
     if names > 1:
-        fault = (
-            f"{file} has {names} names (hard links): a WAL may lie beside another one, and its rows would be missing"
-        )
+        fault = f"{file} has {names} names (hard links): a WAL with rows may lie beside another one"
         raise SourceError(fault, "Set sqlite to the name that the producer uses, or remove the others.")
     return UNCHANGING
 
@@ -1846,12 +1764,9 @@ def copy_file(file: Path, copy: Path) -> None:
             new.truncate(size)
             return
         if size > free + os.fstat(new.fileno()).st_size:
-            fault = (
-                f"{file} has to be copied: {size >> 20} MiB into {copy.parent.parent}, which has {free >> 20} MiB left"
-            )
-            raise SourceError(
-                fault, "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
-            )
+            fault = f"{file} has to be copied: {size >> 20} MiB, but {copy.parent.parent} has {free >> 20} MiB left"
+            hint = "Free the disk. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
+            raise SourceError(fault, hint)
         while part := old.read(1 << 20):
             place = new.tell()
             if new.read(len(part)) != part:
@@ -1898,38 +1813,34 @@ class CorruptError(SourceError):
     good: int | None = None
 
 
+# What SQLite's messages say, since the driver gives no error code: what each is, and what to do. The first that fits.
+SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
+    ("locked|busy", BusyError, "the database is locked by another process",
+     "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."),
+    ("readonly", TransientError, "the database waits for its producer: {}",
+     "A crashed producer left a journal; let it open its database once, which mends it."),
+    ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
+     "{}: only the program of its producer has it",
+     "Leave it out of the view, or set sqlite_table_name to a table that does without."),
+    ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
+     "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
+)  # fmt: skip
+
+
 def source_error(message: str) -> UploaderError:
-    """SQLite's message as one of ours; the driver gives no error code."""
-    message = message.split("\nquery:")[0].split("] ", 1)[-1]
-    if "locked" in message or "busy" in message:
-        hint = (
-            "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."
-        )
-        return BusyError("the database is locked by another process", hint)
-    if "readonly" in message:
-        hint = "A crashed producer left a journal; let it open its database once, which mends it."
-        return TransientError(f"the database waits for its producer: {message}", hint)
-    if re.search(
-        "no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", message
-    ):
-        hint = "Leave it out of the view, or set sqlite_table_name to a table that does without."
-        return ForeignError(f"{message}: only the program of its producer has it", hint)
-    if "image is malformed" in message or "disk I/O" in message:
-        return CorruptError(f"the database is damaged: {message}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
-    return SourceError(message, "Check sqlite, sqlite_table_name and timestamp_col.")
+    """SQLite's message as one of ours."""
+    said = message.split("\nquery:")[0].split("] ", 1)[-1]
+    _, kind, fault, hint = next(known for known in SQLITE_ERRORS if re.search(known[0], said))
+    return kind(fault.format(said), hint)
 
 
 def out_of_order(table: str, rowid: int) -> CorruptError:
     """The error for rows that are not where their rowids belong, as on a page that was half written."""
-    fault = f"the database is damaged: rows of {table} are out of order from rowid {rowid} on"
-    error = CorruptError(fault, "Run `sqlite3 FILE 'PRAGMA integrity_check'`.")
+    hint = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
+    error = CorruptError(f"the database is damaged: rows of {table} are out of order from rowid {rowid} on", hint)
     error.good = rowid - 1
     return error
-
-
-def is_ascending(rowids: Sequence[int], first: int, last: int) -> bool:
-    """Whether rowids ascend from `first` on, and not beyond `last`."""
-    return not rowids or (first <= rowids[0] and rowids[-1] <= last and all(map(operator.lt, rowids, rowids[1:])))
 
 
 def is_utf8(column: Any) -> bool:
@@ -1937,10 +1848,6 @@ def is_utf8(column: Any) -> bool:
     from arro3.core import DataType
 
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
-
-
-# What is asked of a table's columns.
-COLUMN = "x.name, x.type, x.pk, x.hidden"
 
 
 class Database:
@@ -1964,9 +1871,9 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
-        self.wal_mode = is_wal(self.file)
+        self.wal_mode = header_of(self.file)[18:19] == b"\x02"  # fileformat2.html, 1.3.3
         refuse_cut_off(self.file)
-        before, way = ours(side_files(self.file)), way_to_open(self.file)
+        before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
         try:
             self._open(way)
         except BusyError:
@@ -2058,7 +1965,7 @@ class Database:
             return
         before, self._looked = self.__dict__.pop("version", None), time.monotonic()
         if self.version != before:
-            for known in ("kinds", "autoincrement", "_columns"):
+            for known in ("kinds", "autoincrement"):
                 self.__dict__.pop(known, None)
 
     @functools.cached_property
@@ -2075,15 +1982,6 @@ class Database:
         return str(encoding)
 
     @functools.cached_property
-    def _columns(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The columns of all tables, in one query; not of views and virtual tables, where one may be broken."""
-        found = self.rows(
-            f"SELECT t.name, {COLUMN} FROM pragma_table_list t, pragma_table_xinfo(t.name) x "
-            "WHERE t.schema = 'main' AND t.type = 'table' AND x.hidden <> 1"
-        )
-        return {name: [row[1:] for row in rows] for name, rows in itertools.groupby(found, lambda row: row[0])}
-
-    @functools.cached_property
     def autoincrement(self) -> set[str]:
         """The tables whose rowids are given once only."""
         created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
@@ -2091,10 +1989,8 @@ class Database:
 
     def columns_of(self, name: str) -> list[tuple[str, str, int, int]]:
         """A table's columns: name, declared type, place in the primary key, 2 for a generated one; no hidden ones."""
-        found = self._columns.get(name)
-        if found is None:
-            found = self.rows(f"SELECT {COLUMN} FROM pragma_table_xinfo({text_literal(name)}) x WHERE hidden <> 1")
-        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in found]
+        asked = f"SELECT name, type, pk, hidden FROM pragma_table_xinfo({text_literal(name)}) WHERE hidden <> 1"
+        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in self.rows(asked)]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -2134,10 +2030,8 @@ def detect_table(database: Database, wanted: str | None) -> str:
         candidates = [name for name in found if name.lower() == wanted.lower()]
     if len(candidates) > 1:
         seen = "".join(f"\n    {name}: {content_of(database, name)}" for name in candidates)
-        raise ConfigError(
-            f"several tables: {', '.join(candidates)}{seen}",
-            "Set sqlite_table_name to one of them, or tables: '*' for all.",
-        )
+        fault = f"several tables: {', '.join(candidates)}{seen}"
+        raise ConfigError(fault, "Set sqlite_table_name to one of them, or tables: '*' for all.")
     if candidates:
         return str(candidates[0])
     if found:
@@ -2150,32 +2044,21 @@ def content_of(database: Database, name: str) -> str:
     """How much is in a table, and its newest time, for people."""
     try:
         [(count,)] = database.rows(f"SELECT count(*) FROM {quoted(name)}")
-        newest = newest_of(Reader(database, describe(database, name, None)))
+        newest = newest_of(Reader(database, describe(database, name, None)), AUTO)
     except SourceError as error:
         return str(error)
     return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
 
 
-def time_in_words(value: str | None, form: TimeForm) -> str:
-    """What a value of the time column means, where it is in a format of its own."""
-    if not isinstance(form, TimeFormat) or value is None:
-        return ""
-    try:
-        return f", {moment_of(form.microseconds(value)).isoformat()}"
-    except ValueError as error:
-        return f", which {error}"
-
-
-def newest_of(reader: Reader, form: TimeForm = UTC) -> str | None:
+def newest_of(reader: Reader, form: TimeForm) -> str | None:
     """The highest value in the time column, as people read it; None where there is none."""
     if reader.table.time is None:
         return None
     name, time = quoted(reader.table.name), cell(reader.table.time)
     [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
-    if isinstance(form, TimeFormat):
-        return f"{newest}{time_in_words(newest, form)}" if newest else None
-    with contextlib.suppress(ValueError, OverflowError):
-        return moment_of(epoch_microseconds(float(newest or ""))).isoformat(timespec="seconds")
+    with contextlib.suppress(ValueError):
+        if newest and not iso_moment(newest):
+            return moment_of(form.microseconds(newest)).isoformat(timespec="seconds")
     return newest or None
 
 
@@ -2187,7 +2070,7 @@ TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 NO_TIME = "none"
 
 
-def time_columns(database: Database, table: str, columns: Mapping[str, str], zone: TimeForm) -> list[str]:
+def time_columns(database: Database, table: str, columns: Mapping[str, str], form: TimeForm) -> list[str]:
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
@@ -2197,7 +2080,7 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], zon
     declared = [name for name in declared if has_values(database, table, name)]
     if len(declared) == 1:
         return declared
-    named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, zone)]
+    named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, form)]
     return named if len(named) == 1 else list(dict.fromkeys([*declared, *named]))
 
 
@@ -2210,31 +2093,18 @@ def has_values(database: Database, table: str, column: str) -> bool:
     return bool(found)
 
 
-def holds_times(database: Database, table: str, column: str, zone: TimeForm) -> bool:
-    """Whether the first thousand rows have times in a column, and nothing else, that something was measured at."""
+def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:
+    """Whether the first rows have times in a column, and nothing else, that something was measured at."""
     known = [value for value in first_values(database, table, column) if value is not None]
-    return bool(known) and all(is_plausible_time(value, zone) for value in known)
+    with contextlib.suppress(ValueError):
+        return bool(known) and all(is_plausible(form.microseconds(value), time.time()) for value in known)
+    return False
 
 
-def first_values(database: Database, table: str, column: str, most: int = 1000) -> list[Any]:
+def first_values(database: Database, table: str, column: str) -> list[Any]:
     """A column's values in the first rows; of a damaged table, in as many as can be read."""
-    rows = f"SELECT {', '.join(by_class(cell(column)))} FROM {quoted(table)} q LIMIT {most}"
-    try:
-        found = database.table(f"SELECT {', '.join(SEEDS['mixed'])} UNION ALL SELECT * FROM ({rows})", most + 1)
-    except CorruptError:
-        if most == 1:
-            raise
-        return first_values(database, table, column, most // 4 or 1)
-    parts = [part.combine_chunks().slice(1) for part in found.columns]
-    return raw_column("mixed", parts, database.encoding).values()
-
-
-def is_plausible_time(value: Any, form: TimeForm) -> bool:
-    """Whether a value is a time since 2000 and, since a clock may be wrong, at most a day ahead."""
-    try:
-        return is_plausible(microseconds_in(value, form), time.time())
-    except ValueError:
-        return False
+    alone = Table(table, {column: ""}, None, None, None, False, database.encoding)
+    return Reader(database, alone).sample().columns[column].values()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2268,7 +2138,7 @@ class Table:
         return self.time
 
 
-def describe(database: Database, name: str, time_column: str | None, zone: TimeForm = UTC) -> Table:
+def describe(database: Database, name: str, time_column: str | None, form: TimeForm = AUTO) -> Table:
     """Look a table up; `time_column` is what the settings say of it."""
     infos = database.columns_of(name)
     uncomputable = uncomputable_columns(database, name, [column for column, *_, hidden in infos if hidden == 2])
@@ -2280,7 +2150,7 @@ def describe(database: Database, name: str, time_column: str | None, zone: TimeF
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     rowid = (free[0] if free else key) if has_rowid else None
-    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, zone)
+    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, form)
     is_counted = key is not None and name in database.autoincrement
     return Table(name, columns, time, rowid, key, is_counted, database.encoding, uncomputable, doubtful)
 
@@ -2291,23 +2161,20 @@ def time_column_of(
     columns: Mapping[str, str],
     uncomputable: Mapping[str, str],
     wanted: str | None,
-    zone: TimeForm,
+    form: TimeForm,
 ) -> tuple[str | None, tuple[str, ...]]:
     """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
     if wanted is None:
-        times = time_columns(database, table, columns, zone)
+        times = time_columns(database, table, columns, form)
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
             return (times[0], ()) if len(times) == 1 else (None, tuple(times))
-    for column in [*columns, *uncomputable]:
-        if column.lower() == wanted.lower():
-            if column in uncomputable:
-                fault = f"the time column {column}: {uncomputable[column]}"
-                raise ForeignError(fault, "Set timestamp_col to another one.")
-            return column, ()
-    if wanted.lower() != NO_TIME:
+    column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
+    if reason := uncomputable.get(column or ""):
+        raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
+    if column is None and wanted.lower() != NO_TIME:
         raise ConfigError(f"{table} has no column {wanted!r}", nearest(wanted, columns))
-    return None, ()
+    return column, ()
 
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
@@ -2332,19 +2199,11 @@ def check_order(database: Database, table: str) -> None:
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
-# Affinities whose values can be read as they are: what else may stand in such a column shows in the
-# type that ADBC finds, save a blob among text, which a comparison finds (blobs sort above all text).
+# Types whose affinity keeps one class of values, so that they can be read as they are. What else may stand in such a
+# column shows in the type that ADBC finds; only a blob among text is found by a comparison (blobs sort above all text).
 # The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
-PLAIN = {
-    "INT": "integer", "CHAR": "text", "CLOB": "text", "TEXT": "text", "BLOB": "mixed", "REAL": "real", "FLOA": "real",
-    "DOUB": "real",
-}  # fmt: skip
+PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
-
-
-def expected_storage(declared: str) -> str:
-    """The class of value that a column's affinity keeps; `mixed` where it keeps any."""
-    return next((storage for word, storage in PLAIN.items() if word in declared.upper()), "mixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2355,10 +2214,10 @@ class RawPage:
     columns: dict[str, RawColumn]
     nbytes: int
 
-    def only(self, indexes: Sequence[int], keys: list[Any]) -> RawPage:
-        """Some of the rows, under other keys."""
+    def only(self, indexes: Sequence[int]) -> RawPage:
+        """Some of the rows."""
         columns = {name: column.only(indexes) for name, column in self.columns.items()}
-        return RawPage(keys, columns, self.nbytes)
+        return RawPage([self.keys[index] for index in indexes], columns, self.nbytes)
 
 
 def by_class(column: str) -> list[str]:
@@ -2495,7 +2354,10 @@ class Reader:
         A column whose values are not all of its affinity's class is read again, value by value.
         """
         rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
-        expected = {name: self._expected(declared) for name, declared in self.table.columns.items()}
+        # Text of UTF-16 is read as bytes: SQLite would join surrogates to others.
+        kept = PLAIN if self.table.encoding == "UTF-8" else {**PLAIN, "string": "mixed"}
+        declared = self.table.columns.items()
+        expected = {name: kept.get(declared_type(words) or "", "mixed") for name, words in declared}
         left, pages = list(expected), list[RawPage]()
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
@@ -2513,11 +2375,6 @@ class Reader:
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
-
-    def _expected(self, declared: str) -> str:
-        """The class of value to look for; text of UTF-16 is read as bytes: SQLite would join surrogates to others."""
-        storage = expected_storage(declared)
-        return "mixed" if storage == "text" and self.table.encoding != "UTF-8" else storage
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
@@ -3494,14 +3351,14 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
-def packed(records: Mapping[bytes, int]) -> str:
-    """Records of one width as text, in order, each as often as it counts."""
-    return base64.b64encode(b"".join(sorted(collections.Counter(records).elements()))).decode()
+def packed(records: Mapping[str, int] | Iterable[str]) -> str:
+    """Records of one width, in hexadecimal digits, as shorter text, in order, each as often as it counts."""
+    return base64.b64encode(bytes.fromhex("".join(sorted(collections.Counter(records).elements())))).decode()
 
 
-def unpacked(text: str, width: int) -> collections.Counter[bytes]:
-    """The inverse of `packed`."""
-    content = base64.b64decode(text)
+def unpacked(text: str, key: Sequence[str]) -> collections.Counter[str]:
+    """The inverse of `packed` for records of 16 bytes, or of 20 where there is a key."""
+    content, width = base64.b64decode(text).hex(), 40 if key else 32
     return collections.Counter(content[i : i + width] for i in range(0, len(content), width))
 
 
@@ -3509,18 +3366,17 @@ def lighter(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """An intent's position for the file: of the rows in `seen`, the bulk of a state, what changes."""
     if before.get("key") != after.get("key") or not isinstance(before.get("seen"), str):
         return dict(after)
-    width = 20 if after["key"] else 16
-    old, new = unpacked(before["seen"], width), unpacked(after["seen"], width)
+    old, new = unpacked(before["seen"], after["key"]), unpacked(after["seen"], after["key"])
     return {**after, "seen": {"less": packed(old - new), "more": packed(new - old)}}
 
 
 def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `lighter`."""
-    change, width = after.get("seen"), 20 if after.get("key") else 16
+    change, key = after.get("seen"), after.get("key", [])
     if not isinstance(change, dict) or change.keys() != {"less", "more"}:
         return dict(after)
-    left = unpacked(before["seen"], width) - unpacked(change["less"], width)
-    return {**after, "seen": packed(left + unpacked(change["more"], width))}
+    left = unpacked(before["seen"], key) - unpacked(change["less"], key)
+    return {**after, "seen": packed(left + unpacked(change["more"], key))}
 
 
 def replace_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
@@ -3591,11 +3447,10 @@ class Quarantine:
 
     def put(self, sequence: int, table: str, rows: Sequence[BadRow]) -> None:
         """Write the bad rows of commit `sequence`, replacing those of an earlier try."""
-        values = [{name: plain_value(value) for name, value in row.row.items()} for row in rows]
-        lines = [
-            {"table": table, "key": row.key, "reason": row.reason, "row": v}
-            for row, v in zip(rows, values, strict=True)
-        ]
+        lines = []
+        for row in rows:
+            values = {name: plain_value(value) for name, value in row.row.items()}
+            lines.append({"table": table, "key": row.key, "reason": row.reason, "row": values})
         self.put_lines(sequence, lines, self.MOST_BYTES)
 
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
@@ -3633,14 +3488,7 @@ class Quarantine:
 
 
 def count_lines(file: Path) -> int:
-    """How many rows a file of the quarantine has; it is read anew only where it has changed."""
-    stat = file.stat()
-    return lines_in(file, stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(10_000)
-def lines_in(file: Path, _changed: int, _size: int) -> int:
-    """The lines of a file as it is at that time."""
+    """How many rows a file of the quarantine has."""
     return len(file.read_bytes().splitlines())
 
 
@@ -3733,36 +3581,27 @@ def digest_of(content: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def value_content(column: str) -> str:
-    """An SQL expression for a value of a row `q` with its class, as ASCII without commas.
-
-    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose
-    quotes would end at a NUL, the bytes: t0061 is text, b0061 a blob.
-    """
-    value = f"q.{quoted(column)}"
-    coded = f"substr(typeof({value}), 1, 1) || hex({value})"
-    return f"CASE WHEN typeof({value}) IN ('text', 'blob') THEN {coded} ELSE quote({value}) END"
-
-
 def row_content(columns: Iterable[str]) -> str:
-    """An SQL expression for all values of a row `q`, one after another with commas: different rows differ.
+    """An SQL expression for all values of a row `q`, as ASCII, one after another with commas: different rows differ.
 
-    In groups: SQLite limits the arguments of a function and the nesting of expressions.
+    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose quotes
+    would end at a NUL, the bytes: t0061 is text, b0061 a blob. In groups: SQLite limits the arguments of a function
+    and the nesting of expressions.
     """
-    values = [value_content(column) for column in columns]
+    values = []
+    for value in (f"q.{quoted(column)}" for column in columns):
+        coded = f"substr(typeof({value}), 1, 1) || hex({value})"
+        values.append(f"CASE WHEN typeof({value}) IN ('text', 'blob') THEN {coded} ELSE quote({value}) END")
     groups = [f"concat_ws(',', {', '.join(values[i : i + 50])})" for i in range(0, len(values), 50)]
     return " || ',' || ".join(groups)
 
 
 def literal_of(content: str, encoding: str) -> str:
     """A value's content as an SQL literal; text that has none is cast from its bytes."""
-    if content[0] not in "tb":
-        return content
-    if content[0] == "t":
-        found = decoded(bytes.fromhex(content[1:]), encoding)
-        if isinstance(found, str) and "\0" not in found:
-            return text_literal(found)
-    return f"CAST(x'{content[1:]}' AS TEXT)" if content[0] == "t" else f"x'{content[1:]}'"
+    if content[0] == "t" and isinstance(found := decoded(bytes.fromhex(content[1:]), encoding), str):
+        return text_literal(found) if "\0" not in found else f"CAST(x'{content[1:]}' AS TEXT)"
+    blob = f"x'{content[1:]}'"
+    return f"CAST({blob} AS TEXT)" if content[0] == "t" else blob if content[0] == "b" else content
 
 
 # So many parts of a row have a digest of their own in anchors; further columns share the last one.
@@ -3775,15 +3614,9 @@ def parts_of(values: Sequence[str], separator: str) -> list[str]:
     return [*single, separator.join(others)] if others else single
 
 
-def digests_of(parts: Iterable[str]) -> list[bytes]:
-    """Four bytes for each part: enough for all of a row together, and for many rows of one column."""
-    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts]
-
-
-def digests_in(digest: str) -> list[bytes]:
-    """The digests that an anchor holds."""
-    together = base64.b64decode(digest)
-    return [together[index : index + 4] for index in range(0, len(together), 4)]
+def digests_of(values: Sequence[str]) -> list[bytes]:
+    """Four bytes for each part of a row: enough for all of it together, and for many rows of one column."""
+    return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts_of(values, ",")]
 
 
 def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
@@ -3799,12 +3632,6 @@ def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
 def old_digest(quotes: str, encoding: str) -> str:
     """The digest of version 1.0.0."""
     return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
-
-
-def is_old_digest(digest: str, values: Sequence[str], encoding: str) -> bool:
-    """Whether a digest of version 1.0.0 is that of a row or its first columns."""
-    so_far = itertools.accumulate(old_quotes(values, encoding))
-    return digest in (old_digest(quotes, encoding) for quotes in so_far)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3887,12 +3714,9 @@ def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool]
 
     A long run was cut off, so rows before it are known no more.
     """
-    left, matched, rows = iter(run), 0, list(rows)
-    for row in rows:
-        if not any(is_same(row, anchor) for anchor in left):
-            break
-        matched += 1
-    return matched == len(rows) or (matched > 0 and is_long)
+    left, rows = iter(run), list(rows)
+    matched = list(itertools.takewhile(lambda row: any(is_same(row, anchor) for anchor in left), rows))
+    return len(matched) == len(rows) or (bool(matched) and is_long)
 
 
 def held_rows(position: Position) -> int:
@@ -3959,7 +3783,7 @@ class Anchored:
         Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
         look-up. After a change anchors are made anew.
         """
-        origin, known = self._origin(), state
+        origin, known = Origin(self.reader.database.birth, self.reader.database.version), state
         if state.anchors:
             newest = self._looks(state, state.anchors[:1])
             if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
@@ -3968,20 +3792,12 @@ class Anchored:
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
-        rowids = ", ".join(str(anchor.rowid) for anchor in state.anchors)
-        rows = dict(self._rows(f"{self.rowid} IN ({rowids})")) if rowids else {}
-        is_known = state.columns == self.parts
-
-        def renewed(anchor: Anchor) -> Anchor:
-            if anchor.rowid in rows:
-                return self._anchor(anchor.rowid, rows[anchor.rowid])
-            return anchor if is_known else dataclasses.replace(anchor, digest="")
-
-        anchors = [renewed(anchor) for anchor in state.anchors]
+        rows = dict(self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})"))
+        known = state.anchors
+        if state.columns != self.parts:
+            known = [dataclasses.replace(anchor, digest="") for anchor in known]
+        anchors = [self._anchor(each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known]
         return dataclasses.replace(state, anchors=anchors)
-
-    def _origin(self) -> Origin:
-        return Origin(self.reader.database.birth, self.reader.database.version)
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
@@ -4075,27 +3891,21 @@ class Anchored:
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         is_on_time = anchor.time == self._time_in(values) != "NULL"
-        if not anchor.digest:
-            return Look(anchor.rowid, False, is_on_time, (anchor.time,))
-        if not state.columns:
-            return Look(
-                anchor.rowid, is_old_digest(anchor.digest, values, self.table.encoding), is_on_time, (anchor.time,)
-            )
-        then, now = digests_in(anchor.digest), digests_of(parts_of(values, ","))
-        shared = {
-            name: (then[index], now[self.parts.index(name)])
-            for index, name in enumerate(state.columns)
-            if name in self.parts
-        }
-        alike = tuple(name for name, (old, new) in shared.items() if old == new)
-        told = tuple(shared[name][0] for name in alike if name != self.table.key)
-        others = shared.keys() - {self.table.key, self.table.time}
+        if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
+            so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
+            is_whole = anchor.digest in (old_digest(quotes, self.table.encoding) for quotes in so_far)
+            return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
+        together, now = base64.b64decode(anchor.digest), dict(zip(self.parts, digests_of(values), strict=True))
+        then = {name: together[4 * place : 4 * place + 4] for place, name in enumerate(state.columns)}
+        shared = [name for name in then if name in now]
+        alike = [name for name in shared if then[name] == now[name]]
+        told = tuple(then[name] for name in alike if name != self.table.key)
+        others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
-        digest = base64.b64encode(b"".join(digests_of(parts_of(values, ",")))).decode()
-        return Anchor(rowid, digest, self._time_in(values))
+        return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), self._time_in(values))
 
     def _time_in(self, values: Sequence[str]) -> str:
         """A row's time as an SQL literal."""
@@ -4104,10 +3914,9 @@ class Anchored:
         return literal_of(values[[*self.table.columns].index(self.table.time)], self.table.encoding)
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
-        """Rowid and values, as `value_content` has them, of the rows that meet a condition, highest rowid first."""
-        select = (
-            f"SELECT {self.rowid}, {row_content(self.table.columns)} FROM {quoted(self.table.name)} q WHERE {where}"
-        )
+        """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
+        name, content = quoted(self.table.name), row_content(self.table.columns)
+        select = f"SELECT {self.rowid}, {content} FROM {name} q WHERE {where}"
         fitting = 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1
         limit, below = min(most, fitting), ""
         while most > 0:
@@ -4120,35 +3929,51 @@ class Anchored:
 
 @dataclasses.dataclass
 class Pace:
-    """How many rows are read at once, learned from what was read."""
+    """Reads ranges of rowids, as many `rows` at once as seem right by what was read before."""
 
     reader: Reader
+    rowid: str
     rows: int
 
-    def parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """A range of rowids in parts, each of as many rows as seem right when it is asked for."""
+    def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
+        """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
+
+        In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
+        process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        parts = self._parts(first, last)
+        with ThreadPoolExecutor(READERS) as pool:
+            while some := list(itertools.islice(parts, READERS)):
+                yield list(itertools.chain.from_iterable(pool.map(self._part, some)))
+
+    def _parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         while first <= last:
             end = self.reader.nth(first, last, self.rows)
             yield first, end
             first = end + 1
 
-    def learn(self, pages: Sequence[RawPage]) -> None:
-        """Fewer rows where they are large."""
+    def _part(self, part: tuple[int, int]) -> list[RawPage]:
+        """A small range of rowids: one page, or more where rows have become larger."""
+        (first, last), rows, rowid, pages = part, self.rows, self.rowid, list[RawPage]()
+        while first <= last:
+            try:
+                page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
+            except CorruptError as error:
+                if rows > 1:
+                    rows = rows // 4 or 1
+                    continue
+                error.good = first - 1
+                raise
+            # Fewer rows might be found behind those that are out of order, and they be missed.
+            if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
+                raise out_of_order(self.reader.table.name, first)
+            pages += [page] if page.keys else []
+            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
         if count := sum(len(page.keys) for page in pages):
             self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
-
-
-def side_by_side(work: Callable[[T], U], items: Iterator[T], threads: int) -> Iterator[list[U]]:
-    """`work` done on several items at a time; the next ones are begun when all of these are done.
-
-    In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
-    process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        while some := list(itertools.islice(items, threads)):
-            yield list(pool.map(work, some))
+        return pages
 
 
 END: Any = object()
@@ -4257,30 +4082,9 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
-        read = functools.partial(self._part, reader, pace)
-        for parts in ahead(side_by_side(read, pace.parts(first, last), READERS)):
-            yield from itertools.chain.from_iterable(parts)
-
-    def _part(self, reader: Reader, pace: Pace, part: tuple[int, int]) -> list[RawPage]:
-        """A small range of rowids: one page, or more where rows have become larger."""
-        (first, last), rows = part, pace.rows
-        pages: list[RawPage] = []
-        while first <= last:
-            try:
-                page = reader.page(f"WHERE {self.rowid} BETWEEN {first} AND {last}", self.rowid, rows, self.rowid)
-            except CorruptError as error:
-                if rows > 1:
-                    rows = rows // 4 or 1
-                    continue
-                error.good = first - 1
-                raise
-            if not is_ascending(page.keys, first, last):  # Fewer rows might be found behind those, and they be missed.
-                raise out_of_order(self.table.name, first)
-            pages += [page] if page.keys else []
-            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
-        pace.learn(pages)
-        return pages
+        pace = Pace(reader, self.rowid, fitting_rows(reader.bytes_per_row()))
+        for pages in ahead(pace.groups(first, last)):
+            yield from pages
 
 
 # Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
@@ -4337,14 +4141,14 @@ def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
     for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
     """
-    if oldest <= -(10**16) or (isinstance(form, TimeFormat) and not form.is_number):
-        return [(None, None, "")]  # A pattern's texts need not sort as their times do.
-    if isinstance(form, TimeFormat):
+    if oldest <= -(10**16) or form.is_pattern:
+        return [(None, None, "")]
+    if form.name != "auto":
         return format_spans(column, oldest, form)
-    return [*number_spans(oldest), *text_spans(column, oldest, form)]
+    return [*number_spans(oldest), *text_spans(column, oldest, form.zone)]
 
 
-def format_spans(column: str, oldest: int, form: TimeFormat) -> list[Span]:
+def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time.
 
     In a column of TEXT affinity all numbers are texts.
@@ -4402,30 +4206,24 @@ def odd_text_spans(digits: str, day: str) -> list[Span]:
 
 @dataclasses.dataclass
 class Walk:
-    """A way through the new rows of a pass: pages with the times of their rows, and the one that comes next."""
+    """A way through the new rows of a pass, page by page, and what comes next."""
 
     position: Position
-    pages: Iterator[tuple[RawPage, list[int | None]]]
-    next: tuple[RawPage, list[int | None]] | None = None
+    pages: Iterator[RawPage]
+    next: RawPage | None = None
     is_whole: bool = False
 
-    def taken(self, size: Callable[[], int]) -> list[tuple[RawPage, list[int | None]]]:
+    def taken(self, size: Callable[[], int]) -> list[RawPage]:
         """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after."""
-        parts, left = list[tuple[RawPage, list[int | None]]](), -1
+        parts, left = list[RawPage](), -1
         self.next = self.next or next(self.pages, None)
         while self.next and left:
             left = min(size(), TIME_ROWS) if left < 0 else left
-            page, times = self.next
-            parts.append((part_of(page, 0, left), times[:left]) if len(times) > left else self.next)
-            self.next = (part_of(page, left, len(times)), times[left:]) if len(times) > left else None
-            left -= len(parts[-1][1])
-            self.next = self.next or next(self.pages, None)
+            page, count = self.next, len(self.next.keys)
+            parts.append(page.only(range(left)) if count > left else page)
+            self.next = page.only(range(left, count)) if count > left else next(self.pages, None)
+            left -= len(parts[-1].keys)
         return parts
-
-
-def part_of(page: RawPage, first: int, end: int) -> RawPage:
-    """The rows of a page from one index to before another."""
-    return page.only(range(first, end), list(page.keys[first:end]))
 
 
 class TimeColumn:
@@ -4503,23 +4301,16 @@ class TimeColumn:
             limit = count + max(rows, count)
             page = self.reader.page(f"WHERE {self.where((low, high, more))}", self.sql, limit, key)
             raws = page.columns[self.name].values()
+            order = [self.key(raw) for raw in raws]
+            first, end = (None if value is None else self.key(value) for value in (low, high))
             # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
-            fresh = [index for index in beyond(ties, page.keys) if self._is_within(raws[index], low, high)]
-            if fresh:
-                yield page.only(fresh, [page.keys[index] for index in fresh])
+            is_within = [(first is None or first <= place) and (end is None or place < end) for place in order]
+            if fresh := [index for index in beyond(ties, page.keys) if is_within[index]]:
+                yield page.only(fresh)
             if len(page.keys) < limit:
                 return
             rows, low = fitting_rows(page.nbytes / limit), raws[-1]
-            ties = collections.Counter(page.keys[limit - self._ties(raws) :])
-
-    def _ties(self, raws: Sequence[Any]) -> int:
-        """How many values at the end of some ordered ones are equal."""
-        end = self.key(raws[-1])
-        return sum(1 for _ in itertools.takewhile(lambda raw: self.key(raw) == end, reversed(raws)))
-
-    def _is_within(self, raw: Any, low: Any, high: Any) -> bool:
-        order = self.key(raw)
-        return (low is None or self.key(low) <= order) and (high is None or order < self.key(high))
+            ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
 
 
 def pass_of(position: Position) -> Pass:
@@ -4528,37 +4319,40 @@ def pass_of(position: Position) -> Pass:
     return position["pass"]
 
 
-def record_of(moment: int | None, key: str) -> bytes:
-    """A delivered row as a timestamp cursor remembers it: its time and its digests; records sort by time."""
-    return (0 if moment is None else moment + 2**63).to_bytes(8, "big") + bytes.fromhex(key)
+def record_of(moment: int | None, digests: str) -> str:
+    """A row as a timestamp cursor knows it: its time, its digest and its key's, in hexadecimal digits."""
+    return f"{0 if moment is None else moment + 2**63:016x}{digests}"
 
 
-def time_in(record: bytes, unknown: int) -> int:
+def time_in(record: str, unknown: int) -> int:
     """The time in a record, `unknown` where it could not be read."""
-    moment = int.from_bytes(record[:8], "big")
+    moment = int(record[:16], 16)
     return moment - 2**63 if moment else unknown
 
 
-def records_in(position: Position) -> collections.Counter[bytes]:
+def records_in(position: Position) -> collections.Counter[str]:
     """The records of the rows that a position remembers."""
-    width, sent = 20 if position["key"] else 16, position["pass"]["sent"] if position["pass"] else ""
-    return unpacked(position["seen"], width) + unpacked(sent, width)
+    sent = position["pass"]["sent"] if position["pass"] else ""
+    return unpacked(position["seen"], position["key"]) + unpacked(sent, position["key"])
 
 
 def counts_in(position: Position) -> collections.Counter[str]:
     """How often each row that a position remembers was delivered."""
     digests = collections.Counter[str]()
     for record, count in records_in(position).items():
-        digests[record[8:16].hex()] += count
+        digests[record[16:32]] += count
     return digests
 
 
-def old_records(position: Position) -> list[Delivered]:
-    """The rows that a position remembers, also one of version 1.0.0: there a digest has a count and a time."""
+def old_records(position: Position) -> list[tuple[int | None, str, str]]:
+    """Time, digest and key's digest of the rows that a position remembers.
+
+    One of version 1.0.0 has counts and times by digests.
+    """
     if isinstance(position["seen"], dict):
         return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
     times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
-    return [(None if time == NEVER else time, record[8:16].hex(), record[16:].hex()) for record, time in times]
+    return [(None if time == NEVER else time, record[16:32], record[32:]) for record, time in times]
 
 
 def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
@@ -4577,94 +4371,62 @@ def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Twice:
-    """A row by its record, its time, its digest and key's digest as they were before; `is_untouched` where each new
-    column has its default, so that the row may be an old one."""
-
-    record: bytes
-    time: int | None
-    digest: str
-    key: str
-    is_untouched: bool
-
-
-# A delivered row's time, digest, and key's digest, and which of these tell it.
-Delivered = tuple[int | None, str, str]
-Way = tuple[Callable[[Delivered], Any], Callable[[Twice], Any]]
-
-
-@dataclasses.dataclass(frozen=True)
 class Bridge:
-    """How rows are described by the columns that a table had before.
+    """What tells a row by the columns that a table had before, and by those that it has now.
 
-    `content` are the places of the columns that digests were made of, None where one is gone, `key` those of the key of
-    then; `fresh` are the new columns. `is_sure` where digests alone tell, `is_old` where version 1.0.0 made them.
+    That is a digest of the columns at the places `content`, where all are there as they were; else the time and the
+    columns of the key of then, or the time alone. `fresh` are the new columns. Version 1.0.0 made digests that are old.
     """
 
-    content: list[int] | None
+    content: list[int]
     key: list[int]
     fresh: list[str]
-    is_sure: bool
     is_old: bool = False
 
     @staticmethod
     def between(position: Position, made_of: Position) -> Bridge:
-        """From a position's columns to those of now. A new one in the place of one that is gone may be that one."""
-        now = dict(made_of["columns"])
+        """From a position's columns to those of now."""
+        names, kinds = [name for name, _ in made_of["columns"]], dict(made_of["columns"])
         if "columns" not in position:
-            return Bridge([*range(len(now))], [], [], is_sure=True, is_old=True)
-        names, then = list(now), dict(position["columns"])
-        by_name = {name.lower(): name for name in names}
-        known = {name: by_name.get(name.lower()) for name in then}
-        fresh, previous, is_sure = [name for name in names if name not in known.values()], None, True
-        for name, kind in then.items():
-            behind = names[names.index(previous) + 1 :] if previous else names
-            if known[name] is None and behind and behind[0] in fresh and now[behind[0]] == kind:
-                known[name], is_sure = behind[0], False
-                fresh.remove(behind[0])
-            previous = known[name] or previous
-            is_sure = is_sure and known[name] is not None and now[known[name] or ""] == kind
-        places = {old: names.index(name) for old, name in known.items() if name is not None}
-        key = [places[name] for name in position["key"] if name in places]
-        content = list(places.values()) if len(places) == len(then) else None
-        return Bridge(content, key if len(key) == len(position["key"]) else [], fresh, is_sure)
+            return Bridge([*range(len(names))], [], [], is_old=True)
+        by_name = {name.lower(): place for place, name in enumerate(names)}
+        places = {old: by_name[old.lower()] for old, _ in position["columns"] if old.lower() in by_name}
+        is_same = all(old in places and kinds[names[places[old]]] == kind for old, kind in position["columns"])
+        fresh = [name for place, name in enumerate(names) if place not in places.values()]
+        key = [places[old] for old in position["key"] if old in places]
+        return Bridge([*places.values()] if is_same else [], key if len(key) == len(position["key"]) else [], fresh)
 
-    def digest(self, values: Sequence[str], encoding: str) -> str:
-        """The digest that a row with these values had; '' where a column is gone."""
+    def of_row(self, time: int | None, values: Sequence[str], encoding: str) -> Any:
+        """What told a row before that has these values now."""
         if self.is_old:
             return old_digest("".join(old_quotes(values, encoding)), encoding)
-        return "" if self.content is None else digest_of(",".join(values[place] for place in self.content))
+        if self.content:
+            return digest_of(",".join(values[place] for place in self.content))
+        return time, key_digest(values, self.key)
 
-    def ways(self) -> list[Way]:
-        """By what delivered rows are told, the surest first."""
-        by_digest: Way = (lambda old: old[1], lambda row: row.digest)
-        by_key: Way = (lambda old: (old[0], old[2]), lambda row: (row.time, row.key))
-        by_time: Way = (lambda old: old[0], lambda row: row.time)
-        less_sure = [] if self.is_sure else [by_key if self.key else by_time]
-        return ([] if self.content is None else [by_digest]) + less_sure
+    def of_delivered(self, time: int | None, digest: str, key: str) -> Any:
+        """The same of a delivered row, of which its time and its digests are known."""
+        return digest if self.content else (time, key if self.key else "")
 
 
-def recognised(
-    rows: Sequence[Twice], delivered: Sequence[Delivered], way: Way
-) -> tuple[list[Twice] | None, list[Twice], list[Delivered]]:
-    """The rows that were delivered, None where that can't be told, the other rows, and what was found no more.
+# Rows by what told them before: whether each is touched, having more than the defaults of new columns, and its record.
+Groups = dict[Any, list[tuple[bool, str]]]
+
+
+def recognised(groups: Groups, delivered: collections.Counter[Any]) -> list[str] | None:
+    """The records of the rows that were delivered; None where that can't be told.
 
     Where there are more rows than were delivered, untouched ones count first.
     """
-    found, others, gone = list[Twice](), list[Twice](), list[Delivered]()
-    groups: dict[Any, tuple[list[Twice], list[Delivered]]] = {}
-    for row in sorted(rows, key=lambda row: not row.is_untouched):
-        groups.setdefault(way[1](row), ([], []))[0].append(row)
-    for old in delivered:
-        groups.setdefault(way[0](old), ([], []))[1].append(old)
-    for here, before in groups.values():
-        count = len(before)
+    found = list[str]()
+    for before, rows in groups.items():
+        here, count = sorted(rows), delivered[before]
         if 0 < count < len(here):
-            alike = {row.record for row in here if row.is_untouched == here[count].is_untouched}
-            if here[count - 1].is_untouched == here[count].is_untouched and len(alike) > 1:
-                return None, [], []
-        found, others, gone = found + here[:count], others + here[count:], gone + before[len(here) :]
-    return found, others, gone
+            is_touched, _ = here[count]
+            if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
+                return None
+        found += [record for _, record in here[:count]]
+    return found
 
 
 class Remembered:
@@ -4673,7 +4435,7 @@ class Remembered:
     def __init__(self, reader: Reader, lookback: float, form: TimeForm) -> None:
         self.reader = reader
         self.table = reader.table
-        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if zone_of(form).key != "UTC" else 0)
+        self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if form.zone.key != "UTC" else 0)
         self.order = TimeColumn(reader, form)
 
     @functools.cached_property
@@ -4707,34 +4469,32 @@ class Remembered:
         """A position with new records of the rows that were delivered, as far as they are still there."""
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
-        kept, rows = collections.Counter[bytes](), list(self._rows_twice(oldest, bridge))
-        for way in bridge.ways():
-            found, rows, delivered = recognised(rows, delivered, way)
-            if found is None:
-                raise SourceError(
-                    f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
-                    "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
-                )
-            kept.update(row.record for row in found)
+        counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
+        kept = recognised(self._groups(oldest, bridge), counts)
+        if kept is None:
+            raise SourceError(
+                f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
+                "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
+            )
         under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
         newest = position.get("newest", position["latest"])
         others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
         return {**others, "pass": under_way, "seen": packed(kept), **made_of}
 
-    def _rows_twice(self, oldest: int, bridge: Bridge) -> Iterator[Twice]:
-        """The rows from a time on, each as it is described now, and as it was described before."""
+    def _groups(self, oldest: int, bridge: Bridge) -> Groups:
+        """The rows from a time on."""
         asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
         given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
         untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
-        for page in self.order.pages(
-            self.order.spans(oldest), f"{row_content(self.table.columns)} || ',' || ({untouched})"
-        ):
+        groups: Groups = collections.defaultdict(list)
+        key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
+        for page in self.order.pages(self.order.spans(oldest), key):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
             rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
-            for content, flag, moment, key in rows:
-                values = content.split(",")
-                digest = bridge.digest(values, self.table.encoding)
-                yield Twice(record_of(moment, key), moment, digest, key_digest(values, bridge.key), flag == "1")
+            for content, flag, moment, digests in rows:
+                before = bridge.of_row(moment, content.split(","), self.table.encoding)
+                groups[before].append((flag != "1", record_of(moment, digests)))
+        return groups
 
 
 class TimestampCursor(Remembered):
@@ -4773,21 +4533,23 @@ class TimestampCursor(Remembered):
         if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
             walk = self._walk = self._begun(self._ended(position))
             taken = walk.taken(size)
+        if not taken and self._held_back:  # Rows that wait are no rows that went.
+            raise SourceError(
+                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
+                "Look at this machine's clock, source_timezone and the producer's clock.",
+            )
         if not taken:
-            self._complain()
             return None
         after = self._after(walk.position, taken)
         walk.position = after if walk.next else self._ended(after)
-        return Batch(walk.position, [], functools.partial(iter, [page for page, _ in taken]))
+        return Batch(walk.position, [], functools.partial(iter, taken))
 
     def _begun(self, position: Position) -> Walk:
         """A walk from a position on; where no pass is under way there it is a whole one."""
         resumed = position["pass"] is not None
         if not resumed:
-            oldest, until = (
-                position["latest"] - self.lookback,
-                latest_time(position["newest"], self.order.newest(self.now() * 10**6)),
-            )
+            until = latest_time(position["newest"], self.order.newest(self.now() * 10**6))
+            oldest = position["latest"] - self.lookback
             position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
@@ -4803,18 +4565,11 @@ class TimestampCursor(Remembered):
         if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
             return Waiting()
         pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
-        first, *more = [times for _, times in pages] or [[]]
+        first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
-        return Waiting(max(len(first), count - known), min((time for time in first if time is not None), default=None))
-
-    def _complain(self) -> None:
-        """Rows that wait are no rows that went."""
-        if self._held_back:
-            raise SourceError(
-                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
-                "Look at this machine's clock, source_timezone and the producer's clock.",
-            )
+        times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
+        return Waiting(max(len(first), count - known), min(times, default=None))
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
@@ -4822,19 +4577,18 @@ class TimestampCursor(Remembered):
         left.subtract(counts_in(position))
         walk = self._begun(position)
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
-        for page, times in self._new_rows(walk.position, math.inf):
-            raws = page.columns[self.order.name].values()
-            chosen = list[int]()
-            for index, (key, moment) in enumerate(zip(page.keys, times, strict=True)):
-                left[key[:16]] -= 1
-                is_old = moment is not None and moment < bound
+        for page in self._new_rows(walk.position, math.inf):
+            raws, chosen = page.columns[self.order.name].values(), list[int]()
+            for index, record in enumerate(page.keys):
+                left[record[16:32]] -= 1
+                is_old = time_in(record, bound) < bound
                 is_passed = place is None or self.order.key(raws[index]) <= place
-                chosen += [index] if left[key[:16]] >= 0 or (is_old and is_passed) else []
+                chosen += [index] if left[record[16:32]] >= 0 or (is_old and is_passed) else []
             if chosen:
-                yield page.only(chosen, [page.keys[index] for index in chosen])
+                yield page.only(chosen)
 
-    def _new_rows(self, position: Position, most_future: float) -> Iterator[tuple[RawPage, list[int | None]]]:
-        """The rows of a pass that were not delivered, from its place on, under their digests, and their times."""
+    def _new_rows(self, position: Position, most_future: float) -> Iterator[RawPage]:
+        """The rows of a pass that were not delivered, from its place on, under their records."""
         under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
@@ -4851,25 +4605,21 @@ class TimestampCursor(Remembered):
                         continue
                 chosen.append(index)
             if chosen:
-                yield page.only(chosen, [keys[index] for index in chosen]), [times[index] for index in chosen]
+                yield dataclasses.replace(page, keys=[*map(record_of, times, keys)]).only(chosen)
 
-    def _after(self, before: Position, taken: Sequence[tuple[RawPage, list[int | None]]]) -> Position:
+    def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
-        raw = taken[-1][0].columns[self.order.name].only([len(taken[-1][1]) - 1]).values()[0]
-        now = self.now() * 10**6
-        was = pass_of(before)["place"]
+        rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
+        raw, now, was = rows[-1][1], self.now() * 10**6, pass_of(before)["place"]
         under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
-        newest = latest_time(before["newest"], *(t for _, times in taken for t in times if t is not None and t <= now))
+        times = (time_in(record, NEVER) for record, _ in rows)
+        newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
         after: Position = {**before, "newest": newest, "pass": under_way}
         bound, place = self._bound(after), self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
-        earlier = unpacked(under_way["sent"], 20 if before["key"] else 16)
+        earlier = unpacked(under_way["sent"], before["key"])
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
-        for page, times in taken:
-            raws = page.columns[self.order.name].values()
-            for key, moment, value in zip(page.keys, times, raws, strict=True):
-                if moment is None or moment >= bound or self.order.key(value) == place:
-                    sent[record_of(moment, key)] += 1
+        sent.update(r for r, value in rows if time_in(r, bound) >= bound or self.order.key(value) == place)
         under_way["sent"] = packed(sent)
         return after
 
@@ -4999,7 +4749,8 @@ class Plan:
         for name, kind in self.writes.items():
             columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                columns[name], bad = convert(RawColumn("mixed", columns[name].to_pylist()), kind, zone_of(self.form))
+                raw = RawColumn("mixed", columns[name].to_pylist())
+                columns[name], bad = convert(raw, kind, TimeForm(zone=self.form.zone))
                 if bad:
                     raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
@@ -5009,7 +4760,7 @@ class Plan:
         arrays, refused = dict[str, Any](), dict[str, dict[int, str]]()
         for name, kind in self.reads.items():
             # The format is that of the time column alone.
-            form = self.form if name == self.table.time else zone_of(self.form)
+            form = self.form if name == self.table.time else TimeForm(zone=self.form.zone)
             arrays[name], refused[name] = convert(page.columns[name], kind, form)
         for name in () if self.rules else self.required:
             array = arrays.get(self.sources[name])  # None for what an aggregate makes.
@@ -5116,7 +4867,8 @@ def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -
     asked = declared_type(declared)
     kind = fitting_type(column, asked, zone)
     if asked not in (None, kind):
-        reason = min(convert(column, asked or "", zone)[1].items(), default=(0, "holds numbers that are no times"))[1]
+        refused = convert(column, asked or "", TimeForm(zone=zone))[1]
+        reason = min(refused.items(), default=(0, "holds numbers that are no times"))[1]
         log.info("%s is declared %s, but a value of it %s: it is read as %s", name, declared, reason, kind.upper())
     return kind
 
@@ -7582,9 +7334,9 @@ def completed(job: Job, source: Source, state: State) -> State:
 
 def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
     """Say once that times are before 2000 or more than a day ahead, and the format under which they would not be."""
-    name, zone, better = str(plan.table.time), zone_of(plan.form), list[str]()
+    name, better = str(plan.table.time), list[str]()
     for word in fitting_formats([value], job.now()):
-        told = microseconds_in(value, zone if word == "auto" else TimeFormat(word, zone))
+        told = TimeForm(word, plan.form.zone).microseconds(value)
         if is_plausible(told, job.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
@@ -9506,7 +9258,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("database", True, f"new rows are found by rowid ({said})")
         else:
             form = time_form(config)
-            indexed = has_time_index(reader) and not (isinstance(form, TimeFormat) and not form.is_number)
+            indexed = TimeColumn(reader, form).is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         if newest := newest_of(reader, time_form(config)):
@@ -9546,14 +9298,6 @@ def file_system_of(file: Path) -> str:
     points = mount_points()
     folders = [str(file), *map(str, file.parents)]
     return next((points[folder] for folder in folders if folder in points), "")
-
-
-def has_time_index(reader: Reader) -> bool:
-    """Whether an index begins with the time column."""
-    name, time = text_literal(reader.table.name), text_literal(reader.table.known_time.lower())
-    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_xinfo(l.name) i
-              WHERE i.seqno = 0 AND lower(i.name) = {time} AND upper(i.coll) = 'BINARY' AND NOT l.partial"""
-    return bool(reader.database.rows(sql)[0][0])
 
 
 def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -9693,7 +9437,7 @@ def recover(job: Job, database: Database) -> int:
 
 def since_time(text: str, form: TimeForm) -> int:
     """A time as a person writes it: in ISO-8601, or as the time column has it."""
-    return to_timestamp(text, zone_of(form)) if iso_moment(text) else microseconds_in(text, form)
+    return to_timestamp(text, form.zone) if iso_moment(text) else form.microseconds(text)
 
 
 def start_since(job: Job, database: Database, text: str) -> None:

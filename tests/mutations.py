@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant("minutes over 59 are Arrow's", " or OVER_59.search(lines)", "", ("test_rows.py", "both_ways")),
     Mutant(
         "Arrow knows the zones", "    if is_local != {True}:\n        return None if True in is_local else times\n",
-        '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=zone.key)).cast(arrow_type("timestamp"))\n',
+        '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=form.zone.key)).cast(arrow_type("timestamp"))\n',
         ("test_rows.py", "clocks_say"),
     ),
     Mutant(
@@ -104,8 +104,8 @@ MUTANTS = (
         (SOURCE, "keeps_its_index"),
     ),
     Mutant(
-        "texts of UTF-16 are left to SQLite", 'if storage == "text" and self.table.encoding != "UTF-8" else storage',
-        "if False else storage", ("test_source.py", "any_bytes"),
+        "texts of UTF-16 are left to SQLite", 'kept = PLAIN if self.table.encoding == "UTF-8" else',
+        "kept = PLAIN if True else", ("test_source.py", "any_bytes"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",
@@ -124,8 +124,8 @@ MUTANTS = (
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
-        "anchors whose rows are gone mark nothing", "anchors = [renewed(anchor) for anchor in state.anchors]",
-        "anchors = [renewed(anchor) for anchor in state.anchors if anchor.rowid in rows]",
+        "anchors whose rows are gone mark nothing", "if each.rowid in rows else each for each in known]",
+        "for each in known if each.rowid in rows]",
         ("test_cursor_file.py", "first_rows_were_deleted"),
     ),
     Mutant(
@@ -181,7 +181,7 @@ MUTANTS = (
         "a limit counts as a number", '(f"{head}!", f"{head}0!", "")', '(head, f"{head}0", "")', (TIMES, "mix_of_times"),
     ),
     Mutant(
-        "what is beyond a limit counts twice", "if self._is_within(raws[index], low, high)]", "]",
+        "what is beyond a limit counts twice", " if is_within[index]]", "]",
         (TIMES, "sorts_among"),
     ),
     Mutant(
@@ -193,11 +193,11 @@ MUTANTS = (
         'if "columns" in position:', (TIMES, "change_of_columns"),
     ),
     Mutant(
-        "untouched rows don't count first", "sorted(rows, key=lambda row: not row.is_untouched)", "reversed(rows)",
+        "untouched rows don't count first", "here, count = sorted(rows), delivered", "here, count = sorted(rows, reverse=True), delivered",
         (TIMES, "fill_a_new_column"),
     ),
     Mutant(
-        "what can't be told is guessed", "is_untouched and len(alike) > 1:", "is_untouched and len(alike) > 99:",
+        "what can't be told is guessed", "if row[0] == is_touched}) > 1:", "if row[0] == is_touched}) > 99:",
         (TIMES, "no_key_tells"),
     ),
     Mutant("any number of rows from the future", "if future > most_future:", "if False:", (TIMES, "future_are_bounded")),

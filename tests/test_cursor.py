@@ -207,7 +207,7 @@ def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> 
     times = [(f"2026-01-{day:02}T{hour:02}:00:00Z", day) for day in range(1, 29) for hour in range(24)]
     box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=times)
     with up.Database(box.database, box.folder) as database:
-        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.UTC, time.time)
+        cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 300, up.AUTO, time.time)
         position, sizes = cursor.start(None), []
         while batch := cursor.next_batch(position, lambda: 96):
             position = batch.position
@@ -221,7 +221,7 @@ def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box
     box.execute(insert, rows=[("2026-01-01T00:00:01Z", 1)])
     with up.Database(box.database, box.folder) as database:
         reader = up.Reader(database, up.describe(database, "t", None))
-        first, second = (up.TimestampCursor(reader, 300, up.UTC, time.time) for _ in range(2))
+        first, second = (up.TimestampCursor(reader, 300, up.AUTO, time.time) for _ in range(2))
         before = first.next_batch(first.start(None), lambda: 100)
         box.execute(insert, rows=[("2026-01-01T00:00:02Z", 2)])
         assert before and first.next_batch(before.position, lambda: 100) is None

@@ -4980,9 +4980,8 @@ class Plan:
 
     def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
-        now = self.now() if self.now() >= CLOCK_BEGAN else math.inf
         for end in (min(known), max(known)) if known else ():
-            if self.table.time and not is_plausible(end, now):
+            if self.table.time and not is_plausible(end, self.now()):
                 return end, page.columns[self.table.time].only([times.to_pylist().index(end)]).values()[0]
         return None
 
@@ -7311,10 +7310,6 @@ class Tally:
     latest: int | None = None
     nbytes: int = 0
 
-    def reset(self) -> None:
-        """Begin anew: a batch may be read more than once."""
-        vars(self).update(vars(Tally()))
-
     def add(self, other: Tally) -> None:
         """Count another one in."""
         for name in ("read", "sent", "bad", "commits", "nbytes"):
@@ -7323,7 +7318,7 @@ class Tally:
 
 
 @dataclasses.dataclass
-class Figures:
+class Figures(Tally):
     """What is known of a stream since it was first seen, as it is kept beside the state and measured from outside.
 
     `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: what waits, as
@@ -7336,10 +7331,6 @@ class Figures:
     route: str = ""
     target: str = ""
     scenario: str = ""
-    rows: int = 0
-    commits: int = 0
-    nbytes: int = 0
-    bad: int = 0
     errors: dict[str, int] = dataclasses.field(default_factory=dict)
     cycles: int = 0
     seconds: float = 0.0
@@ -7355,43 +7346,16 @@ class Figures:
     open_windows: int = 0
     quarantined: int = 0
 
-    def look(self, waiting: Waiting) -> None:
-        """Take in what waits."""
-        self.waiting, self.oldest, self.held = waiting.rows, waiting.oldest, waiting.held
 
-    def count(self, tally: Tally, seconds: float) -> None:
-        """Count what a cycle did, also one that failed."""
-        self.rows += tally.sent
-        self.commits += tally.commits
-        self.nbytes += tally.nbytes
-        self.bad += tally.bad
-        self.cycles += 1
-        self.seconds += seconds
-        self.cycle_seconds = seconds
-
-    def fail(self, error: UploaderError) -> None:
-        """Count a cycle that failed."""
-        kind = type(error).__name__
-        self.errors[kind] = self.errors.get(kind, 0) + 1
-        self.failures += 1
-        self.last_error = hidden(str(error))
-
-    def succeed(self, now: float) -> None:
-        """Remember a good cycle."""
-        self.ended, self.failures, self.last_error = now, 0, None
-
-    @staticmethod
-    def of(saved: Any) -> Figures:
-        """Figures out of JSON, as an earlier run left them; what waits has to be looked for anew."""
-        return Figures(**{**known_fields(Figures, saved), "waiting": None, "oldest": None})
+# Called with the rows read of a batch, and how many there are in it and after it.
+Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were; `figures`
-    of what waits, where anybody asks for that.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits.
     """
 
     config: Config
@@ -7402,8 +7366,8 @@ class Job:
     now: Callable[[], float] = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
-    progress: Callable[[int, int], None] = lambda read, waiting: None
-    figures: Figures | None = None
+    progress: Progress = lambda read, waiting: None
+    figures: Figures = dataclasses.field(default_factory=Figures)
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -7437,14 +7401,6 @@ class RowSource:
         batch = self.cursor.next_batch(position, size)
         return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
 
-    def waiting(self, position: Position, form: TimeForm) -> Waiting:
-        """What comes after a position, as a look tells."""
-        return self.cursor.waiting(position, form)
-
-    def held(self, position: Position, form: TimeForm) -> Waiting:
-        """What waits after a cycle that sent all that there was: nothing."""
-        return Waiting(0)
-
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
         return self._prepared(position, self.cursor.again(position, after))
@@ -7462,10 +7418,8 @@ class RowSource:
         return map(self.plan().from_position(position).prepare, pages)
 
 
-# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told. And the
-# earliest time of a clock that was ever set: without a battery it begins at 1970.
-AHEAD = 24 * 3600 * 10**6
-CLOCK_IS_SET = to_timestamp("2026-01-01", UTC)
+# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told.
+AHEAD = DAY
 
 # So many ranges of rowids are remembered; where there are more, the closest ones become one.
 AHEAD_RANGES = 100
@@ -7535,7 +7489,7 @@ class WindowSource:
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
-        now = self._clock()
+        now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
@@ -7551,15 +7505,6 @@ class WindowSource:
         prepared = self._prepared(position, after, windows)
         return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
 
-    def waiting(self, position: Position, form: TimeForm) -> Waiting:
-        """Rows that were not looked at yet, and those of open windows."""
-        unread, held = self.cursor.waiting(position, form), held_rows(position)
-        return Waiting((unread.rows or 0) + held, unread.oldest, held)
-
-    def held(self, position: Position, form: TimeForm) -> Waiting:
-        """What waits after a cycle that sent all that there was: the rows of open windows."""
-        return Waiting(held_rows(position), held=held_rows(position))
-
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
@@ -7574,11 +7519,6 @@ class WindowSource:
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
-
-    def _clock(self) -> int:
-        """Now; where the clock was never set, a time after all others, so that those of the rows count alone."""
-        now = int(self.now() * 10**6)
-        return now if now >= CLOCK_IS_SET else 2**62
 
     def _due(self, now: int) -> int:
         """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
@@ -7617,9 +7557,8 @@ class WindowSource:
         frame = to_frame(typed.rows, plan.reads)
         starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
         newest = times[times <= moment_of(now)].max()
-        windows.newest = latest_time(
-            windows.newest, None if pd.isna(newest) else (newest - EPOCH) // dt.timedelta(microseconds=1)
-        )
+        if not pd.isna(newest):
+            windows.newest = latest_time(windows.newest, (newest - EPOCH) // dt.timedelta(microseconds=1))
         if starts is not None:
             keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
             known = starts.notna()
@@ -7696,11 +7635,6 @@ class WindowSource:
 Source = RowSource | WindowSource
 
 
-def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
-    """The scenario's source in a file that was opened for this cycle, since it may have been replaced."""
-    return source_of(job, cursor_for(job, Reader(database, table_in(job, database)), up_to))
-
-
 def table_in(job: Job, database: Database) -> Table:
     """The source table, looked up anew where the file has another schema, and until its time column is known."""
     database.look_again()
@@ -7715,20 +7649,10 @@ def table_in(job: Job, database: Database) -> Table:
     if table.time:
         job.tables[key] = table
     elif job.config.timestamp_col is None:
-        which = (
-            f"several columns may be it ({', '.join(table.doubtful)})" if table.doubtful else "no column is like one"
-        )
+        which = f"{', '.join(table.doubtful)} may be it" if table.doubtful else "no column is like one"
         said = f"{table.name} has no time column: {which}; timestamp_col names it, or none. New rows are found by rowid"
         job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
     return table
-
-
-def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
-    """The rowid where there is one, else the time."""
-    cursor = cursor_of(job.config, reader, clock_of(job), up_to)
-    if isinstance(cursor, TimestampCursor):
-        warn_of_missing_times(job, reader)
-    return cursor
 
 
 def cursor_of(config: Config, reader: Reader, now: Callable[[], float], up_to: int | None = None) -> Cursor:
@@ -7760,6 +7684,13 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
+def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> Waiting:
+    """What comes after a position, of which nothing is unread where a cycle `is_done`; and rows of open windows."""
+    found = Waiting(0) if is_done else cursor.waiting(position, time_form(config))
+    held = held_rows(position)
+    return dataclasses.replace(found, rows=None if found.rows is None else found.rows + held, held=held)
+
+
 def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
     """The rules for rows with these columns; None for raw rows."""
     if scenario == "sanitize":
@@ -7767,7 +7698,7 @@ def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
 
-def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
+def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggregate | None) -> Plan:
     """The scenario's plan, for the target's columns as they are now."""
     target, rules = job.target.columns(), None
     if aggregate:
@@ -7778,28 +7709,34 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         given = rules.columns if rules else reads
     form, evolve = time_form(job.config), job.config.schema == "evolve" and job.target.evolves
     plan = plan_for(form, reader.table, reads, given, target, rules, evolve)
-    plan = dataclasses.replace(plan, now=job.now)
-    if job.config.zerobus_endpoint:
-        plan = dataclasses.replace(plan, finite=finite_columns(plan))
+    finite = finite_columns(plan) if job.config.zerobus_endpoint else plan.finite
+    plan = dataclasses.replace(plan, now=now, finite=finite)
     if left_out := [name for name in given if name not in plan.sources.values()]:
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
     return plan
 
 
-def source_of(job: Job, cursor: Cursor) -> Source:
-    """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
-    config, reader = job.config, cursor.reader
+def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
+    """The scenario's source in a file that was opened for this cycle, since it may have been replaced.
+
+    Its rules are checked here, before anything is read; the target is asked later.
+    """
+    config, reader, now = job.config, Reader(database, table_in(job, database)), clock_of(job)
+    cursor = cursor_of(config, reader, now, up_to)
+    if isinstance(cursor, TimestampCursor):
+        warn_of_missing_times(job, reader)
     types_set(config, reader.table.columns)
     columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
     if job.scenario != "aggregate":
         rules_for(config, job.scenario, columns)
-        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
+        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, now, None)))
     time = reader.table.known_time
     aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    plan = functools.cache(lambda: plan_of(job, reader, aggregate))
-    return WindowSource(cursor, plan, aggregate, job.flush, job.now)
+    return WindowSource(
+        cursor, functools.cache(lambda: plan_of(job, reader, now, aggregate)), aggregate, job.flush, now
+    )
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
@@ -7813,23 +7750,19 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     cursor = "rowid" if "rowid" in state.position else "timestamp"
+    named = job.config.source_id or state.source_id
+    if job.stream and named == f"{state.source_id}/{job.stream}":
+        named = state.source_id  # One of the single form keeps its name.
     for what, saved, given in (
         ("table", state.table, source.cursor.table.name),
         ("target", state.target, job.target.name),
-        ("source_id", *source_ids(job, state)),
+        ("source_id", state.source_id, named),
         ("cursor", cursor, source.cursor.kind),
     ):
         if saved != given:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
             raise StateError(f"{job.states.file} belongs to {what} {saved}, not {given}", hint)
     return state
-
-
-def source_ids(job: Job, state: State) -> tuple[str, str]:
-    """What a state calls its source, and what it should call it; one of the single form keeps its name."""
-    given = job.config.source_id or state.source_id
-    is_adopted = job.stream and given == f"{state.source_id}/{job.stream}"
-    return state.source_id, state.source_id if is_adopted else given
 
 
 def first_state(job: Job, source: Source, state: State) -> State:
@@ -8007,7 +7940,6 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
 class Shipment:
     """A batch on its way: its intent, what is sent of it, and what became of its rows."""
 
-    batch: Batch
     intent: Intent
     payload: Payload
     tally: Tally
@@ -8045,7 +7977,7 @@ class Delivery:
         try:
             self.settle()
             self.state = self.source.cursor.located(self.state)
-            if self.job.figures and self.job.figures.waiting is None:
+            if self.job.figures.waiting is None:
                 self._look(is_done)
             while not self._sent_all():
                 if self.job.stopping.is_set():
@@ -8056,20 +7988,21 @@ class Delivery:
 
     def _look(self, is_done: bool) -> None:
         """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
-        if self.job.figures is None:
-            return
-        look, form = self.source.held if is_done else self.source.waiting, time_form(self.job.config)
         with contextlib.suppress(UploaderError):
             if not is_done:
                 self.state = self.source.cursor.located(self.state)
-            self.job.figures.look(look(self.state.position, form))
+            found = what_waits(self.job.config, self.source.cursor, self.state.position, is_done)
+            vars(self.job.figures).update(waiting=found.rows, oldest=found.oldest, held=found.held)
 
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
         if intent := self.state.intent:
             if self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
-                self._confirm(intent, Tally(commits=1, latest=self._latest_again(intent)))
+                latest = None
+                with contextlib.suppress(SourceError):  # where the source no longer has its rows
+                    latest = latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
+                self._confirm(intent, Tally(commits=1, latest=latest))
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 self._lost(intent)
@@ -8129,7 +8062,7 @@ class Delivery:
                 for shipment in upcoming:
                     with named_by(shipment):
                         self.commit(shipment)
-                    self._grow()
+                    self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
                     if self.job.stopping.is_set():
                         break
         except DoesNotGo as refused:
@@ -8144,7 +8077,7 @@ class Delivery:
             share_heap()
             if len(tallies) == 1:
                 check_first_rows(self.source, self.state)
-            shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
+            shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
             with named_by(shipment):
@@ -8157,9 +8090,6 @@ class Delivery:
             self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
         return min(self.rows or usual, usual)
-
-    def _grow(self) -> None:
-        self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
 
     def _make_way(self, shipment: Shipment, refused: DoesNotGo) -> None:
         """Let the next batch be smaller than one that did not go; a single row goes to quarantine."""
@@ -8182,7 +8112,7 @@ class Delivery:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
         bad: list[BadRow] = []
         tally = tallies[-1]
-        tally.reset()
+        vars(tally).update(vars(Tally()))  # A batch may be read more than once.
         for prepared in batch.pages():
             if prepared.odd:
                 warn_of_odd_times(self.job, self.source.plan(), *prepared.odd)
@@ -8203,12 +8133,6 @@ class Delivery:
         before = self.source.cursor.located(self.state)
         after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
         return self.source.again(before.position, after.position)
-
-    def _latest_again(self, intent: Intent) -> int | None:
-        """The latest time among an intent's rows; None where the source no longer has them."""
-        with contextlib.suppress(SourceError):
-            return latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
-        return None
 
     def replayed(self, intent: Intent) -> Iterator[Prepared]:
         """The rows that an intent takes out of the quarantine."""
@@ -8237,7 +8161,7 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
         own = [file for file in job.quarantine.files() if int(file.stem) == intent["sequence"]]
         job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
 
-    delivery.commit(Shipment(batch, intent, job.target.prepare(pages), tally))
+    delivery.commit(Shipment(intent, job.target.prepare(pages), tally))
     return tally
 
 
@@ -8566,16 +8490,14 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def opened_as_job(config: Config, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
-    """The source as an upload opens it, with nothing but scratch to write to."""
+def looking(config: Config, database: Database, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
+    """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(
-            config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)), stream=stream
-        )
-        with opened_database(config, Path(scratch)) as database:
-            yield job, source_in(job, database)
+        states, quarantine = StateFile(Path(scratch)), Quarantine(Path(scratch))
+        job = Job(config, scenario_of(config), target, states, quarantine, stream=stream)
+        yield job, source_in(job, database)
 
 
 # --- Results on stdout ---
@@ -8654,112 +8576,70 @@ def scenario_tables(config: Config) -> list[str]:
     return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
 
 
-class DeltaCatalog:
-    """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
+def delta_targets(config: Config) -> dict[str, DeltaTarget]:
+    """The Delta tables that may be there, by name: those of a lakehouse path, or the one of a table path."""
+    if config.table_path:
+        uri = absolute_uri(config.table_path).rstrip("/")
+        uris = {uri.rpartition("/")[2]: uri}
+    else:
+        root = absolute_uri(config.lakehouse_path or "").rstrip("/")
+        uris = {name: f"{root}/{name}" for name in scenario_tables(config)}
+    return {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
-    def __init__(self, config: Config) -> None:
-        if config.table_path:
-            uri = absolute_uri(config.table_path).rstrip("/")
-            uris = {uri.rpartition("/")[2]: uri}
-        else:
-            root = absolute_uri(config.lakehouse_path or "").rstrip("/")
-            names = scenario_tables(config)
-            uris = {name: f"{root}/{name}" for name in names}
-        self.targets = {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
-    def tables(self) -> list[str]:
-        """The names of the tables that exist."""
-        return list(self._opened())
+def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
+    """The column names of a result by deltalake's own engine, and its rows page by page."""
+    from deltalake import QueryBuilder
 
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-        return quoted(name)
-
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-        return self.targets[name].columns() or {}
-
-    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        """The column names of a result, and its rows page by page."""
-        from deltalake import QueryBuilder
-
-        builder, tables = QueryBuilder(), self._opened()
-        for name, table in tables.items():
-            builder = builder.register(name, table)
-        try:
-            found = builder.execute(sql)
-        except Exception as error:  # deltalake raises bare Exception for a query that is wrong
-            said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
-            raise TargetError(f"the query was refused: {said}", self._hint(said, list(tables))) from None
-        pages = (list(zip(*(column.to_pylist() for column in batch.columns), strict=True)) for batch in found)
-        return list(found.schema.names), pages
-
-    def _hint(self, said: str, tables: Sequence[str]) -> str:
-        """What may have been meant by a query that was refused."""
+    builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
+    for name, table in tables:
+        builder = builder.register(name, table)
+    try:
+        found = builder.execute(sql)
+    except Exception as error:  # deltalake raises bare Exception for a query that is wrong
+        said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
+        hint = f"Tables: {', '.join(name for name, _ in tables) or 'none'}. INFO shows their columns."
         if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
-            return nearest(wrong[1].rpartition(".")[2], (name for table in tables for name in self.columns(table)))
-        return f"Tables: {', '.join(tables) or 'none'}. INFO shows their columns."
+            columns = (column for name, _ in tables for column in targets[name].columns() or {})
+            hint = nearest(wrong[1].rpartition(".")[2], columns)
+        raise TargetError(f"the query was refused: {said}", hint) from None
+    pages = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in found)
+    return list(found.schema.names), pages
 
-    def _opened(self) -> dict[str, Any]:
-        found = {name: target.table() for name, target in self.targets.items()}
-        return {name: table for name, table in found.items() if table}
 
-
-class WarehouseCatalog:
-    """The tables of the target's schema, queried through the warehouse."""
-
-    def __init__(self, config: Config, session: Session) -> None:
-        self.database = config.databricks_database or ""
-        self.session = session
-
-    def tables(self) -> list[str]:
-        """The names of the tables in the schema."""
-        schema = table_name(self.database, "").rpartition(".")[0]
-        return [str(row[1]) for row in self.session.rows(f"SHOW TABLES IN {schema}")]
-
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-        return table_name(self.database, name)
-
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-        return WarehouseTable(self.session, name).columns()
-
-    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
-        """The column names of a result, and its rows page by page."""
-        try:
-            return self.session.query(sql)
-        except Rejected as error:
-            if error.hint in (REMEDIES["42703"], REMEDIES["42P01"]):
-                error.hint = "Check the names in the query: --run-query INFO shows tables and columns."
-            raise
+def query_warehouse(session: Session, sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
+    """The same through the warehouse."""
+    try:
+        return session.query(sql)
+    except Rejected as error:
+        if error.hint in (REMEDIES["42703"], REMEDIES["42P01"]):
+            error.hint = "Check the names in the query: --run-query INFO shows tables and columns."
+        raise
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
-    """Print the result of a statement, or what there is, for INFO."""
+    """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
     check_target(config)
     if config.zerobus_endpoint and not config.databricks_http_path:
-        raise ConfigError(
-            "--run-query needs a warehouse", "Zerobus takes rows and gives none: set databricks_http_path."
-        )
-    if not config.databricks_http_path:
-        return print_query(config, DeltaCatalog(config), sql, form)
+        hint = "Zerobus takes rows and gives none: set databricks_http_path."
+        raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
-        return print_query(config, WarehouseCatalog(config, session), sql, form)
-
-
-def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, form: str) -> int:
-    """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
-    if sql.strip().upper() != "INFO":
-        print_rows(form, *catalog.query(sql))
-        return 0
-    tables = catalog.tables()
-    print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
-    routed = scenario_tables(config)
-    for name in [name for name in tables if name in routed or config.table_path]:
-        print_rows(form, ["column", "type"], [catalog.columns(name).items()], f"Description of {name}")
-        _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
-        print_rows(form, ["rows"], pages, f"Rows in {name}")
+        by_path = {} if config.databricks_http_path else delta_targets(config)
+        query = functools.partial(query_delta, by_path) if by_path else functools.partial(query_warehouse, session)
+        if sql.strip().upper() != "INFO":
+            print_rows(form, *query(sql))
+            return 0
+        database, routed = config.databricks_database or "", scenario_tables(config)
+        tables = [name for name, target in by_path.items() if target.table()]
+        if not by_path:
+            schema = table_name(database, "").rpartition(".")[0]
+            tables = [str(row[1]) for row in session.rows(f"SHOW TABLES IN {schema}")]
+        print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
+        for name in [name for name in tables if name in routed or config.table_path]:
+            columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
+            print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
+            _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
+            print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
 
@@ -8769,7 +8649,7 @@ Measured = Callable[[Figures, float], float | None]
 
 # What is measured of each stream: what it is called, what it means, and how it is known at a time.
 COUNTERS: dict[str, tuple[str, Measured]] = {
-    "uploader_rows_sent": ("Rows delivered", lambda f, _: f.rows),
+    "uploader_rows_sent": ("Rows delivered", lambda f, _: f.sent),
     "uploader_commits": ("Commits made", lambda f, _: f.commits),
     "uploader_bytes_sent": ("Bytes of rows in memory, before encoding", lambda f, _: f.nbytes),
     "uploader_rows_quarantined": ("Rows set aside", lambda f, _: f.bad),
@@ -8796,11 +8676,10 @@ class Metrics:
     What is not known of a stream is left out, so that sums stay right.
     """
 
-    def __init__(self, streams: Callable[[], Iterable[Figures]], now: Callable[[], float] = time.time) -> None:
+    def __init__(self, streams: Callable[[], Iterable[Figures]]) -> None:
         from prometheus_client import CollectorRegistry
 
         self.streams = streams
-        self.now = now
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -8808,7 +8687,7 @@ class Metrics:
         """All metrics, each with the streams that have it."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 
-        streams, now = list(self.streams()), self.now()
+        streams, now = list(self.streams()), time.time()
         for kind, measures in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
             for name, (meaning, measure) in measures.items():
                 family = kind(name, meaning, labels=["table"])
@@ -8857,37 +8736,27 @@ class Metrics:
 # --- Watching: one summary a cycle, progress ---
 
 
-class Bar:
-    """Rows read, of all that there are, on a terminal. It is drawn once it is worth it: nothing but it stays of it."""
+@contextlib.contextmanager
+def drawn_bar(patience: float = 0.5) -> Iterator[Progress]:
+    """Rows read, of all that there are, on a terminal, once that is worth it; nothing but it stays of the bar."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    PATIENCE_SECONDS = 0.5
+    style: dict[str, Any] = {"unit": " rows", "unit_scale": True, "mininterval": 0.2, "miniters": 1}
+    with logging_redirect_tqdm(), tqdm(total=0, leave=False, delay=patience, **style) as bar:
+        known = -1
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.read = 0
-        self.total = 0
-        self._waiting = -1
-        self._bar: Any = None
+        def advance(read: int, waiting: int) -> None:
+            nonlocal known
+            if waiting != known:  # the same for each page of a batch
+                known, bar.total = waiting, bar.n + waiting
+            bar.total = max(bar.total, bar.n + read)
+            if bar.n + read < bar.total:
+                bar.update(read)
+            else:
+                bar.n += read
 
-    def advance(self, read: int, waiting: int) -> None:
-        """Count rows of a batch; `waiting` are its own and those after it, the same for each of its pages."""
-        if waiting != self._waiting:
-            self._waiting, self.total = waiting, self.read + waiting
-        self.read += read
-        self.total = max(self.total, self.read)
-        if self._bar is None and time.monotonic() - self.began > self.PATIENCE_SECONDS and self.read < self.total:
-            from tqdm import tqdm
-
-            self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, mininterval=0.2, miniters=1, total=self.total)
-            self._bar.start_t -= time.monotonic() - self.began
-        if self._bar is not None:
-            self._bar.total = self.total
-            self._bar.update(self.read - self._bar.n)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+        yield advance
 
 
 # --- What is said of rows: pure texts ---
@@ -8934,21 +8803,6 @@ def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
     example = example if len(example) <= 300 else f"{example[:300]}\u2026"
     one = f"For example row {lines[0]['key']}: {example}"
     return f"{counted(len(lines), 'row')} in quarantine: {why}{more}. {one} ({place})"
-
-
-def place_text(position: Position) -> str | None:
-    """A position as people read it: a rowid, or a time."""
-    latest = position.get("latest", NEVER)
-    return (
-        str(position["rowid"]) if position.get("rowid") else moment_of(latest).isoformat() if latest > NEVER else None
-    )
-
-
-def told_at_once(errors: Mapping[str, str], streams: int) -> str | None:
-    """The errors of some of so many streams in one text, each with the stream's name; one that all have only once."""
-    if len(errors) == streams and len(set(errors.values())) == 1:
-        return next(iter(errors.values()))
-    return "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None
 
 
 def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
@@ -9006,7 +8860,7 @@ class StatusTable:
     def write(self, streams: Mapping[str, Figures], now: Callable[[], float] = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
         moment, interval = now(), self.fleet.config.interval
-        what = digest_of(json.dumps([(f.table, f.rows, f.bad, f.last_error) for f in streams.values()]))
+        what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
         pause = interval - 1 if what != self.said.what else QUIET_SECONDS
         is_silent = 0 < self.said.silent_until - moment <= 86_400
         if is_silent or 0 <= moment - self.said.at < pause:
@@ -9014,7 +8868,10 @@ class StatusTable:
         try:
             self._send(streams, round(moment * 10**6))
         except UploaderError as error:
-            self._fail(error, moment, interval)
+            pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
+            self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
+            again = f"the rows go on; trying again in {age_text(pause)}"
+            log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
         else:
             self.said = Told(moment, what)
         return True
@@ -9033,25 +8890,9 @@ class StatusTable:
         with contextlib.closing(self.target):
             self.target.note(rows, self.create)
 
-    def _fail(self, error: UploaderError, moment: float, interval: float) -> None:
-        """Warn, and leave the table alone for twice as long as before, a day at most."""
-        pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
-        self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
-        again = f"the rows go on; trying again in {age_text(pause)}"
-        log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
-
 
 # Beside the state: when the last cycle ended, and how.
 CYCLE_FILE = "cycle.json"
-
-
-@dataclasses.dataclass
-class Round:
-    """One cycle of all streams: what became of their rows, which had nothing to say, and which came to a good end."""
-
-    total: Tally = dataclasses.field(default_factory=Tally)
-    quiet: list[str] = dataclasses.field(default_factory=list)
-    done: set[str] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass
@@ -9070,43 +8911,42 @@ class Watch:
     warned: bool = False
 
     def cycle(self) -> Tally:
-        """One cycle of all streams in one session, and what became of their rows."""
+        """One cycle of all streams in one session, and what became of their rows. Errors are counted and go on."""
+        total, spoke, began = Tally(), dict[str, bool](), time.monotonic()
         with contextlib.closing(self.fleet.session):
-            return self._cycle()
-
-    def _cycle(self) -> Tally:
-        """The same; errors are counted and go on."""
-        this, began = Round(), time.monotonic()
-        try:
-            with file_errors():
-                self.fleet.each(functools.partial(self._deliver, this))
-        except UploaderError as error:
-            self._fail(this, error)
-            self._end(f"failed: {error}")
-            if not isinstance(error, (Unreachable, NotReady)):
-                self._report()
-            raise
-        self._end(summary(this.total, time.monotonic() - began, "", ""))
-        self._report()
-        if this.quiet and len(this.quiet) == len(self.fleet.seen or ()):
+            try:
+                with file_errors():
+                    self.fleet.each(functools.partial(self._deliver, total, spoke))
+            except UploaderError as error:
+                self._fail(error, spoke)
+                self._end(f"failed: {error}")
+                if not isinstance(error, (Unreachable, NotReady)):
+                    self._report()
+                raise
+            self._end(summary(total, time.monotonic() - began, "", ""))
+            self._report()
+        if spoke and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values()):
             fields = {"rows": 0, "commits": 0, "quarantined": 0}
-            tables = f" in {len(this.quiet)} tables" if this.quiet[0] else ""
+            tables = f" in {len(spoke)} tables" if self.fleet.config.tables else ""
             log.info("nothing new%s", tables, extra={"fields": fields})
-        return this.total
+        return total
 
     def rest(self, seconds: float) -> None:
         """Wait for the next cycle; the healthcheck knows how long."""
         self._beat(seconds)
         self.fleet.wait(seconds)
 
-    def _fail(self, this: Round, error: UploaderError) -> None:
+    def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
         if isinstance(error, StreamsError):
             failed = dict(error.failed)
         else:
-            failed = dict.fromkeys(self.figures.keys() - this.done or {""}, error)
+            failed = dict.fromkeys(self.figures.keys() - set(done) or {""}, error)
         for stream, each in failed.items():
-            self._of(stream).fail(each)
+            figures, kind = self._of(stream), type(each).__name__
+            figures.errors[kind] = figures.errors.get(kind, 0) + 1
+            figures.failures += 1
+            figures.last_error = hidden(str(each))
 
     def _of(self, stream: str) -> Figures:
         return self.figures.setdefault(stream, Figures(table=stream))
@@ -9132,31 +8972,31 @@ class Watch:
         if self.status and not self.fleet.stopping.is_set() and self.status.write(self.figures):
             self._beat()
 
-    def _deliver(self, this: Round, job: Job, database: Database) -> int:
-        """One stream's part of a cycle."""
-        began, total, before = time.monotonic(), Tally(), job.quarantine.files()
+    def _deliver(self, total: Tally, spoke: dict[str, bool], job: Job, database: Database) -> int:
+        """One stream's part of a cycle, counted in; whether it had anything to say, once it came to a good end."""
+        began, own, before = time.monotonic(), Tally(), job.quarantine.files()
         figures = self._known(job, database)
         try:
             if self.since is not None:
                 start_since(job, database, self.since)
             with self._progress(figures) as progress:
-                measured = figures if self.metrics or self.status else None
-                run_cycle(dataclasses.replace(job, progress=progress, figures=measured), database, total)
+                run_cycle(dataclasses.replace(job, progress=progress, figures=figures), database, own)
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
-            if total.sent:
-                said = summary(total, time.monotonic() - began, job.scenario, "")
+            if own.sent:
+                said = summary(own, time.monotonic() - began, job.scenario, "")
                 log.info("%s%s; then it failed", self._named(job), said)
             raise
         finally:
-            figures.count(total, time.monotonic() - began)
-            this.total.add(total)
+            figures.cycle_seconds = time.monotonic() - began
+            figures.seconds += figures.cycle_seconds
+            figures.cycles += 1
+            figures.add(own)
+            total.add(own)
             state = self._measure(job, figures)
-        figures.succeed(job.now())
-        this.done.add(job.stream)
-        if not self._say(job, state, total, figures.cycle_seconds, before):
-            this.quiet.append(job.stream)
-        return QUARANTINED if total.bad else 0
+        figures.ended, figures.failures, figures.last_error = job.now(), 0, None
+        spoke[job.stream] = self._say(job, state, own, figures, before)
+        return QUARANTINED if own.bad else 0
 
     def _known(self, job: Job, database: Database) -> Figures:
         """A stream's figures, with what does not change while it runs."""
@@ -9170,31 +9010,31 @@ class Watch:
         return figures
 
     def _measure(self, job: Job, figures: Figures) -> State:
-        """Take in what lies on the disk, where anybody asks for it; the state, empty where it can't be read."""
+        """Take in what lies on the disk; the state, empty where it can't be read."""
         state = State()
         with contextlib.suppress(StateError):
             state = job.states.load() or state
         figures.source_id = state.source_id
         figures.newest = to_timestamp(state.last_upload, UTC) if state.last_upload else None
-        figures.position = place_text(state.position)
+        rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
+        figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        if self.metrics or self.status:
-            figures.quarantined = sum(map(count_lines, job.quarantine.files()))
+        figures.quarantined = sum(map(count_lines, job.quarantine.files()))
         return state
 
     def _named(self, job: Job) -> str:
         return f"{job.stream}: " if job.stream else ""
 
-    def _say(self, job: Job, state: State, total: Tally, seconds: float, before: Sequence[Path]) -> bool:
+    def _say(self, job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:
         """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
         waits = open_windows(state.position, job.now())
         if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
             return False
-        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
-        message = summary(total, seconds, job.scenario, waits)
+        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
+        fields |= {"seconds": round(figures.cycle_seconds, 3)}
+        message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
-            waiting = SourceLook.at(job.config, state, []).waiting
-            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
+            message += "; stopped" + (f", {counted(figures.waiting, 'row')} wait" if figures.waiting else "")
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
         # What was set aside is said first: the last line is the whole.
@@ -9212,12 +9052,15 @@ class Watch:
         """
         config = self.fleet.config
         errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
+        said = [f"{stream}: {text}" if stream else text for stream, text in errors.items()]
+        if len(errors) == len(self.figures) and len(set(errors.values())) == 1:
+            said = list(errors.values())[:1]
         beat = {
             "ended": dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds"),
             "interval": config.interval,
             "wait": wait,
             "once": config.once,
-            "error": told_at_once(errors, len(self.figures)),
+            "error": "; ".join(said) or None,
             "errors": errors,
             "streams": {stream: vars(figures) for stream, figures in self.figures.items()},
             "report": vars(self.status.said) if self.status else None,
@@ -9230,25 +9073,17 @@ class Watch:
             os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
     @contextlib.contextmanager
-    def _progress(self, figures: Figures) -> Iterator[Callable[[int, int], None]]:
-        """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
+    def _progress(self, figures: Figures) -> Iterator[Progress]:
+        """A bar on a terminal, a sign of life everywhere."""
+        is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
+        with drawn_bar() if is_drawn else contextlib.nullcontext() as bar:
 
-        def live(_: int, waiting: int) -> None:
-            figures.waiting = waiting or figures.waiting
-            self._beat()
+            def advance(read: int, waiting: int) -> None:
+                if bar:
+                    bar(read, waiting)
+                figures.waiting = waiting or figures.waiting
+                self._beat()
 
-        if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield live
-            return
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        bar = Bar()
-
-        def advance(read: int, waiting: int) -> None:
-            bar.advance(read, waiting)
-            live(read, waiting)
-
-        with contextlib.closing(bar), logging_redirect_tqdm():
             yield advance
 
 
@@ -9345,7 +9180,7 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
     quarantine = Quarantine(directory / "quarantine")
     lines = list(lines_of(quarantine.files()))
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
-    look = SourceLook.at(config, state, lines)
+    waiting, delivered = look_at(config, state, lines)
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,
@@ -9355,8 +9190,8 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         "position": state.position.get("rowid", state.position.get("latest")),
         "commits": state.commits,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
-        "delivered_to": look.delivered_to,
-        "rows_waiting": look.waiting,
+        "delivered_to": delivered,
+        "rows_waiting": waiting,
         "lag_seconds": round(time.time() - newest) if newest else None,
         "open_windows": open_windows(state.position, time.time()) or None,
         "quarantined": len(lines),
@@ -9379,7 +9214,9 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     yield "waiting", "- (only a cycle can tell)" if waiting is None else f"{counted(waiting, 'row')}{lag}"
     if facts["open_windows"]:
         yield "windows", facts["open_windows"]
-    yield "safe to delete", safe_text(facts["delivered_to"])
+    end = facts["delivered_to"]
+    known = f"rows up to {end:,} are delivered" if isinstance(end, int) else f"rows before {end} are delivered"
+    yield "safe to delete", "- (nothing that is known)" if end is None else known
     yield "quarantine", facts["quarantine"] or "-"
     if not said:
         yield "last cycle", "- (none has ended yet)"
@@ -9387,13 +9224,6 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
     yield "last cycle", f"{age_text(now - ended)} ago{': ' if said.get('error') else ''}{said.get('error') or ''}"
     yield "next cycle", next_cycle(ended + (said.get("wait") or said["interval"]) - now, said)
-
-
-def safe_text(end: int | str | None) -> str:
-    """Which rows the source needs no more."""
-    if end is None:
-        return "- (nothing that is known)"
-    return f"rows up to {end:,} are delivered" if isinstance(end, int) else f"rows before {end} are delivered"
 
 
 def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
@@ -9404,43 +9234,32 @@ def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
     return "overdue: is the service running?" if late else f"in {age_text(max(0, seconds))}"
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceLook:
-    """What a look at the source tells of a stream: how many rows wait, and which were delivered for certain.
+def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int | str | None]:
+    """How many rows wait, and what is `delivered_to`, by a saved state whose quarantine has these lines.
 
-    `delivered_to` is a rowid, up to which, or a time in ISO-8601, before which all rows are in the target, or filtered
-    out, or in quarantine with all their values; None where nothing can be said.
+    None where that can't be told. A changed file is followed, if it can be.
     """
-
-    waiting: int | None = None
-    delivered_to: int | str | None = None
-
-    @staticmethod
-    def at(config: Config, state: State, lines: Lines) -> SourceLook:
-        """A look from a saved state, `lines` being its quarantine. A changed file is followed, if it can be."""
-        if config.sqlite is None:
-            return SourceLook()
-        with opened_reader(config) as reader:
-            cursor = cursor_of(config, reader, time.time)
-            position = cursor.start(None)
-            if state.position:
-                if ("rowid" in state.position) != (cursor.kind == "rowid"):
-                    return SourceLook()
-                try:
-                    position = cursor.located(state).position
-                except SourceError as error:
-                    log.warning("%s. %s", error, error.hint)
-                    return SourceLook()
-            unread = cursor.waiting(position, time_form(config)).rows
-            waiting = None if unread is None else unread + held_rows(position)
-            return SourceLook(waiting, delivered_to(cursor, position, lines))
+    if config.sqlite is None:
+        return None, None
+    with opened_reader(config) as reader:
+        cursor = cursor_of(config, reader, time.time)
+        position = cursor.start(None)
+        if state.position:
+            if ("rowid" in state.position) != (cursor.kind == "rowid"):
+                return None, None
+            try:
+                position = cursor.located(state).position
+            except SourceError as error:
+                log.warning("%s. %s", error, error.hint)
+                return None, None
+        return what_waits(config, cursor, position).rows, delivered_to(cursor, position, lines)
 
 
 def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str | None:
-    """Up to which rowid, or before which time, nothing is lost with the source's rows; None for nowhere.
+    """Up to which rowid, or before which time in ISO-8601, nothing is lost with the source's rows; None for nowhere.
 
-    Rows of open windows are not delivered, nor those that late ones may still come before. Of a row in quarantine whose
-    values are not all there, as sanitize hides them, the source has the only copy.
+    They are in the target, or filtered out, or in quarantine with all their values; where sanitize hides some of
+    these, the source has the only copy. Rows of open windows are not delivered, nor those that late ones may precede.
     """
     columns = cursor.table.columns.keys()
     needed = [line["key"] for line in lines if not columns <= line["row"].keys()]
@@ -9468,7 +9287,11 @@ def print_ddl(config: Config, which: str) -> int:
             if scenario == "aggregate" and which == "all" and not stream.aggregate_config:
                 print("-- aggregated: set aggregate_config to see its table")
                 continue
-            columns = scenario_columns(stream, scenario, reads, table)
+            columns: Columns = reads
+            if scenario == "aggregate":
+                columns = parse_aggregate(stream.aggregate_config, reads, table.known_time).columns
+            elif getattr(stream, f"{scenario}_config", None) and (rules := rules_for(stream, scenario, reads)):
+                columns = rules.columns
             key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
             others = made[key][1] if key in made else {}
             made[key] = (stream, {**columns, **others}, table.time)
@@ -9483,14 +9306,6 @@ def print_ddl(config: Config, which: str) -> int:
             print(ddl(stream, scenario, columns, time_column))
         if config.status_table:
             print(status_ddl(config))
-
-
-def scenario_columns(config: Config, scenario: str, reads: Columns, table: Table) -> Columns:
-    """The columns that a scenario sends."""
-    if scenario == "aggregate":
-        return parse_aggregate(config.aggregate_config, reads, table.known_time).columns
-    rules = rules_for(config, scenario, reads) if getattr(config, f"{scenario}_config", None) else None
-    return rules.columns if rules else reads
 
 
 def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None) -> str:
@@ -9562,7 +9377,7 @@ def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str)
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with opened_as_job(config, target, stream) as (job, source):
+    with opened_database(config) as database, looking(config, database, target, stream) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -9627,7 +9442,10 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
         table = reader_of(stream, database).table
         times = f"; {said_of_time(table)}{form_of_time(database, table)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
-        check_fits(stream, database)
+        if (kind := database.kinds[name]) in ("view", "virtual"):
+            raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
+        with looking(stream, database, Unasked("", {})) as (_, source):
+            check_first_rows(source, State())
     except UploaderError as error:
         reason = f"{error}. {error.hint}"
     entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
@@ -9644,16 +9462,6 @@ def form_of_time(database: Database, table: Table) -> str:
     units = {10**6: "seconds", 1000: "milliseconds", 1: "microseconds"}
     unit = next((units[factor] for limit, factor in EPOCH_UNITS if abs(known) < limit), "nanoseconds")
     return f" ({unit} since 1970)"
-
-
-def check_fits(config: Config, database: Database) -> None:
-    """A `ConfigError` where a table can't go as it is, or too many of its first rows would go to quarantine."""
-    kind = database.kinds[config.sqlite_table_name or ""]
-    if kind in ("view", "virtual"):
-        raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
-    nowhere = Path(os.devnull) / "none"
-    job = Job(config, scenario_of(config), Unasked("", {}), StateFile(nowhere), Quarantine(nowhere))
-    check_first_rows(source_in(job, database), State())
 
 
 # --- Caring: Delta tables that live for years ---
@@ -9727,7 +9535,7 @@ def compact(config: Config, form: str) -> int:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
     check_target(config)
-    done = [Compaction(target).run() for target in DeltaCatalog(config).targets.values()]
+    done = [Compaction(target).run() for target in delta_targets(config).values()]
     print_rows(form, COMPACTED, [[row for row in done if row]])
     return 0
 
@@ -9763,12 +9571,13 @@ class Report:
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
     report = Report(as_json, has_colours(sys.stdout, environ))
+    by_warehouse = check_warehouse if config.databricks_http_path else check_delta
     with contextlib.closing(Session(config, environ)) as session:
         checks = {
             "configuration": check_configuration,
             "database": check_database,
             "state": check_state,
-            "target": check_target_of(config, session),
+            "target": functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session),
         }
         try:
             streams = configured(config)
@@ -9782,13 +9591,6 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
                 except UploaderError as error:
                     report.say(part, False, str(error), error.hint)
     return int(report.failed)
-
-
-def check_target_of(config: Config, session: Session) -> Callable[[Config, Mapping[str, str], Say], None]:
-    """What looks at the target that is in force."""
-    if config.zerobus_endpoint:
-        return functools.partial(check_zerobus, session)
-    return functools.partial(check_warehouse, session) if config.databricks_http_path else check_delta
 
 
 def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -9842,17 +9644,11 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
     if database.copied_bytes:
         producer = "from a private copy"
     say("database", True, f"{told} can be opened (WAL, {producer})")
-    system = file_system_of(file)
+    points, folders = mount_points(), map(str, (file, *file.parents))
+    system = next((points[folder] for folder in folders if folder in points), "")
     if system in SHARED_FILE_SYSTEMS:
         hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
         say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
-
-
-def file_system_of(file: Path) -> str:
-    """The type of the file system that holds a file; empty where it can't be told."""
-    points = mount_points()
-    folders = [str(file), *map(str, file.parents)]
-    return next((points[folder] for folder in folders if folder in points), "")
 
 
 def has_time_index(reader: Reader) -> bool:
@@ -9885,27 +9681,22 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
+def check_delta(_: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
     target = target_of(config, environ)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
     if "://" not in target.name:
-        check_place(Path(target.name))
+        # Path.exists raises where a directory may not be searched.
+        there = next(p for p in (Path(target.name), *Path(target.name).parents) if os.path.exists(p))
+        if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+            why = "can't be written" if os.path.isdir(there) else "is no directory"
+            raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
     if small := Compaction(DeltaTarget(target.name, config.storage_options)).due():
         said = f"{small:,} small files make every cycle slower and larger"
         say("target", None, said, "--compact puts them together, beside running uploaders.")
     check_columns(config, target, say)
-
-
-def check_place(path: Path) -> None:
-    """Whether a local table, or the directory in which it would be made, can be written."""
-    # Path.exists raises where a directory may not be searched.
-    there = next(p for p in (path, *path.parents, Path("/")) if os.path.exists(p))
-    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
-        why = "can't be written" if os.path.isdir(there) else "is no directory"
-        raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
 
 
 def check_warehouse(session: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
@@ -9944,7 +9735,7 @@ def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: S
 
 def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
-    with opened_as_job(config, target) as (job, source):
+    with opened_database(config) as database, looking(config, database, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         saved: State | None = None
         with contextlib.suppress(StateError):  # which was told before
@@ -9998,15 +9789,11 @@ def recover(job: Job, database: Database) -> int:
     return 0
 
 
-def since_time(text: str, form: TimeForm) -> int:
-    """A time as a person writes it: in ISO-8601, or as the time column has it."""
-    return to_timestamp(text, zone_of(form)) if iso_moment(text) else microseconds_in(text, form)
-
-
 def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
-        since = since_time(text, time_form(job.config))
+        form = time_form(job.config)
+        since = to_timestamp(text, zone_of(form)) if iso_moment(text) else microseconds_in(text, form)
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
@@ -10126,20 +9913,13 @@ class LogLines(logging.Formatter):
         self.coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
-        moment, level, message = (
-            dt.datetime.fromtimestamp(record.created, dt.UTC),
-            record.levelname,
-            record.getMessage(),
-        )
-        given = getattr(record, "fields", {}).items()
+        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        given, message = getattr(record, "fields", {}).items(), hidden(record.getMessage())
         fields = {name: hidden(value) if isinstance(value, str) else value for name, value in given}
-        message = hidden(message)
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
-        if self.coloured:
-            level = coloured(level)
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level) if self.coloured else level} {message}"
 
 
 def log_error(error: UploaderError, then: str = "") -> None:
@@ -10209,7 +9989,7 @@ class Outage:
     """A host that can't be reached: said when it begins, once a day while it lasts, and when it is over."""
 
     interval: float
-    now: Callable[[], float]
+    now: Callable[[], float] = time.monotonic
     failures: int = 0
     began: float = 0.0
     told: float = 0.0
@@ -10235,15 +10015,9 @@ class Outage:
         self.failures = 0
 
 
-def run_for_ever(
-    one_cycle: Callable[[], Tally],
-    interval: float,
-    stop: threading.Event,
-    now: Callable[[], float] = time.monotonic,
-    rest: Wait | None = None,
-) -> None:
-    """Cycle until `stop` is set, which also ends the waiting. What may pass by itself is tried again."""
-    outage = Outage(interval, now)
+def run_for_ever(one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait) -> None:
+    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again."""
+    outage = Outage(interval)
     while not stop.is_set():
         wait = interval
         try:
@@ -10254,14 +10028,16 @@ def run_for_ever(
             if error.is_final:
                 raise
             log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
-        (rest or stop.wait)(wait)
+        rest(wait)
 
 
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.directory)
     streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
-    watch = Watch(fleet, {stream: Figures.of(figures) for stream, figures in streams.items()}, since=since)
+    # What waits has to be looked for anew.
+    known = {stream: {**known_fields(Figures, figures), "waiting": None} for stream, figures in streams.items()}
+    watch = Watch(fleet, {stream: Figures(**figures) for stream, figures in known.items()}, since=since)
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
@@ -10280,7 +10056,7 @@ def run_cycles(fleet: Fleet, since: str | None) -> int:
     if config.once:
         return QUARANTINED if watch.cycle().bad else 0
     fleet.wait(random.uniform(0, config.jitter))
-    run_for_ever(watch.cycle, config.interval, fleet.stopping, rest=watch.rest)
+    run_for_ever(watch.cycle, config.interval, fleet.stopping, watch.rest)
     return 0
 
 

@@ -7434,39 +7434,34 @@ def merged_ranges(ranges: Sequence[Sequence[int]], most: int = AHEAD_RANGES) -> 
 
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups, where each begins, how many rows it has, what came too late.
+    """What was read of the open windows: their groups; by their start the first key and the number of rows; and more.
 
-    `latest` is the latest time of all, `newest` that of those up to now. `ahead` are the ranges of rows in windows of
-    the future, `due` the start of the first of these. Times are in microseconds since 1970.
+    `latest` is the latest time of all, `newest` that of those up to now. Times are in microseconds since 1970.
     """
 
     partials: Partials
-    first: dict[int, int] = dataclasses.field(default_factory=dict)
-    sizes: dict[int, int] = dataclasses.field(default_factory=dict)
+    opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     late: int = 0
     read: int = 0
     latest: int | None = None
     newest: int | None = None
-    ahead: list[list[int]] = dataclasses.field(default_factory=list)
-    ahead_rows: int = 0
+    ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
-    due: int = 2**62
     odd: tuple[int, Any] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
     def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
-        indexes = is_ahead.to_numpy().nonzero()[0]
+        indexes, ranges = is_ahead.to_numpy().nonzero()[0], self.ahead["ranges"]
         for begin, index in enumerate(indexes):
             if begin and index == indexes[begin - 1] + 1:
-                self.ahead[-1][1] = int(keys.iloc[index])
+                ranges[-1][1] = int(keys.iloc[index])
             else:
-                self.ahead.append([int(keys.iloc[index])] * 2)
+                ranges.append([int(keys.iloc[index])] * 2)
         if len(indexes):
-            self.ahead = merged_ranges(self.ahead)
-            self.ahead_rows += len(indexes)
+            due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
+            self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": merged_ranges(ranges)}
             self.ahead_new += int((keys[is_ahead] > seen).sum())
-            self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -7537,8 +7532,7 @@ class WindowSource:
         if ahead and ahead["due"] < due:
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
         elif ahead:
-            windows.ahead, windows.ahead_rows = [[*part] for part in ahead["ranges"]], ahead["rows"]
-            windows.due = ahead["due"]
+            windows.ahead = {**ahead, "ranges": [[*part] for part in ahead["ranges"]]}
         for low, high, end in ranges:
             for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
                 typed = plan.typed(page)
@@ -7571,8 +7565,7 @@ class WindowSource:
             is_open &= ~is_ahead
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // dt.timedelta(microseconds=1)
-                windows.first.setdefault(begin, int(key))
-                windows.sizes[begin] = windows.sizes.get(begin, 0) + int(size)
+                windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
             frame = frame[is_open]
         windows.partials = self.aggregate.add(windows.partials, frame)
 
@@ -7584,42 +7577,34 @@ class WindowSource:
         length, horizon, end, complete = self.aggregate.window_length, windows.partials.horizon, None, None
         is_all = length is None or (self.flush and horizon is None)
         if is_all:
-            end = moment_of(max(windows.first)) + length if length and windows.first else None
+            end = moment_of(max(windows.opened)) + length if length and windows.opened else None
         elif self.flush or windows.newest is not None:
             newest = EPOCH_END if self.flush else moment_of(windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        still_open = [start for start in windows.first if not is_all and (closed is None or start >= closed)]
-        rowid = min((windows.first[start] for start in still_open), default=last + 1) - 1
-        # Those after the position are read again in any case.
-        ranges = [[low, min(high, rowid)] for low, high in windows.ahead if low <= rowid]
+        still_open = [start for start in windows.opened if not is_all and (closed is None or start >= closed)]
+        rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         after: Position = {
             **position,
             "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            **self._waiting(windows, still_open, closed),
-            "ahead": {"due": windows.due, "rows": windows.ahead_rows, "ranges": ranges},
+            "open_rows": sum(windows.opened[start][1] for start in still_open),
+            "open_groups": self.aggregate.groups_from(windows.partials, closed) if still_open else 0,
+            "open_windows": len(still_open),
         }
+        if length and still_open:
+            until = moment_of(min(still_open)) + length + self.aggregate.lateness
+            after["open_until"] = (until - EPOCH) // dt.timedelta(microseconds=1)
+            after["window"] = int(length.total_seconds())
+        # Those after the position are read again in any case.
+        ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
+        after["ahead"] = {**windows.ahead, "ranges": ranges}
         if not ranges:
             del after["ahead"]
         return after
-
-    def _waiting(self, windows: Windows, starts: Sequence[int], closed: int | None) -> Position:
-        """What waits in windows with these starts: rows, groups, the first one's end in microseconds."""
-        length = self.aggregate.window_length
-        if length is None or not starts:
-            return {"open_rows": 0, "open_groups": 0, "open_windows": 0}
-        end = moment_of(min(starts)) + length + self.aggregate.lateness
-        return {
-            "open_rows": sum(windows.sizes[start] for start in starts),
-            "open_groups": self.aggregate.groups_from(windows.partials, closed),
-            "open_windows": len(starts),
-            "open_until": (end - EPOCH) // dt.timedelta(microseconds=1),
-            "window": int(length.total_seconds()),
-        }
 
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups of the windows between two positions as the target takes them, with what became of the rows."""

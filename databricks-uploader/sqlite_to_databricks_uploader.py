@@ -265,7 +265,6 @@ class DoesNotGo(DidNotRun, TargetError):
     def __init__(self, message: str, hint: str = "", fitting: int | None = None) -> None:
         super().__init__(message, hint)
         self.fitting = fitting
-        self.shipment: Any = None
 
 
 class RefusedValuesError(DoesNotGo):
@@ -7921,7 +7920,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Shipment:
     """A batch on its way: its intent, what is sent of it, and what became of its rows."""
 
@@ -7930,22 +7929,12 @@ class Shipment:
     tally: Tally
 
 
-@contextlib.contextmanager
-def named_by(shipment: Shipment) -> Iterator[None]:
-    """What does not go is known by its error."""
-    try:
-        yield
-    except DoesNotGo as refused:
-        refused.shipment = shipment
-        raise
-
-
 @dataclasses.dataclass
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
 
     `rows` is how many a batch may have while one stands in the way that does not go: half as many after each that
-    did not, twice as many after each that went.
+    did not, twice as many after each that went. `prepared` is the last shipment that was begun.
     """
 
     job: Job
@@ -7954,6 +7943,7 @@ class Delivery:
     total: Tally
     rows: int | None = None
     bytes_per_row: float | None = None
+    prepared: Shipment = dataclasses.field(init=False)
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
@@ -7964,9 +7954,8 @@ class Delivery:
             self.state = self.source.cursor.located(self.state)
             if self.job.figures.waiting is None:
                 self._look(is_done)
-            while not self._sent_all():
-                if self.job.stopping.is_set():
-                    return
+            while not self._sent_all() and not self.job.stopping.is_set():
+                pass
             is_done = not self.job.stopping.is_set()
         finally:
             self._look(is_done)
@@ -8042,16 +8031,23 @@ class Delivery:
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
+        under_way = None
         try:
             with contextlib.closing(ahead(self.shipments())) as upcoming:
-                for shipment in upcoming:
-                    with named_by(shipment):
-                        self.commit(shipment)
+                for under_way in upcoming:
+                    self.commit(under_way)
+                    under_way = None
                     self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
                     if self.job.stopping.is_set():
                         break
         except DoesNotGo as refused:
-            self._make_way(refused.shipment, refused)
+            shipment = under_way or self.prepared
+            self.job.quarantine.forget_after(self.state.sequence)
+            count = self.source.count_of(shipment.tally)
+            if count > 1 and self.rows != 1:
+                self.rows = max(1, min(refused.fitting or count // 2, count - 1))
+            else:
+                self._set_aside(shipment.intent, refused)
             return False
         return True
 
@@ -8062,11 +8058,12 @@ class Delivery:
             share_heap()
             if len(tallies) == 1:
                 check_first_rows(self.source, self.state)
-            shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
+            self.prepared = shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
-            pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
-            with named_by(shipment):
-                yield dataclasses.replace(shipment, payload=self.job.target.prepare(pages))
+            shipment.payload = self.job.target.prepare(
+                functools.partial(self.pages, batch, shipment.intent, [*tallies])
+            )
+            yield shipment
             state = confirmed(state, shipment.intent, shipment.tally)
 
     def _size(self) -> int:
@@ -8075,15 +8072,6 @@ class Delivery:
             self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
         return min(self.rows or usual, usual)
-
-    def _make_way(self, shipment: Shipment, refused: DoesNotGo) -> None:
-        """Let the next batch be smaller than one that did not go; a single row goes to quarantine."""
-        self.job.quarantine.forget_after(self.state.sequence)
-        count = self.source.count_of(shipment.tally)
-        if count > 1 and self.rows != 1:
-            self.rows = max(1, min(refused.fitting or count // 2, count - 1))
-            return
-        self._set_aside(shipment.intent, refused)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""
@@ -8172,15 +8160,14 @@ def replay(delivery: Delivery) -> tuple[int, int]:
     return sent, len(lines)
 
 
-def run_cycle(job: Job, database: Database, total: Tally) -> None:
+def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = None) -> None:
     """Deliver all rows that are new; where a page is damaged, those before it. `total` counts, also up to an error."""
     try:
-        with begun(job, database, total) as delivery:
+        with begun(job, database, total, up_to) as delivery:
             delivery.run()
     except CorruptError as error:
-        if error.good is not None:
-            with begun(job, database, total, error.good) as delivery:
-                delivery.run()
+        if up_to is None and error.good is not None:
+            run_cycle(job, database, total, error.good)
         raise
 
 
@@ -8521,25 +8508,19 @@ PAPER_WIDTH = 100
 
 
 def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
-    """A table whose columns are as wide as what its first rows hold; where it is too wide, a field a line."""
+    """A table whose columns are as wide as what its first rows hold; where that is too wide, a field a line."""
     first = list(itertools.islice(rows, 1000))
     widths = [min(60, max(map(len, column))) for column in zip(names, *first, strict=True)]
     limit = shutil.get_terminal_size((PAPER_WIDTH, 0)).columns if sys.stdout.isatty() else PAPER_WIDTH
     if first and sum(widths) + 2 * (len(widths) - 1) > limit and len(names) > 2:
-        print_records(names, itertools.chain(first, rows), limit)
+        width = max(map(len, names))
+        for number, row in enumerate(itertools.chain(first, rows), 1):
+            print(f"-[ row {number} ]".ljust(width + 1, "-") + "+" + "-" * max(0, min(20, limit - width - 2)))
+            for name, text in zip(names, row, strict=True):
+                print(f"{name.ljust(width)} | {text}".rstrip())
         return
     for row in itertools.chain([names, ["-" * width for width in widths]], first, rows):
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def print_records(names: Sequence[str], rows: Iterable[Sequence[str]], limit: int) -> None:
-    """Rows as `psql`'s expanded display has them."""
-    width = max(map(len, names))
-    for number, row in enumerate(rows, 1):
-        head = f"-[ row {number} ]"
-        print(head.ljust(width + 1, "-") + "+" + "-" * max(0, min(20, limit - width - 2)))
-        for name, text in zip(names, row, strict=True):
-            print(f"{name.ljust(width)} | {text}".rstrip())
 
 
 def shown(value: Any) -> Any:
@@ -8630,16 +8611,14 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
 
 # --- Measuring ---
 
-Measured = Callable[[Figures, float], float | None]
-
 # What is measured of each stream: what it is called, what it means, and how it is known at a time.
-COUNTERS: dict[str, tuple[str, Measured]] = {
+COUNTERS: dict[str, tuple[str, Callable[[Figures, float], float | None]]] = {
     "uploader_rows_sent": ("Rows delivered", lambda f, _: f.sent),
     "uploader_commits": ("Commits made", lambda f, _: f.commits),
     "uploader_bytes_sent": ("Bytes of rows in memory, before encoding", lambda f, _: f.nbytes),
     "uploader_rows_quarantined": ("Rows set aside", lambda f, _: f.bad),
 }
-GAUGES: dict[str, tuple[str, Measured]] = {
+GAUGES: dict[str, tuple[str, Callable[[Figures, float], float | None]]] = {
     "uploader_rows_waiting": ("Rows not delivered yet, at the end of the last cycle", lambda f, _: f.waiting),
     "uploader_oldest_waiting_seconds": (
         "Age of the oldest row that was not delivered, open windows aside; 0 for none",
@@ -9046,7 +9025,6 @@ class Watch:
             "wait": wait,
             "once": config.once,
             "error": "; ".join(said) or None,
-            "errors": errors,
             "streams": {stream: vars(figures) for stream, figures in self.figures.items()},
             "report": vars(self.status.said) if self.status else None,
         }
@@ -9139,21 +9117,19 @@ def print_status(config: Config, form: str) -> int:
     try:
         return for_each(streams, look)
     finally:
-        safe = {name: delivered_by_all(stream, streams, found) for name, stream in streams.items()}
-        facts = [{**found[name], "delivered_to": safe[name]} for name in chosen if name in found]
+        # A row is safe to delete once all streams of its table have delivered it.
+        for table in tables:
+            others = [found.get(name, {}) for name, stream in streams.items() if stream.sqlite_table_name == table]
+            ends: list[Any] = [other.get("delivered_to") for other in others]
+            is_known = None not in ends and len(set(map(type, ends))) == 1
+            for other in others:
+                other["delivered_to"] = min(ends) if is_known else None
+        facts = [found[name] for name in chosen if name in found]
         if form == "table" and not config.tables:
             print_rows(form, ["fact", "value"], [status_lines(each, said, time.time()) for each in facts])
         elif facts:
             names = BRIEF if form == "table" else list(facts[0])
             print_rows(form, names, [[[each[name] for name in names] for each in facts]])
-
-
-def delivered_by_all(stream: Config, streams: Mapping[str, Config], found: Mapping[str, Any]) -> int | str | None:
-    """Where all streams of a stream's source table have delivered rows to; None where one can't tell."""
-    table = (stream.sqlite_table_name or "").lower()
-    names = [name for name, other in streams.items() if (other.sqlite_table_name or "").lower() == table]
-    ends: list[Any] = [found[name]["delivered_to"] if name in found else None for name in names]
-    return min(ends) if None not in ends and len(set(map(type, ends))) == 1 else None
 
 
 def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -9182,7 +9158,7 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         "quarantined": len(lines),
         "quarantine": quarantine_text(lines, quarantine.directory) or None,
         "last_cycle": said.get("ended"),
-        "last_error": said.get("errors", {}).get(stream) if stream else said.get("error"),
+        "last_error": said.get("streams", {}).get(stream, {}).get("last_error") if stream else said.get("error"),
     }
 
 
@@ -9455,6 +9431,7 @@ def form_of_time(database: Database, table: Table) -> str:
 COMPACTED = ("table", "files_before", "files", "bytes_before", "bytes", "version_before", "version", "files_deleted")
 
 
+@dataclasses.dataclass(frozen=True)
 class Compaction:
     """Puts a table's many small files together by delta-rs' optimizer: no value changes, uploaders go on meanwhile.
 
@@ -9463,14 +9440,13 @@ class Compaction:
     them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
     """
 
+    target: DeltaTarget
+
     # A file below this many bytes is small: delta-rs makes files of some 100 MiB.
-    SMALL = 32 * 2**20
+    SMALL: ClassVar = 32 * 2**20
 
     # From so many small files on it is due: a cycle holds the list of all files, some 2 KiB each.
-    DUE_FILES = 10_000
-
-    def __init__(self, target: DeltaTarget) -> None:
-        self.target = target
+    DUE_FILES: ClassVar = 10_000
 
     def due(self) -> int:
         """How many small files there are, where they are too many; else 0."""
@@ -9531,51 +9507,41 @@ def compact(config: Config, form: str) -> int:
 Say = Callable[..., None]
 
 
-@dataclasses.dataclass
-class Report:
-    """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
-
-    as_json: bool
-    coloured: bool = False
-    stream: str = ""
-    failed: bool = False
-
-    def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
-        """What was looked at, whether it is right (None: only said), and what to do if not."""
-        self.failed = self.failed or ok is False
-        if self.as_json:
-            about = {"stream": self.stream} if self.stream else {}
-            line = json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint})
-        else:
-            mark = {True: "ok  ", False: coloured("FAIL") if self.coloured else "FAIL", None: "    "}[ok]
-            named = f"{self.stream} " if self.stream else ""
-            line = f"{mark} {named}{part}: {text}" + (f"\n       {hint}" if hint else "")
-        print(line, flush=True)
-
-
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    report = Report(as_json, has_colours(sys.stdout, environ))
+    stream, failed, marks = "", False, {True: "ok  ", False: "FAIL", None: "    "}
+    if has_colours(sys.stdout, environ):
+        marks[False] = coloured("FAIL")
+
+    def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
+        """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
+        nonlocal failed
+        failed = failed or ok is False
+        if as_json:
+            about = {"stream": stream} if stream else {}
+            print(json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint}), flush=True)
+        else:
+            more = f"\n       {hint}" if hint else ""
+            print(f"{marks[ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
+
     by_warehouse = check_warehouse if config.databricks_http_path else check_delta
     with contextlib.closing(Session(config, environ)) as session:
+        goal = functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session)
         checks = {
-            "configuration": check_configuration,
-            "database": check_database,
-            "state": check_state,
-            "target": functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session),
-        }
+            "configuration": check_configuration, "database": check_database, "state": check_state, "target": goal,
+        }  # fmt: skip
+        streams: dict[str, Config] = {}
         try:
             streams = configured(config)
         except UploaderError as error:
-            report.say("database", False, str(error), error.hint)
-            streams = {}
-        for report.stream, settings in streams.items():
+            say("database", False, str(error), error.hint)
+        for stream, settings in streams.items():  # noqa: B007 - `say` names it
             for part, look in checks.items():
                 try:
-                    look(settings, environ, report.say)
+                    look(settings, environ, say)
                 except UploaderError as error:
-                    report.say(part, False, str(error), error.hint)
-    return int(report.failed)
+                    say(part, False, str(error), error.hint)
+    return int(failed)
 
 
 def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -9852,17 +9818,6 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     # fmt: on
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting that has one."""
-    settings = parser.add_argument_group("settings")
-    for name, setting in SETTINGS.items():
-        if flags_of(name):
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
-            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
-            metavar = name.rpartition("_")[2].upper()
-            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
-
-
 def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     """What the command line says. What is not given is absent, so that layers can tell."""
     parser = Arguments(
@@ -9877,7 +9832,13 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
     add_actions(parser)
-    add_settings(parser)
+    settings = parser.add_argument_group("settings")
+    for name, setting in SETTINGS.items():
+        if flags_of(name):
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
+            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
+            metavar = name.rpartition("_")[2].upper()
+            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
     return vars(parser.parse_args(argv))
 
 

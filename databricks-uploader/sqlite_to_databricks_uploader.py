@@ -7382,10 +7382,8 @@ class Job:
 def check_bad_rows(job: Job, count: int, example: str) -> None:
     """Stop where too many rows can't be delivered."""
     if count > job.config.max_bad_rows:
-        raise TooManyBadRows(
-            f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}",
-            "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
-        )
+        fault = f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}"
+        raise TooManyBadRows(fault, "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -7718,9 +7716,8 @@ def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
     aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    return WindowSource(
-        cursor, functools.cache(lambda: plan_of(job, reader, now, aggregate)), aggregate, job.flush, now
-    )
+    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate))
+    return WindowSource(cursor, plan, aggregate, job.flush, now)
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
@@ -7754,9 +7751,8 @@ def first_state(job: Job, source: Source, state: State) -> State:
     former = job.states.directory / encoded_name(PREFIXES[job.scenario] + source.cursor.table.name) / STATE_NAME
     if not job.stream and former.exists():
         fault = f"{source.cursor.table.name} was uploaded as one of several tables"
-        raise StateError(
-            fault, f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
-        )
+        hint = f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
+        raise StateError(fault, hint)
     first = completed(job, source, state)
     known = recovered(job, source, first) if job.config.source_id else None
     if known is None:
@@ -7783,10 +7779,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
     place = state.position["rowid"] or 0
     newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
     if not job.target.holds(prepared.rows for prepared in newest):
-        raise StateError(
-            f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
-            "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
-        )
+        fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
+        raise StateError(fault, "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.")
     anchors = source.cursor.anchors(place - VERIFIED_ROWS, place)
     return dataclasses.replace(state, anchors=anchors, columns=source.cursor.parts)
 
@@ -7812,9 +7806,8 @@ def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
         if is_plausible(told, job.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
-    hint = (
-        f"{shown} is read as {moment_of(moment).isoformat()}; {' or '.join(better) or 'look at the clock behind it'}."
-    )
+    remedy = " or ".join(better) or "look at the clock behind it"
+    hint = f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
     job.warn_once(f"the column {name} has times before 2000 or more than a day ahead", hint)
 
 
@@ -8060,9 +8053,8 @@ class Delivery:
                 check_first_rows(self.source, self.state)
             self.prepared = shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
-            shipment.payload = self.job.target.prepare(
-                functools.partial(self.pages, batch, shipment.intent, [*tallies])
-            )
+            pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
+            shipment.payload = self.job.target.prepare(pages)
             yield shipment
             state = confirmed(state, shipment.intent, shipment.tally)
 
@@ -8246,9 +8238,8 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
     settings = dataclasses.replace(config, tables=(), **own)
     name = PREFIXES[scenario_of(settings)] + table
     source_id = config.source_id and f"{config.source_id}/{name}"
-    return name, dataclasses.replace(
-        settings, state_dir=state_directory(config) / encoded_name(name), source_id=source_id
-    )
+    place = state_directory(config) / encoded_name(name)
+    return name, dataclasses.replace(settings, state_dir=place, source_id=source_id)
 
 
 def streams_in(config: Config, database: Database) -> dict[str, Config]:
@@ -9263,15 +9254,18 @@ def print_ddl(config: Config, which: str) -> int:
     try:
         return for_each(configured(config), look)
     finally:
-        for (scenario, _), (stream, columns, time_column) in made.items():
-            print(ddl(stream, scenario, columns, time_column))
+        for (_, name), (stream, columns, time_column) in made.items():
+            print(ddl(stream, name, columns, time_column))
         if config.status_table:
             print(status_ddl(config))
 
 
-def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None) -> str:
-    """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
-    name = routed_table(config.databricks_table or "readings", scenario)
+def ddl(config: Config, name: str, columns: Columns, time_column: str | None) -> str:
+    """One CREATE TABLE, with the columns that the uploader fills, clustered by time; with a view where rows may double.
+
+    In it each row counts once, by its batch and its place there, its mark. Rows that came by other routes have no place
+    in theirs, and stay as they are.
+    """
     if config.zerobus_endpoint:
         check_names(columns, plain_name)
         columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
@@ -9281,11 +9275,15 @@ def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
     created = f"{creation(config, name, columns)}{cluster}{properties};"
-    if config.zerobus_endpoint and config.on_doubt == "resend":
-        table = target_sql(config, name)
-        view = f"{table[:-1]}_once`"
-        return f"{created}\n{view_of_once(table, view, [*columns, *OWN_COLUMNS])}"
-    return created
+    if not config.zerobus_endpoint or config.on_doubt != "resend":
+        return created
+    table, numbered = target_sql(config, name), "row_number() OVER (PARTITION BY `databricks_batch_id`"
+    names = ", ".join(map(quoted_sql, [*columns, *OWN_COLUMNS]))
+    return (
+        f"{created}\nCREATE OR REPLACE VIEW {table[:-1]}_once` AS\nSELECT {names} FROM (\n"
+        f"  SELECT *, {numbered} ORDER BY `databricks_inserted_at`) AS `databricks_nth` FROM {table}\n"
+        ") WHERE `databricks_nth` = 1 OR `databricks_batch_id` IS NULL OR NOT contains(`databricks_batch_id`, '#');"
+    )
 
 
 def target_sql(config: Config, name: str) -> str:
@@ -9302,19 +9300,6 @@ def creation(config: Config, name: str, columns: Columns) -> str:
 def status_ddl(config: Config) -> str:
     """What makes the table of `status_table`."""
     return f"{creation(config, config.status_table or '', STATUS_COLUMNS)};"
-
-
-def view_of_once(table: str, view: str, columns: Sequence[str]) -> str:
-    """A view without the doubles of rows that were sent again: each has its batch and its place there as its mark.
-
-    Rows that came by other routes have no place in their mark, and stay as they are.
-    """
-    names, numbered = ", ".join(map(quoted_sql, columns)), "row_number() OVER (PARTITION BY `databricks_batch_id`"
-    return (
-        f"CREATE OR REPLACE VIEW {view} AS\nSELECT {names} FROM (\n"
-        f"  SELECT *, {numbered} ORDER BY `databricks_inserted_at`) AS `databricks_nth` FROM {table}\n"
-        ") WHERE `databricks_nth` = 1 OR `databricks_batch_id` IS NULL OR NOT contains(`databricks_batch_id`, '#');"
-    )
 
 
 class Unasked(DeltaTarget):
@@ -9981,9 +9966,9 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.directory)
     streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
-    # What waits has to be looked for anew.
-    known = {stream: {**known_fields(Figures, figures), "waiting": None} for stream, figures in streams.items()}
-    watch = Watch(fleet, {stream: Figures(**figures) for stream, figures in known.items()}, since=since)
+    watch = Watch(fleet, {name: Figures(**known_fields(Figures, each)) for name, each in streams.items()}, since=since)
+    for figures in watch.figures.values():
+        figures.waiting = figures.oldest = None  # has to be looked for anew
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
@@ -9993,21 +9978,10 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     return watch
 
 
-def run_cycles(fleet: Fleet, since: str | None) -> int:
-    """One cycle, or cycles until a signal comes; returns the exit status."""
+def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
+    """Run one cycle, or cycles until a signal comes, or an action that needs the state; returns the exit status."""
     import random
 
-    config, watch = fleet.config, watch_over(fleet, since)
-    fleet.supervisor.tell(READY="1", STATUS="started")
-    if config.once:
-        return QUARANTINED if watch.cycle().bad else 0
-    fleet.wait(random.uniform(0, config.jitter))
-    run_for_ever(watch.cycle, config.interval, fleet.stopping, watch.rest)
-    return 0
-
-
-def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
-    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
     supervisor, directory = Supervisor.of(environ), state_directory(config)
     stop = stop_event(supervisor)
     scenario_of(config)
@@ -10022,15 +9996,20 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
                 return fleet.each(replay_quarantine)
             if "recover" in arguments:
                 return fleet.each(recover)
-            return run_cycles(fleet, arguments.get("since"))
+            watch = watch_over(fleet, arguments.get("since"))
+            supervisor.tell(READY="1", STATUS="started")
+            if config.once:
+                return QUARANTINED if watch.cycle().bad else 0
+            fleet.wait(random.uniform(0, config.jitter))
+            run_for_ever(watch.cycle, config.interval, stop, watch.rest)
+            return 0
 
 
 def help_error(name: str) -> int:
     """Print what a kind of error means."""
-    kinds = {kind.lower(): kind for kind in error_kinds()}
-    if name.lower() not in kinds:
+    kind = {known.lower(): kind for known, kind in error_kinds().items()}.get(name.lower())
+    if kind is None:
         raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
-    kind = error_kinds()[kinds[name.lower()]]
     print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
     return 0
 

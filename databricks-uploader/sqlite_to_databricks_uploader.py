@@ -7134,17 +7134,15 @@ def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
 class WarehouseTarget:
     """A table behind a SQL warehouse, exactly once as far as its answers, or else its rows, can tell.
 
-    Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO.
-
-    Where it `shares` its session with other tables, that stays open when it is closed.
+    Two routes lead there: INSERT, and with a volume, for many rows, a file and COPY INTO. Its session, which others
+    share, stays open when it is closed.
     """
 
     evolves = False
 
-    def __init__(self, session: Session, table: str, directory: Path | None = None, shares: bool = False) -> None:
+    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
-        self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table)
         self.insert = InsertRoute(self.table)
@@ -7259,8 +7257,6 @@ class WarehouseTarget:
 
     def close(self) -> None:
         self.copy.close()
-        if not self.shares:
-            self.session.close()
         self.copy.clear()
 
 
@@ -8183,27 +8179,19 @@ QUARANTINED = 3
 STATUSES = (0, QUARANTINED, 75, 1, 2)
 
 
-def target_of(
-    config: Config,
-    environ: Mapping[str, str],
-    directory: Path | None = None,
-    wait: Wait = time.sleep,
-    session: Session | None = None,
-    beside: str = "",
-) -> Target:
+def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
     """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
-        kind = ZerobusTarget if config.zerobus_endpoint else WarehouseTarget
-        return kind(session or Session(config, environ, wait), table, directory, shares=session is not None)
+        return (ZerobusTarget if config.zerobus_endpoint else WarehouseTarget)(session, table, directory)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     root = config.lakehouse_path or ""
     if beside and config.table_path:
         root = config.table_path.rstrip("/").rpartition("/")[0] or "."
     uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
-    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+    return DeltaTarget(absolute_uri(uri), config.storage_options, session.wait)
 
 
 def absolute_uri(uri: str) -> str:
@@ -8314,7 +8302,10 @@ def saved_state(config: Config, is_stream: bool) -> State | None:
 
 
 def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
-    """Give a state of the single form to the stream that it belongs to."""
+    """Give a state of the single form to the stream that it belongs to.
+
+    The state itself moves at last, so that a move that was broken off is begun again.
+    """
     single = StateFile(directory)
     state = single.load()
     if state is None or not (state.table or state.last_upload):
@@ -8329,23 +8320,18 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     place = state_directory(streams[owners[0]])
     if (place / STATE_NAME).exists():
         raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
-    move_state(directory, place)
-    log.info("%s: goes on after the state that was in %s", owners[0], directory)
-
-
-def move_state(old: Path, new: Path) -> None:
-    """Move a state and its quarantine; the state at last, so that a move that was broken off is begun again."""
-    files = Quarantine(old / "quarantine").files()
+    files = Quarantine(directory / "quarantine").files()
     try:
-        for directory in [new, *([new / "quarantine"] if files else [])]:
-            make_directory(directory)
+        for new in [place, *([place / "quarantine"] if files else [])]:
+            make_directory(new)
         for file in files:
-            os.replace(file, new / "quarantine" / file.name)
-        os.replace(old / STATE_NAME, new / STATE_NAME)
-        for directory in (new, old):
-            sync_directory(directory)
+            os.replace(file, place / "quarantine" / file.name)
+        os.replace(single.file, place / STATE_NAME)
+        for changed in (place, directory):
+            sync_directory(changed)
     except OSError as error:
-        raise StateError(f"{new} can't be written: {error.strerror}", "Mend its rights.") from None
+        raise StateError(f"{place} can't be written: {error.strerror}", "Mend its rights.") from None
+    log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -8436,7 +8422,7 @@ class Fleet:
     def _job(self, name: str, config: Config) -> Job:
         """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
         if name not in self.jobs:
-            target = target_of(config, self.environ, self.directory, self.wait, self.session)
+            target = target_of(config, self.session, self.directory)
             scenario, directory = scenario_of(config), state_directory(config)
             said = f"rows go to {target.name} by {route_of(config)}: {reason_of(config, scenario)}"
             log.info("%s%s", f"{name}: " if name else "", said)
@@ -8525,11 +8511,11 @@ def shown(value: Any) -> Any:
 
 def scenario_tables(config: Config) -> list[str]:
     """The names that the scenarios' tables may have; of several source tables those that the source has now."""
+    bases = [config.databricks_table]
     if config.tables and config.sqlite:
         bases = [stream.databricks_table for stream in configured(config).values()]
-    else:
+    elif config.tables:
         bases = [entry.get("databricks_table", entry["sqlite_table_name"]) for entry in config.tables]
-    bases = bases if config.tables else [config.databricks_table or ""]
     return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
 
 
@@ -8808,9 +8794,8 @@ class StatusTable:
     @functools.cached_property
     def target(self) -> Target:
         """The table, by the same route and in the same session as the rows."""
-        fleet = self.fleet
-        name = fleet.config.status_table or ""
-        return target_of(fleet.config, fleet.environ, fleet.directory, fleet.wait, fleet.session, name)
+        config, fleet = self.fleet.config, self.fleet
+        return target_of(config, fleet.session, fleet.directory, config.status_table or "")
 
     def write(self, streams: Mapping[str, Figures], now: Callable[[], float] = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
@@ -8818,7 +8803,7 @@ class StatusTable:
         what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
         pause = interval - 1 if what != self.said.what else QUIET_SECONDS
         is_silent = 0 < self.said.silent_until - moment <= 86_400
-        if is_silent or 0 <= moment - self.said.at < pause:
+        if is_silent or not streams or 0 <= moment - self.said.at < pause:
             return False
         try:
             self._send(streams, round(moment * 10**6))
@@ -8834,14 +8819,13 @@ class StatusTable:
     def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
         if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
-        columns: dict[str, list[Any]] = {name: [] for name in STATUS_COLUMNS}
+        told = list[tuple[Any, ...]]()
         for stream, f in streams.items():
             box = self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}")
             delivered = (box, __version__, f.table, f.position, f.newest)
-            values = (*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-        rows = arrow_table({name: array_of(values, STATUS_COLUMNS[name]) for name, values in columns.items()})
+            told.append((*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment))
+        columns = zip(STATUS_COLUMNS.items(), zip(*told, strict=True), strict=True)
+        rows = arrow_table({name: array_of(list(values), kind) for (name, kind), values in columns})
         with contextlib.closing(self.target):
             self.target.note(rows, self.create)
 
@@ -9319,7 +9303,7 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
 
 def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
     """What one stream would send."""
-    target, saved = target_of(config, environ), saved_state(config, bool(stream))
+    target, saved = target_of(config, Session(config, environ)), saved_state(config, bool(stream))
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
@@ -9617,9 +9601,9 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(_: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
+def check_delta(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, environ)
+    target = target_of(config, session)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")

@@ -7445,15 +7445,15 @@ class Windows:
 
     def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
-        indexes, ranges = is_ahead.to_numpy().nonzero()[0], self.ahead["ranges"]
-        for begin, index in enumerate(indexes):
-            if begin and index == indexes[begin - 1] + 1:
-                ranges[-1][1] = int(keys.iloc[index])
-            else:
-                ranges.append([int(keys.iloc[index])] * 2)
+        import numpy as np
+
+        indexes = is_ahead.to_numpy().nonzero()[0]
         if len(indexes):
+            runs = np.split(indexes, np.flatnonzero(np.diff(indexes) > 1) + 1)
+            found = [[int(keys.iloc[run[0]]), int(keys.iloc[run[-1]])] for run in runs]
             due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
-            self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": merged_ranges(ranges)}
+            ranges = merged_ranges([*self.ahead["ranges"], *found])
+            self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > seen).sum())
 
 
@@ -7525,7 +7525,7 @@ class WindowSource:
         if ahead and ahead["due"] < due:
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
         elif ahead:
-            windows.ahead = {**ahead, "ranges": [[*part] for part in ahead["ranges"]]}
+            windows.ahead = ahead
         for low, high, end in ranges:
             for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
                 typed = plan.typed(page)
@@ -9530,15 +9530,15 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        if table.rowid and config.cursor != "timestamp":
+        cursor, form = cursor_of(config, reader, time.time), time_form(config)
+        if isinstance(cursor, RowidCursor):
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             say("database", True, f"new rows are found by rowid ({said})")
         else:
-            form = time_form(config)
-            indexed = has_time_index(reader) and not (isinstance(form, TimeFormat) and not form.is_number)
+            indexed = cursor.order.is_indexed() and not (isinstance(form, TimeFormat) and not form.is_number)
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
-        if newest := newest_of(reader, time_form(config)):
+        if newest := newest_of(reader, form):
             say("database", None, f"the highest time is {newest}")
 
 
@@ -9569,14 +9569,6 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
     if system in SHARED_FILE_SYSTEMS:
         hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
         say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
-
-
-def has_time_index(reader: Reader) -> bool:
-    """Whether an index begins with the time column."""
-    name, time = text_literal(reader.table.name), text_literal(reader.table.known_time.lower())
-    sql = f"""SELECT count(*) FROM pragma_index_list({name}) l, pragma_index_xinfo(l.name) i
-              WHERE i.seqno = 0 AND lower(i.name) = {time} AND upper(i.coll) = 'BINARY' AND NOT l.partial"""
-    return bool(reader.database.rows(sql)[0][0])
 
 
 def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:

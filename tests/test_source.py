@@ -448,7 +448,7 @@ def test_an_index_on_the_time_is_used_whatever_collations_other_columns_have(fil
             f"EXPLAIN QUERY PLAN SELECT {column} FROM t q WHERE {column} >= '2026' ORDER BY {column} LIMIT 9"
         )
         assert "USING INDEX i" in plan[0][-1] or "USING COVERING INDEX i" in plan[0][-1], plan
-        assert up.has_time_index(up.Reader(database, up.describe(database, "t", None)))
+        assert up.TimeColumn(up.Reader(database, up.describe(database, "t", None)), up.UTC).is_indexed()
 
 
 def test_a_view_or_order_that_needs_another_program_is_named_with_what_helps(file: Path) -> None:

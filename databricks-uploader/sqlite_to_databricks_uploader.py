@@ -7609,7 +7609,7 @@ class WindowSource:
         return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 
 
-# What `opened` hands out; `plan` is made when it is first asked for.
+# What `source_in` hands out; `plan` is made when it is first asked for.
 Source = RowSource | WindowSource
 
 
@@ -7749,10 +7749,9 @@ def first_state(job: Job, source: Source, state: State) -> State:
         fault = f"{source.cursor.table.name} was uploaded as one of several tables"
         hint = f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
         raise StateError(fault, hint)
-    first = completed(job, source, state)
-    known = recovered(job, source, first) if job.config.source_id else None
+    known = recovered(job, source) if job.config.source_id else None
     if known is None:
-        return first
+        return completed(job, source, state)
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
 
@@ -7761,11 +7760,12 @@ def first_state(job: Job, source: Source, state: State) -> State:
 VERIFIED_ROWS = 1000
 
 
-def recovered(job: Job, source: Source, first: State) -> State | None:
+def recovered(job: Job, source: Source) -> State | None:
     """The state out of what the target knows of a source; None where it knows nothing.
 
     Where it tells a rowid alone, the rows up to it are looked for: the database may have been made anew since.
     """
+    first = completed(job, source, State())
     known = job.target.recover(first)
     if known is None:
         return None
@@ -9692,10 +9692,9 @@ def recover(job: Job, database: Database) -> int:
         log.warning("%s", error)
     with contextlib.closing(job.target):
         source = source_in(job, database)
-        first = completed(job, source, State())
-        state = recovered(job, source, first)
+        state = recovered(job, source)
         if state is None:
-            raise StateError(f"{job.target.name} does not know source {first.source_id}", "Check source_id.")
+            raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
         job.states.save(state)
     return 0

@@ -5810,9 +5810,9 @@ STATES = {
 
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
-    "42P01": "Create the table (--print-ddl prints how), or check databricks_database and databricks_table.",
+    "42P01": "Create the table (--print-ddl prints how), or check its name: --run-query INFO lists those there are.",
     "42704": "Check databricks_database: that schema or catalog is not there.",
-    "42703": "The table's columns changed; the next cycle reads them again.",
+    "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
     "2D": "Another writer was faster; the next cycle tries again.",
@@ -8550,16 +8550,6 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
     return list(found.schema.names), pages
 
 
-def query_warehouse(session: Session, sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
-    """The same through the warehouse."""
-    try:
-        return session.query(sql)
-    except Rejected as error:
-        if error.hint in (REMEDIES["42703"], REMEDIES["42P01"]):
-            error.hint = "Check the names in the query: --run-query INFO shows tables and columns."
-        raise
-
-
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
     check_target(config)
@@ -8568,7 +8558,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
         by_path = {} if config.databricks_http_path else delta_targets(config)
-        query = functools.partial(query_delta, by_path) if by_path else functools.partial(query_warehouse, session)
+        query = functools.partial(query_delta, by_path) if by_path else session.query
         if sql.strip().upper() != "INFO":
             print_rows(form, *query(sql))
             return 0

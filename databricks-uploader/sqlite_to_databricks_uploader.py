@@ -8020,7 +8020,7 @@ class Delivery:
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
-        under_way = None
+        under_way: Shipment | None = None
         try:
             with contextlib.closing(ahead(self.shipments())) as upcoming:
                 for under_way in upcoming:
@@ -8530,6 +8530,10 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
     return {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
 
+# The column names of a statement's result, and its rows page by page.
+Query = Callable[[str], tuple[list[str], Iterable[Iterable[Sequence[Any]]]]]
+
+
 def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
     """The column names of a result by deltalake's own engine, and its rows page by page."""
     from deltalake import QueryBuilder
@@ -8558,7 +8562,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
         by_path = {} if config.databricks_http_path else delta_targets(config)
-        query = functools.partial(query_delta, by_path) if by_path else session.query
+        query: Query = functools.partial(query_delta, by_path) if by_path else session.query
         if sql.strip().upper() != "INFO":
             print_rows(form, *query(sql))
             return 0
@@ -9003,8 +9007,9 @@ class Watch:
     @contextlib.contextmanager
     def _progress(self, figures: Figures) -> Iterator[Progress]:
         """A bar on a terminal, a sign of life everywhere."""
-        is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
-        with drawn_bar() if is_drawn else contextlib.nullcontext() as bar:
+        with contextlib.ExitStack() as stack:
+            is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
+            bar = stack.enter_context(drawn_bar()) if is_drawn else None
 
             def advance(read: int, waiting: int) -> None:
                 if bar:
@@ -9468,9 +9473,8 @@ Say = Callable[..., None]
 
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    stream, failed, marks = "", False, {True: "ok  ", False: "FAIL", None: "    "}
-    if has_colours(sys.stdout, environ):
-        marks[False] = coloured("FAIL")
+    stream, failed = "", False
+    marks = {True: "ok  ", False: coloured("FAIL") if has_colours(sys.stdout, environ) else "FAIL", None: "    "}
 
     def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
@@ -9486,7 +9490,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     by_warehouse = check_warehouse if config.databricks_http_path else check_delta
     with contextlib.closing(Session(config, environ)) as session:
         goal = functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session)
-        checks = {
+        checks: dict[str, Callable[[Config, Mapping[str, str], Say], None]] = {
             "configuration": check_configuration, "database": check_database, "state": check_state, "target": goal,
         }  # fmt: skip
         streams: dict[str, Config] = {}

@@ -8679,14 +8679,14 @@ def drawn_bar(patience: float = 0.5) -> Iterator[Progress]:
 
     style: dict[str, Any] = {"unit": " rows", "unit_scale": True, "mininterval": 0.2, "miniters": 1}
     with logging_redirect_tqdm(), tqdm(total=0, leave=False, delay=patience, **style) as bar:
-        known = -1
+        known, total = -1, 0
 
         def advance(read: int, waiting: int) -> None:
-            nonlocal known
+            nonlocal known, total
             if waiting != known:  # the same for each page of a batch
-                known, bar.total = waiting, bar.n + waiting
-            bar.total = max(bar.total, bar.n + read)
-            if bar.n + read < bar.total:
+                known, total = waiting, int(bar.n) + waiting
+            bar.total = total = max(total, int(bar.n) + read)
+            if bar.n + read < total:
                 bar.update(read)
             else:
                 bar.n += read
@@ -8722,18 +8722,16 @@ def open_windows(position: Position, now: float) -> str:
     return f"{rows} in {groups} {wait}; --flush sends them now"
 
 
-def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
+def quarantine_text(lines: Lines, place: Path) -> str:
     """How many rows were set aside, why, one of them, and where they are; empty for none.
 
     The quarantine holds no values of columns that sanitize touches, so neither does the example.
     """
-    lines = list(lines)
     if not lines:
         return ""
-    reasons = collections.Counter(str(line["reason"])[:200] for line in lines).most_common(3)
-    why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons)
-    others = len({str(line["reason"])[:200] for line in lines}) - len(reasons)
-    more = f"; and {counted(others, 'other reason')}" if others else ""
+    reasons = collections.Counter(str(line["reason"])[:200] for line in lines)
+    why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons.most_common(3))
+    more = f"; and {counted(len(reasons) - 3, 'other reason')}" if len(reasons) > 3 else ""
     example = json.dumps(lines[0]["row"])
     example = example if len(example) <= 300 else f"{example[:300]}\u2026"
     one = f"For example row {lines[0]['key']}: {example}"
@@ -8963,8 +8961,8 @@ class Watch:
         waits = open_windows(state.position, job.now())
         if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
             return False
-        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
-        fields |= {"seconds": round(figures.cycle_seconds, 3)}
+        fields: dict[str, float] = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
+        fields["seconds"] = round(figures.cycle_seconds, 3)
         message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
             message += "; stopped" + (f", {counted(figures.waiting, 'row')} wait" if figures.waiting else "")
@@ -9109,7 +9107,7 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
     quarantine = Quarantine(directory / "quarantine")
-    lines = list(lines_of(quarantine.files()))
+    lines = lines_of(quarantine.files())
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     waiting, delivered = look_at(config, state, lines)
     return {

@@ -8677,19 +8677,23 @@ def drawn_bar(patience: float = 0.5) -> Iterator[Progress]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    style: dict[str, Any] = {"unit": " rows", "unit_scale": True, "mininterval": 0.2, "miniters": 1}
-    with logging_redirect_tqdm(), tqdm(total=0, leave=False, delay=patience, **style) as bar:
-        known, total = -1, 0
+    style: dict[str, Any] = {"unit": " rows", "unit_scale": True, "mininterval": 0.2, "miniters": 1, "leave": False}
+    known, done, total, began = -1, 0, 0, time.monotonic()
+    bar: tqdm[NoReturn] | None = None
+    with logging_redirect_tqdm(), contextlib.ExitStack() as drawn:
 
         def advance(read: int, waiting: int) -> None:
-            nonlocal known, total
+            nonlocal known, done, total, bar
             if waiting != known:  # the same for each page of a batch
-                known, total = waiting, int(bar.n) + waiting
-            bar.total = total = max(total, int(bar.n) + read)
-            if bar.n + read < total:
-                bar.update(read)
-            else:
-                bar.n += read
+                known, total = waiting, done + waiting
+            done += read
+            total = max(total, done)
+            if bar is None and time.monotonic() - began > patience and done < total:
+                bar = drawn.enter_context(tqdm(**style))
+                bar.start_t -= time.monotonic() - began
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
 
         yield advance
 

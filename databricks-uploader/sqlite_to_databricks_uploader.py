@@ -7613,6 +7613,12 @@ class WindowSource:
 Source = RowSource | WindowSource
 
 
+def said_of_time(table: Table) -> str:
+    """The time column, for people."""
+    which = f": one of {', '.join(table.doubtful)}?" if table.doubtful else ""
+    return f"time column {table.time}" if table.time else f"no time column{which}"
+
+
 def table_in(job: Job, database: Database) -> Table:
     """The source table, looked up anew where the file has another schema, and until its time column is known."""
     database.look_again()
@@ -7627,8 +7633,7 @@ def table_in(job: Job, database: Database) -> Table:
     if table.time:
         job.tables[key] = table
     elif job.config.timestamp_col is None:
-        which = f"{', '.join(table.doubtful)} may be it" if table.doubtful else "no column is like one"
-        said = f"{table.name} has no time column: {which}; timestamp_col names it, or none. New rows are found by rowid"
+        said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"
         job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
     return table
 
@@ -7968,7 +7973,13 @@ class Delivery:
                 self._confirm(intent, Tally(commits=1, latest=latest))
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-                self._lost(intent)
+                lost = self.state.lost + 1
+                # The second one in a row was too large, for all that can be told.
+                if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
+                    fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
+                    self._set_aside(intent, DoesNotGo(fault))
+                else:
+                    self._save(dataclasses.replace(self.state, intent=None, lost=lost))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
@@ -7980,15 +7991,6 @@ class Delivery:
                 self._narrow(intent)
                 self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
             raise
-
-    def _lost(self, intent: Intent) -> None:
-        """Go on after a commit that did not arrive. The second one in a row was too large, for all that can be told."""
-        lost = self.state.lost + 1
-        if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
-            fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
-            self._set_aside(intent, DoesNotGo(fault))
-        else:
-            self._save(dataclasses.replace(self.state, intent=None, lost=lost))
 
     def _narrow(self, intent: Intent) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -9538,12 +9540,6 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("database", None, f"the highest time is {newest}")
 
 
-def said_of_time(table: Table) -> str:
-    """The time column, for people."""
-    which = f": one of {', '.join(table.doubtful)}?" if table.doubtful else ""
-    return f"time column {table.time}" if table.time else f"no time column{which}"
-
-
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
 SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
 
@@ -9976,19 +9972,15 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
             return 0
 
 
-def help_error(name: str) -> int:
-    """Print what a kind of error means."""
-    kind = {known.lower(): kind for known, kind in error_kinds().items()}.get(name.lower())
-    if kind is None:
-        raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
-    print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
-    return 0
-
-
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Do what the command line asks for; returns the exit status."""
     if "help_error" in arguments:
-        return help_error(arguments["help_error"])
+        name = arguments["help_error"]
+        kind = {known.lower(): kind for known, kind in error_kinds().items()}.get(name.lower())
+        if kind is None:
+            raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
+        print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
+        return 0
     config = load_config(arguments, environ)
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)

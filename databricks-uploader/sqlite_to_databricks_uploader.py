@@ -262,7 +262,6 @@ class DoesNotGo(DidNotRun, TargetError):
     def __init__(self, message: str, hint: str = "", fitting: int | None = None) -> None:
         super().__init__(message, hint)
         self.fitting = fitting
-        self.shipment: Any = None
 
 
 class RefusedValuesError(DoesNotGo):
@@ -4728,9 +4727,8 @@ class Plan:
 
     def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
-        now = self.now() if self.now() >= CLOCK_BEGAN else math.inf
         for end in (min(known), max(known)) if known else ():
-            if self.table.time and not is_plausible(end, now):
+            if self.table.time and not is_plausible(end, self.now()):
                 return end, page.columns[self.table.time].only([times.to_pylist().index(end)]).values()[0]
         return None
 
@@ -5477,9 +5475,9 @@ STATES = {
 
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
-    "42P01": "Create the table (--print-ddl prints how), or check databricks_database and databricks_table.",
+    "42P01": "Create the table (--print-ddl prints how), or check its name: --run-query INFO lists those there are.",
     "42704": "Check databricks_database: that schema or catalog is not there.",
-    "42703": "The table's columns changed; the next cycle reads them again.",
+    "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
     "2D": "Another writer was faster; the next cycle tries again.",
@@ -6610,15 +6608,14 @@ class WarehouseTarget:
     """A table in Databricks, exactly once as far as the answers to its statements, or else its rows, can tell.
 
     Three routes lead there: INSERT; with a volume, for many rows, a file and COPY INTO; Zerobus alone where it is set.
-    Where the target `shares` its session with other tables, that stays open when it is closed.
+    Its session, which others share, stays open when it is closed.
     """
 
     evolves = False
 
-    def __init__(self, session: Session, table: str, directory: Path | None = None, shares: bool = False) -> None:
+    def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
         config = session.config
         self.session = session
-        self.shares = shares
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table, bool(config.zerobus_endpoint))
         self.insert = InsertRoute(self.table)
@@ -6735,8 +6732,6 @@ class WarehouseTarget:
 
     def close(self) -> None:
         self.copy.close()
-        if not self.shares:
-            self.session.close()
 
 
 # === Cycle ============================================================================================
@@ -6756,10 +6751,6 @@ class Tally:
     latest: int | None = None
     nbytes: int = 0
 
-    def reset(self) -> None:
-        """Begin anew: a batch may be read more than once."""
-        vars(self).update(vars(Tally()))
-
     def add(self, other: Tally) -> None:
         """Count another one in."""
         for name in ("read", "sent", "bad", "commits", "nbytes"):
@@ -6768,7 +6759,7 @@ class Tally:
 
 
 @dataclasses.dataclass
-class Figures:
+class Figures(Tally):
     """What is known of a stream since it was first seen, as it is kept beside the state and measured from outside.
 
     `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: what waits, as
@@ -6781,10 +6772,6 @@ class Figures:
     route: str = ""
     target: str = ""
     scenario: str = ""
-    rows: int = 0
-    commits: int = 0
-    nbytes: int = 0
-    bad: int = 0
     errors: dict[str, int] = dataclasses.field(default_factory=dict)
     cycles: int = 0
     seconds: float = 0.0
@@ -6800,43 +6787,16 @@ class Figures:
     open_windows: int = 0
     quarantined: int = 0
 
-    def look(self, waiting: Waiting) -> None:
-        """Take in what waits."""
-        self.waiting, self.oldest, self.held = waiting.rows, waiting.oldest, waiting.held
 
-    def count(self, tally: Tally, seconds: float) -> None:
-        """Count what a cycle did, also one that failed."""
-        self.rows += tally.sent
-        self.commits += tally.commits
-        self.nbytes += tally.nbytes
-        self.bad += tally.bad
-        self.cycles += 1
-        self.seconds += seconds
-        self.cycle_seconds = seconds
-
-    def fail(self, error: UploaderError) -> None:
-        """Count a cycle that failed."""
-        kind = type(error).__name__
-        self.errors[kind] = self.errors.get(kind, 0) + 1
-        self.failures += 1
-        self.last_error = hidden(str(error))
-
-    def succeed(self, now: float) -> None:
-        """Remember a good cycle."""
-        self.ended, self.failures, self.last_error = now, 0, None
-
-    @staticmethod
-    def of(saved: Any) -> Figures:
-        """Figures out of JSON, as an earlier run left them; what waits has to be looked for anew."""
-        return Figures(**{**known_fields(Figures, saved), "waiting": None, "oldest": None})
+# Called with the rows read of a batch, and how many there are in it and after it.
+Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `progress` hears of the rows read and how many there were; `figures`
-    of what waits, where anybody asks for that.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits.
     """
 
     config: Config
@@ -6847,8 +6807,8 @@ class Job:
     now: Callable[[], float] = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
-    progress: Callable[[int, int], None] = lambda read, waiting: None
-    figures: Figures | None = None
+    progress: Progress = lambda read, waiting: None
+    figures: Figures = dataclasses.field(default_factory=Figures)
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -6864,10 +6824,8 @@ class Job:
 def check_bad_rows(job: Job, count: int, example: str) -> None:
     """Stop where too many rows can't be delivered."""
     if count > job.config.max_bad_rows:
-        raise TooManyBadRows(
-            f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}",
-            "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.",
-        )
+        fault = f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}"
+        raise TooManyBadRows(fault, "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6881,14 +6839,6 @@ class RowSource:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
         batch = self.cursor.next_batch(position, size)
         return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
-
-    def waiting(self, position: Position, form: TimeForm) -> Waiting:
-        """What comes after a position, as a look tells."""
-        return self.cursor.waiting(position, form)
-
-    def held(self, position: Position, form: TimeForm) -> Waiting:
-        """What waits after a cycle that sent all that there was: nothing."""
-        return Waiting(0)
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
@@ -6907,10 +6857,8 @@ class RowSource:
         return map(self.plan().from_position(position).prepare, pages)
 
 
-# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told. And the
-# earliest time of a clock that was ever set: without a battery it begins at 1970.
-AHEAD = 24 * 3600 * 10**6
-CLOCK_IS_SET = to_timestamp("2026-01-01", UTC)
+# How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told.
+AHEAD = DAY
 
 # So many ranges of rowids are remembered; where there are more, the closest ones become one.
 AHEAD_RANGES = 100
@@ -6925,39 +6873,34 @@ def merged_ranges(ranges: Sequence[Sequence[int]], most: int = AHEAD_RANGES) -> 
 
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups, where each begins, how many rows it has, what came too late.
+    """What was read of the open windows: their groups; by their start the first key and the number of rows; and more.
 
-    `latest` is the latest time of all, `newest` that of those up to now. `ahead` are the ranges of rows in windows of
-    the future, `due` the start of the first of these. Times are in microseconds since 1970.
+    `latest` is the latest time of all, `newest` that of those up to now. Times are in microseconds since 1970.
     """
 
     partials: Partials
-    first: dict[int, int] = dataclasses.field(default_factory=dict)
-    sizes: dict[int, int] = dataclasses.field(default_factory=dict)
+    opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     late: int = 0
     read: int = 0
     latest: int | None = None
     newest: int | None = None
-    ahead: list[list[int]] = dataclasses.field(default_factory=list)
-    ahead_rows: int = 0
+    ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
-    due: int = 2**62
     odd: tuple[int, Any] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
     def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
+        import numpy as np
+
         indexes = is_ahead.to_numpy().nonzero()[0]
-        for begin, index in enumerate(indexes):
-            if begin and index == indexes[begin - 1] + 1:
-                self.ahead[-1][1] = int(keys.iloc[index])
-            else:
-                self.ahead.append([int(keys.iloc[index])] * 2)
         if len(indexes):
-            self.ahead = merged_ranges(self.ahead)
-            self.ahead_rows += len(indexes)
+            runs = np.split(indexes, np.flatnonzero(np.diff(indexes) > 1) + 1)
+            found = [[int(keys.iloc[run[0]]), int(keys.iloc[run[-1]])] for run in runs]
+            due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
+            ranges = merged_ranges([*self.ahead["ranges"], *found])
+            self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > seen).sum())
-            self.due = min(self.due, (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6980,7 +6923,7 @@ class WindowSource:
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
-        now = self._clock()
+        now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.reader.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
@@ -6996,15 +6939,6 @@ class WindowSource:
         prepared = self._prepared(position, after, windows)
         return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
 
-    def waiting(self, position: Position, form: TimeForm) -> Waiting:
-        """Rows that were not looked at yet, and those of open windows."""
-        unread, held = self.cursor.waiting(position, form), held_rows(position)
-        return Waiting((unread.rows or 0) + held, unread.oldest, held)
-
-    def held(self, position: Position, form: TimeForm) -> Waiting:
-        """What waits after a cycle that sent all that there was: the rows of open windows."""
-        return Waiting(held_rows(position), held=held_rows(position))
-
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
@@ -7019,11 +6953,6 @@ class WindowSource:
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
-
-    def _clock(self) -> int:
-        """Now; where the clock was never set, a time after all others, so that those of the rows count alone."""
-        now = int(self.now() * 10**6)
-        return now if now >= CLOCK_IS_SET else 2**62
 
     def _due(self, now: int) -> int:
         """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
@@ -7042,8 +6971,7 @@ class WindowSource:
         if ahead and ahead["due"] < due:
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
         elif ahead:
-            windows.ahead, windows.ahead_rows = [[*part] for part in ahead["ranges"]], ahead["rows"]
-            windows.due = ahead["due"]
+            windows.ahead = ahead
         for low, high, end in ranges:
             for page in self.cursor.pages(low, high, reader.narrowed(plan.reads)):
                 typed = plan.typed(page)
@@ -7062,9 +6990,8 @@ class WindowSource:
         frame = to_frame(typed.rows, plan.reads)
         starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
         newest = times[times <= moment_of(now)].max()
-        windows.newest = latest_time(
-            windows.newest, None if pd.isna(newest) else (newest - EPOCH) // dt.timedelta(microseconds=1)
-        )
+        if not pd.isna(newest):
+            windows.newest = latest_time(windows.newest, (newest - EPOCH) // dt.timedelta(microseconds=1))
         if starts is not None:
             keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
             known = starts.notna()
@@ -7077,8 +7004,7 @@ class WindowSource:
             is_open &= ~is_ahead
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // dt.timedelta(microseconds=1)
-                windows.first.setdefault(begin, int(key))
-                windows.sizes[begin] = windows.sizes.get(begin, 0) + int(size)
+                windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
             frame = frame[is_open]
         windows.partials = self.aggregate.add(windows.partials, frame)
 
@@ -7090,42 +7016,34 @@ class WindowSource:
         length, horizon, end, complete = self.aggregate.window_length, windows.partials.horizon, None, None
         is_all = length is None or (self.flush and horizon is None)
         if is_all:
-            end = moment_of(max(windows.first)) + length if length and windows.first else None
+            end = moment_of(max(windows.opened)) + length if length and windows.opened else None
         elif self.flush or windows.newest is not None:
             newest = EPOCH_END if self.flush else moment_of(windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        still_open = [start for start in windows.first if not is_all and (closed is None or start >= closed)]
-        rowid = min((windows.first[start] for start in still_open), default=last + 1) - 1
-        # Those after the position are read again in any case.
-        ranges = [[low, min(high, rowid)] for low, high in windows.ahead if low <= rowid]
+        still_open = [start for start in windows.opened if not is_all and (closed is None or start >= closed)]
+        rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         after: Position = {
             **position,
             "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            **self._waiting(windows, still_open, closed),
-            "ahead": {"due": windows.due, "rows": windows.ahead_rows, "ranges": ranges},
+            "open_rows": sum(windows.opened[start][1] for start in still_open),
+            "open_groups": self.aggregate.groups_from(windows.partials, closed) if still_open else 0,
+            "open_windows": len(still_open),
         }
+        if length and still_open:
+            until = moment_of(min(still_open)) + length + self.aggregate.lateness
+            after["open_until"] = (until - EPOCH) // dt.timedelta(microseconds=1)
+            after["window"] = int(length.total_seconds())
+        # Those after the position are read again in any case.
+        ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
+        after["ahead"] = {**windows.ahead, "ranges": ranges}
         if not ranges:
             del after["ahead"]
         return after
-
-    def _waiting(self, windows: Windows, starts: Sequence[int], closed: int | None) -> Position:
-        """What waits in windows with these starts: rows, groups, the first one's end in microseconds."""
-        length = self.aggregate.window_length
-        if length is None or not starts:
-            return {"open_rows": 0, "open_groups": 0, "open_windows": 0}
-        end = moment_of(min(starts)) + length + self.aggregate.lateness
-        return {
-            "open_rows": sum(windows.sizes[start] for start in starts),
-            "open_groups": self.aggregate.groups_from(windows.partials, closed),
-            "open_windows": len(starts),
-            "open_until": (end - EPOCH) // dt.timedelta(microseconds=1),
-            "window": int(length.total_seconds()),
-        }
 
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups of the windows between two positions as the target takes them, with what became of the rows."""
@@ -7137,13 +7055,14 @@ class WindowSource:
         return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 
 
-# What `opened` hands out; `plan` is made when it is first asked for.
+# What `source_in` hands out; `plan` is made when it is first asked for.
 Source = RowSource | WindowSource
 
 
-def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
-    """The scenario's source in a file that was opened for this cycle, since it may have been replaced."""
-    return source_of(job, cursor_for(job, Reader(database, table_in(job, database)), up_to))
+def said_of_time(table: Table) -> str:
+    """The time column, for people."""
+    which = f": one of {', '.join(table.doubtful)}?" if table.doubtful else ""
+    return f"time column {table.time}" if table.time else f"no time column{which}"
 
 
 def table_in(job: Job, database: Database) -> Table:
@@ -7160,20 +7079,9 @@ def table_in(job: Job, database: Database) -> Table:
     if table.time:
         job.tables[key] = table
     elif job.config.timestamp_col is None:
-        which = (
-            f"several columns may be it ({', '.join(table.doubtful)})" if table.doubtful else "no column is like one"
-        )
-        said = f"{table.name} has no time column: {which}; timestamp_col names it, or none. New rows are found by rowid"
+        said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"
         job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
     return table
-
-
-def cursor_for(job: Job, reader: Reader, up_to: int | None) -> Cursor:
-    """The rowid where there is one, else the time."""
-    cursor = cursor_of(job.config, reader, clock_of(job), up_to)
-    if isinstance(cursor, TimestampCursor):
-        warn_of_missing_times(job, reader)
-    return cursor
 
 
 def cursor_of(config: Config, reader: Reader, now: Callable[[], float], up_to: int | None = None) -> Cursor:
@@ -7205,6 +7113,13 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
+def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> Waiting:
+    """What comes after a position, of which nothing is unread where a cycle `is_done`; and rows of open windows."""
+    found = Waiting(0) if is_done else cursor.waiting(position, time_form(config))
+    held = held_rows(position)
+    return dataclasses.replace(found, rows=None if found.rows is None else found.rows + held, held=held)
+
+
 def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
     """The rules for rows with these columns; None for raw rows."""
     if scenario == "sanitize":
@@ -7212,7 +7127,7 @@ def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
 
-def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
+def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggregate | None) -> Plan:
     """The scenario's plan, for the target's columns as they are now."""
     target, rules = job.target.columns(), None
     if aggregate:
@@ -7223,7 +7138,7 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
         given = rules.columns if rules else reads
     is_made, evolve = target is None, job.config.schema == "evolve" and job.target.evolves
     aimed = aimed_columns(given, target, is_made or evolve)
-    plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=job.now)
+    plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=now)
     if job.config.zerobus_endpoint:
         plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
@@ -7231,20 +7146,26 @@ def plan_of(job: Job, reader: Reader, aggregate: Aggregate | None) -> Plan:
     return plan
 
 
-def source_of(job: Job, cursor: Cursor) -> Source:
-    """The scenario's source. Its rules are checked here, before anything is read; the target is asked later."""
-    config, reader = job.config, cursor.reader
+def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
+    """The scenario's source in a file that was opened for this cycle, since it may have been replaced.
+
+    Its rules are checked here, before anything is read; the target is asked later.
+    """
+    config, reader, now = job.config, Reader(database, table_in(job, database)), clock_of(job)
+    cursor = cursor_of(config, reader, now, up_to)
+    if isinstance(cursor, TimestampCursor):
+        warn_of_missing_times(job, reader)
     types_set(config, reader.table.columns)
     columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
     if job.scenario != "aggregate":
         rules_for(config, job.scenario, columns)
-        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, None)))
+        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, now, None)))
     time = reader.table.known_time
     aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    plan = functools.cache(lambda: plan_of(job, reader, aggregate))
-    return WindowSource(cursor, plan, aggregate, job.flush, job.now)
+    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate))
+    return WindowSource(cursor, plan, aggregate, job.flush, now)
 
 
 def checked(job: Job, source: Source, state: State | None) -> State:
@@ -7258,10 +7179,13 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     cursor = "rowid" if "rowid" in state.position else "timestamp"
+    named = job.config.source_id or state.source_id
+    if job.stream and named == f"{state.source_id}/{job.stream}":
+        named = state.source_id  # One of the single form keeps its name.
     for what, saved, given in (
         ("table", state.table, source.cursor.table.name),
         ("target", state.target, job.target.name),
-        ("source_id", *source_ids(job, state)),
+        ("source_id", state.source_id, named),
         ("cursor", cursor, source.cursor.kind),
     ):
         if saved != given:
@@ -7270,25 +7194,16 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     return state
 
 
-def source_ids(job: Job, state: State) -> tuple[str, str]:
-    """What a state calls its source, and what it should call it; one of the single form keeps its name."""
-    given = job.config.source_id or state.source_id
-    is_adopted = job.stream and given == f"{state.source_id}/{job.stream}"
-    return state.source_id, state.source_id if is_adopted else given
-
-
 def first_state(job: Job, source: Source, state: State) -> State:
     """The state of a first run, or what the target knows where a configured `source_id` was there before."""
     former = job.states.directory / encoded_name(PREFIXES[job.scenario] + source.cursor.table.name) / STATE_NAME
     if not job.stream and former.exists():
         fault = f"{source.cursor.table.name} was uploaded as one of several tables"
-        raise StateError(
-            fault, f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
-        )
-    first = completed(job, source, state)
-    known = recovered(job, source, first) if job.config.source_id else None
+        hint = f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
+        raise StateError(fault, hint)
+    known = recovered(job, source) if job.config.source_id else None
     if known is None:
-        return first
+        return completed(job, source, state)
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
 
@@ -7297,11 +7212,12 @@ def first_state(job: Job, source: Source, state: State) -> State:
 VERIFIED_ROWS = 1000
 
 
-def recovered(job: Job, source: Source, first: State) -> State | None:
+def recovered(job: Job, source: Source) -> State | None:
     """The state out of what the target knows of a source; None where it knows nothing.
 
     Where it tells a rowid alone, the rows up to it are looked for: the database may have been made anew since.
     """
+    first = completed(job, source, State())
     known = job.target.recover(first)
     if known is None:
         return None
@@ -7311,10 +7227,8 @@ def recovered(job: Job, source: Source, first: State) -> State | None:
     place = state.position["rowid"] or 0
     newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
     if not job.target.holds(prepared.rows for prepared in newest):
-        raise StateError(
-            f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here",
-            "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.",
-        )
+        fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
+        raise StateError(fault, "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.")
     anchors = source.cursor.anchors(place - VERIFIED_ROWS, place)
     return dataclasses.replace(state, anchors=anchors, columns=source.cursor.parts)
 
@@ -7340,9 +7254,8 @@ def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
         if is_plausible(told, job.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
-    hint = (
-        f"{shown} is read as {moment_of(moment).isoformat()}; {' or '.join(better) or 'look at the clock behind it'}."
-    )
+    remedy = " or ".join(better) or "look at the clock behind it"
+    hint = f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
     job.warn_once(f"the column {name} has times before 2000 or more than a day ahead", hint)
 
 
@@ -7448,24 +7361,13 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Shipment:
     """A batch on its way: its intent, what is sent of it, and what became of its rows."""
 
-    batch: Batch
     intent: Intent
     payload: Payload
     tally: Tally
-
-
-@contextlib.contextmanager
-def named_by(shipment: Shipment) -> Iterator[None]:
-    """What does not go is known by its error."""
-    try:
-        yield
-    except DoesNotGo as refused:
-        refused.shipment = shipment
-        raise
 
 
 @dataclasses.dataclass
@@ -7473,7 +7375,7 @@ class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
 
     `rows` is how many a batch may have while one stands in the way that does not go: half as many after each that
-    did not, twice as many after each that went.
+    did not, twice as many after each that went. `prepared` is the last shipment that was begun.
     """
 
     job: Job
@@ -7482,6 +7384,7 @@ class Delivery:
     total: Tally
     rows: int | None = None
     bytes_per_row: float | None = None
+    prepared: Shipment = dataclasses.field(init=False)
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
@@ -7490,34 +7393,40 @@ class Delivery:
         try:
             self.settle()
             self.state = self.source.cursor.located(self.state)
-            if self.job.figures and self.job.figures.waiting is None:
+            if self.job.figures.waiting is None:
                 self._look(is_done)
-            while not self._sent_all():
-                if self.job.stopping.is_set():
-                    return
+            while not self._sent_all() and not self.job.stopping.is_set():
+                pass
             is_done = not self.job.stopping.is_set()
         finally:
             self._look(is_done)
 
     def _look(self, is_done: bool) -> None:
         """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
-        if self.job.figures is None:
-            return
-        look, form = self.source.held if is_done else self.source.waiting, time_form(self.job.config)
         with contextlib.suppress(UploaderError):
             if not is_done:
                 self.state = self.source.cursor.located(self.state)
-            self.job.figures.look(look(self.state.position, form))
+            found = what_waits(self.job.config, self.source.cursor, self.state.position, is_done)
+            vars(self.job.figures).update(waiting=found.rows, oldest=found.oldest, held=found.held)
 
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
         if intent := self.state.intent:
             if self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
-                self._confirm(intent, Tally(commits=1, latest=self._latest_again(intent)))
+                latest = None
+                with contextlib.suppress(SourceError):  # where the source no longer has its rows
+                    latest = latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
+                self._confirm(intent, Tally(commits=1, latest=latest))
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-                self._lost(intent)
+                lost = self.state.lost + 1
+                # The second one in a row was too large, for all that can be told.
+                if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
+                    fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
+                    self._set_aside(intent, DoesNotGo(fault))
+                else:
+                    self._save(dataclasses.replace(self.state, intent=None, lost=lost))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
@@ -7529,15 +7438,6 @@ class Delivery:
                 self._narrow(intent)
                 self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
             raise
-
-    def _lost(self, intent: Intent) -> None:
-        """Go on after a commit that did not arrive. The second one in a row was too large, for all that can be told."""
-        lost = self.state.lost + 1
-        if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
-            fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
-            self._set_aside(intent, DoesNotGo(fault))
-        else:
-            self._save(dataclasses.replace(self.state, intent=None, lost=lost))
 
     def _narrow(self, intent: Intent) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -7569,16 +7469,23 @@ class Delivery:
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
+        under_way: Shipment | None = None
         try:
             with contextlib.closing(ahead(self.shipments())) as upcoming:
-                for shipment in upcoming:
-                    with named_by(shipment):
-                        self.commit(shipment)
-                    self._grow()
+                for under_way in upcoming:
+                    self.commit(under_way)
+                    under_way = None
+                    self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
                     if self.job.stopping.is_set():
                         break
         except DoesNotGo as refused:
-            self._make_way(refused.shipment, refused)
+            shipment = under_way or self.prepared
+            self.job.quarantine.forget_after(self.state.sequence)
+            count = self.source.count_of(shipment.tally)
+            if count > 1 and self.rows != 1:
+                self.rows = max(1, min(refused.fitting or count // 2, count - 1))
+            else:
+                self._set_aside(shipment.intent, refused)
             return False
         return True
 
@@ -7589,11 +7496,11 @@ class Delivery:
             share_heap()
             if len(tallies) == 1:
                 check_first_rows(self.source, self.state)
-            shipment = Shipment(batch, intent_of(self.job, state, batch), None, Tally())
+            self.prepared = shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
-            with named_by(shipment):
-                yield dataclasses.replace(shipment, payload=self.job.target.prepare(pages))
+            shipment.payload = self.job.target.prepare(pages)
+            yield shipment
             state = confirmed(state, shipment.intent, shipment.tally)
 
     def _size(self) -> int:
@@ -7602,18 +7509,6 @@ class Delivery:
             self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
         return min(self.rows or usual, usual)
-
-    def _grow(self) -> None:
-        self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
-
-    def _make_way(self, shipment: Shipment, refused: DoesNotGo) -> None:
-        """Let the next batch be smaller than one that did not go; a single row goes to quarantine."""
-        self.job.quarantine.forget_after(self.state.sequence)
-        count = self.source.count_of(shipment.tally)
-        if count > 1 and self.rows != 1:
-            self.rows = max(1, min(refused.fitting or count // 2, count - 1))
-            return
-        self._set_aside(shipment.intent, refused)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""
@@ -7627,7 +7522,7 @@ class Delivery:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
         bad: list[BadRow] = []
         tally = tallies[-1]
-        tally.reset()
+        vars(tally).update(vars(Tally()))  # A batch may be read more than once.
         for prepared in batch.pages():
             if prepared.odd:
                 warn_of_odd_times(self.job, self.source.plan(), *prepared.odd)
@@ -7648,12 +7543,6 @@ class Delivery:
         before = self.source.cursor.located(self.state)
         after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
         return self.source.again(before.position, after.position)
-
-    def _latest_again(self, intent: Intent) -> int | None:
-        """The latest time among an intent's rows; None where the source no longer has them."""
-        with contextlib.suppress(SourceError):
-            return latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
-        return None
 
     def replayed(self, intent: Intent) -> Iterator[Prepared]:
         """The rows that an intent takes out of the quarantine."""
@@ -7682,7 +7571,7 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
         own = [file for file in job.quarantine.files() if int(file.stem) == intent["sequence"]]
         job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
 
-    delivery.commit(Shipment(batch, intent, job.target.prepare(pages), tally))
+    delivery.commit(Shipment(intent, job.target.prepare(pages), tally))
     return tally
 
 
@@ -7708,15 +7597,14 @@ def replay(delivery: Delivery) -> tuple[int, int]:
     return sent, len(lines)
 
 
-def run_cycle(job: Job, database: Database, total: Tally) -> None:
+def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = None) -> None:
     """Deliver all rows that are new; where a page is damaged, those before it. `total` counts, also up to an error."""
     try:
-        with begun(job, database, total) as delivery:
+        with begun(job, database, total, up_to) as delivery:
             delivery.run()
     except CorruptError as error:
-        if error.good is not None:
-            with begun(job, database, total, error.good) as delivery:
-                delivery.run()
+        if up_to is None and error.good is not None:
+            run_cycle(job, database, total, error.good)
         raise
 
 
@@ -7740,27 +7628,19 @@ QUARANTINED = 3
 STATUSES = (0, QUARANTINED, 75, 1, 2)
 
 
-def target_of(
-    config: Config,
-    environ: Mapping[str, str],
-    directory: Path | None = None,
-    wait: Wait = time.sleep,
-    session: Session | None = None,
-    beside: str = "",
-) -> Target:
+def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
     """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
     check_target(config)
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
-        shared = session or Session(config, environ, wait)
-        return WarehouseTarget(shared, table, directory, shares=session is not None)
+        return WarehouseTarget(session, table, directory)
     if ".." in table.split("/"):
         raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
     root = config.lakehouse_path or ""
     if beside and config.table_path:
         root = config.table_path.rstrip("/").rpartition("/")[0] or "."
     uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
-    return DeltaTarget(absolute_uri(uri), config.storage_options, wait)
+    return DeltaTarget(absolute_uri(uri), config.storage_options, session.wait)
 
 
 def absolute_uri(uri: str) -> str:
@@ -7795,9 +7675,8 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
     settings = dataclasses.replace(config, tables=(), **own)
     name = PREFIXES[scenario_of(settings)] + table
     source_id = config.source_id and f"{config.source_id}/{name}"
-    return name, dataclasses.replace(
-        settings, state_dir=state_directory(config) / encoded_name(name), source_id=source_id
-    )
+    place = state_directory(config) / encoded_name(name)
+    return name, dataclasses.replace(settings, state_dir=place, source_id=source_id)
 
 
 def streams_in(config: Config, database: Database) -> dict[str, Config]:
@@ -7872,7 +7751,10 @@ def saved_state(config: Config, is_stream: bool) -> State | None:
 
 
 def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
-    """Give a state of the single form to the stream that it belongs to."""
+    """Give a state of the single form to the stream that it belongs to.
+
+    The state itself moves at last, so that a move that was broken off is begun again.
+    """
     single = StateFile(directory)
     state = single.load()
     if state is None or not (state.table or state.last_upload):
@@ -7887,23 +7769,18 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     place = state_directory(streams[owners[0]])
     if (place / STATE_NAME).exists():
         raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
-    move_state(directory, place)
-    log.info("%s: goes on after the state that was in %s", owners[0], directory)
-
-
-def move_state(old: Path, new: Path) -> None:
-    """Move a state and its quarantine; the state at last, so that a move that was broken off is begun again."""
-    files = Quarantine(old / "quarantine").files()
+    files = Quarantine(directory / "quarantine").files()
     try:
-        for directory in [new, *([new / "quarantine"] if files else [])]:
-            make_directory(directory)
+        for new in [place, *([place / "quarantine"] if files else [])]:
+            make_directory(new)
         for file in files:
-            os.replace(file, new / "quarantine" / file.name)
-        os.replace(old / STATE_NAME, new / STATE_NAME)
-        for directory in (new, old):
-            sync_directory(directory)
+            os.replace(file, place / "quarantine" / file.name)
+        os.replace(single.file, place / STATE_NAME)
+        for changed in (place, directory):
+            sync_directory(changed)
     except OSError as error:
-        raise StateError(f"{new} can't be written: {error.strerror}", "Mend its rights.") from None
+        raise StateError(f"{place} can't be written: {error.strerror}", "Mend its rights.") from None
+    log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -7994,7 +7871,7 @@ class Fleet:
     def _job(self, name: str, config: Config) -> Job:
         """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
         if name not in self.jobs:
-            target = target_of(config, self.environ, self.directory, self.wait, self.session)
+            target = target_of(config, self.session, self.directory)
             scenario, directory = scenario_of(config), state_directory(config)
             said = f"rows go to {target.name} by {route_of(config)}: {reason_of(config, scenario)}"
             log.info("%s%s", f"{name}: " if name else "", said)
@@ -8011,16 +7888,14 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def opened_as_job(config: Config, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
-    """The source as an upload opens it, with nothing but scratch to write to."""
+def looking(config: Config, database: Database, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
+    """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(
-            config, scenario_of(config), target, StateFile(Path(scratch)), Quarantine(Path(scratch)), stream=stream
-        )
-        with opened_database(config, Path(scratch)) as database:
-            yield job, source_in(job, database)
+        states, quarantine = StateFile(Path(scratch)), Quarantine(Path(scratch))
+        job = Job(config, scenario_of(config), target, states, quarantine, stream=stream)
+        yield job, source_in(job, database)
 
 
 # --- Results on stdout ---
@@ -8059,25 +7934,19 @@ PAPER_WIDTH = 100
 
 
 def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
-    """A table whose columns are as wide as what its first rows hold; where it is too wide, a field a line."""
+    """A table whose columns are as wide as what its first rows hold; where that is too wide, a field a line."""
     first = list(itertools.islice(rows, 1000))
     widths = [min(60, max(map(len, column))) for column in zip(names, *first, strict=True)]
     limit = shutil.get_terminal_size((PAPER_WIDTH, 0)).columns if sys.stdout.isatty() else PAPER_WIDTH
     if first and sum(widths) + 2 * (len(widths) - 1) > limit and len(names) > 2:
-        print_records(names, itertools.chain(first, rows), limit)
+        width = max(map(len, names))
+        for number, row in enumerate(itertools.chain(first, rows), 1):
+            print(f"-[ row {number} ]".ljust(width + 1, "-") + "+" + "-" * max(0, min(20, limit - width - 2)))
+            for name, text in zip(names, row, strict=True):
+                print(f"{name.ljust(width)} | {text}".rstrip())
         return
     for row in itertools.chain([names, ["-" * width for width in widths]], first, rows):
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def print_records(names: Sequence[str], rows: Iterable[Sequence[str]], limit: int) -> None:
-    """Rows as `psql`'s expanded display has them."""
-    width = max(map(len, names))
-    for number, row in enumerate(rows, 1):
-        head = f"-[ row {number} ]"
-        print(head.ljust(width + 1, "-") + "+" + "-" * max(0, min(20, limit - width - 2)))
-        for name, text in zip(names, row, strict=True):
-            print(f"{name.ljust(width)} | {text}".rstrip())
 
 
 def shown(value: Any) -> Any:
@@ -8091,135 +7960,85 @@ def shown(value: Any) -> Any:
 
 def scenario_tables(config: Config) -> list[str]:
     """The names that the scenarios' tables may have; of several source tables those that the source has now."""
+    bases = [config.databricks_table]
     if config.tables and config.sqlite:
         bases = [stream.databricks_table for stream in configured(config).values()]
-    else:
+    elif config.tables:
         bases = [entry.get("databricks_table", entry["sqlite_table_name"]) for entry in config.tables]
-    bases = bases if config.tables else [config.databricks_table or ""]
     return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
 
 
-class DeltaCatalog:
-    """The Delta tables of a lakehouse path, or the one of a table path, queried by deltalake's own engine."""
+def delta_targets(config: Config) -> dict[str, DeltaTarget]:
+    """The Delta tables that may be there, by name: those of a lakehouse path, or the one of a table path."""
+    if config.table_path:
+        uri = absolute_uri(config.table_path).rstrip("/")
+        uris = {uri.rpartition("/")[2]: uri}
+    else:
+        root = absolute_uri(config.lakehouse_path or "").rstrip("/")
+        uris = {name: f"{root}/{name}" for name in scenario_tables(config)}
+    return {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
-    def __init__(self, config: Config) -> None:
-        if config.table_path:
-            uri = absolute_uri(config.table_path).rstrip("/")
-            uris = {uri.rpartition("/")[2]: uri}
-        else:
-            root = absolute_uri(config.lakehouse_path or "").rstrip("/")
-            names = scenario_tables(config)
-            uris = {name: f"{root}/{name}" for name in names}
-        self.targets = {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
 
-    def tables(self) -> list[str]:
-        """The names of the tables that exist."""
-        return list(self._opened())
+# The column names of a statement's result, and its rows page by page.
+Query = Callable[[str], tuple[list[str], Iterable[Iterable[Sequence[Any]]]]]
 
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-        return quoted(name)
 
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-        return self.targets[name].columns() or {}
+def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
+    """The column names of a result by deltalake's own engine, and its rows page by page."""
+    from deltalake import QueryBuilder
 
-    def query(self, sql: str) -> tuple[list[str], Iterable[list[Any]]]:
-        """The column names of a result, and its rows page by page."""
-        from deltalake import QueryBuilder
-
-        builder, tables = QueryBuilder(), self._opened()
-        for name, table in tables.items():
-            builder = builder.register(name, table)
-        try:
-            found = builder.execute(sql)
-        except Exception as error:  # deltalake raises bare Exception for a query that is wrong
-            said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
-            raise TargetError(f"the query was refused: {said}", self._hint(said, list(tables))) from None
-        pages = (list(zip(*(column.to_pylist() for column in batch.columns), strict=True)) for batch in found)
-        return list(found.schema.names), pages
-
-    def _hint(self, said: str, tables: Sequence[str]) -> str:
-        """What may have been meant by a query that was refused."""
+    builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
+    for name, table in tables:
+        builder = builder.register(name, table)
+    try:
+        found = builder.execute(sql)
+    except Exception as error:  # deltalake raises bare Exception for a query that is wrong
+        said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
+        hint = f"Tables: {', '.join(name for name, _ in tables) or 'none'}. INFO shows their columns."
         if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
-            return nearest(wrong[1].rpartition(".")[2], (name for table in tables for name in self.columns(table)))
-        return f"Tables: {', '.join(tables) or 'none'}. INFO shows their columns."
-
-    def _opened(self) -> dict[str, Any]:
-        found = {name: target.table() for name, target in self.targets.items()}
-        return {name: table for name, table in found.items() if table}
-
-
-class WarehouseCatalog:
-    """The tables of the target's schema, queried through the warehouse."""
-
-    def __init__(self, config: Config, session: Session) -> None:
-        self.database = config.databricks_database or ""
-        self.session = session
-
-    def tables(self) -> list[str]:
-        """The names of the tables in the schema."""
-        schema = table_name(self.database, "").rpartition(".")[0]
-        return [str(row[1]) for row in self.session.rows(f"SHOW TABLES IN {schema}")]
-
-    def named(self, name: str) -> str:
-        """A table's name in SQL."""
-        return table_name(self.database, name)
-
-    def columns(self, name: str) -> Columns:
-        """The columns of a table and their types."""
-        return WarehouseTable(self.session, name).columns()
-
-    def query(self, sql: str) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
-        """The column names of a result, and its rows page by page."""
-        try:
-            return self.session.query(sql)
-        except Rejected as error:
-            if error.hint in (REMEDIES["42703"], REMEDIES["42P01"]):
-                error.hint = "Check the names in the query: --run-query INFO shows tables and columns."
-            raise
+            columns = (column for name, _ in tables for column in targets[name].columns() or {})
+            hint = nearest(wrong[1].rpartition(".")[2], columns)
+        raise TargetError(f"the query was refused: {said}", hint) from None
+    pages = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in found)
+    return list(found.schema.names), pages
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
-    """Print the result of a statement, or what there is, for INFO."""
+    """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
     check_target(config)
     if config.zerobus_endpoint and not config.databricks_http_path:
-        raise ConfigError(
-            "--run-query needs a warehouse", "Zerobus takes rows and gives none: set databricks_http_path."
-        )
-    if not config.databricks_http_path:
-        return print_query(config, DeltaCatalog(config), sql, form)
+        hint = "Zerobus takes rows and gives none: set databricks_http_path."
+        raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
-        return print_query(config, WarehouseCatalog(config, session), sql, form)
-
-
-def print_query(config: Config, catalog: DeltaCatalog | WarehouseCatalog, sql: str, form: str) -> int:
-    """Print one result; for INFO the tables, and each scenario's table with its columns and row count."""
-    if sql.strip().upper() != "INFO":
-        print_rows(form, *catalog.query(sql))
-        return 0
-    tables = catalog.tables()
-    print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
-    routed = scenario_tables(config)
-    for name in [name for name in tables if name in routed or config.table_path]:
-        print_rows(form, ["column", "type"], [catalog.columns(name).items()], f"Description of {name}")
-        _, pages = catalog.query(f"SELECT count(*) AS n FROM {catalog.named(name)}")
-        print_rows(form, ["rows"], pages, f"Rows in {name}")
+        by_path = {} if config.databricks_http_path else delta_targets(config)
+        query: Query = functools.partial(query_delta, by_path) if by_path else session.query
+        if sql.strip().upper() != "INFO":
+            print_rows(form, *query(sql))
+            return 0
+        database, routed = config.databricks_database or "", scenario_tables(config)
+        tables = [name for name, target in by_path.items() if target.table()]
+        if not by_path:
+            schema = table_name(database, "").rpartition(".")[0]
+            tables = [str(row[1]) for row in session.rows(f"SHOW TABLES IN {schema}")]
+        print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
+        for name in [name for name in tables if name in routed or config.table_path]:
+            columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
+            print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
+            _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
+            print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
 
 # --- Measuring ---
 
-Measured = Callable[[Figures, float], float | None]
-
 # What is measured of each stream: what it is called, what it means, and how it is known at a time.
-COUNTERS: dict[str, tuple[str, Measured]] = {
-    "uploader_rows_sent": ("Rows delivered", lambda f, _: f.rows),
+COUNTERS: dict[str, tuple[str, Callable[[Figures, float], float | None]]] = {
+    "uploader_rows_sent": ("Rows delivered", lambda f, _: f.sent),
     "uploader_commits": ("Commits made", lambda f, _: f.commits),
     "uploader_bytes_sent": ("Bytes of rows in memory, before encoding", lambda f, _: f.nbytes),
     "uploader_rows_quarantined": ("Rows set aside", lambda f, _: f.bad),
 }
-GAUGES: dict[str, tuple[str, Measured]] = {
+GAUGES: dict[str, tuple[str, Callable[[Figures, float], float | None]]] = {
     "uploader_rows_waiting": ("Rows not delivered yet, at the end of the last cycle", lambda f, _: f.waiting),
     "uploader_oldest_waiting_seconds": (
         "Age of the oldest row that was not delivered, open windows aside; 0 for none",
@@ -8241,11 +8060,10 @@ class Metrics:
     What is not known of a stream is left out, so that sums stay right.
     """
 
-    def __init__(self, streams: Callable[[], Iterable[Figures]], now: Callable[[], float] = time.time) -> None:
+    def __init__(self, streams: Callable[[], Iterable[Figures]]) -> None:
         from prometheus_client import CollectorRegistry
 
         self.streams = streams
-        self.now = now
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -8253,7 +8071,7 @@ class Metrics:
         """All metrics, each with the streams that have it."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 
-        streams, now = list(self.streams()), self.now()
+        streams, now = list(self.streams()), time.time()
         for kind, measures in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
             for name, (meaning, measure) in measures.items():
                 family = kind(name, meaning, labels=["table"])
@@ -8302,37 +8120,31 @@ class Metrics:
 # --- Watching: one summary a cycle, progress ---
 
 
-class Bar:
-    """Rows read, of all that there are, on a terminal. It is drawn once it is worth it: nothing but it stays of it."""
+@contextlib.contextmanager
+def drawn_bar(patience: float = 0.5) -> Iterator[Progress]:
+    """Rows read, of all that there are, on a terminal, once that is worth it; nothing but it stays of the bar."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    PATIENCE_SECONDS = 0.5
+    style: dict[str, Any] = {"unit": " rows", "unit_scale": True, "mininterval": 0.2, "miniters": 1, "leave": False}
+    known, done, total, began = -1, 0, 0, time.monotonic()
+    bar: tqdm[NoReturn] | None = None
+    with logging_redirect_tqdm(), contextlib.ExitStack() as drawn:
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.read = 0
-        self.total = 0
-        self._waiting = -1
-        self._bar: Any = None
+        def advance(read: int, waiting: int) -> None:
+            nonlocal known, done, total, bar
+            if waiting != known:  # the same for each page of a batch
+                known, total = waiting, done + waiting
+            done += read
+            total = max(total, done)
+            if bar is None and time.monotonic() - began > patience and done < total:
+                bar = drawn.enter_context(tqdm(**style))
+                bar.start_t -= time.monotonic() - began
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
 
-    def advance(self, read: int, waiting: int) -> None:
-        """Count rows of a batch; `waiting` are its own and those after it, the same for each of its pages."""
-        if waiting != self._waiting:
-            self._waiting, self.total = waiting, self.read + waiting
-        self.read += read
-        self.total = max(self.total, self.read)
-        if self._bar is None and time.monotonic() - self.began > self.PATIENCE_SECONDS and self.read < self.total:
-            from tqdm import tqdm
-
-            self._bar = tqdm(unit=" rows", unit_scale=True, leave=False, mininterval=0.2, miniters=1, total=self.total)
-            self._bar.start_t -= time.monotonic() - self.began
-        if self._bar is not None:
-            self._bar.total = self.total
-            self._bar.update(self.read - self._bar.n)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+        yield advance
 
 
 # --- What is said of rows: pure texts ---
@@ -8363,37 +8175,20 @@ def open_windows(position: Position, now: float) -> str:
     return f"{rows} in {groups} {wait}; --flush sends them now"
 
 
-def quarantine_text(lines: Iterable[Mapping[str, Any]], place: Path) -> str:
+def quarantine_text(lines: Lines, place: Path) -> str:
     """How many rows were set aside, why, one of them, and where they are; empty for none.
 
     The quarantine holds no values of columns that sanitize touches, so neither does the example.
     """
-    lines = list(lines)
     if not lines:
         return ""
-    reasons = collections.Counter(str(line["reason"])[:200] for line in lines).most_common(3)
-    why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons)
-    others = len({str(line["reason"])[:200] for line in lines}) - len(reasons)
-    more = f"; and {counted(others, 'other reason')}" if others else ""
+    reasons = collections.Counter(str(line["reason"])[:200] for line in lines)
+    why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons.most_common(3))
+    more = f"; and {counted(len(reasons) - 3, 'other reason')}" if len(reasons) > 3 else ""
     example = json.dumps(lines[0]["row"])
     example = example if len(example) <= 300 else f"{example[:300]}\u2026"
     one = f"For example row {lines[0]['key']}: {example}"
     return f"{counted(len(lines), 'row')} in quarantine: {why}{more}. {one} ({place})"
-
-
-def place_text(position: Position) -> str | None:
-    """A position as people read it: a rowid, or a time."""
-    latest = position.get("latest", NEVER)
-    return (
-        str(position["rowid"]) if position.get("rowid") else moment_of(latest).isoformat() if latest > NEVER else None
-    )
-
-
-def told_at_once(errors: Mapping[str, str], streams: int) -> str | None:
-    """The errors of some of so many streams in one text, each with the stream's name; one that all have only once."""
-    if len(errors) == streams and len(set(errors.values())) == 1:
-        return next(iter(errors.values()))
-    return "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None
 
 
 def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
@@ -8444,22 +8239,24 @@ class StatusTable:
     @functools.cached_property
     def target(self) -> Target:
         """The table, by the same route and in the same session as the rows."""
-        fleet = self.fleet
-        name = fleet.config.status_table or ""
-        return target_of(fleet.config, fleet.environ, fleet.directory, fleet.wait, fleet.session, name)
+        config, fleet = self.fleet.config, self.fleet
+        return target_of(config, fleet.session, fleet.directory, config.status_table or "")
 
     def write(self, streams: Mapping[str, Figures], now: Callable[[], float] = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
         moment, interval = now(), self.fleet.config.interval
-        what = digest_of(json.dumps([(f.table, f.rows, f.bad, f.last_error) for f in streams.values()]))
+        what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
         pause = interval - 1 if what != self.said.what else QUIET_SECONDS
         is_silent = 0 < self.said.silent_until - moment <= 86_400
-        if is_silent or 0 <= moment - self.said.at < pause:
+        if is_silent or not streams or 0 <= moment - self.said.at < pause:
             return False
         try:
             self._send(streams, round(moment * 10**6))
         except UploaderError as error:
-            self._fail(error, moment, interval)
+            pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
+            self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
+            again = f"the rows go on; trying again in {age_text(pause)}"
+            log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
         else:
             self.said = Told(moment, what)
         return True
@@ -8467,36 +8264,19 @@ class StatusTable:
     def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
         if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
-        columns: dict[str, list[Any]] = {name: [] for name in STATUS_COLUMNS}
+        told = list[tuple[Any, ...]]()
         for stream, f in streams.items():
             box = self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}")
             delivered = (box, __version__, f.table, f.position, f.newest)
-            values = (*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-        rows = arrow_table({name: array_of(values, STATUS_COLUMNS[name]) for name, values in columns.items()})
+            told.append((*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment))
+        columns = zip(STATUS_COLUMNS.items(), zip(*told, strict=True), strict=True)
+        rows = arrow_table({name: array_of(list(values), kind) for (name, kind), values in columns})
         with contextlib.closing(self.target):
             self.target.note(rows, self.create)
-
-    def _fail(self, error: UploaderError, moment: float, interval: float) -> None:
-        """Warn, and leave the table alone for twice as long as before, a day at most."""
-        pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
-        self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
-        again = f"the rows go on; trying again in {age_text(pause)}"
-        log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
 
 
 # Beside the state: when the last cycle ended, and how.
 CYCLE_FILE = "cycle.json"
-
-
-@dataclasses.dataclass
-class Round:
-    """One cycle of all streams: what became of their rows, which had nothing to say, and which came to a good end."""
-
-    total: Tally = dataclasses.field(default_factory=Tally)
-    quiet: list[str] = dataclasses.field(default_factory=list)
-    done: set[str] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass
@@ -8515,43 +8295,42 @@ class Watch:
     warned: bool = False
 
     def cycle(self) -> Tally:
-        """One cycle of all streams in one session, and what became of their rows."""
+        """One cycle of all streams in one session, and what became of their rows. Errors are counted and go on."""
+        total, spoke, began = Tally(), dict[str, bool](), time.monotonic()
         with contextlib.closing(self.fleet.session):
-            return self._cycle()
-
-    def _cycle(self) -> Tally:
-        """The same; errors are counted and go on."""
-        this, began = Round(), time.monotonic()
-        try:
-            with file_errors():
-                self.fleet.each(functools.partial(self._deliver, this))
-        except UploaderError as error:
-            self._fail(this, error)
-            self._end(f"failed: {error}")
-            if not isinstance(error, (Unreachable, NotReady)):
-                self._report()
-            raise
-        self._end(summary(this.total, time.monotonic() - began, "", ""))
-        self._report()
-        if this.quiet and len(this.quiet) == len(self.fleet.seen or ()):
+            try:
+                with file_errors():
+                    self.fleet.each(functools.partial(self._deliver, total, spoke))
+            except UploaderError as error:
+                self._fail(error, spoke)
+                self._end(f"failed: {error}")
+                if not isinstance(error, (Unreachable, NotReady)):
+                    self._report()
+                raise
+            self._end(summary(total, time.monotonic() - began, "", ""))
+            self._report()
+        if spoke and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values()):
             fields = {"rows": 0, "commits": 0, "quarantined": 0}
-            tables = f" in {len(this.quiet)} tables" if this.quiet[0] else ""
+            tables = f" in {len(spoke)} tables" if self.fleet.config.tables else ""
             log.info("nothing new%s", tables, extra={"fields": fields})
-        return this.total
+        return total
 
     def rest(self, seconds: float) -> None:
         """Wait for the next cycle; the healthcheck knows how long."""
         self._beat(seconds)
         self.fleet.wait(seconds)
 
-    def _fail(self, this: Round, error: UploaderError) -> None:
+    def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
         if isinstance(error, StreamsError):
             failed = dict(error.failed)
         else:
-            failed = dict.fromkeys(self.figures.keys() - this.done or {""}, error)
+            failed = dict.fromkeys(self.figures.keys() - set(done) or {""}, error)
         for stream, each in failed.items():
-            self._of(stream).fail(each)
+            figures, kind = self._of(stream), type(each).__name__
+            figures.errors[kind] = figures.errors.get(kind, 0) + 1
+            figures.failures += 1
+            figures.last_error = hidden(str(each))
 
     def _of(self, stream: str) -> Figures:
         return self.figures.setdefault(stream, Figures(table=stream))
@@ -8577,31 +8356,31 @@ class Watch:
         if self.status and not self.fleet.stopping.is_set() and self.status.write(self.figures):
             self._beat()
 
-    def _deliver(self, this: Round, job: Job, database: Database) -> int:
-        """One stream's part of a cycle."""
-        began, total, before = time.monotonic(), Tally(), job.quarantine.files()
+    def _deliver(self, total: Tally, spoke: dict[str, bool], job: Job, database: Database) -> int:
+        """One stream's part of a cycle, counted in; whether it had anything to say, once it came to a good end."""
+        began, own, before = time.monotonic(), Tally(), job.quarantine.files()
         figures = self._known(job, database)
         try:
             if self.since is not None:
                 start_since(job, database, self.since)
             with self._progress(figures) as progress:
-                measured = figures if self.metrics or self.status else None
-                run_cycle(dataclasses.replace(job, progress=progress, figures=measured), database, total)
+                run_cycle(dataclasses.replace(job, progress=progress, figures=figures), database, own)
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
-            if total.sent:
-                said = summary(total, time.monotonic() - began, job.scenario, "")
+            if own.sent:
+                said = summary(own, time.monotonic() - began, job.scenario, "")
                 log.info("%s%s; then it failed", self._named(job), said)
             raise
         finally:
-            figures.count(total, time.monotonic() - began)
-            this.total.add(total)
+            figures.cycle_seconds = time.monotonic() - began
+            figures.seconds += figures.cycle_seconds
+            figures.cycles += 1
+            figures.add(own)
+            total.add(own)
             state = self._measure(job, figures)
-        figures.succeed(job.now())
-        this.done.add(job.stream)
-        if not self._say(job, state, total, figures.cycle_seconds, before):
-            this.quiet.append(job.stream)
-        return QUARANTINED if total.bad else 0
+        figures.ended, figures.failures, figures.last_error = job.now(), 0, None
+        spoke[job.stream] = self._say(job, state, own, figures, before)
+        return QUARANTINED if own.bad else 0
 
     def _known(self, job: Job, database: Database) -> Figures:
         """A stream's figures, with what does not change while it runs."""
@@ -8615,31 +8394,31 @@ class Watch:
         return figures
 
     def _measure(self, job: Job, figures: Figures) -> State:
-        """Take in what lies on the disk, where anybody asks for it; the state, empty where it can't be read."""
+        """Take in what lies on the disk; the state, empty where it can't be read."""
         state = State()
         with contextlib.suppress(StateError):
             state = job.states.load() or state
         figures.source_id = state.source_id
         figures.newest = to_timestamp(state.last_upload, UTC) if state.last_upload else None
-        figures.position = place_text(state.position)
+        rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
+        figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        if self.metrics or self.status:
-            figures.quarantined = sum(map(count_lines, job.quarantine.files()))
+        figures.quarantined = sum(map(count_lines, job.quarantine.files()))
         return state
 
     def _named(self, job: Job) -> str:
         return f"{job.stream}: " if job.stream else ""
 
-    def _say(self, job: Job, state: State, total: Tally, seconds: float, before: Sequence[Path]) -> bool:
+    def _say(self, job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:
         """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
         waits = open_windows(state.position, job.now())
         if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
             return False
-        fields = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad, "seconds": round(seconds, 3)}
-        message = summary(total, seconds, job.scenario, waits)
+        fields: dict[str, float] = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
+        fields["seconds"] = round(figures.cycle_seconds, 3)
+        message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
-            waiting = SourceLook.at(job.config, state, []).waiting
-            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
+            message += "; stopped" + (f", {counted(figures.waiting, 'row')} wait" if figures.waiting else "")
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
         # What was set aside is said first: the last line is the whole.
@@ -8657,13 +8436,15 @@ class Watch:
         """
         config = self.fleet.config
         errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
+        said = [f"{stream}: {text}" if stream else text for stream, text in errors.items()]
+        if len(errors) == len(self.figures) and len(set(errors.values())) == 1:
+            said = list(errors.values())[:1]
         beat = {
             "ended": dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds"),
             "interval": config.interval,
             "wait": wait,
             "once": config.once,
-            "error": told_at_once(errors, len(self.figures)),
-            "errors": errors,
+            "error": "; ".join(said) or None,
             "streams": {stream: vars(figures) for stream, figures in self.figures.items()},
             "report": vars(self.status.said) if self.status else None,
         }
@@ -8675,25 +8456,18 @@ class Watch:
             os.replace(temporary, temporary.with_name(CYCLE_FILE))
 
     @contextlib.contextmanager
-    def _progress(self, figures: Figures) -> Iterator[Callable[[int, int], None]]:
-        """Called with the rows read and the rows there are: a bar on a terminal, a sign of life everywhere."""
+    def _progress(self, figures: Figures) -> Iterator[Progress]:
+        """A bar on a terminal, a sign of life everywhere."""
+        with contextlib.ExitStack() as stack:
+            is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
+            bar = stack.enter_context(drawn_bar()) if is_drawn else None
 
-        def live(_: int, waiting: int) -> None:
-            figures.waiting = waiting or figures.waiting
-            self._beat()
+            def advance(read: int, waiting: int) -> None:
+                if bar:
+                    bar(read, waiting)
+                figures.waiting = waiting or figures.waiting
+                self._beat()
 
-        if not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO:
-            yield live
-            return
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
-        bar = Bar()
-
-        def advance(read: int, waiting: int) -> None:
-            bar.advance(read, waiting)
-            live(read, waiting)
-
-        with contextlib.closing(bar), logging_redirect_tqdm():
             yield advance
 
 
@@ -8764,21 +8538,19 @@ def print_status(config: Config, form: str) -> int:
     try:
         return for_each(streams, look)
     finally:
-        safe = {name: delivered_by_all(stream, streams, found) for name, stream in streams.items()}
-        facts = [{**found[name], "delivered_to": safe[name]} for name in chosen if name in found]
+        # A row is safe to delete once all streams of its table have delivered it.
+        for table in tables:
+            others = [found.get(name, {}) for name, stream in streams.items() if stream.sqlite_table_name == table]
+            ends: list[Any] = [other.get("delivered_to") for other in others]
+            is_known = None not in ends and len(set(map(type, ends))) == 1
+            for other in others:
+                other["delivered_to"] = min(ends) if is_known else None
+        facts = [found[name] for name in chosen if name in found]
         if form == "table" and not config.tables:
             print_rows(form, ["fact", "value"], [status_lines(each, said, time.time()) for each in facts])
         elif facts:
             names = BRIEF if form == "table" else list(facts[0])
             print_rows(form, names, [[[each[name] for name in names] for each in facts]])
-
-
-def delivered_by_all(stream: Config, streams: Mapping[str, Config], found: Mapping[str, Any]) -> int | str | None:
-    """Where all streams of a stream's source table have delivered rows to; None where one can't tell."""
-    table = (stream.sqlite_table_name or "").lower()
-    names = [name for name, other in streams.items() if (other.sqlite_table_name or "").lower() == table]
-    ends: list[Any] = [found[name]["delivered_to"] if name in found else None for name in names]
-    return min(ends) if None not in ends and len(set(map(type, ends))) == 1 else None
 
 
 def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -8788,9 +8560,9 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
     quarantine = Quarantine(directory / "quarantine")
-    lines = list(lines_of(quarantine.files()))
+    lines = lines_of(quarantine.files())
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
-    look = SourceLook.at(config, state, lines)
+    waiting, delivered = look_at(config, state, lines)
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,
@@ -8800,14 +8572,14 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
         "position": state.position.get("rowid", state.position.get("latest")),
         "commits": state.commits,
         "unconfirmed": state.intent["sequence"] if state.intent else None,
-        "delivered_to": look.delivered_to,
-        "rows_waiting": look.waiting,
+        "delivered_to": delivered,
+        "rows_waiting": waiting,
         "lag_seconds": round(time.time() - newest) if newest else None,
         "open_windows": open_windows(state.position, time.time()) or None,
         "quarantined": len(lines),
         "quarantine": quarantine_text(lines, quarantine.directory) or None,
         "last_cycle": said.get("ended"),
-        "last_error": said.get("errors", {}).get(stream) if stream else said.get("error"),
+        "last_error": said.get("streams", {}).get(stream, {}).get("last_error") if stream else said.get("error"),
     }
 
 
@@ -8824,7 +8596,9 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     yield "waiting", "- (only a cycle can tell)" if waiting is None else f"{counted(waiting, 'row')}{lag}"
     if facts["open_windows"]:
         yield "windows", facts["open_windows"]
-    yield "safe to delete", safe_text(facts["delivered_to"])
+    end = facts["delivered_to"]
+    known = f"rows up to {end:,} are delivered" if isinstance(end, int) else f"rows before {end} are delivered"
+    yield "safe to delete", "- (nothing that is known)" if end is None else known
     yield "quarantine", facts["quarantine"] or "-"
     if not said:
         yield "last cycle", "- (none has ended yet)"
@@ -8832,13 +8606,6 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
     yield "last cycle", f"{age_text(now - ended)} ago{': ' if said.get('error') else ''}{said.get('error') or ''}"
     yield "next cycle", next_cycle(ended + (said.get("wait") or said["interval"]) - now, said)
-
-
-def safe_text(end: int | str | None) -> str:
-    """Which rows the source needs no more."""
-    if end is None:
-        return "- (nothing that is known)"
-    return f"rows up to {end:,} are delivered" if isinstance(end, int) else f"rows before {end} are delivered"
 
 
 def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
@@ -8849,43 +8616,32 @@ def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
     return "overdue: is the service running?" if late else f"in {age_text(max(0, seconds))}"
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceLook:
-    """What a look at the source tells of a stream: how many rows wait, and which were delivered for certain.
+def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int | str | None]:
+    """How many rows wait, and what is `delivered_to`, by a saved state whose quarantine has these lines.
 
-    `delivered_to` is a rowid, up to which, or a time in ISO-8601, before which all rows are in the target, or filtered
-    out, or in quarantine with all their values; None where nothing can be said.
+    None where that can't be told. A changed file is followed, if it can be.
     """
-
-    waiting: int | None = None
-    delivered_to: int | str | None = None
-
-    @staticmethod
-    def at(config: Config, state: State, lines: Lines) -> SourceLook:
-        """A look from a saved state, `lines` being its quarantine. A changed file is followed, if it can be."""
-        if config.sqlite is None:
-            return SourceLook()
-        with opened_reader(config) as reader:
-            cursor = cursor_of(config, reader, time.time)
-            position = cursor.start(None)
-            if state.position:
-                if ("rowid" in state.position) != (cursor.kind == "rowid"):
-                    return SourceLook()
-                try:
-                    position = cursor.located(state).position
-                except SourceError as error:
-                    log.warning("%s. %s", error, error.hint)
-                    return SourceLook()
-            unread = cursor.waiting(position, time_form(config)).rows
-            waiting = None if unread is None else unread + held_rows(position)
-            return SourceLook(waiting, delivered_to(cursor, position, lines))
+    if config.sqlite is None:
+        return None, None
+    with opened_reader(config) as reader:
+        cursor = cursor_of(config, reader, time.time)
+        position = cursor.start(None)
+        if state.position:
+            if ("rowid" in state.position) != (cursor.kind == "rowid"):
+                return None, None
+            try:
+                position = cursor.located(state).position
+            except SourceError as error:
+                log.warning("%s. %s", error, error.hint)
+                return None, None
+        return what_waits(config, cursor, position).rows, delivered_to(cursor, position, lines)
 
 
 def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str | None:
-    """Up to which rowid, or before which time, nothing is lost with the source's rows; None for nowhere.
+    """Up to which rowid, or before which time in ISO-8601, nothing is lost with the source's rows; None for nowhere.
 
-    Rows of open windows are not delivered, nor those that late ones may still come before. Of a row in quarantine whose
-    values are not all there, as sanitize hides them, the source has the only copy.
+    They are in the target, or filtered out, or in quarantine with all their values; where sanitize hides some of
+    these, the source has the only copy. Rows of open windows are not delivered, nor those that late ones may precede.
     """
     columns = cursor.table.columns.keys()
     needed = [line["key"] for line in lines if not columns <= line["row"].keys()]
@@ -8913,7 +8669,11 @@ def print_ddl(config: Config, which: str) -> int:
             if scenario == "aggregate" and which == "all" and not stream.aggregate_config:
                 print("-- aggregated: set aggregate_config to see its table")
                 continue
-            columns = scenario_columns(stream, scenario, reads, table)
+            columns: Columns = reads
+            if scenario == "aggregate":
+                columns = parse_aggregate(stream.aggregate_config, reads, table.known_time).columns
+            elif getattr(stream, f"{scenario}_config", None) and (rules := rules_for(stream, scenario, reads)):
+                columns = rules.columns
             key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
             others = made[key][1] if key in made else {}
             made[key] = (stream, {**columns, **others}, table.time)
@@ -8924,23 +8684,18 @@ def print_ddl(config: Config, which: str) -> int:
     try:
         return for_each(configured(config), look)
     finally:
-        for (scenario, _), (stream, columns, time_column) in made.items():
-            print(ddl(stream, scenario, columns, time_column))
+        for (_, name), (stream, columns, time_column) in made.items():
+            print(ddl(stream, name, columns, time_column))
         if config.status_table:
             print(status_ddl(config))
 
 
-def scenario_columns(config: Config, scenario: str, reads: Columns, table: Table) -> Columns:
-    """The columns that a scenario sends."""
-    if scenario == "aggregate":
-        return parse_aggregate(config.aggregate_config, reads, table.known_time).columns
-    rules = rules_for(config, scenario, reads) if getattr(config, f"{scenario}_config", None) else None
-    return rules.columns if rules else reads
+def ddl(config: Config, name: str, columns: Columns, time_column: str | None) -> str:
+    """One CREATE TABLE, with the columns that the uploader fills, clustered by time; with a view where rows may double.
 
-
-def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None) -> str:
-    """One CREATE TABLE, with the columns that the uploader fills, clustered by time."""
-    name = routed_table(config.databricks_table or "readings", scenario)
+    In it each row counts once, by its batch and its place there, its mark. Rows that came by other routes have no place
+    in theirs, and stay as they are.
+    """
     if config.zerobus_endpoint:
         check_names(columns, plain_name)
         columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
@@ -8950,11 +8705,15 @@ def ddl(config: Config, scenario: str, columns: Columns, time_column: str | None
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
     created = f"{creation(config, name, columns)}{cluster}{properties};"
-    if config.zerobus_endpoint and config.on_doubt == "resend":
-        table = target_sql(config, name)
-        view = f"{table[:-1]}_once`"
-        return f"{created}\n{view_of_once(table, view, [*columns, *OWN_COLUMNS])}"
-    return created
+    if not config.zerobus_endpoint or config.on_doubt != "resend":
+        return created
+    table, numbered = target_sql(config, name), "row_number() OVER (PARTITION BY `databricks_batch_id`"
+    names = ", ".join(map(quoted_sql, [*columns, *OWN_COLUMNS]))
+    return (
+        f"{created}\nCREATE OR REPLACE VIEW {table[:-1]}_once` AS\nSELECT {names} FROM (\n"
+        f"  SELECT *, {numbered} ORDER BY `databricks_inserted_at`) AS `databricks_nth` FROM {table}\n"
+        ") WHERE `databricks_nth` = 1 OR `databricks_batch_id` IS NULL OR NOT contains(`databricks_batch_id`, '#');"
+    )
 
 
 def target_sql(config: Config, name: str) -> str:
@@ -8971,19 +8730,6 @@ def creation(config: Config, name: str, columns: Columns) -> str:
 def status_ddl(config: Config) -> str:
     """What makes the table of `status_table`."""
     return f"{creation(config, config.status_table or '', STATUS_COLUMNS)};"
-
-
-def view_of_once(table: str, view: str, columns: Sequence[str]) -> str:
-    """A view without the doubles of rows that were sent again: each has its batch and its place there as its mark.
-
-    Rows that came by other routes have no place in their mark, and stay as they are.
-    """
-    names, numbered = ", ".join(map(quoted_sql, columns)), "row_number() OVER (PARTITION BY `databricks_batch_id`"
-    return (
-        f"CREATE OR REPLACE VIEW {view} AS\nSELECT {names} FROM (\n"
-        f"  SELECT *, {numbered} ORDER BY `databricks_inserted_at`) AS `databricks_nth` FROM {table}\n"
-        ") WHERE `databricks_nth` = 1 OR `databricks_batch_id` IS NULL OR NOT contains(`databricks_batch_id`, '#');"
-    )
 
 
 class Unasked(DeltaTarget):
@@ -9003,11 +8749,11 @@ def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
 
 def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
     """What one stream would send."""
-    target, saved = target_of(config, environ), saved_state(config, bool(stream))
+    target, saved = target_of(config, Session(config, environ)), saved_state(config, bool(stream))
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with opened_as_job(config, target, stream) as (job, source):
+    with opened_database(config) as database, looking(config, database, target, stream) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -9072,7 +8818,10 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
         table = reader_of(stream, database).table
         times = f"; {said_of_time(table)}{form_of_time(database, table)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
-        check_fits(stream, database)
+        if (kind := database.kinds[name]) in ("view", "virtual"):
+            raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
+        with looking(stream, database, Unasked("", {})) as (_, source):
+            check_first_rows(source, State())
     except UploaderError as error:
         reason = f"{error}. {error.hint}"
     entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
@@ -9091,22 +8840,13 @@ def form_of_time(database: Database, table: Table) -> str:
     return f" ({unit} since 1970)"
 
 
-def check_fits(config: Config, database: Database) -> None:
-    """A `ConfigError` where a table can't go as it is, or too many of its first rows would go to quarantine."""
-    kind = database.kinds[config.sqlite_table_name or ""]
-    if kind in ("view", "virtual"):
-        raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
-    nowhere = Path(os.devnull) / "none"
-    job = Job(config, scenario_of(config), Unasked("", {}), StateFile(nowhere), Quarantine(nowhere))
-    check_first_rows(source_in(job, database), State())
-
-
 # --- Caring: Delta tables that live for years ---
 
 # What --compact tells of each table; sizes in bytes.
 COMPACTED = ("table", "files_before", "files", "bytes_before", "bytes", "version_before", "version", "files_deleted")
 
 
+@dataclasses.dataclass(frozen=True)
 class Compaction:
     """Puts a table's many small files together by delta-rs' optimizer: no value changes, uploaders go on meanwhile.
 
@@ -9115,14 +8855,13 @@ class Compaction:
     them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
     """
 
+    target: DeltaTarget
+
     # A file below this many bytes is small: delta-rs makes files of some 100 MiB.
-    SMALL = 32 * 2**20
+    SMALL: ClassVar = 32 * 2**20
 
     # From so many small files on it is due: a cycle holds the list of all files, some 2 KiB each.
-    DUE_FILES = 10_000
-
-    def __init__(self, target: DeltaTarget) -> None:
-        self.target = target
+    DUE_FILES: ClassVar = 10_000
 
     def due(self) -> int:
         """How many small files there are, where they are too many; else 0."""
@@ -9172,7 +8911,7 @@ def compact(config: Config, form: str) -> int:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
     check_target(config)
-    done = [Compaction(target).run() for target in DeltaCatalog(config).targets.values()]
+    done = [Compaction(target).run() for target in delta_targets(config).values()]
     print_rows(form, COMPACTED, [[row for row in done if row]])
     return 0
 
@@ -9183,57 +8922,40 @@ def compact(config: Config, form: str) -> int:
 Say = Callable[..., None]
 
 
-@dataclasses.dataclass
-class Report:
-    """What `--check` finds, a line each for people or for programs; remembers whether anything is wrong."""
-
-    as_json: bool
-    coloured: bool = False
-    stream: str = ""
-    failed: bool = False
-
-    def say(self, part: str, ok: bool | None, text: str, hint: str = "") -> None:
-        """What was looked at, whether it is right (None: only said), and what to do if not."""
-        self.failed = self.failed or ok is False
-        if self.as_json:
-            about = {"stream": self.stream} if self.stream else {}
-            line = json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint})
-        else:
-            mark = {True: "ok  ", False: coloured("FAIL") if self.coloured else "FAIL", None: "    "}[ok]
-            named = f"{self.stream} " if self.stream else ""
-            line = f"{mark} {named}{part}: {text}" + (f"\n       {hint}" if hint else "")
-        print(line, flush=True)
-
-
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    report = Report(as_json, has_colours(sys.stdout, environ))
+    stream, failed = "", False
+    marks = {True: "ok  ", False: coloured("FAIL") if has_colours(sys.stdout, environ) else "FAIL", None: "    "}
+
+    def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
+        """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
+        nonlocal failed
+        failed = failed or ok is False
+        if as_json:
+            about = {"stream": stream} if stream else {}
+            print(json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint}), flush=True)
+        else:
+            more = f"\n       {hint}" if hint else ""
+            print(f"{marks[ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
+
+    by_warehouse = check_warehouse if config.databricks_http_path else check_delta
     with contextlib.closing(Session(config, environ)) as session:
-        checks = {
-            "configuration": check_configuration,
-            "database": check_database,
-            "state": check_state,
-            "target": check_target_of(config, session),
-        }
+        goal = functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session)
+        checks: dict[str, Callable[[Config, Mapping[str, str], Say], None]] = {
+            "configuration": check_configuration, "database": check_database, "state": check_state, "target": goal,
+        }  # fmt: skip
+        streams: dict[str, Config] = {}
         try:
             streams = configured(config)
         except UploaderError as error:
-            report.say("database", False, str(error), error.hint)
-            streams = {}
-        for report.stream, settings in streams.items():
+            say("database", False, str(error), error.hint)
+        for stream, settings in streams.items():  # noqa: B007 - `say` names it
             for part, look in checks.items():
                 try:
-                    look(settings, environ, report.say)
+                    look(settings, environ, say)
                 except UploaderError as error:
-                    report.say(part, False, str(error), error.hint)
-    return int(report.failed)
-
-
-def check_target_of(config: Config, session: Session) -> Callable[[Config, Mapping[str, str], Say], None]:
-    """What looks at the target that is in force."""
-    if config.zerobus_endpoint:
-        return functools.partial(check_zerobus, session)
-    return functools.partial(check_warehouse, session) if config.databricks_http_path else check_delta
+                    say(part, False, str(error), error.hint)
+    return int(failed)
 
 
 def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -9253,22 +8975,16 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        if table.rowid and config.cursor != "timestamp":
+        cursor, form = cursor_of(config, reader, time.time), time_form(config)
+        if isinstance(cursor, RowidCursor):
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             say("database", True, f"new rows are found by rowid ({said})")
         else:
-            form = time_form(config)
-            indexed = TimeColumn(reader, form).is_indexed() and not form.is_pattern
+            indexed = cursor.order.is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
-        if newest := newest_of(reader, time_form(config)):
+        if newest := newest_of(reader, form):
             say("database", None, f"the highest time is {newest}")
-
-
-def said_of_time(table: Table) -> str:
-    """The time column, for people."""
-    which = f": one of {', '.join(table.doubtful)}?" if table.doubtful else ""
-    return f"time column {table.time}" if table.time else f"no time column{which}"
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
@@ -9287,17 +9003,11 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
     if database.copied_bytes:
         producer = "from a private copy"
     say("database", True, f"{told} can be opened (WAL, {producer})")
-    system = file_system_of(file)
+    points, folders = mount_points(), map(str, (file, *file.parents))
+    system = next((points[folder] for folder in folders if folder in points), "")
     if system in SHARED_FILE_SYSTEMS:
         hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
         say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
-
-
-def file_system_of(file: Path) -> str:
-    """The type of the file system that holds a file; empty where it can't be told."""
-    points = mount_points()
-    folders = [str(file), *map(str, file.parents)]
-    return next((points[folder] for folder in folders if folder in points), "")
 
 
 def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
@@ -9322,27 +9032,22 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(config: Config, environ: Mapping[str, str], say: Say) -> None:
+def check_delta(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
-    target = target_of(config, environ)
+    target = target_of(config, session)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
     if "://" not in target.name:
-        check_place(Path(target.name))
+        # Path.exists raises where a directory may not be searched.
+        there = next(p for p in (Path(target.name), *Path(target.name).parents) if os.path.exists(p))
+        if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+            why = "can't be written" if os.path.isdir(there) else "is no directory"
+            raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
     if small := Compaction(DeltaTarget(target.name, config.storage_options)).due():
         said = f"{small:,} small files make every cycle slower and larger"
         say("target", None, said, "--compact puts them together, beside running uploaders.")
     check_columns(config, target, say)
-
-
-def check_place(path: Path) -> None:
-    """Whether a local table, or the directory in which it would be made, can be written."""
-    # Path.exists raises where a directory may not be searched.
-    there = next(p for p in (path, *path.parents, Path("/")) if os.path.exists(p))
-    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
-        why = "can't be written" if os.path.isdir(there) else "is no directory"
-        raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
 
 
 def check_warehouse(session: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
@@ -9381,7 +9086,7 @@ def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: S
 
 def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
-    with opened_as_job(config, target) as (job, source):
+    with opened_database(config) as database, looking(config, database, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         saved: State | None = None
         with contextlib.suppress(StateError):  # which was told before
@@ -9426,24 +9131,19 @@ def recover(job: Job, database: Database) -> int:
         log.warning("%s", error)
     with contextlib.closing(job.target):
         source = source_in(job, database)
-        first = completed(job, source, State())
-        state = recovered(job, source, first)
+        state = recovered(job, source)
         if state is None:
-            raise StateError(f"{job.target.name} does not know source {first.source_id}", "Check source_id.")
+            raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
         job.states.save(state)
     return 0
 
 
-def since_time(text: str, form: TimeForm) -> int:
-    """A time as a person writes it: in ISO-8601, or as the time column has it."""
-    return to_timestamp(text, form.zone) if iso_moment(text) else form.microseconds(text)
-
-
 def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
-        since = since_time(text, time_form(job.config))
+        form = time_form(job.config)
+        since = to_timestamp(text, form.zone) if iso_moment(text) else form.microseconds(text)
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
@@ -9517,17 +9217,6 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     # fmt: on
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting that has one."""
-    settings = parser.add_argument_group("settings")
-    for name, setting in SETTINGS.items():
-        if flags_of(name):
-            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
-            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
-            metavar = name.rpartition("_")[2].upper()
-            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
-
-
 def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     """What the command line says. What is not given is absent, so that layers can tell."""
     parser = Arguments(
@@ -9542,7 +9231,13 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with settings")
     add_actions(parser)
-    add_settings(parser)
+    settings = parser.add_argument_group("settings")
+    for name, setting in SETTINGS.items():
+        if flags_of(name):
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
+            text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
+            metavar = name.rpartition("_")[2].upper()
+            settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
     return vars(parser.parse_args(argv))
 
 
@@ -9563,20 +9258,13 @@ class LogLines(logging.Formatter):
         self.coloured = coloured
 
     def format(self, record: logging.LogRecord) -> str:
-        moment, level, message = (
-            dt.datetime.fromtimestamp(record.created, dt.UTC),
-            record.levelname,
-            record.getMessage(),
-        )
-        given = getattr(record, "fields", {}).items()
+        moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
+        given, message = getattr(record, "fields", {}).items(), hidden(record.getMessage())
         fields = {name: hidden(value) if isinstance(value, str) else value for name, value in given}
-        message = hidden(message)
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
-        if self.coloured:
-            level = coloured(level)
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {level} {message}"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level) if self.coloured else level} {message}"
 
 
 def log_error(error: UploaderError, then: str = "") -> None:
@@ -9646,7 +9334,7 @@ class Outage:
     """A host that can't be reached: said when it begins, once a day while it lasts, and when it is over."""
 
     interval: float
-    now: Callable[[], float]
+    now: Callable[[], float] = time.monotonic
     failures: int = 0
     began: float = 0.0
     told: float = 0.0
@@ -9672,15 +9360,9 @@ class Outage:
         self.failures = 0
 
 
-def run_for_ever(
-    one_cycle: Callable[[], Tally],
-    interval: float,
-    stop: threading.Event,
-    now: Callable[[], float] = time.monotonic,
-    rest: Wait | None = None,
-) -> None:
-    """Cycle until `stop` is set, which also ends the waiting. What may pass by itself is tried again."""
-    outage = Outage(interval, now)
+def run_for_ever(one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait) -> None:
+    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again."""
+    outage = Outage(interval)
     while not stop.is_set():
         wait = interval
         try:
@@ -9691,14 +9373,16 @@ def run_for_ever(
             if error.is_final:
                 raise
             log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
-        (rest or stop.wait)(wait)
+        rest(wait)
 
 
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.directory)
     streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
-    watch = Watch(fleet, {stream: Figures.of(figures) for stream, figures in streams.items()}, since=since)
+    watch = Watch(fleet, {name: Figures(**known_fields(Figures, each)) for name, each in streams.items()}, since=since)
+    for figures in watch.figures.values():
+        figures.waiting = figures.oldest = None  # has to be looked for anew
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
@@ -9708,21 +9392,10 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     return watch
 
 
-def run_cycles(fleet: Fleet, since: str | None) -> int:
-    """One cycle, or cycles until a signal comes; returns the exit status."""
+def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
+    """Run one cycle, or cycles until a signal comes, or an action that needs the state; returns the exit status."""
     import random
 
-    config, watch = fleet.config, watch_over(fleet, since)
-    fleet.supervisor.tell(READY="1", STATUS="started")
-    if config.once:
-        return QUARANTINED if watch.cycle().bad else 0
-    fleet.wait(random.uniform(0, config.jitter))
-    run_for_ever(watch.cycle, config.interval, fleet.stopping, rest=watch.rest)
-    return 0
-
-
-def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
-    """Run cycles as the settings say, or one of the actions that need the state; returns the exit status."""
     supervisor, directory = Supervisor.of(environ), state_directory(config)
     stop = stop_event(supervisor)
     scenario_of(config)
@@ -9737,23 +9410,24 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
                 return fleet.each(replay_quarantine)
             if "recover" in arguments:
                 return fleet.each(recover)
-            return run_cycles(fleet, arguments.get("since"))
-
-
-def help_error(name: str) -> int:
-    """Print what a kind of error means."""
-    kinds = {kind.lower(): kind for kind in error_kinds()}
-    if name.lower() not in kinds:
-        raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
-    kind = error_kinds()[kinds[name.lower()]]
-    print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
-    return 0
+            watch = watch_over(fleet, arguments.get("since"))
+            supervisor.tell(READY="1", STATUS="started")
+            if config.once:
+                return QUARANTINED if watch.cycle().bad else 0
+            fleet.wait(random.uniform(0, config.jitter))
+            run_for_ever(watch.cycle, config.interval, stop, watch.rest)
+            return 0
 
 
 def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     """Do what the command line asks for; returns the exit status."""
     if "help_error" in arguments:
-        return help_error(arguments["help_error"])
+        name = arguments["help_error"]
+        kind = {known.lower(): kind for known, kind in error_kinds().items()}.get(name.lower())
+        if kind is None:
+            raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
+        print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
+        return 0
     config = load_config(arguments, environ)
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)

@@ -419,11 +419,14 @@ def test_a_long_backlog_shows_a_bar_with_rate_and_time_left_on_a_terminal(box: B
     assert "60000 rows sent in 80 commits" in seen
 
 
-def test_what_fails_is_coloured_on_a_terminal_in_check() -> None:
-    for is_coloured in (True, False):
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            up.Report(as_json=False, coloured=is_coloured).say("state", False, "full")
-        assert out.getvalue().startswith("\033[31mFAIL\033[0m" if is_coloured else "FAIL ")
+def test_what_fails_is_coloured_on_a_terminal_in_check(
+    box: Box, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for is_terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        assert box.run("--check", TERM="xterm") == 1
+        assert ("\033[31mFAIL\033[0m database" if is_terminal else "\nFAIL database") in capsys.readouterr().out
 
 
 def test_errors_are_coloured_on_a_terminal_and_not_where_no_color_is_set(box: Box) -> None:
@@ -535,13 +538,22 @@ def test_the_next_cycle_is_said_in_words(seconds: float, said: str) -> None:
 
 
 def test_a_bar_counts_to_all_rows_that_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(up.Bar, "PATIENCE_SECONDS", -1)
-    with contextlib.closing(up.Bar()) as bar:
+    import tqdm
+
+    bars = list[Any]()
+
+    class Noted(tqdm.tqdm):  # type: ignore[type-arg]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Noted)
+    with up.drawn_bar(patience=-1) as advance:
         for waiting in (300, 200, 100):  # Three batches of a hundred rows, in two pages each.
             for _ in range(2):
-                bar.advance(50, waiting)
-                assert bar.total == 300
-        assert bar._bar.n == 300
+                advance(50, waiting)
+                assert bars[0].total == 300
+        assert bars[0].n == 300
 
 
 def test_a_short_run_and_a_failing_one_show_no_bar(box: Box) -> None:

@@ -228,5 +228,5 @@ def test_a_failed_cycle_is_followed_by_the_next_one() -> None:
         stop.set()
         return up.Tally()
 
-    up.run_for_ever(one_cycle, 0, stop)
+    up.run_for_ever(one_cycle, 0, stop, stop.wait)
     assert len(calls) == 2

@@ -298,7 +298,7 @@ def test_a_host_that_can_t_be_reached_is_waited_for_ever_longer() -> None:
         raise up.Unreachable("no way")
 
     stop = Stop()
-    up.run_for_ever(one_cycle, 10, stop)
+    up.run_for_ever(one_cycle, 10, stop, stop.wait)
     assert waits[0] <= 10 < waits[1] <= 20 < waits[2] <= 40 and waits[4] <= 120
 
 

@@ -35,6 +35,7 @@ def bench(warehouse: Warehouse, tmp_path: Path) -> Iterator[Bench]:
     warehouse.heal()
     for target in made.targets:
         target.close()
+        target.session.close()
 
 
 ROWS = {"id": "bigint", "name": "string", "ts": "timestamp"}

@@ -4018,6 +4018,33 @@ def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     return times
 
 
+# Rowids so far apart were not given one after the other, or rows between them were deleted.
+FAR_APART = 1000
+
+
+def is_shuffled(reader: Reader, form: TimeForm) -> bool:
+    """Whether a producer sets the rowids itself, in no order: random keys, or a range of keys for each sensor.
+
+    Then times go back across many of the widest gaps between rowids. SQLite gives the next higher one: there a gap is
+    what was deleted. Looked for at 32 places, spread evenly.
+    """
+    if reader.table.key is None or reader.table.time is None:
+        return False
+    first, last = reader.bounds()
+    if first is None or last - first < FAR_APART:
+        return False
+    rowid, name = f"q.{quoted(reader.table.rowid or '')}", quoted(reader.table.name)
+    sides = "SELECT (SELECT max({0}) FROM {1} q WHERE {0} < {2}), (SELECT min({0}) FROM {1} q WHERE {0} >= {2})"
+    looks = [sides.format(rowid, name, first + (last - first) * place // 33) for place in range(1, 33)]
+    gaps = [(low, high) for low, high in reader.database.rows(" UNION ".join(looks)) if high - low >= FAR_APART]
+    wanted = ", ".join(str(side) for gap in gaps for side in gap)
+    page = reader.narrowed([]).page(f"WHERE {rowid} IN ({wanted})", rowid, 2 * len(looks), rowid)
+    times = dict(zip(page.keys, times_in(page, reader.table.time, form), strict=True))
+    known = [(times.get(low), times.get(high)) for low, high in gaps]
+    back = [before > after for before, after in known if before is not None and after is not None]
+    return bool(sum(back) * 4 >= max(1, len(back)))
+
+
 class RowidCursor(Anchored):
     """New rows are those with a higher rowid than any delivered before."""
 
@@ -7084,14 +7111,42 @@ def table_in(job: Job, database: Database) -> Table:
     return table
 
 
-def cursor_of(config: Config, reader: Reader, now: Callable[[], float], up_to: int | None = None) -> Cursor:
-    """The cursor that the settings ask for; `now` is the wall clock in seconds since 1970."""
-    table = reader.table
-    if config.cursor == "rowid" and table.rowid is None:
+def cursor_of(
+    config: Config, reader: Reader, now: Callable[[], float], state: State | None = None, up_to: int | None = None
+) -> Cursor:
+    """The cursor that the settings ask for; `now` is the wall clock in seconds since 1970.
+
+    With `auto` that of the state; in a first run the rowid where there is one that SQLite gives, else the time.
+    """
+    table, form, choice = reader.table, time_form(config), config.cursor
+    if choice == "rowid" and table.rowid is None:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
-    if table.rowid and config.cursor != "timestamp":
+    if choice == "auto" and table.rowid and not config.enable_aggregate:
+        is_by_time = is_shuffled(reader, form) if is_unbound(state) else state and "rowid" not in state.position
+        choice = "timestamp" if is_by_time else choice
+    if table.rowid and choice != "timestamp":
         return RowidCursor(reader, up_to)
-    return TimestampCursor(reader, config.lookback, time_form(config), now)
+    return TimestampCursor(reader, config.lookback, form, now)
+
+
+def is_unbound(state: State | None) -> bool:
+    """Whether a state leaves it open by what new rows are found: none was sent, or all are new again."""
+    return state is None or (state.position in ({}, {"rowid": None}) and not state.intent)
+
+
+def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
+    """Say once where new rows are not found by rowid though there is one, or should not be."""
+    table, looked = cursor.table, f"looked at the order of {cursor.table.name}"
+    if job.config.cursor != "auto" or not table.key or looked in job.warned:
+        return
+    why = f"the keys of {table.name} are not in the order of its times: SQLite did not give them"
+    if isinstance(cursor, TimestampCursor):
+        job.warn_once(f"{why}. New rows are found by time, lookback {job.config.lookback:g} s", level=logging.INFO)
+    elif job.config.enable_aggregate or not is_unbound(state):
+        job.warned.add(looked)
+        if is_shuffled(cursor.reader, time_form(job.config)):
+            hint = "cursor: timestamp finds them (not with aggregate); it needs a new state_dir, and --since."
+            job.warn_once(f"{why}. New rows with lower keys than delivered ones are passed over", hint)
 
 
 def clock_of(job: Job) -> Callable[[], float]:
@@ -7146,13 +7201,15 @@ def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggre
     return plan
 
 
-def source_in(job: Job, database: Database, up_to: int | None = None) -> Source:
+def source_in(job: Job, database: Database, state: State | None, up_to: int | None = None) -> Source:
     """The scenario's source in a file that was opened for this cycle, since it may have been replaced.
 
-    Its rules are checked here, before anything is read; the target is asked later.
+    Its cursor is that of the saved state. Its rules are checked here, before anything is read; the target is asked
+    later.
     """
     config, reader, now = job.config, Reader(database, table_in(job, database)), clock_of(job)
-    cursor = cursor_of(config, reader, now, up_to)
+    cursor = cursor_of(config, reader, now, state, up_to)
+    warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
     types_set(config, reader.table.columns)
@@ -7178,6 +7235,8 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         # What nothing was ever sent to is no target: most likely its path or name was wrong.
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
+    if is_unbound(state):
+        state = dataclasses.replace(state, position=source.cursor.start(None))
     cursor = "rowid" if "rowid" in state.position else "timestamp"
     named = job.config.source_id or state.source_id
     if job.stream and named == f"{state.source_id}/{job.stream}":
@@ -7612,8 +7671,9 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
 def begun(job: Job, database: Database, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
     """A delivery of rows up to a rowid; at its end the target is closed."""
     with contextlib.closing(job.target):
-        source = source_in(job, database, up_to)
-        yield Delivery(job, source, checked(job, source, job.states.load()), total)
+        state = job.states.load()
+        source = source_in(job, database, state, up_to)
+        yield Delivery(job, source, checked(job, source, state), total)
 
 
 # === Streams ==========================================================================================
@@ -7888,14 +7948,16 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def looking(config: Config, database: Database, target: Target, stream: str = "") -> Iterator[tuple[Job, Source]]:
+def looking(
+    config: Config, database: Database, target: Target, stream: str = "", state: State | None = None
+) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
         states, quarantine = StateFile(Path(scratch)), Quarantine(Path(scratch))
         job = Job(config, scenario_of(config), target, states, quarantine, stream=stream)
-        yield job, source_in(job, database)
+        yield job, source_in(job, database, state)
 
 
 # --- Results on stdout ---
@@ -8624,7 +8686,7 @@ def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int
     if config.sqlite is None:
         return None, None
     with opened_reader(config) as reader:
-        cursor = cursor_of(config, reader, time.time)
+        cursor = cursor_of(config, reader, time.time, state)
         position = cursor.start(None)
         if state.position:
             if ("rowid" in state.position) != (cursor.kind == "rowid"):
@@ -8753,7 +8815,7 @@ def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str)
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with opened_database(config) as database, looking(config, database, target, stream) as (job, source):
+    with opened_database(config) as database, looking(config, database, target, stream, saved) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -8980,6 +9042,8 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             say("database", True, f"new rows are found by rowid ({said})")
         else:
+            if table.key and config.cursor == "auto":
+                say("database", None, "the keys are not in the order of the times: SQLite did not give them")
             indexed = cursor.order.is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
@@ -9130,7 +9194,7 @@ def recover(job: Job, database: Database) -> int:
     except StateError as error:
         log.warning("%s", error)
     with contextlib.closing(job.target):
-        source = source_in(job, database)
+        source = source_in(job, database, None)
         state = recovered(job, source)
         if state is None:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
@@ -9147,7 +9211,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
-        source, state = source_in(job, database), job.states.load()
+        state = job.states.load()
+        source = source_in(job, database, state)
         if state and state.table:
             delivery = Delivery(job, source, checked(job, source, state), Tally())
             delivery.settle()

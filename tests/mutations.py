@@ -260,6 +260,14 @@ MUTANTS = (
         ("test_scenarios.py", "takes_no_window"),
     ),
     Mutant(
+        "keys are always in order", "    return bool(sum(back) * 4 >= max(1, len(back)))", "    return False",
+        ("test_cursor.py", "keys_in_no_order"),
+    ),
+    Mutant(
+        "a state by rowid gives way", "is_shuffled(reader, form) if is_unbound(state) else state and", "is_shuffled(reader, form) or state and",
+        ("test_cursor.py", "position_by_rowid_stays"),
+    ),
+    Mutant(
         "the future is forgotten", "        if not ranges:\n            del after", "        if True:\n            del after",
         ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
     ),

@@ -349,3 +349,75 @@ def test_a_database_in_utf_16_is_delivered_and_followed_where_it_is_recreated(
         assert box.run("--cursor", cursor) == 0
     assert len(box.arrived()) == 40
     assert {"invalid_text"} == {next(iter(line["row"]["v"])) for line in box.quarantined()}
+
+
+def keys_of(kind: str, count: int) -> list[int]:
+    """Keys that a producer sets itself, in the order in which their rows come."""
+    chance = random.Random(7)
+    return {
+        "random of 63 bits": [chance.randrange(2**63) for _ in range(count)],
+        "random, negative too": [chance.randrange(-(2**62), 2**62) for _ in range(count)],
+        "random of 32 bits": [chance.randrange(2**32) for _ in range(count)],
+        "a range for each of three sensors": [10**9 * (1 + v % 3) + v for v in range(count)],
+        "falling": [-(5000 * v) for v in range(count)],
+        # In order, so that the rowid is the better position.
+        "given by SQLite": [*range(1, count + 1)],
+        "time and counter": [(1_790_000_000_000 + 500 * v) << 22 for v in range(count)],
+        "thinned out": [v if v > count // 2 else 5000 * (v - count) for v in range(count)],
+    }[kind]
+
+
+@pytest.mark.parametrize("is_empty_first", [False, True])
+@pytest.mark.parametrize(
+    "kind",
+    ["random of 63 bits", "random, negative too", "random of 32 bits", "a range for each of three sensors", "falling"],
+)
+def test_rows_under_keys_in_no_order_are_found_by_time_and_arrive_once(
+    box: Box, kind: str, is_empty_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(KEYED)
+    if is_empty_first:  # A state that was made then leaves it open.
+        assert box.run() == 0
+    given = [(key, time, v) for key, (time, v) in zip(keys_of(kind, 400), rows(0, 399), strict=True)]
+    for first in (0, 100, 110, 111, 300):
+        last = {0: 100, 100: 110, 110: 111, 111: 300, 300: 400}[first]
+        box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[first:last])
+        assert box.run("--batch-rows", "70") == 0
+        assert values(box) == list(range(last))
+    assert "rowid" not in box.state()["position"]
+    assert "are found by time" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["given by SQLite", "time and counter", "thinned out"])
+def test_keys_in_order_stay_the_position_however_far_apart(box: Box, kind: str) -> None:
+    given = [(key, time, v) for key, (time, v) in zip(keys_of(kind, 400), rows(0, 399), strict=True)]
+    box.execute(KEYED, "INSERT INTO t VALUES (?, ?, ?)", rows=given[:300])
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[300:])
+    assert box.run() == 0
+    assert values(box) == list(range(400))
+    assert "rowid" in box.state()["position"]
+
+
+def test_a_position_by_rowid_stays_one_and_keys_in_no_order_are_warned_of(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(KEYED, INSERT, rows=rows(0, 9))
+    assert box.run() == 0
+    keys = keys_of("random of 63 bits", 90)
+    given = [(key, time, v) for key, (time, v) in zip(keys, rows(10, 99), strict=True)]
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given)
+    for _ in range(2):
+        caplog.clear()
+        assert box.run() == 0
+        assert "lower keys than delivered ones are passed over" in caplog.text
+    assert values(box) == list(range(100))
+
+
+def test_a_position_by_time_stays_one_though_keys_come_in_order(box: Box) -> None:
+    box.execute(KEYED, "INSERT INTO t VALUES (?, ?, ?)", rows=[(2**40, "2026-01-01", 0), (5, "2026-01-02", 1)])
+    assert box.run() == 0
+    box.execute("DELETE FROM t", INSERT, rows=[("2026-01-03", v) for v in range(2, 50)])
+    assert box.run() == 0
+    assert box.run() == 0
+    assert values(box) == list(range(50))

@@ -1456,7 +1456,14 @@ def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
 # clock shows it: minutes and seconds over 59.
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
 ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
-OVER_59 = re.compile(rb":[6-9]")
+OVER_59 = (b":6", b":7", b":8", b":9")
+
+
+def shapes_of(lines: bytes, count: int) -> set[bytes]:
+    """The forms of so many lines, each digit as 0: most often it is one, which a comparison of all tells soonest."""
+    shapes = lines.translate(DIGITS)
+    first = shapes.partition(b"\n")[0]
+    return {first} if shapes == b"\n".join([first] * count) else set(shapes.split(b"\n"))
 
 
 def cast_text_times(data: Any, form: TimeForm) -> Any:
@@ -1467,10 +1474,11 @@ def cast_text_times(data: Any, form: TimeForm) -> Any:
     """
     if form.name != "auto":
         return None
-    texts = [text for text in data.to_pylist() if text is not None]
+    texts = data.to_pylist()
+    texts = [text for text in texts if text is not None] if data.null_count else texts
     lines = "\n".join(texts).encode()
-    forms = [ARROW_TIME.fullmatch(shape) for shape in set(lines.translate(DIGITS).split(b"\n")) if texts]
-    if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or OVER_59.search(lines):
+    forms = [ARROW_TIME.fullmatch(shape) for shape in shapes_of(lines, len(texts)) if texts]
+    if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or any(part in lines for part in OVER_59):
         return None
     is_local = {found is not None and found[1] is None for found in forms if form.zone.key != "UTC"}
     if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
@@ -4749,12 +4757,13 @@ class Plan:
             wanted = [i for i, moment in moments if i not in bad and not self._is_old(moment, page.keys[i])]
             rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
             keys = [page.keys[index] for index in wanted]
-        latest, odd = max(known, default=None), self._odd(page, times, known)
+        ends = (min(known), max(known)) if known else ()
+        latest, odd = max(ends, default=None), self._odd(page, times, ends)
         return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
 
-    def _odd(self, page: RawPage, times: Any, known: Sequence[int]) -> tuple[int, Any] | None:
+    def _odd(self, page: RawPage, times: Any, ends: Iterable[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
-        for end in (min(known), max(known)) if known else ():
+        for end in ends:
             if self.table.time and not is_plausible(end, self.now()):
                 return end, page.columns[self.table.time].only([times.to_pylist().index(end)]).values()[0]
         return None

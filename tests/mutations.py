@@ -63,8 +63,8 @@ MUTANTS = (
         "            yield rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---
-    Mutant("any text is Arrow's", "not all(forms) or OVER_59.search(lines)", "False", ("test_rows.py", "both_ways")),
-    Mutant("minutes over 59 are Arrow's", " or OVER_59.search(lines)", "", ("test_rows.py", "both_ways")),
+    Mutant("any text is Arrow's", "not all(forms) or any(part in lines for part in OVER_59)", "False", ("test_rows.py", "both_ways")),
+    Mutant("minutes over 59 are Arrow's", " or any(part in lines for part in OVER_59)", "", ("test_rows.py", "both_ways")),
     Mutant(
         "Arrow knows the zones", "    if is_local != {True}:\n        return None if True in is_local else times\n",
         '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=form.zone.key)).cast(arrow_type("timestamp"))\n',

@@ -8460,7 +8460,7 @@ class Watch:
             table = detect_table(database, job.config.sqlite_table_name)
             figures.table = job.stream or PREFIXES[job.scenario] + table
         figures.route, figures.target, figures.scenario = route_of(job.config), job.target.name, job.scenario
-        if figures.waiting is None:
+        if not figures.source_id:
             self._measure(job, figures)
         return figures
 

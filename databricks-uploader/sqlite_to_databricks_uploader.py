@@ -9026,6 +9026,11 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
                     look(settings, environ, say)
                 except UploaderError as error:
                     say(part, False, str(error), error.hint)
+        stream = ""
+        try:
+            check_reports(session, config, say)
+        except UploaderError as error:
+            say("reports", False, str(error), error.hint)
     return int(failed)
 
 
@@ -9171,6 +9176,24 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
     for origin in plan.reads if job.scenario != "aggregate" else []:
         if origin not in plan.sources.values():
             say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
+
+
+def check_reports(session: Session, config: Config, say: Say) -> None:
+    """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
+    if config.metrics_file:
+        directory = config.metrics_file.absolute().parent
+        is_open = os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+        said = f"metrics_file: {directory} {'can be written' if is_open else 'is no directory that can be written'}"
+        say("reports", is_open, said, "" if is_open else "Make it, or mend its rights.")
+    if config.status_table:
+        target, columns = target_of(config, session, beside=config.status_table), None
+        try:
+            columns = target.columns()
+        except Rejected:
+            if not config.databricks_http_path:
+                raise
+        is_there = "the first report makes it" if columns is None else "it is there"
+        say("reports", True, f"status_table: {target.name}: {is_there}")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---

@@ -729,3 +729,22 @@ def test_zerobus_fills_a_status_table_that_is_there(box: Box, warehouse: Warehou
     assert box.run() == 0
     warehouse.flush()
     assert warehouse.sql("SELECT stream, position, failures FROM s.zboxes") == [("raw_s", "3", 0)]
+
+
+def test_check_tells_whether_reports_have_their_place(
+    box: Box, warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.sample()
+    place = box.folder / "metrics"
+    reports = ("--metrics-file", str(place / "uploader.prom"), "--status-table", "boxes")
+    assert box.run("--check", *reports) == 1
+    said = capsys.readouterr().out
+    assert f"FAIL reports: metrics_file: {place} is no directory that can be written" in said
+    assert f"ok   reports: status_table: {box.folder / 'lake' / 'boxes'}: the first report makes it" in said
+    place.mkdir()
+    assert box.run(*reports) == 0
+    assert box.run("--check", *reports) == 0
+    assert f"ok   reports: status_table: {box.folder / 'lake' / 'boxes'}: it is there" in capsys.readouterr().out
+    box.behind(warehouse, "s.raw_checked", "id BIGINT, timestamp TIMESTAMP")
+    assert box.run("--check", *reports, STATE_DIR=str(box.folder / "other")) == 0
+    assert "s.boxes: the first report makes it" in capsys.readouterr().out

@@ -62,16 +62,16 @@ def behind(box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> I
 def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     behind: Callable[..., Behind], refuse: int | str, limit: int, marked: bool
 ) -> None:
-    """Within ten cycles, while the producer goes on to write."""
-    way = behind(limit, refuse, marked)
-    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(20_000)])
+    """Within ten cycles, while the producer goes on to write: what there is makes several requests of the limit."""
+    way, count = behind(limit, refuse, marked), max(5_000, limit // 50)
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(count)])
     for cycle in range(10):
-        way.box.execute(INSERT, rows=[(20_000 + 10 * cycle + n, "x") for n in range(10)])
+        way.box.execute(INSERT, rows=[(count + 10 * cycle + n, "x") for n in range(10)])
         if way.box.run() == 0:
             break
     else:
         pytest.fail(f"{len(way.values())} rows after ten cycles")
-    assert way.values() == list(range(20_000 + 10 * cycle + 10))
+    assert way.values() == list(range(count + 10 * cycle + 10))
     assert way.box.quarantined() == []
     assert way.gateway.largest <= limit
 

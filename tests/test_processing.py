@@ -434,7 +434,7 @@ def sql_condition(name: str, word: str, value: Any) -> tuple[str, list[Any]]:
     return f"{name} {SQL.get(word, word)} ?", [value]
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 @given(FILTER_ROWS, st.lists(TESTS, min_size=1, max_size=3), st.integers(1, 5))
 def test_a_filter_keeps_what_sqlite_keeps_on_pages_of_any_size(rows: Any, tests: Any, page: int) -> None:
     rules: dict[str, dict[str, Any]] = {}
@@ -772,13 +772,13 @@ def check_equal(found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> 
         assert found[name] == items, name
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(40))
 @given(GROUP_ROWS, PAGES)
 def test_groups_do_not_depend_on_pages(rows: Any, sizes: list[int]) -> None:
     check_equal(aggregated(up.parse_aggregate(RULES, GROUPED, "t"), split(rows, sizes)), reference(rows))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(25))
 @given(GROUP_ROWS, PAGES, st.integers(1, 8))
 def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list[int], cycle: int) -> None:
     """Each cycle reads rows of windows that are not sent yet, a cycle's pages more than the one before."""
@@ -800,7 +800,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
     check_equal(sent, reference(rows))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(25))
 @given(GROUP_ROWS, PAGES)
 def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: list[int]) -> None:
     aggregate = dataclasses.replace(up.parse_aggregate(RULES, GROUPED, "t"), most_bytes=1)

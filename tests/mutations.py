@@ -349,6 +349,35 @@ MUTANTS = (
         "left-over files stay", "for name in names if name.startswith(prefix)}", "for name in names if False}",
         (SENDING, "no_staged_file"),
     ),
+    # --- Beside the rows ---
+    Mutant(
+        "any table is compacted", "if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):", "if unknown := list[str]():",
+        ("test_actions.py", "do_not_say_all"),
+    ),
+    Mutant(
+        "a compaction gives way to any commit", "gone = self.target.among_others(self._rewrite)", "gone = self._rewrite(table)",
+        ("test_actions.py", "others_disturb"),
+    ),
+    Mutant(
+        "a status table that fails is asked each cycle", "if is_silent or not streams", "if not streams",
+        ("test_watching.py", "asked_ever_more_seldom"),
+    ),
+    Mutant(
+        "a planted link is followed", "replace_durably(file, generate_latest(self.registry), 0o644)",
+        "file.write_bytes(generate_latest(self.registry))", ("test_watching.py", "planted_link"),
+    ),
+    Mutant(
+        "rows of the future are safe to delete", "for key in [*ahead, *needed])", "for key in needed)",
+        ("test_watching.py", "not_safe_to_delete"),
+    ),
+    Mutant(
+        "what only the source has is safe to delete", "for key in [*ahead, *needed])", "for key in ahead)",
+        ("test_watching.py", "not_safe_to_delete"),
+    ),
+    Mutant(
+        "a database made anew is followed too late", "position = cursor.located(state).position",
+        "position = state.position", ("test_watching.py", "made_anew_are_not_safe"),
+    ),
 )  # fmt: skip
 
 

@@ -4227,13 +4227,11 @@ def text_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
 
 
 def odd_text_spans(digits: str, day: str) -> list[Span]:
-    """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first two.
+    """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three.
 
     The ! keeps SQLite from taking a limit for a number, which it does in a column of numeric affinity.
     """
-    heads = [str(head) for head in (*range(1, int(day[0]) + 1), *range(10, int(day[:2]) + 1))]
-    spans: list[Span] = [("", "1!", ""), *((f"{head}!", f"{head}0!", "") for head in heads)]
-    spans += [(f"{head}:", f"{int(head) + 1}!", "") for head in heads if str(int(head) + 1) <= day]
+    spans: list[Span] = [(f"{head - 1}:" if head > 10 else "", f"{head}0!", "") for head in range(10, int(day[:2]) + 1)]
     years = range(int(digits[:4]), int(day[:4]))
     return sorted(spans + [(max(digits, f"{year}.") + "!", f"{year}:", "") for year in years])
 

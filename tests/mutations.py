@@ -178,7 +178,11 @@ MUTANTS = (
         "walk.position = self._ended(after)", (TIMES, "mix_of_times"),
     ),
     Mutant(
-        "a limit counts as a number", '(f"{head}!", f"{head}0!", "")', '(head, f"{head}0", "")', (TIMES, "mix_of_times"),
+        "a limit counts as a number", 'f"{head}0!", "") for head', 'f"{head}0", "") for head', (TIMES, "no_date_is_found"),
+    ),
+    Mutant(
+        "the places that are searched overlap", 'f"{head - 1}:" if head > 10 else ""', '""',
+        (TIMES, "no_date_is_found"),
     ),
     Mutant(
         "what is beyond a limit counts twice", " if is_within[index]]", "]",

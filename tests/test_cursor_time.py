@@ -203,6 +203,30 @@ def test_the_spans_of_a_time_hold_each_value_of_that_time_or_a_later_one(
     )
 
 
+@settings(max_examples=examples(150))
+@given(
+    st.text("0123456789-:/,. xZTW+!", max_size=12) | st.integers(-(10**19), 10**19) | st.floats(allow_nan=False),
+    st.integers(-(10**16), 4 * 10**15) | st.just(BASE * 10**6),
+    st.sampled_from(["DATETIME", "TEXT", "INTEGER", "BLOB"]),
+    st.sampled_from(
+        [up.AUTO, up.TimeForm(zone=ZoneInfo("America/New_York")), up.TimeForm("unix_ms"), up.TimeForm("ole")]
+    ),
+)
+def test_no_value_is_in_two_of_the_places_that_are_searched(
+    value: Any, oldest: int, declared: str, form: up.TimeForm
+) -> None:
+    assume(not isinstance(value, int) or -(2**63) <= value < 2**63)
+    source = Source(f"CREATE TABLE t (ts {declared}, v)")
+    source.execute("INSERT INTO t VALUES (?, 1)", rows=[(value,)])
+    with up.Database(source.file, source.folder) as database:
+        order = up.TimeColumn(up.Reader(database, up.describe(database, "t", None)), form)
+        spans = up.raw_spans(order.sql, oldest, form)
+        counts = [database.rows(f"SELECT count(*) FROM t q WHERE {order.where(span)}") for span in spans]
+        pages = list(order.pages(spans, "q.v"))
+    raws = [raw for page in pages for raw in page.columns["ts"].values()]
+    assert len(raws) <= 1, (raws, [span for span, [(count,)] in zip(spans, counts, strict=True) if count])
+
+
 def test_a_cycle_reads_new_rows_and_those_within_lookback_alone_where_the_time_has_an_index() -> None:
     for form in ("seconds", "milliseconds", "plain", "zulu", "fraction", "digits"):
         source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)", "CREATE INDEX i ON t (ts)")
@@ -228,6 +252,18 @@ def test_each_place_where_new_rows_may_be_is_searched_by_the_index(table: str) -
             assert "SEARCH" in plan
             assert "SCAN" not in plan
             assert "B-TREE" not in plan
+
+
+@pytest.mark.parametrize("odd", ["-", "1-1", "1,5", "10/11", "19.x", "2/3/26", "20-x", "2,026", "203", "9 h", "x"])
+@pytest.mark.parametrize("declared", ["DATETIME", "TEXT", "INTEGER"])
+def test_a_value_that_is_no_date_is_found_wherever_it_sorts_and_once(declared: str, odd: str) -> None:
+    """A column of numeric affinity would take a limit such as 1 or 20 for a number, below all texts."""
+    source = Source(f"CREATE TABLE t (ts {declared}, v INTEGER PRIMARY KEY)", "CREATE INDEX i ON t (ts)")
+    source.execute("INSERT INTO t VALUES (?, ?)", rows=[(text(BASE + v, "%Y-%m-%d %H:%M:%S"), v) for v in range(5)])
+    assert source.cycle() == list(range(5))
+    source.execute("INSERT INTO t VALUES (?, 9)", rows=[(odd,)])
+    assert source.cycle() == ([] if odd == "203" else [9])
+    assert source.cycle() == []
 
 
 @pytest.mark.parametrize("seconds", [-(10**8), 0, 5 * 10**8, 10**9, 1_000_000_400, 1_100_000_000, BASE])

@@ -4021,9 +4021,8 @@ OLDEST_ROWS = 100
 
 def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     """The time of each row of a page; None where it can't be read."""
-    values = page.columns[column].values()
-    times: list[int | None] = convert_each(values, "timestamp", form)[0].cast(arrow_type("bigint")).to_pylist()
-    return times
+    array, _ = convert(page.columns[column], "timestamp", form)
+    return list(array.cast(arrow_type("bigint")).to_pylist())
 
 
 # Rowids so far apart were not given one after the other, or rows between them were deleted.
@@ -4644,14 +4643,16 @@ class TimestampCursor(Remembered):
         rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
         raw, now, was = rows[-1][1], self.now() * 10**6, pass_of(before)["place"]
         under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
-        times = (time_in(record, NEVER) for record, _ in rows)
+        times = [time_in(record, NEVER) for record, _ in rows]
         newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
         after: Position = {**before, "newest": newest, "pass": under_way}
         bound, place = self._bound(after), self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], before["key"])
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
-        sent.update(r for r, value in rows if time_in(r, bound) >= bound or self.order.key(value) == place)
+        for (record, value), moment in zip(rows, times, strict=True):
+            if not NEVER < moment < bound or self.order.key(value) == place:
+                sent[record] += 1
         under_way["sent"] = packed(sent)
         return after
 

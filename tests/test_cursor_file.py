@@ -114,6 +114,17 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
 
 
 @pytest.mark.parametrize("key", KEYS)
+def test_a_file_that_is_made_anew_sends_all_its_rows_though_they_are_more_and_earlier(box: Box, key: str) -> None:
+    """Only the file itself tells: no rowid is missing, no time is later. The old file stays, and with it its inode."""
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    box.database.rename(box.database.with_name("old.db"))
+    box.execute(table(key), INSERT, rows=rows(101, 180, 1, year=1999))
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 181)]
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("gone", [2, 9])
 @pytest.mark.parametrize("more", [0, 3])
 def test_rows_at_the_rowids_of_deleted_ones_are_new_where_the_newest_has_the_old_time(

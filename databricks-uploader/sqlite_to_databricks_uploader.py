@@ -4747,6 +4747,10 @@ class Plan:
         bad: dict[int, str] = {}
         for name, reasons in refused.items():
             bad = {index: f"{name} {reason}" for index, reason in reasons.items()} | bad
+        for name in self.finite:
+            for index, value in enumerate(arrays[name].to_pylist()):
+                if value is not None and not math.isfinite(value):
+                    bad.setdefault(index, f"{name} is {value}, which JSON can't carry")
         times = self._times(page, arrays)
         known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
         rows, keys = arrow_table(arrays), page.keys
@@ -4799,10 +4803,6 @@ class Plan:
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
                     refused[self.sources[name]].setdefault(index, "is NULL, and the target's column is NOT NULL")
-        for name in self.finite:
-            for index, value in enumerate(arrays[name].to_pylist()):
-                if value is not None and not math.isfinite(value):
-                    refused[name].setdefault(index, f"is {value}, which JSON can't carry")
         return arrays, refused
 
     def _is_old(self, moment: int | None, key: Any) -> bool:

@@ -5607,7 +5607,7 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
         return RefusedSizeError(shown, hint)
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
-    if hint or (status < 500 and not by_sql):
+    if hint or (not by_sql and status < 500):
         return Rejected(shown, hint or "Check databricks_host and zerobus_endpoint.")
     if writes:
         return LostAnswer(f"the answer to a request was lost: {said}")

@@ -4748,6 +4748,10 @@ class Plan:
         bad: dict[int, str] = {}
         for name, reasons in refused.items():
             bad = {index: f"{name} {reason}" for index, reason in reasons.items()} | bad
+        for name in self.finite:
+            for index, value in enumerate(arrays[name].to_pylist()):
+                if value is not None and not math.isfinite(value):
+                    bad.setdefault(index, f"{name} is {value}, which JSON can't carry")
         times = self._times(page, arrays)
         known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
         rows, keys = arrow_table(arrays), page.keys
@@ -4800,10 +4804,6 @@ class Plan:
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
                     refused[self.sources[name]].setdefault(index, "is NULL, and the target's column is NOT NULL")
-        for name in self.finite:
-            for index, value in enumerate(arrays[name].to_pylist()):
-                if value is not None and not math.isfinite(value):
-                    refused[name].setdefault(index, f"is {value}, which JSON can't carry")
         return arrays, refused
 
     def _is_old(self, moment: int | None, key: Any) -> bool:
@@ -5106,10 +5106,8 @@ def delta_type(field: Any) -> str:
     return str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", plain))
 
 
-def is_generated(field: Any) -> bool:
-    """Whether writers compute a column: delta-rs does."""
-    return "delta.generationExpression" in field.metadata
-
+# Says that writers compute a column: delta-rs does.
+GENERATED = "delta.generationExpression"
 
 # The table features that delta-rs writes as the protocol asks, by trial (delta-rs 1.6; delta-io/delta PROTOCOL.md,
 # "Table Features"). A commit to a table with any other is refused, and called a conflict.
@@ -5127,15 +5125,6 @@ def features_of(table: Any) -> set[str]:
     protocol = table.protocol()
     named = set(protocol.writer_features or [])
     return named | {"identityColumns"} if protocol.min_writer_version == IDENTITY_WRITER else named
-
-
-def check_writable(name: str, table: Any) -> None:
-    """A `TargetError` where delta-rs can't write a table as its features ask, which does not pass by itself."""
-    if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
-        hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
-        raise TargetError(f"{name} has table features that can't be written by path: {', '.join(unknown)}", hint)
-    for field in table.schema().fields if is_mapped(table) else []:
-        kind_of(delta_type(field))  # Each file has to have all columns.
 
 
 def is_mapped(table: Any) -> bool:
@@ -5192,9 +5181,14 @@ class DeltaTarget:
         self._planned_anew = table is None
         if table is None:
             return None
-        check_writable(self.name, table)
+        if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
+            hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
+            fault = f"{self.name} has table features that can't be written by path: {', '.join(unknown)}"
+            raise TargetError(fault, hint)
         fields, self.evolves = table.schema().fields, not is_mapped(table)
-        return {f.name: delta_type(f) + ("" if f.nullable or is_generated(f) else " not null") for f in fields}
+        for field in () if self.evolves else fields:
+            kind_of(delta_type(field))  # Each file has to have all columns.
+        return {f.name: delta_type(f) + ("" if f.nullable or GENERATED in f.metadata else " not null") for f in fields}
 
     def recover(self, state: State) -> dict[str, Any] | None:
         application, table = application_of(state), self.table()
@@ -5307,7 +5301,7 @@ class DeltaTarget:
         more = {
             field.name: (own.get(field.name.lower()), OWN_COLUMNS.get(field.name.lower()) or delta_type(field))
             for field in fields
-            if field.name.lower() in own or (is_whole and not is_generated(field))
+            if field.name.lower() in own or (is_whole and GENERATED not in field.metadata)
         }
         filled = (with_columns(page, more) for page in pages if page.num_rows)
         if (first := next(filled, None)) is None:
@@ -5608,7 +5602,7 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
         return RefusedSizeError(shown, hint)
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
-    if hint or (status < 500 and not by_sql):
+    if hint or (not by_sql and status < 500):
         return Rejected(shown, hint or "Check databricks_host and zerobus_endpoint.")
     if writes:
         return LostAnswer(f"the answer to a request was lost: {said}")

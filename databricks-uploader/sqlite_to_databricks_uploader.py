@@ -6830,7 +6830,7 @@ Progress = Callable[[int, int], None]
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `figures` are told what waits.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks.
     """
 
     config: Config
@@ -6842,7 +6842,7 @@ class Job:
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
     progress: Progress = lambda read, waiting: None
-    figures: Figures = dataclasses.field(default_factory=Figures)
+    figures: Figures | None = None
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -7459,7 +7459,7 @@ class Delivery:
         try:
             self.settle()
             self.state = self.source.cursor.located(self.state)
-            if self.job.figures.waiting is None:
+            if self.job.figures and self.job.figures.waiting is None:
                 self._look(is_done)
             while not self._sent_all() and not self.job.stopping.is_set():
                 pass
@@ -7469,6 +7469,8 @@ class Delivery:
 
     def _look(self, is_done: bool) -> None:
         """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
+        if self.job.figures is None:
+            return
         with contextlib.suppress(UploaderError):
             if not is_done:
                 self.state = self.source.cursor.located(self.state)
@@ -8433,7 +8435,8 @@ class Watch:
             if self.since is not None:
                 start_since(job, database, self.since)
             with self._progress(figures) as progress:
-                run_cycle(dataclasses.replace(job, progress=progress, figures=figures), database, own)
+                asked = figures if self.metrics or self.status else None
+                run_cycle(dataclasses.replace(job, progress=progress, figures=asked), database, own)
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
             if own.sent:
@@ -8487,7 +8490,8 @@ class Watch:
         fields["seconds"] = round(figures.cycle_seconds, 3)
         message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
-            message += "; stopped" + (f", {counted(figures.waiting, 'row')} wait" if figures.waiting else "")
+            waiting, _ = look_at(job.config, state, [])
+            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
         # What was set aside is said first: the last line is the whole.

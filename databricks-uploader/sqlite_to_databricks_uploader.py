@@ -8393,10 +8393,8 @@ class Watch:
 
     def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
-        if isinstance(error, StreamsError):
-            failed = dict(error.failed)
-        else:
-            failed = dict.fromkeys(self.figures.keys() - set(done) or {""}, error)
+        kept = self.figures.keys() - set(done) or {""}
+        failed = error.failed if isinstance(error, StreamsError) else dict.fromkeys(kept, error)
         for stream, each in failed.items():
             figures, kind = self._of(stream), type(each).__name__
             figures.errors[kind] = figures.errors.get(kind, 0) + 1

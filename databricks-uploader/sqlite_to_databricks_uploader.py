@@ -7244,19 +7244,16 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
         state = dataclasses.replace(state, position=source.cursor.start(None))
-    cursor = "rowid" if "rowid" in state.position else "timestamp"
     named = job.config.source_id or state.source_id
     if job.stream and named == f"{state.source_id}/{job.stream}":
         named = state.source_id  # One of the single form keeps its name.
-    for what, saved, given in (
-        ("table", state.table, source.cursor.table.name),
-        ("target", state.target, job.target.name),
-        ("source_id", state.source_id, named),
-        ("cursor", cursor, source.cursor.kind),
-    ):
-        if saved != given:
+    cursor = "rowid" if "rowid" in state.position else "timestamp"
+    saved = {"table": state.table, "target": state.target, "source_id": state.source_id, "cursor": cursor}
+    given = (source.cursor.table.name, job.target.name, named, source.cursor.kind)
+    for (what, known), found in zip(saved.items(), given, strict=True):
+        if known != found:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
-            raise StateError(f"{job.states.file} belongs to {what} {saved}, not {given}", hint)
+            raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
     return state
 
 
@@ -7839,16 +7836,13 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     if (place / STATE_NAME).exists():
         raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
     files = Quarantine(directory / "quarantine").files()
-    try:
-        for new in [place, *([place / "quarantine"] if files else [])]:
-            make_directory(new)
-        for file in files:
-            os.replace(file, place / "quarantine" / file.name)
-        os.replace(single.file, place / STATE_NAME)
-        for changed in (place, directory):
-            sync_directory(changed)
-    except OSError as error:
-        raise StateError(f"{place} can't be written: {error.strerror}", "Mend its rights.") from None
+    for new in [place, *([place / "quarantine"] if files else [])]:
+        make_directory(new)
+    for file in files:
+        os.replace(file, place / "quarantine" / file.name)
+    os.replace(single.file, place / STATE_NAME)
+    for changed in (place, directory):
+        sync_directory(changed)
     log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
@@ -9023,7 +9017,8 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
         for stream, settings in streams.items():  # noqa: B007 - `say` names it
             for part, look in checks.items():
                 try:
-                    look(settings, environ, say)
+                    with file_errors():
+                        look(settings, environ, say)
                 except UploaderError as error:
                     say(part, False, str(error), error.hint)
         stream = ""
@@ -9094,15 +9089,10 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
 
     with StateFile(state_directory(config)) as states:
         state = states.load()
-        try:
-            with tempfile.TemporaryFile(dir=states.directory) as probe:
-                probe.write(bytes(4096))
-        except OSError as error:
-            hint = "Check its rights, and the disk's space."
-            raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
-        is_begun = state and (state.commits or state.last_upload)
+        with tempfile.TemporaryFile(dir=states.directory) as probe:
+            probe.write(bytes(4096))
         said = "nothing uploaded yet"
-        if state and is_begun:
+        if state and (state.commits or state.last_upload):
             said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
         say("state", True, f"{states.directory} can be written; {said}")
         quarantine = Quarantine(states.directory / "quarantine")

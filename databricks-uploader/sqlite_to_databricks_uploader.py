@@ -9014,18 +9014,14 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
             streams = configured(config)
         except UploaderError as error:
             say("database", False, str(error), error.hint)
-        for stream, settings in streams.items():  # noqa: B007 - `say` names it
-            for part, look in checks.items():
-                try:
-                    with file_errors():
-                        look(settings, environ, say)
-                except UploaderError as error:
-                    say(part, False, str(error), error.hint)
-        stream = ""
-        try:
-            check_reports(session, config, say)
-        except UploaderError as error:
-            say("reports", False, str(error), error.hint)
+        parts = [(name, part, look, settings) for name, settings in streams.items() for part, look in checks.items()]
+        parts.append(("", "reports", functools.partial(check_reports, session), config))
+        for stream, part, look, settings in parts:  # noqa: B007 - `say` names the stream
+            try:
+                with file_errors():
+                    look(settings, environ, say)
+            except UploaderError as error:
+                say(part, False, str(error), error.hint)
     return int(failed)
 
 
@@ -9168,7 +9164,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
             say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
 
 
-def check_reports(session: Session, config: Config, say: Say) -> None:
+def check_reports(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         directory = config.metrics_file.absolute().parent

@@ -940,7 +940,7 @@ def test_an_expired_token_says_so(bench: Bench) -> None:
     bench.warehouse.request("POST", "/admin/expire_tokens")
     error = raised(lambda: bench.send(target, rows_of(1)))
     assert "expired" in str(error)
-    target.close()
+    target.session.close()
     bench.send(target, rows_of(1))
     assert bench.arrived() == [1]
 

@@ -6825,7 +6825,7 @@ Progress = Callable[[int, int], None]
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `figures` are told what waits.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks.
     """
 
     config: Config
@@ -6837,7 +6837,7 @@ class Job:
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
     progress: Progress = lambda read, waiting: None
-    figures: Figures = dataclasses.field(default_factory=Figures)
+    figures: Figures | None = None
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -7239,19 +7239,16 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
         state = dataclasses.replace(state, position=source.cursor.start(None))
-    cursor = "rowid" if "rowid" in state.position else "timestamp"
     named = job.config.source_id or state.source_id
     if job.stream and named == f"{state.source_id}/{job.stream}":
         named = state.source_id  # One of the single form keeps its name.
-    for what, saved, given in (
-        ("table", state.table, source.cursor.table.name),
-        ("target", state.target, job.target.name),
-        ("source_id", state.source_id, named),
-        ("cursor", cursor, source.cursor.kind),
-    ):
-        if saved != given:
+    cursor = "rowid" if "rowid" in state.position else "timestamp"
+    saved = {"table": state.table, "target": state.target, "source_id": state.source_id, "cursor": cursor}
+    given = (source.cursor.table.name, job.target.name, named, source.cursor.kind)
+    for (what, known), found in zip(saved.items(), given, strict=True):
+        if known != found:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
-            raise StateError(f"{job.states.file} belongs to {what} {saved}, not {given}", hint)
+            raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
     return state
 
 
@@ -7454,7 +7451,7 @@ class Delivery:
         try:
             self.settle()
             self.state = self.source.cursor.located(self.state)
-            if self.job.figures.waiting is None:
+            if self.job.figures and self.job.figures.waiting is None:
                 self._look(is_done)
             while not self._sent_all() and not self.job.stopping.is_set():
                 pass
@@ -7464,6 +7461,8 @@ class Delivery:
 
     def _look(self, is_done: bool) -> None:
         """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
+        if self.job.figures is None:
+            return
         with contextlib.suppress(UploaderError):
             if not is_done:
                 self.state = self.source.cursor.located(self.state)
@@ -7832,16 +7831,13 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     if (place / STATE_NAME).exists():
         raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
     files = Quarantine(directory / "quarantine").files()
-    try:
-        for new in [place, *([place / "quarantine"] if files else [])]:
-            make_directory(new)
-        for file in files:
-            os.replace(file, place / "quarantine" / file.name)
-        os.replace(single.file, place / STATE_NAME)
-        for changed in (place, directory):
-            sync_directory(changed)
-    except OSError as error:
-        raise StateError(f"{place} can't be written: {error.strerror}", "Mend its rights.") from None
+    for new in [place, *([place / "quarantine"] if files else [])]:
+        make_directory(new)
+    for file in files:
+        os.replace(file, place / "quarantine" / file.name)
+    os.replace(single.file, place / STATE_NAME)
+    for changed in (place, directory):
+        sync_directory(changed)
     log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
@@ -8386,10 +8382,8 @@ class Watch:
 
     def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
-        if isinstance(error, StreamsError):
-            failed = dict(error.failed)
-        else:
-            failed = dict.fromkeys(self.figures.keys() - set(done) or {""}, error)
+        kept = self.figures.keys() - set(done) or {""}
+        failed = error.failed if isinstance(error, StreamsError) else dict.fromkeys(kept, error)
         for stream, each in failed.items():
             figures, kind = self._of(stream), type(each).__name__
             figures.errors[kind] = figures.errors.get(kind, 0) + 1
@@ -8428,7 +8422,8 @@ class Watch:
             if self.since is not None:
                 start_since(job, database, self.since)
             with self._progress(figures) as progress:
-                run_cycle(dataclasses.replace(job, progress=progress, figures=figures), database, own)
+                asked = figures if self.metrics or self.status else None
+                run_cycle(dataclasses.replace(job, progress=progress, figures=asked), database, own)
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
             if own.sent:
@@ -8482,7 +8477,8 @@ class Watch:
         fields["seconds"] = round(figures.cycle_seconds, 3)
         message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
-            message += "; stopped" + (f", {counted(figures.waiting, 'row')} wait" if figures.waiting else "")
+            waiting, _ = look_at(job.config, state, [])
+            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
         # What was set aside is said first: the last line is the whole.
@@ -9013,17 +9009,14 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
             streams = configured(config)
         except UploaderError as error:
             say("database", False, str(error), error.hint)
-        for stream, settings in streams.items():  # noqa: B007 - `say` names it
-            for part, look in checks.items():
-                try:
+        parts = [(name, part, look, settings) for name, settings in streams.items() for part, look in checks.items()]
+        parts.append(("", "reports", functools.partial(check_reports, session), config))
+        for stream, part, look, settings in parts:  # noqa: B007 - `say` names the stream
+            try:
+                with file_errors():
                     look(settings, environ, say)
-                except UploaderError as error:
-                    say(part, False, str(error), error.hint)
-        stream = ""
-        try:
-            check_reports(session, config, say)
-        except UploaderError as error:
-            say("reports", False, str(error), error.hint)
+            except UploaderError as error:
+                say(part, False, str(error), error.hint)
     return int(failed)
 
 
@@ -9087,15 +9080,10 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
 
     with StateFile(state_directory(config)) as states:
         state = states.load()
-        try:
-            with tempfile.TemporaryFile(dir=states.directory) as probe:
-                probe.write(bytes(4096))
-        except OSError as error:
-            hint = "Check its rights, and the disk's space."
-            raise StateError(f"{states.directory} can't be written: {error.strerror}", hint) from None
-        is_begun = state and (state.commits or state.last_upload)
+        with tempfile.TemporaryFile(dir=states.directory) as probe:
+            probe.write(bytes(4096))
         said = "nothing uploaded yet"
-        if state and is_begun:
+        if state and (state.commits or state.last_upload):
             said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
         say("state", True, f"{states.directory} can be written; {said}")
         quarantine = Quarantine(states.directory / "quarantine")
@@ -9171,7 +9159,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
             say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
 
 
-def check_reports(session: Session, config: Config, say: Say) -> None:
+def check_reports(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         directory = config.metrics_file.absolute().parent

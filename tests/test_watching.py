@@ -736,15 +736,15 @@ def test_check_tells_whether_reports_have_their_place(
 ) -> None:
     box.sample()
     place = box.folder / "metrics"
-    reports = ("--metrics-file", str(place / "uploader.prom"), "--status-table", "boxes")
+    reports = ("--metrics-file", str(place / "uploader.prom"), "--status-table", "told")
     assert box.run("--check", *reports) == 1
     said = capsys.readouterr().out
     assert f"FAIL reports: metrics_file: {place} is no directory that can be written" in said
-    assert f"ok   reports: status_table: {box.folder / 'lake' / 'boxes'}: the first report makes it" in said
+    assert f"ok   reports: status_table: {box.folder / 'lake' / 'told'}: the first report makes it" in said
     place.mkdir()
     assert box.run(*reports) == 0
     assert box.run("--check", *reports) == 0
-    assert f"ok   reports: status_table: {box.folder / 'lake' / 'boxes'}: it is there" in capsys.readouterr().out
+    assert f"ok   reports: status_table: {box.folder / 'lake' / 'told'}: it is there" in capsys.readouterr().out
     box.behind(warehouse, "s.raw_checked", "id BIGINT, timestamp TIMESTAMP")
     assert box.run("--check", *reports, STATE_DIR=str(box.folder / "other")) == 0
-    assert "s.boxes: the first report makes it" in capsys.readouterr().out
+    assert "s.told: the first report makes it" in capsys.readouterr().out

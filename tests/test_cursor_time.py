@@ -108,6 +108,8 @@ FORMS: dict[str, Callable[[float], Any]] = {
     "digits": lambda s: str(int(s)),
     "digits of milliseconds": lambda s: str(int(s * 1000)),
     "garbage": lambda s: f"x{s}",
+    "of another country": lambda s: text(s, "%m/%d/%Y %H:%M"),
+    "scraps": lambda s: ["2/3/26", "1-1", "2,026", "20-x", "9 h", "-", "", "1:5", "19.x", "2026", "199"][int(s) % 11],
     "number without end": lambda _: math.inf,
     "blob": lambda s: str(s).encode(),
     "null": lambda _: None,

@@ -3646,7 +3646,8 @@ class Look:
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
     `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
-    `is_but_time`: it has other values than key and time, and those are all the same.
+    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, in a table without a
+    time column: a value came back that no other anchor has, beside the key.
     """
 
     rowid: int
@@ -3654,6 +3655,7 @@ class Look:
     is_on_time: bool
     alike: tuple[str | bytes, ...]
     is_but_time: bool = False
+    is_like: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3683,17 +3685,19 @@ class Evidence:
 
         The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
         file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
-        where that is said of most anchors, by different values. What has no such row is new in another file, where
-        the counter was set back, where rowids have shrunk, and where all times are later and no values come back. Where
-        all values come back but the times, rows were given new times, or came anew.
+        where that is said of most anchors, by different values; so is, in one file, a row without a time that is like
+        it. What has no such row is new in another file, where the counter was set back, where rowids have shrunk, and
+        where all times are later and no values come back. Where all values come back but the times, rows were given new
+        times, or came anew.
         """
-        kept = {look.rowid for look in self.looks if look.is_whole or look.is_on_time}
-        told = {look.alike for look in self.looks if look.is_on_time}
+        same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
+        kept = {look.rowid for look in self.looks if look.is_whole or look in same}
+        told = {look.alike for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
         is_shrunk = self.position is not None and self.highest < self.position
         if whole := [look.rowid for look in self.looks if look.is_whole]:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
-            others = [look.rowid for look in self.looks if look.rowid > max(whole) and not look.is_on_time]
+            others = [look.rowid for look in self.looks if look.rowid > max(whole) and look.rowid not in kept]
             return {rowid for rowid in kept if rowid < min(others, default=math.inf)}
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
@@ -3818,12 +3822,14 @@ class Anchored:
         evidence = self._evidence(state, origin)
         kept = evidence.kept()
         if kept is None:
-            raise SourceError(
-                f"{self.table.name} holds other rows than were delivered; whether those were edited, or gave way to "
-                "new ones, can't be told",
-                "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
-                "are rewritten with a newer time need cursor: timestamp. The state is untouched.",
-            )
+            fault = "whether those were edited, or gave way to new ones, can't be told"
+            hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
+            hint += "are rewritten with a newer time need cursor: timestamp. The state is untouched."
+            if self.table.time is None:
+                hint = (
+                    "timestamp_col, where a column tells the time, and --since tell it. A new state_dir sends all rows."
+                )
+            raise SourceError(f"{self.table.name} holds other rows than were delivered; {fault}", hint)
         if not kept and (evidence.looks or evidence.highest == 0 or evidence.is_later):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
         return state if evidence.counts_on else self._cut_back(state, evidence, kept)
@@ -3909,7 +3915,23 @@ class Anchored:
         told = tuple(then[name] for name in alike if name != self.table.key)
         others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
-        return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time)
+        is_like = self.table.time is None and self._is_like(state, anchor, others & set(alike), len(others))
+        return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
+
+    def _is_like(self, state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
+        """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
+
+        Of a single anchor it takes half of so many columns.
+        """
+        places = [state.columns.index(name) for name in alike]
+        known = [base64.b64decode(each.digest) for each in state.anchors]
+        own, (key,) = base64.b64decode(anchor.digest), digests_of([str(anchor.rowid)])
+        parts = [(own[4 * place : 4 * place + 4], place) for place in places]
+        if len(known) == 1:
+            return 2 * len(parts) >= count
+        return any(
+            part != key and sum(each[4 * place : 4 * place + 4] == part for each in known) == 1 for part, place in parts
+        )
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
         return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), self._time_in(values))

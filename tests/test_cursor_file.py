@@ -363,3 +363,38 @@ def test_a_state_of_version_1_0_0_goes_on_in_the_same_file(box: Box, key: str) -
     assert sorted(a for (a,) in box.arrived("a")) == [51, 52]
     assert box.state()["columns"][-1] == "more"
     assert box.state()["epoch"] == 0
+
+
+STATES = "CREATE TABLE t (id INTEGER PRIMARY KEY, entity TEXT, state TEXT, updated_ts REAL, reported_ts REAL)"
+TIMELESS = "INSERT INTO t (entity, state, updated_ts, reported_ts) VALUES (?, ?, ?, ?)"
+
+
+def timeless(first: int, last: int) -> list[tuple[str, str, float, float]]:
+    """Rows of a table where two columns may be the time, so that none is."""
+    return [(f"sensor.{v % 3}", str(v % 5), 1_790_000_000.5 + v, 1_790_000_000.5 + v) for v in range(first, last)]
+
+
+@pytest.mark.parametrize("edited", ["id = (SELECT max(id) FROM t)", "id > 37", "1"])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_rows_without_a_time_column_that_are_edited_in_place_are_not_sent_again(
+    box: Box, count: int, edited: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a home's recorder does with the newest state of each sensor."""
+    box.execute(STATES, TIMELESS, rows=timeless(0, count))
+    assert box.run() == 0
+    for cycle in range(3):
+        box.execute(f"UPDATE t SET reported_ts = reported_ts + 7, state = 'x{cycle}' WHERE {edited}")
+        assert box.run() == 0
+    assert "taken away" not in caplog.text
+    box.execute(TIMELESS, rows=timeless(count, count + 5))
+    assert box.run() == 0
+    assert sorted(at for (at,) in box.arrived("updated_ts")) == [1_790_000_000.5 + v for v in range(count + 5)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_without_a_time_column_in_place_of_deleted_newest_ones_are_new(box: Box, count: int) -> None:
+    box.execute(STATES, TIMELESS, rows=timeless(0, 40))
+    assert box.run() == 0
+    box.execute(f"DELETE FROM t WHERE id > {40 - count}", TIMELESS, rows=timeless(40, 40 + count))
+    assert box.run() == 0
+    assert sorted(at for (at,) in box.arrived("updated_ts")) == [1_790_000_000.5 + v for v in range(40 + count)]

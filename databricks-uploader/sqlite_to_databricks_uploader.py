@@ -4051,27 +4051,40 @@ def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
 FAR_APART = 1000
 
 
-def is_shuffled(reader: Reader, form: TimeForm) -> bool:
+def is_shuffled(reader: Reader, form: TimeForm, is_first: bool = True) -> bool | None:
     """Whether a producer sets the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
-    Then times go back across many of the widest gaps between rowids. SQLite gives the next higher one: there a gap is
-    what was deleted. Looked for at 32 places, spread evenly.
+    Then times go back across many of the wide gaps between rowids, by each column that may be the time. SQLite gives
+    the next higher one: there a gap is what was deleted. Falling keys are looked for in a first run alone. None where
+    keys are far apart and no column tells. Looked at are the neighbours at 32 places, spread evenly.
     """
-    if reader.table.key is None or reader.table.time is None:
+    first, last = reader.bounds() if reader.table.key else (None, 0)
+    if first is None or (last - first < FAR_APART and not is_first):
         return False
-    first, last = reader.bounds()
-    if first is None or last - first < FAR_APART:
-        return False
-    rowid, name = f"q.{quoted(reader.table.rowid or '')}", quoted(reader.table.name)
+    rowid, name, table = f"q.{quoted(reader.table.rowid or '')}", quoted(reader.table.name), reader.table
     sides = "SELECT (SELECT max({0}) FROM {1} q WHERE {0} < {2}), (SELECT min({0}) FROM {1} q WHERE {0} >= {2})"
     looks = [sides.format(rowid, name, first + (last - first) * place // 33) for place in range(1, 33)]
-    gaps = [(low, high) for low, high in reader.database.rows(" UNION ".join(looks)) if high - low >= FAR_APART]
-    wanted = ", ".join(str(side) for gap in gaps for side in gap)
-    page = reader.narrowed([]).page(f"WHERE {rowid} IN ({wanted})", rowid, 2 * len(looks), rowid)
-    times = dict(zip(page.keys, times_in(page, reader.table.time, form), strict=True))
-    known = [(times.get(low), times.get(high)) for low, high in gaps]
-    back = [before > after for before, after in known if before is not None and after is not None]
-    return bool(sum(back) * 4 >= max(1, len(back)))
+    pairs = [(low, high) for low, high in reader.database.rows(" UNION ALL ".join(looks)) if low is not None]
+    wide = {(low, high) for low, high in pairs if high - low >= FAR_APART}
+    columns = [table.time] if table.time else table.doubtful
+    if not columns:
+        return None if 2 * sum(pair in wide for pair in pairs) > len(looks) else False
+    some = sorted(set(pairs) if is_first else wide)
+    wanted = ", ".join(str(side) for pair in some for side in pair)
+    page = reader.narrowed(columns).page(f"WHERE {rowid} IN ({wanted})", rowid, 2 * len(looks), rowid)
+    return all(goes_back(dict(zip(page.keys, times_in(page, each, form), strict=True)), some, wide) for each in columns)
+
+
+def goes_back(times: Mapping[int, int | None], pairs: Sequence[tuple[int, int]], wide: Iterable[Any]) -> bool:
+    """Whether times go back across a quarter of the wide gaps between rowids, or from most rowids to the next ones."""
+
+    def backward(some: Iterable[tuple[int, int]]) -> list[bool]:
+        known = [(times.get(low), times.get(high)) for low, high in some]
+        told = [(before, after) for before, after in known if before is not None and after is not None]
+        return [before > after for before, after in told if before != after]
+
+    far, near = backward(wide), backward(pairs)
+    return sum(far) * 4 >= max(1, len(far)) or (len(near) >= 8 and sum(near) * 4 >= 3 * len(near))
 
 
 class RowidCursor(Anchored):
@@ -7145,12 +7158,36 @@ def cursor_of(
     table, form, choice = reader.table, time_form(config), config.cursor
     if choice == "rowid" and table.rowid is None:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
-    if choice == "auto" and table.rowid and not config.enable_aggregate:
-        is_by_time = is_shuffled(reader, form) if is_unbound(state) else state and "rowid" not in state.position
-        choice = "timestamp" if is_by_time else choice
+    if choice == "auto" and table.rowid:
+        choice = "rowid" if is_by_rowid(config, reader, state) else "timestamp"
     if table.rowid and choice != "timestamp":
         return RowidCursor(reader, up_to)
     return TimestampCursor(reader, config.lookback, form, now)
+
+
+def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
+    """Whether `auto` finds new rows by rowid: as the state began, in a first run where SQLite gives the rowids.
+
+    An error where it did or has to, and rows under lower keys would be passed over.
+    """
+    table, is_first = reader.table, is_unbound(state)
+    if state and not is_first and "rowid" not in state.position:
+        return False
+    if not is_shuffled(reader, time_form(config), is_first):
+        return True
+    fault = f"the keys of {table.name} do not rise with its times: SQLite did not give them"
+    if not is_first:
+        hint = (
+            "cursor: timestamp finds them; it needs a new state_dir, and --since. cursor: rowid goes on without them."
+        )
+        raise SourceError(f"{fault}, and new rows below delivered ones are passed over", hint)
+    if table.time is None:
+        hint = f"Set timestamp_col to one of {', '.join(table.doubtful)}: new rows are found by time then."
+        raise ConfigError(fault, hint)
+    if config.enable_aggregate:
+        hint = "Let SQLite give the keys. cursor: rowid goes on all the same, without new rows below delivered ones."
+        raise ConfigError(f"{fault}, and aggregate reads by them", hint)
+    return False
 
 
 def is_unbound(state: State | None) -> bool:
@@ -7159,18 +7196,17 @@ def is_unbound(state: State | None) -> bool:
 
 
 def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
-    """Say once where new rows are not found by rowid though there is one, or should not be."""
-    table, looked = cursor.table, f"looked at the order of {cursor.table.name}"
-    if job.config.cursor != "auto" or not table.key or looked in job.warned:
+    """Say once where `auto` finds new rows by time though there is a key, or can't tell whether keys rise with time."""
+    table = cursor.table
+    if job.config.cursor != "auto" or not table.key:
         return
-    why = f"the keys of {table.name} are not in the order of its times: SQLite did not give them"
     if isinstance(cursor, TimestampCursor):
+        why = f"the keys of {table.name} do not rise with its times: SQLite did not give them"
         job.warn_once(f"{why}. New rows are found by time, lookback {job.config.lookback:g} s", level=logging.INFO)
-    elif job.config.enable_aggregate or not is_unbound(state):
-        job.warned.add(looked)
-        if is_shuffled(cursor.reader, time_form(job.config)):
-            hint = "cursor: timestamp finds them (not with aggregate); it needs a new state_dir, and --since."
-            job.warn_once(f"{why}. New rows with lower keys than delivered ones are passed over", hint)
+    elif is_unbound(state) and is_shuffled(cursor.reader, time_form(job.config)) is None:
+        fault = f"the keys of {table.name} are far apart, and no column tells whether they rise with time"
+        hint = "cursor: rowid says that they do; else name the time by timestamp_col."
+        job.warn_once(f"{fault}: new rows below delivered ones would be passed over", hint)
 
 
 def clock_of(job: Job) -> Callable[[], float]:
@@ -8706,16 +8742,16 @@ def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int
     if config.sqlite is None:
         return None, None
     with opened_reader(config) as reader:
-        cursor = cursor_of(config, reader, time.time, state)
-        position = cursor.start(None)
-        if state.position:
-            if ("rowid" in state.position) != (cursor.kind == "rowid"):
-                return None, None
-            try:
+        try:
+            cursor = cursor_of(config, reader, time.time, state)
+            position = cursor.start(None)
+            if state.position:
+                if ("rowid" in state.position) != (cursor.kind == "rowid"):
+                    return None, None
                 position = cursor.located(state).position
-            except SourceError as error:
-                log.warning("%s. %s", error, error.hint)
-                return None, None
+        except (SourceError, ConfigError) as error:
+            log.warning("%s. %s", error, error.hint)
+            return None, None
         return what_waits(config, cursor, position).rows, delivered_to(cursor, position, lines)
 
 
@@ -9059,13 +9095,18 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        cursor, form = cursor_of(config, reader, time.time), time_form(config)
+        saved: State | None = None
+        with contextlib.suppress(StateError):  # which is told of the state
+            saved = StateFile(state_directory(config)).load()
+        cursor, form = cursor_of(config, reader, time.time, saved), time_form(config)
         if isinstance(cursor, RowidCursor):
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
+            if config.cursor == "auto" and is_shuffled(reader, form) is None:
+                said = "which are far apart; no column tells whether they rise with time"
             say("database", True, f"new rows are found by rowid ({said})")
         else:
             if table.key and config.cursor == "auto":
-                say("database", None, "the keys are not in the order of the times: SQLite did not give them")
+                say("database", None, "the keys do not rise with the times: SQLite did not give them")
             indexed = cursor.order.is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)

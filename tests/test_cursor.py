@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
@@ -360,6 +361,7 @@ def keys_of(kind: str, count: int) -> list[int]:
         "random of 32 bits": [chance.randrange(2**32) for _ in range(count)],
         "a range for each of three sensors": [10**9 * (1 + v % 3) + v for v in range(count)],
         "falling": [-(5000 * v) for v in range(count)],
+        "falling one by one": [-v for v in range(count)],
         # In order, so that the rowid is the better position.
         "given by SQLite": [*range(1, count + 1)],
         "time and counter": [(1_790_000_000_000 + 500 * v) << 22 for v in range(count)],
@@ -370,7 +372,14 @@ def keys_of(kind: str, count: int) -> list[int]:
 @pytest.mark.parametrize("is_empty_first", [False, True])
 @pytest.mark.parametrize(
     "kind",
-    ["random of 63 bits", "random, negative too", "random of 32 bits", "a range for each of three sensors", "falling"],
+    [
+        "random of 63 bits",
+        "random, negative too",
+        "random of 32 bits",
+        "a range for each of three sensors",
+        "falling",
+        "falling one by one",
+    ],
 )
 def test_rows_under_keys_in_no_order_are_found_by_time_and_arrive_once(
     box: Box, kind: str, is_empty_first: bool, caplog: pytest.LogCaptureFixture
@@ -399,19 +408,66 @@ def test_keys_in_order_stay_the_position_however_far_apart(box: Box, kind: str) 
     assert "rowid" in box.state()["position"]
 
 
-def test_a_position_by_rowid_stays_one_and_keys_in_no_order_are_warned_of(
-    box: Box, caplog: pytest.LogCaptureFixture
+def test_a_position_by_rowid_stops_where_keys_turn_out_to_be_in_no_order(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box.execute(KEYED, INSERT, rows=rows(0, 9))
+    """Rows below it may have been passed over: they are not called delivered, nor safe to delete."""
+    box.execute(KEYED, INSERT, rows=rows(0, 0))
     assert box.run() == 0
     keys = keys_of("random of 63 bits", 90)
-    given = [(key, time, v) for key, (time, v) in zip(keys, rows(10, 99), strict=True)]
+    given = [(key, time, v) for key, (time, v) in zip(keys, rows(1, 90), strict=True)]
     box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given)
-    for _ in range(2):
-        caplog.clear()
-        assert box.run() == 0
-        assert "lower keys than delivered ones are passed over" in caplog.text
-    assert values(box) == list(range(100))
+    assert box.run() == 1
+    assert "new rows below delivered ones are passed over" in caplog.text
+    assert box.run("--status", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["delivered_to"] is None
+    assert box.run("--check") == 1
+    assert "FAIL database: the keys of t do not rise with its times" in capsys.readouterr().out
+    assert values(box) == [0]
+    assert box.run("--cursor", "rowid") == 0
+    assert box.run("--cursor", "timestamp", STATE_DIR=str(box.folder / "new")) == 0
+
+
+TWO_TIMES = "CREATE TABLE t (id INTEGER PRIMARY KEY, begun_ts REAL, ended_ts REAL, v INTEGER)"
+
+
+@pytest.mark.parametrize("kind", ["random of 63 bits", "a range for each of three sensors"])
+def test_keys_in_no_order_need_a_time_that_is_named_where_several_columns_may_be_it(
+    box: Box, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = [(key, 1.79e9 + v, 1.79e9 + v + 5, v) for v, key in enumerate(keys_of(kind, 90))]
+    box.execute(TWO_TIMES, "INSERT INTO t VALUES (?, ?, ?, ?)", rows=given[:50])
+    assert box.run() == 2
+    assert "Set timestamp_col to one of begun_ts, ended_ts" in caplog.text
+    assert box.run("--timestamp-col", "begun_ts") == 0
+    box.execute("INSERT INTO t VALUES (?, ?, ?, ?)", rows=given[50:])
+    assert box.run("--timestamp-col", "begun_ts") == 0
+    assert values(box) == list(range(90))
+
+
+def test_keys_far_apart_are_warned_of_where_nothing_tells_their_order(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER)")
+    given = [(key, v) for v, key in enumerate(keys_of("random of 63 bits", 90))]
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=given)
+    assert box.run("--cursor", "rowid", STATE_DIR=str(box.folder / "other"), DATABRICKS_TABLE="other") == 0
+    assert "would be passed over" not in caplog.text
+    assert box.run() == 0
+    assert "would be passed over" in caplog.text
+    box.execute("DELETE FROM t", "INSERT INTO t (v) VALUES (?)", rows=[(v,) for v in range(90)])
+    caplog.clear()
+    assert box.run(STATE_DIR=str(box.folder / "third"), DATABRICKS_TABLE="third") == 0
+    assert "would be passed over" not in caplog.text
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_sensors_that_are_behind_the_others_are_no_sign_of_keys_in_no_order(box: Box, late: int) -> None:
+    """Each other row, or each third one, is an hour late."""
+    given = [(f"2026-01-01T{10 - (v % (late + 1) == 0):02}:{v // 60:02}:{v % 60:02}+00:00", v) for v in range(400)]
+    box.execute(KEYED, INSERT, rows=given)
+    assert box.run() == 0
+    assert "rowid" in box.state()["position"]
 
 
 def test_a_position_by_time_stays_one_though_keys_come_in_order(box: Box) -> None:

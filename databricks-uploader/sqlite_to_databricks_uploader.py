@@ -5100,6 +5100,12 @@ def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
         raise kind(f"{name}: {line}", hint) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
+            raise
+        raise TargetError(
+            f"{name}: delta-rs gave up: {one_line(str(error))}", "Its developers would like to know."
+        ) from None
 
 
 def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
@@ -7747,6 +7753,11 @@ QUARANTINED = 3
 STATUSES = (0, QUARANTINED, 75, 1, 2)
 
 
+# Characters that delta-rs 1.6 can't make the name of a store with, and ends the process; and what it reads as another:
+# a backslash, and on local disks an escape such as %20.
+UNFIT_IN_PATHS = re.compile(r"[][|^\\]|^(?!.*://).*(%[0-9A-Fa-f]{2})")
+
+
 def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
     """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
     check_target(config)
@@ -7759,6 +7770,9 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     if beside and config.table_path:
         root = config.table_path.rstrip("/").rpartition("/")[0] or "."
     uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
+    if unfit := UNFIT_IN_PATHS.search(uri):
+        hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
+        raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]}", hint)
     return DeltaTarget(absolute_uri(uri), config.storage_options, session.wait)
 
 

@@ -269,7 +269,7 @@ MUTANTS = (
     ),
     Mutant(
         "a state by rowid gives way", "table, is_first = reader.table, is_unbound(state)", "table, is_first = reader.table, True",
-        ("test_cursor.py", "position_by_rowid_stays"),
+        ("test_cursor.py", "position_by_rowid_stops"),
     ),
     Mutant(
         "the future is forgotten", "        if not ranges:\n            del after", "        if True:\n            del after",

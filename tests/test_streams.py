@@ -509,3 +509,25 @@ def test_a_table_without_a_time_column_is_followed_through_vacuum_and_a_new_file
     box.execute(create, insert, rows=[(n, -n) for n in range(1, 4)])
     assert box.run() == 0
     assert len(box.arrived("v")) == 48
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a]b", "a|b", "a^b", "a\\b", "a%20b"])
+def test_a_table_whose_name_no_delta_table_can_have_is_told_and_the_others_go_on(
+    box: Box, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, v)', f'INSERT INTO "{name}" VALUES (1, 1)')
+    box.execute("CREATE TABLE zebra (id INTEGER PRIMARY KEY, v)", "INSERT INTO zebra VALUES (1, 1)")
+    del box.environ["DATABRICKS_TABLE"]
+    assert box.run("--tables", "*") == 2
+    assert "no Delta table can be at a path with" in caplog.text
+    assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
+    assert box.run("--table", "zebra", DATABRICKS_TABLE="z", LAKEHOUSE_PATH=str(box.folder / name)) == 2
+
+
+@pytest.mark.parametrize("name", ["ä b", "a#b", "a?b", "a%b", "a'b", "a&b", "a:b", "a;b", "a{b}", "a`b", "a~b"])
+def test_tables_with_other_signs_in_their_names_arrive(box: Box, name: str) -> None:
+    box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, v)', f'INSERT INTO "{name}" VALUES (1, 1)')
+    del box.environ["DATABRICKS_TABLE"]
+    assert box.run("--tables", "*") == 0
+    assert box.run("--tables", "*") == 0
+    assert rows_of(DeltaTable(str(box.folder / "lake" / f"raw_{name}")), "v") == [(1,)]

@@ -3240,13 +3240,15 @@ class State:
 
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
-    rows, digested by `columns`, and `origin` is the file that they were seen in. `allowance` is what was learned of the
-    target, and `lost` how often in a row a batch at this position had no answer and did not arrive.
+    rows, digested by `columns`, and `origin` is the file that they were seen in. `time_column` was the time: it stays
+    so, though a value in it may look like none. `allowance` is what was learned of the target, and `lost` how often in
+    a row a batch at this position had no answer and did not arrive.
     """
 
     last_upload: str | None = None
     source_id: str = ""
     table: str | None = None
+    time_column: str | None = None
     target: str | None = None
     epoch: int = 0
     sequence: int = 0
@@ -6883,6 +6885,7 @@ class Job:
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
+    ordered: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -7135,8 +7138,11 @@ def said_of_time(table: Table) -> str:
     return f"time column {table.time}" if table.time else f"no time column{which}"
 
 
-def table_in(job: Job, database: Database) -> Table:
-    """The source table, looked up anew where the file has another schema, and until its time column is known."""
+def table_in(job: Job, database: Database, state: State | None) -> Table:
+    """The source table, looked up anew where the file has another schema, and until its time column is known.
+
+    That of the state stays: one odd value among its times would leave a box without one after its next start.
+    """
     database.look_again()
     key = (database.birth, database.version)
     if known := job.tables.get(key):
@@ -7144,11 +7150,13 @@ def table_in(job: Job, database: Database) -> Table:
     reader = reader_of(job.config, database)
     for remark, hint in reader.remarks():
         job.warn_once(remark, hint)
-    table = reader.table
+    table, asked = reader.table, job.config.timestamp_col
+    if asked is None and state and state.time_column in table.columns:
+        table = dataclasses.replace(table, time=state.time_column, doubtful=())
     job.tables.clear()
     if table.time:
         job.tables[key] = table
-    elif job.config.timestamp_col is None:
+    elif asked is None:
         said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"
         job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
     return table
@@ -7263,7 +7271,9 @@ def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggre
     if job.config.zerobus_endpoint:
         plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
-        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {', '.join(left_out)}")
+        job.warn_once(
+            f"left out, since the target has no such column, or the uploader fills it: {', '.join(map(repr, left_out))}"
+        )
     return plan
 
 
@@ -7273,8 +7283,12 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     Its cursor is that of the saved state. Its rules are checked here, before anything is read; the target is asked
     later.
     """
-    config, reader, now = job.config, Reader(database, table_in(job, database)), clock_of(job)
-    cursor = cursor_of(config, reader, now, state, up_to)
+    config, reader, now = job.config, Reader(database, table_in(job, database, state)), clock_of(job)
+    place = state.position.get("rowid") if state else None
+    # The order of keys is looked at anew after rows were delivered: what came is at one more place among them.
+    is_known = place is not None and job.ordered.get(reader.table.name) == place
+    cursor = cursor_of(dataclasses.replace(config, cursor="rowid") if is_known else config, reader, now, state, up_to)
+    job.ordered[reader.table.name] = place
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
@@ -7313,7 +7327,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         if known != found:
             hint = "Give each source table, target, scenario and cursor a state_dir of its own."
             raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
-    return state
+    return dataclasses.replace(state, time_column=source.cursor.table.time)
 
 
 def first_state(job: Job, source: Source, state: State) -> State:
@@ -7361,6 +7375,7 @@ def completed(job: Job, source: Source, state: State) -> State:
         state,
         source_id=job.config.source_id or state.source_id or random_id(job),
         table=source.cursor.table.name,
+        time_column=source.cursor.table.time,
         target=job.target.name,
         # Numbers go on after those of a state that was lost: its quarantine stays.
         sequence=job.quarantine.newest(),
@@ -8928,8 +8943,11 @@ def print_init(config: Config) -> int:
         entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
     given = {s: getattr(config, s) for s, setting in SETTINGS.items() if s not in NOT_WRITTEN and not setting.secret}
     given = {"state_dir": Path("state"), **{s: v for s, v in given.items() if v not in (SETTINGS[s].default, None)}}
+    # From everywhere the same: in another directory the state would be another one, and all rows be sent again.
+    uris = ("lakehouse_path", "table_path")
+    given |= {s: absolute_uri(str(v)) for s, v in given.items() if isinstance(v, Path) or s in uris}
     print("# Made by --init. Next: --check, then run. All settings: docs/configuration.md.")
-    print(yaml_line("sqlite", config.sqlite))
+    print(yaml_line("sqlite", config.sqlite and config.sqlite.absolute()))
     if not any(getattr(config, name) for name in TARGETS):
         print("\n# Where to: fill in these, or lakehouse_path, a directory or s3:// address for Delta tables.")
         for name in ("databricks_host", "databricks_http_path", "databricks_database"):

@@ -566,3 +566,21 @@ def test_a_cycle_over_an_indexed_column_of_numbers_reads_new_rows_and_lookback_a
     source.read.clear()
     assert source.cycle(50_000) == []
     assert sum(source.read) <= LOOKBACK + 10 + 2 * up.NEWEST_VALUES
+
+
+@pytest.mark.parametrize("odd", ["yesterday", "1970-01-01 00:00:07"])
+@pytest.mark.parametrize("kind", ["", " WITHOUT ROWID"])
+def test_a_time_column_stays_the_time_though_a_value_in_it_is_odd(box: Box, kind: str, odd: str) -> None:
+    """A new process would find no time column by looking at the values, as it was found in the beginning."""
+    box.execute(
+        f"CREATE TABLE t (k INTEGER PRIMARY KEY, updated_at TEXT, v INTEGER){kind}",
+        "INSERT INTO t VALUES (?, ?, ?)", rows=[(v, f"2026-01-01 00:00:0{v}", v) for v in range(5)],
+    )  # fmt: skip
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=[(5, odd, 5), (6, "2026-01-01 00:00:06", 6)])
+    assert box.run() in (0, 3)
+    assert box.run() == 0
+    arrived = {v for (v,) in box.arrived("v")} | {line["row"]["v"] for line in box.quarantined()}
+    # By time, what is long past is not new.
+    assert arrived == set(range(7)) - ({5} if kind and odd.startswith("1970") else set())
+    assert box.state()["last_upload"] == "2026-01-01T00:00:06+00:00"

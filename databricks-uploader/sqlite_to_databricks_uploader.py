@@ -305,7 +305,8 @@ class StreamsError(UploaderError):
 
     def __init__(self, failed: Mapping[str, UploaderError], count: int, status: int) -> None:
         named = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        super().__init__(f"{len(failed)} of {count} tables failed: {named}", "The others went on.")
+        others = "The others went on." if len(failed) < count else ""
+        super().__init__(f"{len(failed)} of {count} tables failed: {named}", others)
         self.failed = failed
         self.status = status
         self.is_final = len(failed) == count and all(error.is_final for error in failed.values())
@@ -935,7 +936,7 @@ def check_target(config: Config) -> None:
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
-        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys.")
+        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys or flags.")
     if config.zerobus_endpoint:
         check_zerobus_settings(config)
 
@@ -7383,17 +7384,24 @@ def completed(job: Job, source: Source, state: State) -> State:
     )
 
 
-def warn_of_odd_times(job: Job, plan: Plan, moment: int, value: Any) -> None:
-    """Say once that times are before 2000 or more than a day ahead, and the format under which they would not be."""
+def said_of_odd_time(plan: Plan, moment: int, value: Any) -> tuple[str, str]:
+    """That times are before 2000 or more than a day ahead, and the format under which they would not be."""
     name, better = str(plan.table.time), list[str]()
-    for word in fitting_formats([value], job.now()):
+    for word in fitting_formats([value], plan.now()):
         told = TimeForm(word, plan.form.zone).microseconds(value)
-        if is_plausible(told, job.now()):
+        if is_plausible(told, plan.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
     remedy = " or ".join(better) or "look at the clock behind it"
     hint = f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
-    job.warn_once(f"the column {name} has times before 2000 or more than a day ahead", hint)
+    return f"the column {name} has times before 2000 or more than a day ahead", hint
+
+
+def odd_times_of(source: Source) -> list[tuple[str, str]]:
+    """What is to be said of times of the first thousand rows that can't be right, before any is sent."""
+    plan = source.plan()
+    odd = plan.typed(source.cursor.reader.sample()).odd
+    return [said_of_odd_time(plan, *odd)] if odd else []
 
 
 def check_first_rows(source: Source, state: State) -> None:
@@ -7664,7 +7672,7 @@ class Delivery:
         vars(tally).update(vars(Tally()))  # A batch may be read more than once.
         for prepared in batch.pages():
             if prepared.odd:
-                warn_of_odd_times(self.job, self.source.plan(), *prepared.odd)
+                self.job.warn_once(*said_of_odd_time(self.source.plan(), *prepared.odd))
             bad += prepared.bad
             rows, count = prepared.rows, len(prepared.bad)
             tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
@@ -8458,7 +8466,7 @@ class Watch:
             self._report()
         if spoke and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values()):
             fields = {"rows": 0, "commits": 0, "quarantined": 0}
-            tables = f" in {len(spoke)} tables" if self.fleet.config.tables else ""
+            tables = f" in {counted(len(spoke), 'table')}" if self.fleet.config.tables else ""
             log.info("nothing new%s", tables, extra={"fields": fields})
         return total
 
@@ -8961,7 +8969,7 @@ def print_init(config: Config) -> int:
 
 def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list[str]]:
     """Whether a table can go, and its lines: what is in it, and its entry, in a comment where it can't."""
-    about, reason, times, extra = "", "", "", list[str]()
+    about, reason, times, extra, odd = "", "", "", list[str](), list[tuple[str, str]]()
     try:
         _, stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         about = content_of(database, name)
@@ -8972,10 +8980,12 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
             raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
         with looking(stream, database, Unasked("", {})) as (_, source):
             check_first_rows(source, State())
+            odd = odd_times_of(source)
     except UploaderError as error:
         reason = f"{error}. {error.hint}"
     entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
     lines = [f"# {' '.join((about + times).split())}", *([f"# Left out: {' '.join(reason.split())}"] if reason else [])]
+    lines += [f"# {' '.join(f'{fault}: {hint}'.split())}" for fault, hint in odd]
     return not reason, [*lines, *(f"# {line}" if reason else line for line in entry)]
 
 
@@ -9246,6 +9256,8 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
         with contextlib.suppress(StateError):  # which was told before
             saved = StateFile(state_directory(config)).load()
         check_first_rows(source, saved or State())
+        for fault, hint in odd_times_of(source):
+            say("database", None, fault, hint)
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")

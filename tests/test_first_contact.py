@@ -152,3 +152,17 @@ def test_a_column_that_no_type_holds_is_refused_with_another_way_than_a_type(
     box.execute("CREATE VIEW w AS SELECT id, ts, hex(v) AS v FROM r")
     assert box.run("--table", "w") == 0
     assert box.arrived("v") == [("31",), ("322E35",), ("78",), ("79",)]
+
+
+def test_times_of_another_epoch_are_told_before_any_row_is_sent(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    """As an app of a phone writes them, in seconds since 2001: read as of 1970 they are of 1995."""
+    box.execute("CREATE TABLE ZREADING (Z_PK INTEGER PRIMARY KEY, ZDATE TIMESTAMP, ZVALUE FLOAT)")
+    box.execute("INSERT INTO ZREADING (ZDATE, ZVALUE) VALUES (?, 1)", rows=[(817_000_000.5 + n,) for n in range(50)])
+    capsys.readouterr()
+    assert box.run("--init") == 0
+    assert 'timestamp_format: "apple" makes it 2026-' in capsys.readouterr().out
+    assert box.run("--check") == 0
+    assert 'timestamp_format: "apple" makes it 2026-' in capsys.readouterr().out
+    assert box.run("--check", "--timestamp-format", "apple") == 0
+    assert "makes it" not in capsys.readouterr().out
+    assert box.arrived() == []

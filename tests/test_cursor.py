@@ -461,6 +461,18 @@ def test_keys_far_apart_are_warned_of_where_nothing_tells_their_order(
     assert "would be passed over" not in caplog.text
 
 
+def test_late_rows_behind_what_was_deleted_are_no_sign_of_keys_in_no_order(box: Box) -> None:
+    """AUTOINCREMENT goes on after the highest rowid that it ever gave."""
+    box.execute(COUNTED, INSERT, rows=rows(1, 3000))
+    box.execute("DELETE FROM t WHERE v > 1000")
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(3001, 3100, year=1999))
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(3101, 3200))
+    assert box.run() == 0
+    assert values(box) == [*range(1, 1001), *range(3001, 3201)]
+
+
 @pytest.mark.parametrize("late", [1, 2])
 def test_sensors_that_are_behind_the_others_are_no_sign_of_keys_in_no_order(box: Box, late: int) -> None:
     """Each other row, or each third one, is an hour late."""

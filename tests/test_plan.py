@@ -53,7 +53,7 @@ def test_columns_that_the_uploader_fills_are_not_the_sources(box: Box, caplog: p
     create = "CREATE TABLE t (time TEXT, v INTEGER, Databricks_Batch_Id TEXT)"
     box.execute(create, "INSERT INTO t VALUES ('2026-01-01', 1, 'theirs')")
     assert box.run() == 0
-    assert "the uploader fills it: Databricks_Batch_Id" in caplog.text
+    assert "the uploader fills it: 'Databricks_Batch_Id'" in caplog.text
     box.table().alter.add_columns([Field("databricks_batch_id", PrimitiveType("string"))])
     box.execute("INSERT INTO t VALUES ('2026-01-02', 2, 'theirs')")
     assert box.run() == 0

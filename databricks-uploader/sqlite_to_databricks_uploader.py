@@ -4055,6 +4055,13 @@ FAR_APART = 1000
 
 
 def is_shuffled(reader: Reader, form: TimeForm, is_first: bool = True) -> bool | None:
+    """`looks_shuffled`, as far as the file can be read: what stands before a damaged page is delivered."""
+    with contextlib.suppress(CorruptError):
+        return looks_shuffled(reader, form, is_first)
+    return False
+
+
+def looks_shuffled(reader: Reader, form: TimeForm, is_first: bool) -> bool | None:
     """Whether a producer sets the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
     Then times go back across many of the wide gaps between rowids, by each column that may be the time. SQLite gives

@@ -473,6 +473,23 @@ def test_late_rows_behind_what_was_deleted_are_no_sign_of_keys_in_no_order(box: 
     assert values(box) == [*range(1, 1001), *range(3001, 3201)]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_rows_before_a_damaged_page_arrive_though_the_order_of_keys_can_not_be_looked_at(
+    box: Box, is_first: bool
+) -> None:
+    given = [(f"2026-01-{1 + v // 1440:02}T{v // 60 % 24:02}:{v % 60:02}:00Z", v) for v in range(24_000)]
+    box.execute("PRAGMA page_size = 4096", KEYED, INSERT, rows=given[:20_000])
+    if not is_first:
+        assert box.run("--batch-rows", "1000") == 0
+        box.execute(INSERT, rows=given[20_000:])
+    content = bytearray(box.database.read_bytes())
+    middle = len(content) // 4096 * (1 if is_first else 11) // (2 if is_first else 12) * 4096
+    content[middle : middle + 10 * 4096] = b"\xff" * (10 * 4096)
+    box.database.write_bytes(content)
+    assert box.run("--batch-rows", "1000") == 1
+    assert len(values(box)) >= (5_000 if is_first else 20_000)
+
+
 @pytest.mark.parametrize("late", [1, 2])
 def test_sensors_that_are_behind_the_others_are_no_sign_of_keys_in_no_order(box: Box, late: int) -> None:
     """Each other row, or each third one, is an hour late."""

@@ -3918,7 +3918,8 @@ class Anchored:
         told = tuple(then[name] for name in alike if name != self.table.key)
         others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
-        is_like = self.table.time is None and self._is_like(state, anchor, others & set(alike), len(others))
+        # The newest anchor is looked at in each cycle, and most often whole.
+        is_like = not (is_whole or self.table.time) and self._is_like(state, anchor, others & set(alike), len(others))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _is_like(self, state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
@@ -7172,6 +7173,11 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     return table
 
 
+def said_of_order(table: Table) -> str:
+    """That rowids are no position, for people."""
+    return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
+
+
 def cursor_of(
     config: Config, reader: Reader, now: Callable[[], float], state: State | None = None, up_to: int | None = None
 ) -> Cursor:
@@ -7199,7 +7205,7 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
         return False
     if not is_shuffled(reader, time_form(config), is_first):
         return True
-    fault = f"the keys of {table.name} do not rise with its times: SQLite did not give them"
+    fault = said_of_order(table)
     if not is_first:
         hint = (
             "cursor: timestamp finds them; it needs a new state_dir, and --since. cursor: rowid goes on without them."
@@ -7225,8 +7231,8 @@ def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
     if job.config.cursor != "auto" or not table.key:
         return
     if isinstance(cursor, TimestampCursor):
-        why = f"the keys of {table.name} do not rise with its times: SQLite did not give them"
-        job.warn_once(f"{why}. New rows are found by time, lookback {job.config.lookback:g} s", level=logging.INFO)
+        said = f"{said_of_order(table)}. New rows are found by time, lookback {job.config.lookback:g} s"
+        job.warn_once(said, level=logging.INFO)
     elif is_unbound(state) and is_shuffled(cursor.reader, time_form(job.config)) is None:
         fault = f"the keys of {table.name} are far apart, and no column tells whether they rise with time"
         hint = "cursor: rowid says that they do; else name the time by timestamp_col."
@@ -9138,6 +9144,13 @@ def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
 
 
+def sound_state(config: Config) -> State | None:
+    """The saved state, None where there is none, or none that can be read: that is told by `check_state`."""
+    with contextlib.suppress(StateError):
+        return StateFile(state_directory(config)).load()
+    return None
+
+
 def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
     with opened_reader(config) as reader:
@@ -9146,10 +9159,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        saved: State | None = None
-        with contextlib.suppress(StateError):  # which is told of the state
-            saved = StateFile(state_directory(config)).load()
-        cursor, form = cursor_of(config, reader, time.time, saved), time_form(config)
+        cursor, form = cursor_of(config, reader, time.time, sound_state(config)), time_form(config)
         if isinstance(cursor, RowidCursor):
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:
@@ -9157,7 +9167,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("database", True, f"new rows are found by rowid ({said})")
         else:
             if table.key and config.cursor == "auto":
-                say("database", None, "the keys do not rise with the times: SQLite did not give them")
+                say("database", None, said_of_order(table))
             indexed = cursor.order.is_indexed() and not form.is_pattern
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
@@ -9261,10 +9271,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_database(config) as database, looking(config, database, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
-        saved: State | None = None
-        with contextlib.suppress(StateError):  # which was told before
-            saved = StateFile(state_directory(config)).load()
-        check_first_rows(source, saved or State())
+        check_first_rows(source, sound_state(config) or State())
         for fault, hint in odd_times_of(source):
             say("database", None, fault, hint)
     for name, kind in plan.writes.items():

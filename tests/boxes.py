@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import sqlite3
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 
@@ -19,6 +22,12 @@ from warehouse import Warehouse
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
+# The script as a process of its own, compiled before, as in the image: compiling it takes half of a start.
+PROGRAM = [
+    sys.executable, "-P", "-c",
+    f"import sys; sys.path.insert(0, {str(Path(up.__file__).parent)!r});"
+    " from sqlite_to_databricks_uploader import main; sys.exit(main())",
+]  # fmt: skip
 # Whether this is a long run, which tries many more examples.
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SAMPLE = ROOT / "demo-network" / "sensor_data.db"
@@ -104,6 +113,26 @@ def rows_of(table: DeltaTable, columns: str = "*") -> list[tuple[Any, ...]]:
 def examples(usual: int) -> int:
     """How many examples of a property are tried: so many in the suite, twenty times as many in the long run."""
     return usual * (20 if LONG else 1)
+
+
+def crossed(**values: Sequence[Any]) -> pytest.MarkDecorator:
+    """Parameters that are crossed: in the suite each pair of values meets at least once, in the long run all do.
+
+    Most faults show where two circumstances meet (Kuhn, Wallace, Gallo: Software fault interactions, 2004).
+    """
+
+    def pairs(row: tuple[int, ...]) -> set[tuple[tuple[int, int], ...]]:
+        return set(itertools.combinations(enumerate(row), 2))
+
+    left = list(itertools.product(*map(range, map(len, values.values()))))
+    chosen, unmet = list(left), set[tuple[tuple[int, int], ...]]().union(*map(pairs, left))
+    if not LONG:
+        chosen = []
+        while unmet:
+            chosen.append(max(left, key=lambda row: len(pairs(row) & unmet)))
+            unmet -= pairs(chosen[-1])
+    rows = [tuple(each[place] for each, place in zip(values.values(), row, strict=True)) for row in sorted(chosen)]
+    return pytest.mark.parametrize(list(values), rows)
 
 
 def same_rows(left: list[tuple[Any, ...]], right: list[tuple[Any, ...]]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
-from boxes import SCRIPT, Box, same_rows
+from boxes import PROGRAM, SCRIPT, Box, same_rows
 from warehouse import Warehouse
 
 READINGS = ", ".join(name for name in sensor_table.COLUMNS if name != "timestamp")
@@ -31,11 +32,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
 def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The script as a process of its own."""
     return subprocess.run(
-        [sys.executable, str(up.__file__), *flags],
-        env={**box.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=200,
+        [*PROGRAM, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=200
     )
 
 
@@ -268,14 +265,23 @@ def test_output_in_a_plain_locale_is_never_a_traceback(box: Box, environ: dict[s
     box.execute(
         'CREATE TABLE "t\u2082" (time TEXT, "CO\u2082" TEXT)', "INSERT INTO \"t\u2082\" VALUES ('2026-01-01', '\u20ac')"
     )
-    lines = [run(box, "-v", **environ)]
-    lines += [run(box, action, **environ) for action in ("--dry-run", "--print-ddl", "--check", "--status")]
-    query = ("--run-query", "SELECT * FROM raw_readings")
-    lines += [run(box, *query, "--format", form, **environ) for form in ("csv", "json", "table")]
-    lines += [run(box, "--table", "no\u2082", "--log-format", form, **environ) for form in ("text", "json")]
-    assert not [ended.stderr for ended in lines if "Traceback" in ended.stderr or "Error:" in ended.stderr]
-    assert [ended.returncode for ended in lines] == [0] * 8 + [2] * 2
-    assert all("2082" in ended.stdout or "\u2082" in ended.stdout for ended in lines[1:4])
+    query = ["--run-query", "SELECT * FROM raw_readings"]
+    lines = [["-v"], ["--dry-run"], ["--print-ddl"], ["--check"], ["--status"]]
+    lines += [[*query, "--format", form] for form in ("csv", "json", "table")]
+    lines += [["--table", "no\u2082", "--log-format", form] for form in ("text", "json")]
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(up.__file__).parent)!r})
+import sqlite_to_databricks_uploader as up
+for line in {lines!a}:
+    print("ended with", up.main(line), flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], env={**box.environ, **environ}, capture_output=True)
+    output, errors = (part.decode("utf-8", "replace") for part in (ended.stdout, ended.stderr))
+    assert "Traceback" not in errors and "Error:" not in errors
+    *shown, rest = re.split(r"ended with (\d)\n", output)
+    assert [int(status) for status in shown[1::2]] == [0] * 8 + [2] * 2 and not rest
+    assert all("2082" in text or "\u2082" in text for text in shown[2:8:2])
 
 
 WAREHOUSE = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from itertools import product
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
-from boxes import SCRIPT, Box, interrupted_at, same_rows
+from boxes import PROGRAM, Box, interrupted_at, same_rows
 
 # Every column but the time, which arrives as a timestamp.
 READINGS = ", ".join(name for name in sensor_table.COLUMNS if name != "timestamp")
@@ -208,7 +207,7 @@ def test_a_corrupt_page_stops_the_run_after_the_rows_before_it(box: Box) -> None
 def test_the_continuous_mode_ends_cleanly_on_sigterm_while_it_waits(box: Box) -> None:
     box.sample()
     environ = {key: value for key, value in box.environ.items() if key != "ONCE"}
-    process = subprocess.Popen([sys.executable, SCRIPT], env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(PROGRAM, env=environ, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     while "rows sent" not in process.stderr.readline():
         assert process.poll() is None

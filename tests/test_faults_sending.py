@@ -18,7 +18,7 @@ from deltalake import DeltaTable, Schema, write_deltalake
 
 import sqlite_to_databricks_uploader as up
 from adversary import DELTA_STEPS, WAREHOUSE_STEPS, Stage
-from boxes import Box, rows_of
+from boxes import Box, crossed, rows_of
 from test_faults_source import COUNTED, INSERT, PLAIN, VIEW, rows
 from warehouse import Warehouse
 
@@ -347,9 +347,7 @@ def test_a_doubt_that_was_decided_is_decided_for_good(delivery: Deliveries) -> N
     assert way.values() == [*range(1, 11), *range(101, 106)]
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("more", [0, 5, 30])
+@crossed(route=ROUTES, when=["before", "after"], more=[0, 5, 30])
 def test_a_vacuum_between_a_lost_answer_and_its_doubt_is_followed(
     delivery: Deliveries, route: str, when: str, more: int
 ) -> None:

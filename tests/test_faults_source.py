@@ -21,7 +21,7 @@ import pytest
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from adversary import Stage, continuous, eventually
-from boxes import Box, rows_of
+from boxes import Box, crossed, rows_of
 
 PLAIN = "CREATE TABLE t (time TEXT, v INTEGER)"
 KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)"
@@ -496,9 +496,7 @@ def test_a_recreated_file_is_noticed_where_times_are_days(box: Box) -> None:
     assert values(box) == [*range(1, 41), *range(101, 161)]
 
 
-@pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
-@pytest.mark.parametrize("more", [1, 2, 5, 40, 60])
-@pytest.mark.parametrize("repeated", [1, 2, 5])
+@crossed(table=[PLAIN, KEYED, COUNTED], more=[1, 2, 5, 40, 60], repeated=[1, 2, 5])
 def test_a_recreated_file_is_noticed_where_some_times_repeat(box: Box, table: str, more: int, repeated: int) -> None:
     """A box without a clock battery begins each start at the same time. (matrix row 22)"""
     box.execute(table, INSERT, rows=rows(1, 40))

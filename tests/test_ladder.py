@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
 from adversary import Stage
-from boxes import Box, rows_of
+from boxes import Box, crossed, rows_of
 from gateway import Gateway
 from warehouse import Warehouse
 
@@ -33,11 +34,20 @@ class Behind:
         self.warehouse = warehouse
         self.gateway = gateway
         self.table = f"s.raw_ladder{next(NUMBERS)}"
+        self.later = 0.0
         mark = ", databricks_batch_id STRING" if marked else ""
         box.behind(warehouse, self.table, f"id BIGINT, time TIMESTAMP, v BIGINT, w STRING{mark}")
-        # A lost answer is waited out for twice as long; a busy machine needs some of it.
-        timeout = "2" if gateway.refuse in ("close", "reset") else "6"
-        box.environ |= gateway.environment() | {"DATABRICKS_STATEMENT_TIMEOUT": timeout}
+        box.environ |= gateway.environment()
+
+    def run(self, *flags: str, **environ: str) -> int:
+        """One run, ten minutes after the last one: a statement whose answer was lost can't run any more."""
+        self.later += 600
+        return self.box.run(*flags, **environ)
+
+    def staged(self, stage: Stage, **options: Any) -> int:
+        """The same in a process of its own."""
+        self.later += 600
+        return stage.run(self.box.environ, later=self.later, **options)
 
     def values(self) -> list[int]:
         return sorted(v for (v,) in rows_of(DeltaTable(str(self.warehouse.table_path(self.table))), "v"))
@@ -45,20 +55,20 @@ class Behind:
 
 @pytest.fixture
 def behind(box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Behind]]:
-    """Makes a box behind a gateway; a lost answer is settled after two seconds."""
-    monkeypatch.setattr(up.WarehouseTable, "SLACK_SECONDS", 0)
+    """Makes a box behind a gateway, whose warehouse's clock is as late as its runs are."""
+    real, boxes = up.Session.now, list[Behind]()
+    monkeypatch.setattr(up.Session, "now", lambda session: real(session) + boxes[-1].later)
     with Gateway(warehouse) as gateway:
 
         def made(limit: int, refuse: int | str = 413, marked: bool = True) -> Behind:
             gateway.limit, gateway.refuse = limit, refuse
-            return Behind(box, warehouse, gateway, marked)
+            boxes.append(Behind(box, warehouse, gateway, marked))
+            return boxes[-1]
 
         yield made
 
 
-@pytest.mark.parametrize("marked", [True, False], ids=["marked", "compared"])
-@pytest.mark.parametrize("limit", [1_000_000, 100_000])
-@pytest.mark.parametrize("refuse", REFUSALS)
+@crossed(refuse=REFUSALS, limit=[1_000_000, 100_000], marked=[True, False])
 def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     behind: Callable[..., Behind], refuse: int | str, limit: int, marked: bool
 ) -> None:
@@ -67,7 +77,7 @@ def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(count)])
     for cycle in range(10):
         way.box.execute(INSERT, rows=[(count + 10 * cycle + n, "x") for n in range(10)])
-        if way.box.run() == 0:
+        if way.run() == 0:
             break
     else:
         pytest.fail(f"{len(way.values())} rows after ten cycles")
@@ -83,7 +93,7 @@ def test_a_firewall_that_forbids_large_requests_is_no_matter_of_credentials(
     """As those of clouds do with bodies that they don't look through; the session began with the same token."""
     way = behind(250_000, refuse)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(3_000)])
-    assert way.box.run() == 0
+    assert way.run() == 0
     assert way.values() == list(range(3_000))
     assert way.box.quarantined() == []
 
@@ -91,10 +101,10 @@ def test_a_firewall_that_forbids_large_requests_is_no_matter_of_credentials(
 def test_the_size_that_went_through_is_remembered(behind: Callable[..., Behind]) -> None:
     way = behind(100_000)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(5_000)])
-    assert way.box.run() == 0
+    assert way.run() == 0
     refused = way.gateway.refused
     way.box.execute(INSERT, rows=[(5_000 + n, f"{n:0120}") for n in range(5_000)])
-    assert way.box.run() == 0
+    assert way.run() == 0
     assert way.values() == list(range(10_000))
     assert way.gateway.refused - refused <= 2
 
@@ -106,7 +116,7 @@ def test_a_limit_that_changes_is_followed(behind: Callable[..., Behind]) -> None
         way.box.execute(
             TABLE if step == 0 else "SELECT 1", INSERT, rows=[(3000 * step + n, f"{n:0120}") for n in range(3000)]
         )
-        assert way.box.run() == 0
+        assert way.run() == 0
     assert way.values() == list(range(12_000))
 
 
@@ -117,13 +127,13 @@ def test_one_row_that_is_too_large_is_set_aside_and_replayed_once_there_is_a_vol
     way = behind(limit or 10**9)
     large = 20_000_000 if limit is None else 2_000_000
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * large if n == 40 else "x") for n in range(100)])
-    assert way.box.run() == up.QUARANTINED
+    assert way.run() == up.QUARANTINED
     assert way.values() == [n for n in range(100) if n != 40]
     assert [line["row"]["v"] for line in way.box.quarantined()] == [40]
     way.gateway.limit = None
     way.box.execute(INSERT, rows=[(100, "x")])
-    assert way.box.run() == 0
-    assert way.box.run("--replay-quarantine", DATABRICKS_VOLUME="/Volumes/main/s/v") == 0
+    assert way.run() == 0
+    assert way.run("--replay-quarantine", DATABRICKS_VOLUME="/Volumes/main/s/v") == 0
     assert way.values() == list(range(101))
     assert way.box.quarantined() == []
 
@@ -131,7 +141,7 @@ def test_one_row_that_is_too_large_is_set_aside_and_replayed_once_there_is_a_vol
 def test_a_large_row_whose_request_is_reset_is_set_aside_at_last(behind: Callable[..., Behind]) -> None:
     way = behind(500_000, "reset")
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * 2_000_000 if n == 3 else "x") for n in range(10)])
-    statuses = [way.box.run() for _ in range(10)]
+    statuses = [way.run() for _ in range(10)]
     assert way.values() == [n for n in range(10) if n != 3]
     assert [line["row"]["v"] for line in way.box.quarantined()] == [3]
     assert statuses[-1] == 0
@@ -142,7 +152,7 @@ def test_small_requests_that_get_no_answer_are_never_given_up(behind: Callable[.
     way = behind(10**9, "reset")
     way.box.execute(TABLE, INSERT, rows=[(0, "x")])
     way.warehouse.fail("INSERT INTO", "drop", when="before", times=3)
-    assert [way.box.run() for _ in range(4)] == [1, 1, 1, 0]
+    assert [way.run() for _ in range(4)] == [1, 1, 1, 0]
     assert way.values() == [0]
     assert way.box.quarantined() == []
 
@@ -151,7 +161,7 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
     way = behind(10**9)
     way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(10)])
     way.warehouse.fail("INSERT INTO", "status", status=400, when="before", times=-1)
-    assert way.box.run() == 1
+    assert way.run() == 1
     assert way.box.quarantined() == []
     assert way.box.state()["intent"] is None
 
@@ -159,20 +169,16 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
 STEPS = ("StateFile.save", "InsertRoute.ready", "InsertRoute.send", "WarehouseTarget.settle", "Quarantine.put")
 
 
-@pytest.mark.parametrize("refuse", [413, "reset"])
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("when", ["before", "after"])
+@crossed(step=STEPS, refuse=[413, "reset"], when=["before", "after"])
 def test_kills_on_the_way_down_neither_lose_nor_double(
     behind: Callable[..., Behind], stage: Stage, when: str, step: str, refuse: int | str
 ) -> None:
     way = behind(150_000, refuse)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0200}" if n != 700 else "x" * 400_000) for n in range(1500)])
-    constants = {"WarehouseTable.SLACK_SECONDS": 0}
     for call in (1, 2, 4):
-        plan = [{"at": [step], "call": call, "when": when, "do": "kill"}]
-        stage.run(way.box.environ, plan=plan, constants=constants)
+        way.staged(stage, plan=[{"at": [step], "call": call, "when": when, "do": "kill"}])
     for _ in range(10):
-        if stage.run(way.box.environ, constants=constants) == 0:
+        if way.staged(stage) == 0:
             break
     assert way.values() == [n for n in range(1500) if n != 700]
     assert [line["row"]["v"] for line in way.box.quarantined()] == [700]
@@ -188,7 +194,7 @@ def test_a_refused_row_is_found_under_rules_too(behind: Callable[..., Behind], s
     rules = '{"v": {">=": 0}}' if scenario == "filter" else '{"round": {}, "remove_nulls": ["v"]}'
     rules = rules if scenario == "filter" else '{"remove_nulls": ["v"]}'
     flags = [f"--enable-{scenario}", "true", f"--{scenario}-config", rules]
-    assert way.box.run(*flags, DATABRICKS_TABLE=name) == up.QUARANTINED
+    assert way.run(*flags, DATABRICKS_TABLE=name) == up.QUARANTINED
     found = DeltaTable(str(way.warehouse.table_path(f"s.{prefix}{name}")))
     assert sorted(v for (v,) in rows_of(found, "v")) == [n for n in range(20) if n != 7]
 
@@ -203,7 +209,7 @@ def test_groups_that_don_t_go_together_go_window_by_window(behind: Callable[...,
     way.box.execute(TABLE, "INSERT INTO t (time, v, w) VALUES (?, ?, ?)", rows=rows)
     rules = '{"group_by": ["hour", "w"], "aggregations": {"v": "count"}}'
     flags = ["--enable-aggregate", "true", "--aggregate-config", rules]
-    assert way.box.run(*flags, DATABRICKS_TABLE=name) == 0
+    assert way.run(*flags, DATABRICKS_TABLE=name) == 0
     found = DeltaTable(str(way.warehouse.table_path(f"s.aggregated_{name}")))
     assert len(rows_of(found, "hour, w")) == len(set(rows_of(found, "hour, w"))) == 47 * 20
 
@@ -211,14 +217,14 @@ def test_groups_that_don_t_go_together_go_window_by_window(behind: Callable[...,
 def test_rows_that_can_be_delivered_are_replayed_around_one_that_can_t(behind: Callable[..., Behind]) -> None:
     way = behind(300_000)
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * 500_000 if n in (3, 5, 6) else "x") for n in range(10)])
-    assert way.box.run() == up.QUARANTINED
+    assert way.run() == up.QUARANTINED
     way.gateway.limit = 10**9
     way.box.execute("SELECT 1")
     large = way.box.folder / "state" / "quarantine"
     lines = sorted(large.glob("*.jsonl"))
     assert len(way.box.quarantined()) == 3
     lines[1].write_text(lines[1].read_text().replace("x" * 500_000, "y" * 17_000_000))
-    assert way.box.run("--replay-quarantine") == up.QUARANTINED
+    assert way.run("--replay-quarantine") == up.QUARANTINED
     assert way.values() == [n for n in range(10) if n != 5]
     assert [line["row"]["v"] for line in way.box.quarantined()] == [5]
 

@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -21,7 +20,7 @@ import object_stores
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from adversary import Stage
-from boxes import SAMPLE, SCRIPT, Box, interrupted_at, same_rows
+from boxes import PROGRAM, SAMPLE, Box, interrupted_at, same_rows
 from object_stores import Gate, Store
 from test_security import self_signed
 from test_warehouse import proxy
@@ -56,7 +55,7 @@ class StoreBox(Box):
 
     def start(self, *flags: str, **environ: str) -> subprocess.Popen[str]:
         """Start the uploader as a process, with the variables of its store."""
-        command, pipe = [sys.executable, str(SCRIPT), *flags], subprocess.PIPE
+        command, pipe = [*PROGRAM, *flags], subprocess.PIPE
         return subprocess.Popen(command, env=self.variables(environ), stdout=pipe, stderr=pipe, text=True)
 
     def variables(self, more: Mapping[str, str]) -> dict[str, str]:
@@ -459,7 +458,7 @@ def test_a_table_without_columns_is_told(tmp_path: Path) -> None:
     (log / f"{0:020d}.json").write_text("\n".join(map(json.dumps, actions)))
     box = Box(tmp_path)
     box.sample()
-    command = [sys.executable, str(SCRIPT)]
+    command = PROGRAM
     done = subprocess.run(command, env=box.environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert "made without columns" in done.stderr

@@ -12,7 +12,6 @@ import sqlite3
 import ssl
 import stat
 import subprocess
-import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -27,14 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 import sqlite_to_databricks_uploader as up
-from boxes import SCRIPT, Box, rows_of
+from boxes import PROGRAM, Box, rows_of
 
 CANARY = "canary+4711/x="
 
 
 def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, SCRIPT, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=60
+        [*PROGRAM, *flags], env={**box.environ, **environ}, capture_output=True, text=True, timeout=60
     )
 
 

@@ -432,14 +432,13 @@ def test_signs_of_life_go_on_while_the_loop_waits_and_only_then(heard: tuple[str
 def test_a_signal_is_told_to_the_supervisor(box: Box, heard: tuple[str, Callable[[], list[str]]]) -> None:
     import signal
     import subprocess
-    import sys
 
-    from boxes import SCRIPT
+    from boxes import PROGRAM
 
     address, said = heard
     box.execute(TABLE, INSERT, rows=rows(3))
     environ = {**box.environ, "ONCE": "0", "NOTIFY_SOCKET": address}
-    process = subprocess.Popen([sys.executable, SCRIPT], env=environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(PROGRAM, env=environ, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     while "rows sent" not in process.stderr.readline():
         assert process.poll() is None

@@ -22,7 +22,7 @@ ROUTES = ("delta", "insert", "insert with id", "copy", "copy with id", "zerobus"
 TABLES = ("counted", "keyed", "plain", "without rowid", "mixed times")
 
 # Seconds of each siege in the short form.
-SHORT = 6.0
+SHORT = 4.0
 
 
 @pytest.fixture(scope="module")

@@ -153,14 +153,24 @@ def run(request: Mapping[str, Any]) -> int:
         owner, _, attribute = name.rpartition(".")
         setattr(getattr(up, owner), attribute, value)
     if request["later"]:
-        real = up.Session.now
-        later = lambda session: real(session) + request["later"]  # noqa: E731
-        setattr(up.Session, "now", later)  # noqa: B010 - typed as a method
+        come_later(up, request["later"])
     if request["patience"]:
         lose_patience(request["patience"])
     Plan(request["plan"], Path(request["trace"])).install(up)
     become(request["user"])
     return up.main(request["flags"], request["environ"])
+
+
+def come_later(script: Any, seconds: float) -> None:
+    """Let a warehouse's clock be so many seconds ahead, and more with each wait, which takes no time."""
+    real, waited = script.Session.now, [seconds]
+
+    def wait(fleet: Any, pause: float) -> bool:
+        waited.append(pause)
+        return bool(fleet.stopping.is_set())
+
+    script.Session.now = lambda session: real(session) + sum(waited)
+    script.Fleet.wait = wait
 
 
 def lose_patience(seconds: float) -> None:
@@ -332,8 +342,8 @@ class Stage:
         """The exit status of one run, negative if a signal ended it.
 
         `constants` sets constants of the script's classes, `user` the user that it runs as, and `later` lets a
-        warehouse's clock be so many seconds ahead, as if the run came as much later. `patience` is how many seconds
-        the driver waits for an answer.
+        warehouse's clock be so many seconds ahead, as if the run came as much later; waits take no time then.
+        `patience` is how many seconds the driver waits for an answer.
         """
         request = {
             "environ": dict(environ), "flags": flags, "plan": list(plan), "constants": dict(constants or {}),

@@ -252,23 +252,36 @@ def test_each_session_bounds_its_statements_before_it_commits(delivery: Deliveri
 # --- Kills: matrix rows 34 and 35 ---
 
 
+def at_each_step(way: Delivery, deed: str, when: str) -> None:
+    """A deed before or after each call of each step, each run one call later than the last, until one has no such call.
+
+    After each run so many whole batches have arrived; the next one goes on, and gets new rows once there are none left.
+    """
+    way.box.execute(COUNTED)
+    last, steps = 0, DELTA_STEPS if way.route == "delta" else WAREHOUSE_STEPS
+    deeds = [len(way.stage.done())]
+    for call in itertools.count(1):
+        if is_settled := len(way.values()) == last:
+            way.box.execute(INSERT, rows=rows(last + 1, last + 10))
+            last += 10
+        plan = [{"at": steps, "call": call, "when": when, "do": deed}]
+        status = way.run("--batch-rows", "5", plan=plan, later=60 * call)
+        deeds.append(len(way.stage.done()))
+        assert status == (-signal.SIGKILL if deed == "kill" and deeds[-1] > deeds[-2] else 0), way.stage.said()
+        arrived = way.values()
+        assert arrived == list(range(1, len(arrived) + 1)) and last - len(arrived) in (0, 5, 10), way.stage.done()[-1]
+        if is_settled and deeds[-1] == deeds[-2]:
+            break
+    assert len(arrived) == last
+    sent = {"delta": "DeltaTarget.send", "insert": "InsertRoute.send", "copy": "CopyRoute.send"}[way.route.split()[0]]
+    done = {*way.stage.done()[deeds[0] :]}
+    assert {f"{deed} {when} {step}" for step in ("StateFile.save", "Quarantine.put", sent)} <= done
+
+
 @pytest.mark.parametrize(("route", "when"), [("delta", "before"), ("delta", "after"), *CROSSED])
 def test_a_kill_at_any_step_neither_loses_nor_doubles(delivery: Deliveries, route: str, when: str) -> None:
-    """kill -9 before or after each call of each step, one after the other. (matrix rows 34 and 35)"""
-    way = delivery(route)
-    way.box.execute(COUNTED)
-    last, steps = 0, DELTA_STEPS if route == "delta" else WAREHOUSE_STEPS
-    for call in itertools.count(1):
-        way.box.execute(INSERT, rows=rows(last + 1, last + 10))
-        last += 10
-        killed = {"at": steps, "call": call, "when": when, "do": "kill"}
-        status = way.run("--batch-rows", "5", plan=[killed])
-        assert status in (0, -signal.SIGKILL), way.stage.said()
-        assert way.run(later=60) == 0, way.stage.said()
-        assert way.values() == list(range(1, last + 1)), way.stage.done()[-1]
-        if status == 0:
-            break
-    assert call > 8
+    """kill -9. (matrix rows 34 and 35)"""
+    at_each_step(delivery(route), "kill", when)
 
 
 # --- Doubt that can't be resolved ---
@@ -597,21 +610,7 @@ def test_a_delta_table_that_was_dropped_and_made_anew_stops_the_run(box: Box) ->
 @pytest.mark.parametrize(("route", "when"), [("delta", "before"), ("insert", "before"), ("copy with id", "after")])
 def test_a_stop_at_any_step_neither_loses_nor_doubles(delivery: Deliveries, route: str, when: str) -> None:
     """SIGTERM: the commit under way is finished, no further one begun, and the status is 0. (matrix row 47)"""
-    way = delivery(route)
-    way.box.execute(COUNTED)
-    last, steps = 0, DELTA_STEPS if route == "delta" else WAREHOUSE_STEPS
-    for call in itertools.count(1):
-        way.box.execute(INSERT, rows=rows(last + 1, last + 10))
-        last += 10
-        before = len(way.stage.done())
-        stopped = {"at": steps, "call": call, "when": when, "do": "terminate"}
-        assert way.run("--batch-rows", "5", plan=[stopped]) == 0, way.stage.said()
-        assert len(set(range(1, last + 1)) - set(way.values())) in (0, 5, 10)
-        assert way.run(later=60) == 0, way.stage.said()
-        assert way.values() == list(range(1, last + 1))
-        if len(way.stage.done()) == before:
-            break
-    assert call > 8
+    at_each_step(delivery(route), "terminate", when)
 
 
 def test_a_second_signal_ends_a_run_that_hangs(delivery: Deliveries) -> None:

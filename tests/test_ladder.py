@@ -68,12 +68,12 @@ def behind(box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> I
         yield made
 
 
-@crossed(refuse=REFUSALS, limit=[1_000_000, 100_000], marked=[True, False])
+@crossed(refuse=REFUSALS, limit=[1_000_000, 100_000], settled=["marked", "compared"])
 def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
-    behind: Callable[..., Behind], refuse: int | str, limit: int, marked: bool
+    behind: Callable[..., Behind], refuse: int | str, limit: int, settled: str
 ) -> None:
     """Within ten cycles, while the producer goes on to write: what there is makes several requests of the limit."""
-    way, count = behind(limit, refuse, marked), max(5_000, limit // 50)
+    way, count = behind(limit, refuse, settled == "marked"), max(5_000, limit // 50)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(count)])
     for cycle in range(10):
         way.box.execute(INSERT, rows=[(count + 10 * cycle + n, "x") for n in range(10)])

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, examples
+from boxes import Box, crossed, examples
 
 KEYS = {"counted": "id INTEGER PRIMARY KEY AUTOINCREMENT, ", "keyed": "id INTEGER PRIMARY KEY, ", "plain": ""}
 TIMES = {"distinct": 1, "repeated": 10, "equal": 1000}
@@ -88,10 +88,7 @@ def test_a_table_that_is_altered_or_edited_sends_no_row_again(box: Box, change: 
     assert outcome(box) == ("asks" if asks else "sent 50")
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("how", ["file", "table", "truncated", "overwritten"])
-@pytest.mark.parametrize("count", [1, 20, 50, 80])
+@crossed(how=["file", "table", "truncated", "overwritten"], count=[1, 20, 50, 80], times=[*TIMES], key=[*KEYS])
 def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     box: Box, how: str, count: int, times: str, key: str
 ) -> None:

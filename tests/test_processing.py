@@ -772,13 +772,13 @@ def check_equal(found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> 
         assert found[name] == items, name
 
 
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(25))
 @given(GROUP_ROWS, PAGES)
 def test_groups_do_not_depend_on_pages(rows: Any, sizes: list[int]) -> None:
     check_equal(aggregated(up.parse_aggregate(RULES, GROUPED, "t"), split(rows, sizes)), reference(rows))
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(12))
 @given(GROUP_ROWS, PAGES, st.integers(1, 8))
 def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list[int], cycle: int) -> None:
     """Each cycle reads rows of windows that are not sent yet, a cycle's pages more than the one before."""

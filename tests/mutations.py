@@ -367,6 +367,10 @@ MUTANTS = (
         ("test_watching.py", "asked_ever_more_seldom"),
     ),
     Mutant(
+        "a dictionary for values that are all different", "    if page.num_rows < SAMPLE_ROWS:\n        return []",
+        "    return []", ("test_object_stores.py", "dictionary"),
+    ),
+    Mutant(
         "a planted link is followed", "replace_durably(file, generate_latest(self.registry), 0o644)",
         "file.write_bytes(generate_latest(self.registry))", ("test_watching.py", "planted_link"),
     ),

@@ -8,9 +8,10 @@ import os
 import queue
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +21,7 @@ import object_stores
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from adversary import Stage
-from boxes import PROGRAM, SAMPLE, Box, interrupted_at, same_rows
+from boxes import PROGRAM, SAMPLE, Box, interrupted_at, rows_of, same_rows
 from object_stores import Gate, Store
 from test_security import self_signed
 from test_warehouse import proxy
@@ -507,3 +508,39 @@ def test_storage_options_that_are_malformed_are_not_shown(s3: Store, tmp_path: P
     assert status == 2
     assert "STORAGE_OPTIONS: malformed JSON" in output
     assert "hunter2" not in output
+
+
+# --- Files ---
+
+
+def written(folder: Path, columns: dict[str, tuple[list[Any], str]]) -> int:
+    """The size of the file that rows become, in bytes; they are what was written."""
+    page = up.arrow_table({name: up.array_of(values, kind) for name, (values, kind) in columns.items()})
+    up.write_pages(str(folder), iter([page, page]))
+    table = DeltaTable(str(folder))
+    found = rows_of(table)
+    assert same_rows(found, 2 * list(zip(*(values for values, _ in columns.values()), strict=True)))
+    return sum(Path(file).stat().st_size for file in table.file_uris())
+
+
+@pytest.mark.parametrize("kind", ["bigint", "double", "string"])
+def test_values_that_are_all_different_make_no_larger_file_by_a_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    make: dict[str, Callable[[int], Any]] = {"bigint": int, "double": lambda n: n / 7, "string": lambda n: f"{n:032}"}
+    columns: dict[str, tuple[list[Any], str]] = {
+        "different": ([make[kind](n) for n in range(20_000)], kind), "same": ([n % 4 for n in range(20_000)], "bigint"),
+        "none": ([None] * 20_000, kind),
+    }  # fmt: skip
+    size = written(tmp_path / "now", columns)
+    monkeypatch.setattr(up, "varied_columns", lambda page: [])
+    assert size < 0.9 * written(tmp_path / "before", columns)
+
+
+def test_values_that_repeat_keep_their_dictionary() -> None:
+    """As do those of a few rows: nothing is known of what follows."""
+    few, many = [(n % 97, n) for n in range(999)], [(n % 97, n) for n in range(1000)]
+    for rows, varied in ((few, []), (many, ["n"])):
+        sensor, n = zip(*rows, strict=True)
+        page = up.arrow_table({"sensor": up.array_of(list(sensor), "bigint"), "n": up.array_of(list(n), "bigint")})
+        assert up.varied_columns(page) == varied

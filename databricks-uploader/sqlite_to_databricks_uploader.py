@@ -2209,9 +2209,8 @@ def check_order(database: Database, table: str) -> None:
 
 # Types whose affinity keeps one class of values, so that they can be read as they are. What else may stand in such a
 # column shows in the type that ADBC finds; only a blob among text is found by a comparison (blobs sort above all text).
-# The seed is a first row that fixes the type that ADBC expects, also where all values are NULL.
+# A column of NULLs is one of integers to ADBC.
 PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
-SEEDS = {"integer": ["0"], "real": ["0.5"], "text": ["''"], "mixed": ["''", "0", "0.5", "x''"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2246,6 +2245,7 @@ def whole_numbers(array: Any) -> Sequence[int]:
 def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], expected: Mapping[str, str]) -> set[str]:
     """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
     plain = {name: parts[0] for name, parts in arrays.items() if expected[name] != "mixed"}
+    plain = {name: array for name, array in plain.items() if array.null_count < len(array)}
     found = {name for name, array in plain.items() if array.type != arrow_type(CLASS_TYPES[expected[name]])}
     texts = {name for name in plain if expected[name] == "text"}
     # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
@@ -2265,7 +2265,7 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
 def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
     """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
     if storage != "mixed":
-        return RawColumn(storage, parts[0])
+        return RawColumn(storage, parts[0].cast(arrow_type(CLASS_TYPES[storage])))
     classes = set(parts[0].to_pylist()) - {"null"}
     of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
     if len(classes) <= 1 and classes <= of_class.keys():
@@ -2387,14 +2387,14 @@ class Reader:
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
         guard = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
-        asked = [(["0" if self.table.rowid else "''"], [key]), (["0"], [f"({guard})"])]
-        for name, storage in some.items():
-            asked += [(SEEDS[storage], by_class(cell(name)) if storage == "mixed" else [cell(name)])]
-        seeds = ", ".join(seed for seeds, _ in asked for seed in seeds)
-        values = ", ".join(value for _, values in asked for value in values)
-        sql = f"SELECT {seeds} UNION ALL SELECT * FROM (SELECT {values} {rows})"
-        arrays = (column.combine_chunks().slice(1) for column in self.database.table(sql, limit + 1).columns)
-        (keys,), (guard,), *columns = [[next(arrays) for _ in values] for _, values in asked]
+        asked = [[key], [f"({guard})"]]
+        asked += [by_class(cell(name)) if storage == "mixed" else [cell(name)] for name, storage in some.items()]
+        values = ", ".join(value for values in asked for value in values)
+        # In one batch, so that ADBC takes each type from all rows.
+        found = self.database.table(f"SELECT {values} {rows}", limit + 1)
+        nothing = array_of([], "bigint")
+        arrays = (column.combine_chunks() if found.num_rows else nothing for column in found.columns)
+        (keys,), (guard,), *columns = [[next(arrays) for _ in values] for values in asked]
         return keys, guard, dict(zip(some, columns, strict=True))
 
 

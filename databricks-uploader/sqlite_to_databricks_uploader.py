@@ -2333,6 +2333,13 @@ class Reader:
             return self.nth(first, last, count // 4) if count > 4 else first
         return found[0][0] if found else last
 
+    def neighbours(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The rowids on either side of 32 places, spread evenly between two rowids in use."""
+        rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
+        sides = "SELECT (SELECT max({0}) FROM {1} q WHERE {0} < {2}), (SELECT min({0}) FROM {1} q WHERE {0} >= {2})"
+        looks = [sides.format(rowid, name, first + (last - first) * place // 33) for place in range(1, 33)]
+        return [pair for pair in self.database.rows(" UNION ALL ".join(looks)) if None not in pair and pair[1] <= last]
+
     def bytes_per_row(self) -> float:
         """A guess by the size of the file, and how close the first rowids are; 1,000 where there are none."""
         first, last = self.bounds() if self.table.rowid else (None, 0)
@@ -3192,6 +3199,7 @@ class Intent(TypedDict, total=False):
     position: Position
     anchors: list[str]
     columns: list[str]
+    gaps: list[list[int]]
     replayed: list[str]
     span: list[int]
     size: int
@@ -3241,7 +3249,8 @@ class State:
 
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
-    rows, digested by `columns`, and `origin` is the file that they were seen in. `time_column` was the time: it stays
+    rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
+    they were seen in. `time_column` was the time: it stays
     so, though a value in it may look like none. `allowance` is what was learned of the target, and `lost` how often in
     a row a batch at this position had no answer and did not arrive.
     """
@@ -3258,6 +3267,7 @@ class State:
     position: Position = dataclasses.field(default_factory=lambda: Position())
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
+    gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
     allowance: Allowance | None = None
     lost: int = 0
@@ -3584,6 +3594,7 @@ class Batch:
     anchors: list[Anchor]
     pages: Callable[[], Iterator[Any]]
     waiting: int = 0
+    gaps: list[list[int]] = dataclasses.field(default_factory=list)
 
 
 def digest_of(content: str) -> str:
@@ -3742,6 +3753,7 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
+    gaps = [gap for gap in state.gaps if rowid is not None and gap[1] <= rowid]
     position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
         lost = held_rows(position)
@@ -3749,7 +3761,7 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and lost:
             log.warning("%d rows of windows that were open are gone with the old file", lost)
-    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, position=position)
+    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
 def at_any_time(position: Position) -> Position:
@@ -4051,53 +4063,63 @@ def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     return list(array.cast(arrow_type("bigint")).to_pylist())
 
 
+# So many gaps between rowids are remembered, the widest ones.
+MOST_GAPS = 32
+
 # Rowids so far apart were not given one after the other, or rows between them were deleted.
 FAR_APART = 1000
 
 
-def is_shuffled(reader: Reader, form: TimeForm, is_first: bool = True) -> bool | None:
+def said_of_order(table: Table) -> str:
+    """That rowids are no position, for people."""
+    return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
+
+
+def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     """`looks_shuffled`, as far as the file can be read: what stands before a damaged page is delivered."""
     with contextlib.suppress(CorruptError):
-        return looks_shuffled(reader, form, is_first)
+        return looks_shuffled(reader, form)
     return False
 
 
-def looks_shuffled(reader: Reader, form: TimeForm, is_first: bool) -> bool | None:
-    """Whether a producer sets the rowids itself, in no order: random keys, or a range of keys for each sensor.
+def looks_shuffled(reader: Reader, form: TimeForm) -> bool | None:
+    """Whether a producer seems to set the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
-    Then times go back across many of the wide gaps between rowids, by each column that may be the time. SQLite gives
-    the next higher one: there a gap is what was deleted. Falling keys are looked for in a first run alone. None where
-    keys are far apart and no column tells. Looked at are the neighbours at 32 places, spread evenly.
+    Then wide gaps between rowids take up half of the places that are looked at, and times are in no order either, by
+    each column that may be the time. SQLite gives the next higher one: there a gap is what was deleted, and late rows
+    are late by less than all that the table spans. Keys that are times themselves are in order. None where keys are
+    far apart and no column tells.
     """
-    first, last = reader.bounds() if reader.table.key else (None, 0)
-    if first is None or (last - first < FAR_APART and not is_first):
+    table, (first, last) = reader.table, reader.bounds() if reader.table.key else (None, 0)
+    if first is None or (is_time_number(first) and is_time_number(last)):
         return False
-    rowid, name, table = f"q.{quoted(reader.table.rowid or '')}", quoted(reader.table.name), reader.table
-    sides = "SELECT (SELECT max({0}) FROM {1} q WHERE {0} < {2}), (SELECT min({0}) FROM {1} q WHERE {0} >= {2})"
-    looks = [sides.format(rowid, name, first + (last - first) * place // 33) for place in range(1, 33)]
-    pairs = [(low, high) for low, high in reader.database.rows(" UNION ALL ".join(looks)) if low is not None]
-    wide = {(low, high) for low, high in pairs if high - low >= FAR_APART}
-    if table.autoincrement and len(wide) < 4:  # Its counter goes on beyond what was deleted: rows may just be late.
+    pairs = reader.neighbours(first, last)
+    wide = [pair for pair in pairs if pair[1] - pair[0] >= FAR_APART]
+    is_sparse = 2 * len(wide) > len(pairs)
+    if table.autoincrement and len(set(wide)) < 4:  # Its counter goes on beyond what was deleted: rows may be late.
         return False
     columns = [table.time] if table.time else table.doubtful
     if not columns:
-        return None if 2 * sum(pair in wide for pair in pairs) > len(looks) else False
-    some = sorted(set(pairs) if is_first else wide)
-    wanted = ", ".join(str(side) for pair in some for side in pair)
-    page = reader.narrowed(columns).page(f"WHERE {rowid} IN ({wanted})", rowid, 2 * len(looks), rowid)
-    return all(goes_back(dict(zip(page.keys, times_in(page, each, form), strict=True)), some, wide) for each in columns)
+        return None if is_sparse else False
+    rowid, wanted = f"q.{quoted(table.rowid or '')}", {first, last, *itertools.chain.from_iterable(pairs)}
+    where = f"WHERE {rowid} IN ({', '.join(map(str, wanted))})"
+    page = reader.narrowed(columns).page(where, rowid, len(wanted), rowid)
+    counts = [falls_in(times_in(page, each, form)) for each in columns]
+    if is_sparse:
+        return all(6 * falls >= told > 0 for falls, told in counts)
+    # Falling keys; SQLite begins with 1, and the rows may have come newest first.
+    return first != 1 and all(4 * falls >= 3 * told >= 84 for falls, told in counts)
 
 
-def goes_back(times: Mapping[int, int | None], pairs: Sequence[tuple[int, int]], wide: Iterable[Any]) -> bool:
-    """Whether times go back across a quarter of the wide gaps between rowids, or from most rowids to the next ones."""
+def is_time_number(key: int) -> bool:
+    """Whether a key may be the time at which its row was written, since 1970."""
+    return key > 0 and is_plausible(epoch_microseconds(key), time.time())
 
-    def backward(some: Iterable[tuple[int, int]]) -> list[bool]:
-        known = [(times.get(low), times.get(high)) for low, high in some]
-        told = [(before, after) for before, after in known if before is not None and after is not None]
-        return [before > after for before, after in told if before != after]
 
-    far, near = backward(wide), backward(pairs)
-    return sum(far) * 4 >= max(1, len(far)) or (len(near) >= 8 and sum(near) * 4 >= 3 * len(near))
+def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
+    """How many pairs of times are in falling order, and how many are different."""
+    pairs = list(itertools.combinations((time for time in times if time is not None), 2))
+    return sum(before > after for before, after in pairs), sum(before != after for before, after in pairs)
 
 
 class RowidCursor(Anchored):
@@ -4105,9 +4127,10 @@ class RowidCursor(Anchored):
 
     kind = "rowid"
 
-    def __init__(self, reader: Reader, up_to: int | None = None) -> None:
+    def __init__(self, reader: Reader, up_to: int | None = None, is_trusted: bool = False) -> None:
         super().__init__(reader)
         self.up_to = up_to
+        self.is_trusted = is_trusted
 
     def start(self, since: int | None) -> Position:
         """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
@@ -4119,6 +4142,39 @@ class RowidCursor(Anchored):
         self.table.known_time  # noqa: B018 - an error where there is none
         return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
+    def located(self, state: State) -> State:
+        """The same; an error where rows came in below delivered ones, unless the settings say that keys rise."""
+        known = super().located(state)
+        if not self.is_trusted and self._is_passed_over(known.gaps):
+            hint = "cursor: timestamp finds them; it needs a new state_dir, and --since."
+            hint += " cursor: rowid goes on without them."
+            raise SourceError(f"{said_of_order(self.table)}, and new rows below delivered ones are passed over", hint)
+        return known
+
+    def gaps(self, position: Position, last: int) -> list[list[int]]:
+        """Where no row is before the one that is next to a position, and at places from there to the rowid `last`.
+
+        None in a table that has no key: VACUUM moves its rows.
+        """
+        low = read_to(position)
+        with contextlib.suppress(CorruptError):
+            first, _ = self.reader.bounds(low) if self.table.key else (None, 0)
+            if first is not None:
+                pairs = {(-(2**63) if low is None else low, first), *self.reader.neighbours(first, last)}
+                return [[low, high] for low, high in pairs if high - low > 1]
+        return []
+
+    def _is_passed_over(self, gaps: Iterable[Sequence[int]]) -> bool:
+        """Whether there are rows now where there were none."""
+        name, places = (
+            quoted(self.table.name),
+            (f"{self.rowid} > {low} AND {self.rowid} < {high}" for low, high in gaps),
+        )
+        with contextlib.suppress(CorruptError):
+            looks = any_of(f"EXISTS (SELECT 1 FROM {name} q WHERE {place})" for place in places)
+            return bool(self.reader.database.rows(f"SELECT {looks}")[0][0])
+        return False
+
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
         first, last = self.reader.bounds(position["rowid"])
@@ -4129,7 +4185,9 @@ class RowidCursor(Anchored):
         high = self.reader.nth(first, last, size())
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
-        return Batch({**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1)
+        return Batch(
+            {**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1, self.gaps(position, high)
+        )
 
     def waiting(self, position: Position, form: TimeForm) -> Waiting:
         """The rows after a position, in two look-ups and a count that ends early."""
@@ -6910,7 +6968,6 @@ class Job:
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
-    ordered: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -7035,7 +7092,8 @@ class WindowSource:
         if windows.ahead_new:
             log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        return Batch(after, self.cursor.anchors(first or last, last), lambda: iter([prepared]))
+        anchors, gaps = self.cursor.anchors(first or last, last), self.cursor.gaps(position, last)
+        return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
@@ -7187,11 +7245,6 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     return table
 
 
-def said_of_order(table: Table) -> str:
-    """That rowids are no position, for people."""
-    return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
-
-
 def cursor_of(
     config: Config, reader: Reader, now: Callable[[], float], state: State | None = None, up_to: int | None = None
 ) -> Cursor:
@@ -7205,26 +7258,21 @@ def cursor_of(
     if choice == "auto" and table.rowid:
         choice = "rowid" if is_by_rowid(config, reader, state) else "timestamp"
     if table.rowid and choice != "timestamp":
-        return RowidCursor(reader, up_to)
+        return RowidCursor(reader, up_to, is_trusted=config.cursor == "rowid")
     return TimestampCursor(reader, config.lookback, form, now)
 
 
 def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
     """Whether `auto` finds new rows by rowid: as the state began, in a first run where SQLite gives the rowids.
 
-    An error where it did or has to, and rows under lower keys would be passed over.
+    An error where it has to, and rows under lower keys would be passed over.
     """
-    table, is_first = reader.table, is_unbound(state)
-    if state and not is_first and "rowid" not in state.position:
-        return False
-    if not is_shuffled(reader, time_form(config), is_first):
+    if state and not is_unbound(state):
+        return "rowid" in state.position
+    table = reader.table
+    if not is_shuffled(reader, time_form(config)):
         return True
     fault = said_of_order(table)
-    if not is_first:
-        hint = (
-            "cursor: timestamp finds them; it needs a new state_dir, and --since. cursor: rowid goes on without them."
-        )
-        raise SourceError(f"{fault}, and new rows below delivered ones are passed over", hint)
     if table.time is None:
         hint = f"Set timestamp_col to one of {', '.join(table.doubtful)}: new rows are found by time then."
         raise ConfigError(fault, hint)
@@ -7314,11 +7362,7 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     later.
     """
     config, reader, now = job.config, Reader(database, table_in(job, database, state)), clock_of(job)
-    place = state.position.get("rowid") if state else None
-    # The order of keys is looked at anew after rows were delivered: what came is at one more place among them.
-    is_known = place is not None and job.ordered.get(reader.table.name) == place
-    cursor = cursor_of(dataclasses.replace(config, cursor="rowid") if is_known else config, reader, now, state, up_to)
-    job.ordered[reader.table.name] = place
+    cursor = cursor_of(config, reader, now, state, up_to)
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
@@ -7514,6 +7558,7 @@ def intent_of(job: Job, state: State, batch: Batch) -> Intent:
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
         "columns": state.columns,
+        "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
     }
 
 
@@ -7531,6 +7576,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         position=intent["position"],
         anchors=[Anchor.of(line) for line in intent["anchors"]],
         columns=intent.get("columns", []),
+        gaps=intent.get("gaps", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
 
@@ -9173,8 +9219,11 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        cursor, form = cursor_of(config, reader, time.time, sound_state(config)), time_form(config)
+        state, form = sound_state(config), time_form(config)
+        cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
+            if state and state.table == table.name:
+                cursor.located(state)
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:
                 said = "which are far apart; no column tells whether they rise with time"
@@ -9371,7 +9420,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = completed(job, source, State())
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
-        job.states.save(dataclasses.replace(state, position=position, anchors=[], epoch=state.epoch + 1))
+        job.states.save(dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1))
 
 
 # === Command line =====================================================================================

@@ -264,12 +264,20 @@ MUTANTS = (
         ("test_scenarios.py", "takes_no_window"),
     ),
     Mutant(
-        "keys are always in order", "    if not is_shuffled(reader, time_form(config), is_first):", "    if True:",
+        "keys are always in order", "    if not is_shuffled(reader, time_form(config)):", "    if True:",
         ("test_cursor.py", "keys_in_no_order"),
     ),
     Mutant(
-        "a state by rowid gives way", "table, is_first = reader.table, is_unbound(state)", "table, is_first = reader.table, True",
+        "a state by rowid gives way", "if state and not is_unbound(state):", "if False:",
         ("test_cursor.py", "position_by_rowid_stops"),
+    ),
+    Mutant(
+        "rows below delivered ones are not looked for", "if not self.is_trusted and", "if False and",
+        ("test_cursor.py", "where_there_were_none"),
+    ),
+    Mutant(
+        "a gap is what there is now", "[*batch.gaps, *state.gaps]", "[*batch.gaps, [-(2**63), 3001]]",
+        ("test_cursor.py", "put_back"),
     ),
     Mutant(
         "the future is forgotten", "        if not ranges:\n            del after", "        if True:\n            del after",

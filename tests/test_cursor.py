@@ -410,21 +410,56 @@ def test_keys_in_order_stay_the_position_however_far_apart(box: Box, kind: str) 
 def test_a_position_by_rowid_stops_where_keys_turn_out_to_be_in_no_order(
     box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows below it may have been passed over: they are not called delivered, nor safe to delete."""
+    """Rows below it are passed over: they are not called delivered, nor safe to delete."""
     box.execute(KEYED, INSERT, rows=rows(0, 0))
     assert box.run() == 0
     keys = keys_of("random of 63 bits", 90)
     given = [(key, time, v) for key, (time, v) in zip(keys, rows(1, 90), strict=True)]
-    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given)
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[:30])
+    assert box.run() == 0
+    assert values(box) == list(range(31))
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[30:])
     assert box.run() == 1
     assert "new rows below delivered ones are passed over" in caplog.text
     assert box.run("--status", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["delivered_to"] is None
     assert box.run("--check") == 1
     assert "FAIL database: the keys of t do not rise with its times" in capsys.readouterr().out
-    assert values(box) == [0]
+    assert values(box) == list(range(31))
     assert box.run("--cursor", "rowid") == 0
     assert box.run("--cursor", "timestamp", STATE_DIR=str(box.folder / "new")) == 0
+
+
+@pytest.mark.parametrize("kind", ["random, below 3000", "a range for each sensor", "a second range above the first"])
+def test_rows_that_come_where_there_were_none_stop_a_position_by_rowid(
+    box: Box, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = {
+        "random, below 3000": random.Random(7).sample(range(3000), 300),
+        "a range for each sensor": [10_000 * (1 + v % 3) + v for v in range(300)],
+        "a second range above the first": [10_000 * (1 + (v > 150 and v % 2)) + v for v in range(300)],
+    }[kind]
+    given = [(key, time, v) for key, (time, v) in zip(keys, rows(0, 299), strict=True)]
+    box.execute(COUNTED, "INSERT INTO t VALUES (?, ?, ?)", rows=given[:100])
+    assert box.run("--batch-rows", "30") == 0
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[100:150])
+    box.run()
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[150:200])
+    box.run()
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=given[200:])
+    assert box.run() == 1
+    assert "new rows below delivered ones are passed over" in caplog.text
+
+
+def test_delivered_rows_that_are_put_back_in_their_place_are_no_sign_of_keys_in_no_order(box: Box) -> None:
+    box.execute(KEYED, INSERT, rows=rows(1, 3000))
+    assert box.run() == 0
+    box.execute("CREATE TABLE kept AS SELECT * FROM t WHERE id < 2000", "DELETE FROM t WHERE id < 2000")
+    box.execute(INSERT, rows=rows(3001, 3010))
+    assert box.run("--table", "t") == 0
+    box.execute("INSERT INTO t SELECT * FROM kept", INSERT, rows=rows(3011, 3020))
+    assert box.run("--table", "t") == 0
+    assert values(box) == list(range(1, 3021))
 
 
 TWO_TIMES = "CREATE TABLE t (id INTEGER PRIMARY KEY, begun_ts REAL, ended_ts REAL, v INTEGER)"
@@ -487,6 +522,31 @@ def test_rows_before_a_damaged_page_arrive_though_the_order_of_keys_can_not_be_l
     box.database.write_bytes(content)
     assert box.run("--batch-rows", "1000") == 1
     assert len(values(box)) >= (5_000 if is_first else 20_000)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("kind", ["last year's rows", "a clock at 1970 after each start", "the newest first"])
+def test_times_that_go_back_beside_what_was_deleted_are_no_sign_of_keys_in_no_order(
+    box: Box, kind: str, is_first: bool
+) -> None:
+    """Without AUTOINCREMENT, too: SQLite gives the next higher rowid in the middle of a table as well."""
+    given, deleted = {
+        "last year's rows": ([*rows(1, 3000), *rows(3001, 7000, 2025)], "v BETWEEN 3001 AND 5500"),
+        "a clock at 1970 after each start": (
+            [row for first in range(1, 6000, 2000)
+             for row in (*rows(first, first + 99, 1970), *rows(first + 100, first + 1999))], "v BETWEEN 2050 AND 3999",
+        ),
+        "the newest first": ([*reversed(rows(1, 5000))], "0"),
+    }[kind]  # fmt: skip
+    box.execute(KEYED, INSERT, rows=given)
+    assert is_first or box.run() == 0
+    box.execute(f"DELETE FROM t WHERE {deleted}")
+    for first in (7001, 7011, 7021):
+        assert box.run() == 0
+        box.execute(INSERT, rows=rows(first, first + 9, 2020))
+    assert box.run() == 0
+    assert {v for (v,) in box.source("v", "t")} <= set(values(box))
+    assert "rowid" in box.state()["position"]
 
 
 @pytest.mark.parametrize("late", [1, 2])

@@ -3847,7 +3847,8 @@ class Anchored:
             raise SourceError(f"{self.table.name} holds other rows than were delivered; {fault}", hint)
         if not kept and (evidence.looks or evidence.highest == 0 or evidence.is_later):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
-        return state if evidence.counts_on else self._cut_back(state, evidence, kept)
+        is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
+        return self._cut_back(state, evidence, kept) if is_cut_back else state
 
     def _evidence(self, state: State, origin: Origin) -> Evidence:
         looks, (first, highest) = self._looks(state, state.anchors), self.reader.bounds()
@@ -3871,6 +3872,15 @@ class Anchored:
         later = " AND ".join(f"{time} > {literal}" for literal in sorted(times)) or "0"
         where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
         return not self.reader.database.rows(f"SELECT 1 FROM {quoted(self.table.name)} q WHERE {where} LIMIT 1")
+
+    def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
+        """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
+
+        One alone may be edited ever anew, and rows that are edited in their times alone are given the right time.
+        """
+        others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
+        is_other = len(others) > 1 and not any(look.is_but_time for look in others)
+        return is_other and self._is_later(state.anchors, [look.rowid for look in others])
 
     def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:
         """The state where the table is the same, but its newest rows may have gone, their rowids used again."""

@@ -184,6 +184,40 @@ def test_a_file_that_is_restored_sends_no_row_again(box: Box, how: str, times: s
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 106)]
 
 
+@pytest.mark.parametrize("key", ["counted", "keyed"])
+@pytest.mark.parametrize("is_seen_between", [False, True])
+@pytest.mark.parametrize("is_overwritten", [False, True])
+def test_an_older_copy_that_grew_past_the_position_sends_its_new_rows(
+    box: Box, is_overwritten: bool, is_seen_between: bool, key: str
+) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    copy = box.folder / "copy.db"
+    shutil.copy(box.database, copy)
+    box.execute(INSERT, rows=rows(51, 60, 1))
+    assert box.run() == 0
+    if is_overwritten:
+        box.database.write_bytes(copy.read_bytes())
+    else:
+        copy.replace(box.database)
+    assert not is_seen_between or box.run() == 0
+    box.execute(INSERT, rows=rows(101, 115, 1))
+    assert box.run() == 0
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 61), *range(101, 116)]
+
+
+@pytest.mark.parametrize("change", ["time = '2026-01-02T' || substr(time, 12)", "time = '2026-01-02', a = 0, z = id"])
+def test_newest_rows_that_are_edited_under_autoincrement_are_not_sent_again(box: Box, change: str) -> None:
+    """Their times alone, as a clock is set; or all of the newest one, which may be edited ever anew."""
+    box.execute(table("counted"), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    box.execute(f"UPDATE t SET {change} WHERE id > {45 if 'substr' in change else 49}")
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(51, 55, 1, year=2027))
+    assert box.run() == 0
+    assert len(box.arrived()) == 55
+
+
 def test_rows_that_are_all_rewritten_with_a_newer_time_are_asked_about(box: Box) -> None:
     box.execute(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, sensor TEXT, time TEXT, a REAL)",

@@ -1143,13 +1143,15 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-# ISO-8601 as people and programs write it: the day, basic or not, and a time of the day after a T or a blank. Python
-# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version.
+# ISO-8601 as people and programs write it: the day, basic or not, and a time after a T or a blank. Python
+# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version. Go writes an
+# offset, a name of it, and maybe its monotonic clock (pkg.go.dev/time, Time.String): the offset tells.
 BLANKS = " \t\r\n"
 ISO_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}-?[1-7])"
     r"(?:[Tt ]((?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9](?:[.,][0-9]+)?)?)?)"
-    r"([Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
+    r"([Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?(?: [A-Z+-][A-Z0-9]{1,5}(?: m=[+-][0-9.]+)?)?"
+    r"| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
 )
 
 
@@ -1160,7 +1162,7 @@ def iso_moment(text: str) -> dt.datetime | None:
         return None
     day, time, zone = found.groups()
     try:
-        written = zone_written(zone.strip()) if zone else None
+        written = zone_written(zone.split()[0]) if zone else None
         return dt.datetime.combine(dt.date.fromisoformat(day), dt.time.fromisoformat(time or "00"), written)
     except (ValueError, LookupError, OSError):  # no such day, or no such zone
         return None

@@ -76,6 +76,23 @@ def test_what_a_mapper_declares_arrives_with_fitting_types(box: Box) -> None:
     ]
 
 
+GO_TIMES = {
+    " +0000 UTC": utc(2025, 11, 27, 10), ".5 +0000 UTC m=+0.012345678": utc(2025, 11, 27, 10, 0, 0, 500_000),
+    " +0200 CEST": utc(2025, 11, 27, 8), ".123456789 -0330 -0330": utc(2025, 11, 27, 13, 30, 0, 123_456),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", GO_TIMES)
+@pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
+def test_times_as_go_prints_them_are_times(box: Box, cursor: str, end: str) -> None:
+    made(box, "r (id INTEGER PRIMARY KEY, created_at DATETIME)", [(1, f"2025-11-27 10:00:00{end}")])
+    assert box.run("--once", "--cursor", cursor, UPLOAD_SOURCE_TIMEZONE="Europe/Berlin") == 0
+    box.execute("INSERT INTO r VALUES (?, ?)", rows=[(2, f"2025-11-27 10:00:01{end}")])
+    assert box.run("--once", "--cursor", cursor, UPLOAD_SOURCE_TIMEZONE="Europe/Berlin") == 0
+    times = [GO_TIMES[end], GO_TIMES[end] + dt.timedelta(seconds=1)]
+    assert sorted(time for (time,) in box.arrived("created_at")) == times
+
+
 def test_words_that_sqlite_takes_for_numeric_are_strings(box: Box) -> None:
     rows = [(i, 1_780_000_000 + i, f"n{i}", f"{i:08x}-0000", '{"a": 1}') for i in range(COUNT)]
     made(box, "r (id INTEGER PRIMARY KEY, ts INTEGER, name STRING, uid UUID, doc JSON)", rows)

@@ -1143,9 +1143,9 @@ def to_binary(value: Any, _kind: str) -> bytes:
     return value
 
 
-# ISO-8601 as people and programs write it: the day, basic or not, and a time after a T or a blank. Python
-# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version. Go writes an
-# offset, a name of it, and maybe its monotonic clock (pkg.go.dev/time, Time.String): the offset tells.
+# ISO-8601 as people and programs write it: the day, basic or not, and a time of the day after a T or a blank. Python
+# takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version. Go prints
+# an offset, a name for it, and maybe its monotonic clock (pkg.go.dev/time, Time.String): the offset tells.
 BLANKS = " \t\r\n"
 ISO_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}-?[1-7])"

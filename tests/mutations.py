@@ -272,6 +272,14 @@ MUTANTS = (
         ("test_cursor.py", "position_by_rowid_stops"),
     ),
     Mutant(
+        "AUTOINCREMENT is always believed", "not evidence.counts_on or self._is_overtaken(state, evidence, kept)",
+        "not evidence.counts_on", ("test_cursor_file.py", "grew_past"),
+    ),
+    Mutant(
+        "an edited row is an older copy", "len(others) > 1 and not any(look.is_but_time for look in others)", "bool(others)",
+        ("test_cursor_file.py", "edited_under"),
+    ),
+    Mutant(
         "rows below delivered ones are not looked for", "if not self.is_trusted and", "if False and",
         ("test_cursor.py", "where_there_were_none"),
     ),

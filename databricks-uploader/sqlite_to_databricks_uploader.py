@@ -3901,7 +3901,10 @@ class Anchored:
         )
 
     def _found_by_content(self, state: State) -> int | None:
-        """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed."""
+        """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed.
+
+        None where that one is in its place: then rows behind it were edited or deleted, and none renumbered.
+        """
         run = state.anchors[:CLOSE_ANCHORS]
         for index, newest in enumerate(run):
             places = list(itertools.islice(self._places(state, newest, run[index:], len(run) == CLOSE_ANCHORS), 2))
@@ -3910,7 +3913,7 @@ class Anchored:
                 hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
                 raise SourceError(f"{fault}which were delivered can't be told", hint)
             if places:
-                return max(places)
+                return None if index and max(places) == newest.rowid else max(places)
         return None
 
     def _places(self, state: State, newest: Anchor, run: Sequence[Anchor], is_long: bool) -> Iterator[int]:

@@ -272,6 +272,10 @@ MUTANTS = (
         ("test_cursor.py", "position_by_rowid_stops"),
     ),
     Mutant(
+        "a row in its place was renumbered", "None if index and max(places) == newest.rowid else max(places)", "max(places)",
+        ("test_cursor_file.py", "altered_or_edited and newest and plain"),
+    ),
+    Mutant(
         "AUTOINCREMENT is always believed", "not evidence.counts_on or self._is_overtaken(state, evidence, kept)",
         "not evidence.counts_on", ("test_cursor_file.py", "grew_past"),
     ),

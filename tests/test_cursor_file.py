@@ -48,6 +48,11 @@ CHANGES: dict[str, Callable[[str], list[str]]] = {
     "rename column": lambda key: ["ALTER TABLE t RENAME COLUMN z TO y"],
     "rebuild": rebuilt,
     "update": lambda key: ["UPDATE t SET z = 'y'"],
+    "update of the newest row and add column": lambda key: [
+        "UPDATE t SET z = 'y' WHERE a = 50",
+        "ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5",
+    ],
+    "update of the newest rows and vacuum": lambda key: ["UPDATE t SET z = 'y', a = 51 WHERE a > 47", "VACUUM"],
     "update of what tells rows apart": lambda key: ["UPDATE t SET a = a + 1000"],
     "vacuum": lambda key: ["DELETE FROM t WHERE a % 3 = 0", "VACUUM"],
     "vacuum without the newest row": lambda key: ["DELETE FROM t WHERE a % 3 = 0 OR a = 50", "VACUUM"],

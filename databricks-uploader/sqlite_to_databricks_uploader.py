@@ -3252,9 +3252,9 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in. `time_column` was the time: it stays
-    so, though a value in it may look like none. `allowance` is what was learned of the target, and `lost` how often in
-    a row a batch at this position had no answer and did not arrive.
+    they were seen in. `time_column` was the time: it stays so, though a value in it may look like none. `allowance` is
+    what was learned of the target, and `lost` how often in a row a batch at this position had no answer and did not
+    arrive.
     """
 
     last_upload: str | None = None
@@ -4091,13 +4091,6 @@ def said_of_order(table: Table) -> str:
 
 
 def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
-    """`looks_shuffled`, as far as the file can be read: what stands before a damaged page is delivered."""
-    with contextlib.suppress(CorruptError):
-        return looks_shuffled(reader, form)
-    return False
-
-
-def looks_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     """Whether a producer seems to set the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
     Then wide gaps between rowids take up half of the places that are looked at, and times are in no order either, by
@@ -4105,30 +4098,28 @@ def looks_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     are late by less than all that the table spans. Keys that are times themselves are in order. None where keys are
     far apart and no column tells.
     """
-    table, (first, last) = reader.table, reader.bounds() if reader.table.key else (None, 0)
-    if first is None or (is_time_number(first) and is_time_number(last)):
-        return False
-    pairs = reader.neighbours(first, last)
-    wide = [pair for pair in pairs if pair[1] - pair[0] >= FAR_APART]
-    is_sparse = 2 * len(wide) > len(pairs)
-    if table.autoincrement and len(set(wide)) < 4:  # Its counter goes on beyond what was deleted: rows may be late.
-        return False
-    columns = [table.time] if table.time else table.doubtful
-    if not columns:
-        return None if is_sparse else False
-    rowid, wanted = f"q.{quoted(table.rowid or '')}", {first, last, *itertools.chain.from_iterable(pairs)}
-    where = f"WHERE {rowid} IN ({', '.join(map(str, wanted))})"
-    page = reader.narrowed(columns).page(where, rowid, len(wanted), rowid)
-    counts = [falls_in(times_in(page, each, form)) for each in columns]
-    if is_sparse:
-        return all(6 * falls >= told > 0 for falls, told in counts)
-    # Falling keys; SQLite begins with 1, and the rows may have come newest first.
-    return first != 1 and all(4 * falls >= 3 * told >= 84 for falls, told in counts)
-
-
-def is_time_number(key: int) -> bool:
-    """Whether a key may be the time at which its row was written, since 1970."""
-    return key > 0 and is_plausible(epoch_microseconds(key), time.time())
+    table, rowid = reader.table, f"q.{quoted(reader.table.rowid or '')}"
+    with contextlib.suppress(CorruptError):  # What stands before a damaged page is delivered.
+        first, last = reader.bounds() if table.key else (None, 0)
+        if first is None or all(
+            key > 0 and is_plausible(epoch_microseconds(key), time.time()) for key in (first, last)
+        ):
+            return False
+        pairs = reader.neighbours(first, last)
+        wide = [pair for pair in pairs if pair[1] - pair[0] >= FAR_APART]
+        is_sparse, columns = 2 * len(wide) > len(pairs), [table.time] if table.time else table.doubtful
+        if table.autoincrement and len(set(wide)) < 4:  # Its counter goes on beyond what was deleted: rows may be late.
+            return False
+        if not columns:
+            return None if is_sparse else False
+        wanted = {first, last, *itertools.chain.from_iterable(pairs)}
+        where = f"WHERE {rowid} IN ({', '.join(map(str, wanted))})"
+        page = reader.narrowed(columns).page(where, rowid, len(wanted), rowid)
+        counts = [falls_in(times_in(page, each, form)) for each in columns]
+        # Falling keys may be dense; but SQLite begins with 1, and rows may have come newest first.
+        is_falling = first != 1 and all(4 * falls >= 3 * told >= 84 for falls, told in counts)
+        return is_falling or (is_sparse and all(6 * falls >= told > 0 for falls, told in counts))
+    return False
 
 
 def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
@@ -4158,12 +4149,15 @@ class RowidCursor(Anchored):
         return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
     def located(self, state: State) -> State:
-        """The same; an error where rows came in below delivered ones, unless the settings say that keys rise."""
-        known = super().located(state)
-        if not self.is_trusted and self._is_passed_over(known.gaps):
-            hint = "cursor: timestamp finds them; it needs a new state_dir, and --since."
-            hint += " cursor: rowid goes on without them."
-            raise SourceError(f"{said_of_order(self.table)}, and new rows below delivered ones are passed over", hint)
+        """The same; an error for rows where there were none, unless the settings say that keys rise."""
+        known, name = super().located(state), quoted(self.table.name)
+        places = (f"{self.rowid} > {low} AND {self.rowid} < {high}" for low, high in known.gaps)
+        found = any_of(f"EXISTS (SELECT 1 FROM {name} q WHERE {place})" for place in places)
+        with contextlib.suppress(CorruptError):
+            if not self.is_trusted and self.reader.database.rows(f"SELECT {found}") != [(0,)]:
+                fault = f"{said_of_order(self.table)}, and new rows below delivered ones are passed over"
+                hint = "cursor: timestamp finds them; it needs a new state_dir, and --since. cursor: rowid leaves them."
+                raise SourceError(fault, hint)
         return known
 
     def gaps(self, position: Position, last: int) -> list[list[int]]:
@@ -4178,17 +4172,6 @@ class RowidCursor(Anchored):
                 pairs = {(-(2**63) if low is None else low, first), *self.reader.neighbours(first, last)}
                 return [[low, high] for low, high in pairs if high - low > 1]
         return []
-
-    def _is_passed_over(self, gaps: Iterable[Sequence[int]]) -> bool:
-        """Whether there are rows now where there were none."""
-        name, places = (
-            quoted(self.table.name),
-            (f"{self.rowid} > {low} AND {self.rowid} < {high}" for low, high in gaps),
-        )
-        with contextlib.suppress(CorruptError):
-            looks = any_of(f"EXISTS (SELECT 1 FROM {name} q WHERE {place})" for place in places)
-            return bool(self.reader.database.rows(f"SELECT {looks}")[0][0])
-        return False
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""

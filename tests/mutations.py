@@ -284,7 +284,7 @@ MUTANTS = (
         ("test_cursor_file.py", "edited_under"),
     ),
     Mutant(
-        "rows below delivered ones are not looked for", "if not self.is_trusted and", "if False and",
+        "rows below delivered ones are not looked for", "if not self.is_trusted and self.reader", "if False and self.reader",
         ("test_cursor.py", "where_there_were_none"),
     ),
     Mutant(

@@ -76,7 +76,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, TextIO, TypedDict, TypeVar
+from typing import Any, ClassVar, NoReturn, TextIO, TypedDict, TypeVar
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
@@ -5034,49 +5034,6 @@ Pages = Callable[[], Iterator[Any]]
 Payload = Any
 
 
-class Target(Protocol):
-    """Where rows go. A commit is known by its intent, which is saved before it is sent.
-
-    `allowance` is what one request may have, None where nothing limits it; the state keeps it.
-    """
-
-    name: str
-    allowance: Allowance | None
-
-    # Whether a commit adds the columns that the table lacks; known once it was asked for its columns.
-    evolves: bool
-
-    def columns(self) -> Columns | None:
-        """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
-
-    def recover(self, state: State) -> dict[str, Any] | None:
-        """Position and sequence after the newest commit of a source; None where the target does not know it."""
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """How many rows of that size one commit should have."""
-
-    def holds(self, pages: Iterable[Any]) -> bool:
-        """Whether the table has these rows; asked where a recovered position has no anchors."""
-
-    def prepare(self, pages: Pages) -> Payload:
-        """What is sent, made from pages of rows. May be lazy; must not send. `DoesNotGo` where it can't be sent."""
-
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """The intent with all that it takes to settle it; what can be done before the commit is done."""
-
-    def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows. `LostAnswer` where it can't be told whether that happened, `DidNotRun` where it did not."""
-
-    def settle(self, intent: Intent, pages: Pages) -> bool:
-        """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
-
-    def note(self, rows: Any, create: str) -> None:
-        """Append rows that may be there twice or not at all; `create` makes the table where it is made by SQL."""
-
-    def close(self) -> None:
-        """End what was opened for one source."""
-
-
 def application_of(state: State) -> str:
     """The name of a source in Delta transactions."""
     return f"sqlite-uploader/{state.source_id}/{state.table}"
@@ -5278,8 +5235,10 @@ RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns
 
 
 class DeltaTarget:
-    """A Delta table by path, exactly once by its transaction identifiers.
+    """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
+    A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
+    where nothing limits it; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
     the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
@@ -5301,6 +5260,7 @@ class DeltaTarget:
         self._planned_anew = False
 
     def columns(self) -> Columns | None:
+        """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
         table = self.table()
         self._planned_anew = table is None
         if table is None:
@@ -5315,6 +5275,7 @@ class DeltaTarget:
         return {f.name: delta_type(f) + ("" if f.nullable or GENERATED in f.metadata else " not null") for f in fields}
 
     def recover(self, state: State) -> dict[str, Any] | None:
+        """Position and sequence after the newest commit of a source; None where the target does not know it."""
         application, table = application_of(state), self.table()
         if not self._version(table, application):
             return None
@@ -5325,19 +5286,23 @@ class DeltaTarget:
         return {**saved, "committed": saved["sequence"]}
 
     def batch_rows(self, bytes_per_row: float) -> int:
+        """How many rows of that size one commit should have."""
         return self.COMMIT_ROWS
 
     def holds(self, pages: Iterable[Any]) -> bool:
+        """Whether the table has these rows; asked where a recovered position has no anchors."""
         return True
 
     def prepare(self, pages: Pages) -> Payload:
+        """What is sent, made from pages of rows. May be lazy; must not send. `DoesNotGo` where it can't be sent."""
         return lambda: ahead(pages())
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """The intent with all that it takes to settle it; what can be done before the commit is done."""
         return intent
 
     def send(self, intent: Intent, payload: Payload) -> None:
-        """Append in one commit."""
+        """Commit the rows. `LostAnswer` where it can't be told whether that happened, `DidNotRun` where it did not."""
 
         def once(table: Any) -> None:
             if not self._has(table, intent):
@@ -5359,15 +5324,18 @@ class DeltaTarget:
         raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
     def settle(self, intent: Intent, pages: Pages) -> bool:
+        """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
         return self._has(self.table(), intent)
 
     def note(self, rows: Any, create: str) -> None:
+        """Append rows that may be there twice or not at all; `create` makes the table where it is made by SQL."""
         table = self.table()
         mode, merge = ("append", "merge") if table else ("error", None)
         options = {**IMPATIENT, **self.options}
         write_pages(self.name, iter([rows]), table, mode=mode, schema_mode=merge, storage_options=options)
 
     def close(self) -> None:
+        """End what was opened for one source."""
         self._answered = False
 
     def table(self) -> Any:
@@ -6940,6 +6908,9 @@ class Figures(Tally):
     open_windows: int = 0
     quarantined: int = 0
 
+
+# Where rows go.
+Target = DeltaTarget | WarehouseTarget
 
 # Called with the rows read of a batch, and how many there are in it and after it.
 Progress = Callable[[int, int], None]

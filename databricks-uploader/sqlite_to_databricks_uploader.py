@@ -875,11 +875,6 @@ def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     return layer
 
 
-def layer_from_flags(arguments: Mapping[str, Any]) -> Layer:
-    """The settings on the command line; argparse leaves out what was not given."""
-    return {name: parse_setting(name, arguments[name], flag_of(name)) for name in SETTINGS if name in arguments}
-
-
 def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
     """One `Config` out of layers, the highest last; its target comes from the highest that names one."""
     merged: Layer = {}
@@ -1004,7 +999,7 @@ def declared_type(declared: str) -> str | None:
     return next((kind for part, kind in DECLARED.items() if part in word), None)
 
 
-# Other words of Databricks for the types, and the sizes of those that have some.
+# Other words for the types, of Databricks and of delta-rs.
 SYNONYMS = {
     "long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint", "real": "float", "dec": "decimal",
     "numeric": "decimal", "timestamp_ltz": "timestamp",
@@ -1180,7 +1175,7 @@ def to_date(value: Any, form: TimeForm) -> str:
     """ISO dates, or those of a format. A time other than midnight, or a zone other than UTC, would be lost: refused."""
     moment = iso_moment(value) if isinstance(value, str) else None
     if form.name != "auto":
-        moment = moment_of(TimeForm(form.name).microseconds(value))
+        moment = moment_of(to_microseconds(value, TimeForm(form.name)))
     if moment is None:
         raise ValueError("is no ISO date")
     if moment.time() != dt.time() or moment.utcoffset():
@@ -1239,36 +1234,14 @@ FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
 
 @dataclasses.dataclass(frozen=True)
 class TimeForm:
-    """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime.
+    """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime, with %.
 
-    Texts without a zone are in `zone`; where clocks go back, the first of two equal times is meant.
+    Texts in a pattern need not sort as their times do. Texts without a zone are in `zone`; where clocks go back, the
+    first of two equal times is meant.
     """
 
     name: str = "auto"
     zone: ZoneInfo = UTC
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether times are texts that need not sort as their times do."""
-        return "%" in self.name
-
-    def microseconds(self, value: Any) -> int:
-        """Microseconds since 1970; a `ValueError` for what is not written so."""
-        if self.name == "auto":
-            return to_timestamp(value, self.zone)
-        text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
-        try:
-            if self.is_pattern:
-                return pattern_microseconds(text, self.name, self.zone, isinstance(value, str))
-            if isinstance(value, (int, float)):
-                return number_microseconds(value, self.name)
-            if NUMBER_TEXT.fullmatch(text):
-                return number_microseconds(fractions.Fraction(text), self.name)
-        except OverflowError:
-            raise ValueError("is outside the years 1 to 9999") from None
-        except ValueError:
-            pass
-        raise ValueError(f"is no time in timestamp_format {self.name}")
 
     def number(self, time: int) -> int | float:
         """About the number that means a time: a whole one from below, or the nearest count of days."""
@@ -1286,8 +1259,22 @@ def time_form(config: Config) -> TimeForm:
 
 
 def to_microseconds(value: Any, form: TimeForm) -> int:
-    """A time in a form, in microseconds since 1970."""
-    return form.microseconds(value)
+    """A time in a form, in microseconds since 1970; a `ValueError` for what is not written so."""
+    if form.name == "auto":
+        return to_timestamp(value, form.zone)
+    text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
+    try:
+        if "%" in form.name:
+            return pattern_microseconds(text, form.name, form.zone, isinstance(value, str))
+        if isinstance(value, (int, float)):
+            return number_microseconds(value, form.name)
+        if NUMBER_TEXT.fullmatch(text):
+            return number_microseconds(fractions.Fraction(text), form.name)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999") from None
+    except ValueError:
+        pass
+    raise ValueError(f"is no time in timestamp_format {form.name}")
 
 
 def digits_of(value: Any) -> str:
@@ -1544,7 +1531,7 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
     found: dict[str, list[int]] = {}
     for name in ("auto", *NUMBER_FORMATS, *patterns_by_shape().get(shape_of(written), ())):
         with contextlib.suppress(ValueError):
-            found[name] = [TimeForm(name).microseconds(value) for value in dict.fromkeys(values)]
+            found[name] = [to_microseconds(value, TimeForm(name)) for value in dict.fromkeys(values)]
     until = time.time() if now is None else now
     plausible = [
         # Numbers that are too small for the years since 2004 are days, or the digits of one.
@@ -2068,7 +2055,7 @@ def newest_of(reader: Reader, form: TimeForm) -> str | None:
     [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
     with contextlib.suppress(ValueError):
         if newest and not iso_moment(newest):
-            return moment_of(form.microseconds(newest)).isoformat(timespec="seconds")
+            return moment_of(to_microseconds(newest, form)).isoformat(timespec="seconds")
     return newest or None
 
 
@@ -2107,7 +2094,7 @@ def holds_times(database: Database, table: str, column: str, form: TimeForm) -> 
     """Whether the first rows have times in a column, and nothing else, that something was measured at."""
     known = [value for value in first_values(database, table, column) if value is not None]
     with contextlib.suppress(ValueError):
-        return bool(known) and all(is_plausible(form.microseconds(value), time.time()) for value in known)
+        return bool(known) and all(is_plausible(to_microseconds(value, form), time.time()) for value in known)
     return False
 
 
@@ -3509,11 +3496,6 @@ class Quarantine:
         return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
 
 
-def count_lines(file: Path) -> int:
-    """How many rows a file of the quarantine has."""
-    return len(file.read_bytes().splitlines())
-
-
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     """The rows in the quarantine's files, which people correct by hand; a `StateError` names the line that is none."""
     lines = []
@@ -3599,9 +3581,9 @@ class Batch:
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
 
 
-def digest_of(content: str) -> str:
+def digest_of(content: str, encoding: str = "utf-8") -> str:
     """A short digest of a row's content; 64 bits, since rows are compared with few others."""
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(content.encode(encoding), digest_size=8).hexdigest()
 
 
 def row_content(columns: Iterable[str]) -> str:
@@ -3643,18 +3625,13 @@ def digests_of(values: Sequence[str]) -> list[bytes]:
 
 
 def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
-    """Values as version 1.0.0 had them in digests: quoted, and put together without separators."""
+    """Values as version 1.0.0 had them in digests: quoted, put together without separators, in the file's encoding."""
     quotes = []
     for value in values:
         content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
         text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
         quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
     return quotes
-
-
-def old_digest(quotes: str, encoding: str) -> str:
-    """The digest of version 1.0.0."""
-    return hashlib.blake2b(quotes.encode(encoding), digest_size=8).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3936,7 +3913,7 @@ class Anchored:
         is_on_time = anchor.time == self._time_in(values) != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
-            is_whole = anchor.digest in (old_digest(quotes, self.table.encoding) for quotes in so_far)
+            is_whole = anchor.digest in (digest_of(quotes, self.table.encoding) for quotes in so_far)
             return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
         together, now = base64.b64decode(anchor.digest), dict(zip(self.parts, digests_of(values), strict=True))
         then = {name: together[4 * place : 4 * place + 4] for place, name in enumerate(state.columns)}
@@ -4189,8 +4166,14 @@ class RowidCursor(Anchored):
 
     def waiting(self, position: Position, form: TimeForm) -> Waiting:
         """The rows after a position, in two look-ups and a count that ends early."""
-        count = self.count_after(read_to(position))
-        return Waiting(count, self.oldest_after(read_to(position), form) if count else None)
+        low = read_to(position)
+        count = self.count_after(low)
+        if not count or self.table.time is None:
+            return Waiting(count)
+        where = "" if low is None else f"WHERE {self.rowid} > {low}"
+        page = self.reader.narrowed([]).page(where, self.rowid, OLDEST_ROWS, self.rowid)
+        times = (time for time in times_in(page, self.table.time, form) if time is not None)
+        return Waiting(count, min(times, default=None))
 
     def count_after(self, low: int | None) -> int:
         """How many rows have a higher rowid. Of more than `COUNTED_ROWS` it is guessed how many, by their density."""
@@ -4201,14 +4184,6 @@ class RowidCursor(Anchored):
             return int(count)
         first, last = self.reader.bounds(low)
         return int(1 + (count - 1) * (last - (first or 0)) // (end - (first or 0)))
-
-    def oldest_after(self, low: int | None, form: TimeForm) -> int | None:
-        """The earliest time of the next rows with a higher rowid; None where none is known."""
-        if self.table.time is None:
-            return None
-        where = "" if low is None else f"WHERE {self.rowid} > {low}"
-        page = self.reader.narrowed([]).page(where, self.rowid, OLDEST_ROWS, self.rowid)
-        return min((time for time in times_in(page, self.table.time, form) if time is not None), default=None)
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """The rows of the batch that led from one position to the other, as far as they are still there."""
@@ -4278,7 +4253,7 @@ def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
     Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
     for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
     """
-    if oldest <= -(10**16) or form.is_pattern:
+    if oldest <= -(10**16) or "%" in form.name:
         return [(None, None, "")]
     if form.name != "auto":
         return format_spans(column, oldest, form)
@@ -4534,7 +4509,7 @@ class Bridge:
     def of_row(self, time: int | None, values: Sequence[str], encoding: str) -> Any:
         """What told a row before that has these values now."""
         if self.is_old:
-            return old_digest("".join(old_quotes(values, encoding)), encoding)
+            return digest_of("".join(old_quotes(values, encoding)), encoding)
         if self.content:
             return digest_of(",".join(values[place] for place in self.content))
         return time, key_digest(values, self.key)
@@ -5174,16 +5149,12 @@ def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: A
         )
 
 
-# Databricks' words for the types of delta-rs.
-DELTA_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
-
-
 def delta_type(field: Any) -> str:
     """A column's type in Databricks' words; nested ones as delta-rs writes them. Spark notes a VARCHAR's length."""
     from deltalake.schema import PrimitiveType
 
     kind = field.type
-    plain = DELTA_TYPES.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    plain = SYNONYMS.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
     return str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", plain))
 
 
@@ -6716,7 +6687,7 @@ def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
     seen: dict[str, int] = {}
     marks = []
     for row in zip(*columns, strict=True):
-        digest = hashlib.blake2b(",".join(row).encode(), digest_size=8).hexdigest()
+        digest = digest_of(",".join(row))
         count = seen[digest] = seen.get(digest, -1) + 1
         marks.append(f"{digest}.{count}" if count else digest)
     return marks
@@ -7430,7 +7401,7 @@ def said_of_odd_time(plan: Plan, moment: int, value: Any) -> tuple[str, str]:
     """That times are before 2000 or more than a day ahead, and the format under which they would not be."""
     name, better = str(plan.table.time), list[str]()
     for word in fitting_formats([value], plan.now()):
-        told = TimeForm(word, plan.form.zone).microseconds(value)
+        told = to_microseconds(value, TimeForm(word, plan.form.zone))
         if is_plausible(told, plan.now()):
             better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
     shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
@@ -8601,7 +8572,7 @@ class Watch:
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
         figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        figures.quarantined = sum(map(count_lines, job.quarantine.files()))
+        figures.quarantined = sum(len(file.read_bytes().splitlines()) for file in job.quarantine.files())
         return state
 
     def _named(self, job: Job) -> str:
@@ -8941,13 +8912,8 @@ class Unasked(DeltaTarget):
         return None
 
 
-def dry_run(config: Config, environ: Mapping[str, str], form: str) -> int:
-    """Read and process all that is new, and show what would be sent; neither state nor target is touched."""
-    return for_each(configured(config), functools.partial(show_new, environ=environ, form=form))
-
-
 def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
-    """What one stream would send."""
+    """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
     target, saved = target_of(config, Session(config, environ)), saved_state(config, bool(stream))
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
@@ -9200,7 +9166,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         else:
             if table.key and config.cursor == "auto":
                 say("database", None, said_of_order(table))
-            indexed = cursor.order.is_indexed() and not form.is_pattern
+            indexed = cursor.order.is_indexed() and "%" not in form.name
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
         if newest := newest_of(reader, form):
@@ -9375,7 +9341,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
         form = time_form(job.config)
-        since = to_timestamp(text, form.zone) if iso_moment(text) else form.microseconds(text)
+        since = to_timestamp(text, form.zone) if iso_moment(text) else to_microseconds(text, form)
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
@@ -9477,7 +9443,8 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     """The configuration of one run: defaults, then YAML, environment and command line."""
     yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
-    flags = layer_from_flags(arguments)
+    # argparse leaves out what was not given.
+    flags = {name: parse_setting(name, arguments[name], flag_of(name)) for name in SETTINGS if name in arguments}
     warn_of_unknown(environ)
     return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
@@ -9673,7 +9640,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "healthcheck": lambda: healthcheck(config),
         "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
         "compact": lambda: compact(config, form),
-        "dry_run": lambda: dry_run(config, environ, form),
+        "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
         "init": lambda: print_init(config),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)

@@ -1984,10 +1984,10 @@ class Database:
         created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
         return {name for name, sql in created if re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE)}
 
-    def columns_of(self, name: str) -> list[tuple[str, str, int, int]]:
-        """A table's columns: name, declared type, place in the primary key, 2 for a generated one; no hidden ones."""
-        asked = f"SELECT name, type, pk, hidden FROM pragma_table_xinfo({text_literal(name)}) WHERE hidden <> 1"
-        return [(str(column), str(declared), pk, hidden) for column, declared, pk, hidden in self.rows(asked)]
+    def columns_of(self, name: str) -> list[tuple[Any, ...]]:
+        """A table's columns, no hidden ones: name, declared type, place in the primary key, default, 2 if generated."""
+        shown = "name, coalesce(type, ''), pk, coalesce(dflt_value, 'NULL'), hidden"
+        return self.rows(f"SELECT {shown} FROM pragma_table_xinfo({text_literal(name)}) WHERE hidden <> 1")
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a small query. Each column must hold one type."""
@@ -2128,9 +2128,8 @@ class Table:
     def known_time(self) -> str:
         """The time column, for what can't do without one."""
         if self.time is None:
-            which = (
-                f"{', '.join(self.doubtful)} may be it" if self.doubtful else f"its columns: {', '.join(self.columns)}"
-            )
+            doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
+            which = f"{doubtful} may be it" if doubtful else f"its columns: {columns}"
             raise ConfigError(f"{self.name} has no single time column; {which}", "Set timestamp_col.")
         return self.time
 
@@ -2143,26 +2142,23 @@ def describe(database: Database, name: str, time_column: str | None, form: TimeF
     has_rowid = database.kinds[name] == "table"
     if database.kinds[name] == "table without rowid":
         check_order(database, name)
-    primary = [(column, declared.upper()) for column, declared, pk, _ in infos if pk]
+    primary = [(column, declared.upper()) for column, declared, pk, *_ in infos if pk]
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
     rowid = (free[0] if free else key) if has_rowid else None
-    time, doubtful = time_column_of(database, name, columns, uncomputable, time_column, form)
     is_counted = key is not None and name in database.autoincrement
-    return Table(name, columns, time, rowid, key, is_counted, database.encoding, uncomputable, doubtful)
+    table = Table(name, columns, None, rowid, key, is_counted, database.encoding, uncomputable)
+    time, doubtful = time_column_of(database, table, time_column, form)
+    return dataclasses.replace(table, time=time, doubtful=doubtful)
 
 
 def time_column_of(
-    database: Database,
-    table: str,
-    columns: Mapping[str, str],
-    uncomputable: Mapping[str, str],
-    wanted: str | None,
-    form: TimeForm,
+    database: Database, table: Table, wanted: str | None, form: TimeForm
 ) -> tuple[str | None, tuple[str, ...]]:
     """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
+    columns, uncomputable = table.columns, table.uncomputable
     if wanted is None:
-        times = time_columns(database, table, columns, form)
+        times = time_columns(database, table.name, columns, form)
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
             return (times[0], ()) if len(times) == 1 else (None, tuple(times))
@@ -2170,7 +2166,7 @@ def time_column_of(
     if reason := uncomputable.get(column or ""):
         raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
     if column is None and wanted.lower() != NO_TIME:
-        raise ConfigError(f"{table} has no column {wanted!r}", nearest(wanted, columns))
+        raise ConfigError(f"{table.name} has no column {wanted!r}", nearest(wanted, columns))
     return column, ()
 
 
@@ -3313,6 +3309,12 @@ class StateFile:
             raise StateError(f"{self.file} has format {document['format']}", "Use the uploader version that wrote it.")
         return State(**state_fields(document))
 
+    def sound(self) -> State | None:
+        """The saved state; None where there is none, or none that can be trusted: to look at things beside it."""
+        with contextlib.suppress(StateError):
+            return self.load()
+        return None
+
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
         document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
@@ -4029,19 +4031,6 @@ def ahead(items: Iterator[T]) -> Generator[T]:
             item = upcoming.result()
 
 
-@dataclasses.dataclass(frozen=True)
-class Waiting:
-    """How many rows were not delivered yet, how many of these are `held` in open windows, as they should be, and the
-    earliest time of the others, in microseconds.
-
-    None where that can't be told without reading much.
-    """
-
-    rows: int | None = None
-    oldest: int | None = None
-    held: int = 0
-
-
 # So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 30 ms then.
 COUNTED_ROWS = 100_000
 
@@ -4164,16 +4153,19 @@ class RowidCursor(Anchored):
             {**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1, self.gaps(position, high)
         )
 
-    def waiting(self, position: Position, form: TimeForm) -> Waiting:
-        """The rows after a position, in two look-ups and a count that ends early."""
+    def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
+        """How many rows come after a position, and their earliest time (microseconds), None where none is known.
+
+        In two look-ups and a count that ends early.
+        """
         low = read_to(position)
         count = self.count_after(low)
         if not count or self.table.time is None:
-            return Waiting(count)
+            return count, None
         where = "" if low is None else f"WHERE {self.rowid} > {low}"
         page = self.reader.narrowed([]).page(where, self.rowid, OLDEST_ROWS, self.rowid)
         times = (time for time in times_in(page, self.table.time, form) if time is not None)
-        return Waiting(count, min(times, default=None))
+        return count, min(times, default=None)
 
     def count_after(self, low: int | None) -> int:
         """How many rows have a higher rowid. Of more than `COUNTED_ROWS` it is guessed how many, by their density."""
@@ -4551,9 +4543,9 @@ class Remembered:
     @functools.cached_property
     def made_of(self) -> Position:
         """The columns with their declared types, and those of the primary key."""
-        asked = f"SELECT name FROM pragma_table_xinfo({text_literal(self.table.name)}) WHERE pk ORDER BY pk"
-        key = [str(name) for (name,) in self.reader.database.rows(asked)]
-        return {"columns": [[name, kind] for name, kind in self.table.columns.items()], "key": key}
+        key = sorted((pk, name) for name, _, pk, *_ in self.reader.database.columns_of(self.table.name) if pk)
+        columns = [[name, kind] for name, kind in self.table.columns.items()]
+        return {"columns": columns, "key": [name for _, name in key]}
 
     def digests(self, contents: Iterable[str]) -> list[str]:
         """The digest of each row's content, and behind it that of its key, where there is one, in hexadecimal digits.
@@ -4593,8 +4585,7 @@ class Remembered:
 
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
         """The rows from a time on."""
-        asked = f"SELECT name, dflt_value FROM pragma_table_xinfo({text_literal(self.table.name)})"
-        given = {str(column): str(default or "NULL") for column, default in self.reader.database.rows(asked)}
+        given = {column: default for column, _, _, default, _ in self.reader.database.columns_of(self.table.name)}
         untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
         groups: Groups = collections.defaultdict(list)
         key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
@@ -4664,8 +4655,8 @@ class TimestampCursor(Remembered):
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
 
-    def waiting(self, position: Position, _: TimeForm) -> Waiting:
-        """How many rows are new, where an index tells; nothing where only reading all rows can.
+    def waiting(self, position: Position, _: TimeForm) -> tuple[int | None, int | None]:
+        """How many rows are new, and their earliest time, where an index tells; None where only reading all rows can.
 
         Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
         """
@@ -4673,13 +4664,13 @@ class TimestampCursor(Remembered):
         under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
         spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
         if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
-            return Waiting()
+            return None, None
         pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
         first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
         times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
-        return Waiting(max(len(first), count - known), min(times, default=None))
+        return max(len(first), count - known), min(times, default=None)
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
@@ -6854,9 +6845,10 @@ class Tally:
 class Figures(Tally):
     """What is known of a stream since it was first seen, as it is kept beside the state and measured from outside.
 
-    `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: what waits, as
-    `Waiting` has it, the `newest` time that was delivered, in microseconds since 1970, and when the last good cycle
-    `ended`, in seconds. `failures` are those in a row.
+    `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: how many rows
+    are `waiting`, how many of them are `held` in open windows, as they should be, the `oldest` time of the others and
+    the `newest` that was delivered, in microseconds since 1970, and when the last good cycle `ended`, in seconds; None
+    where that can't be told without reading much. `failures` are those in a row.
     """
 
     table: str = ""
@@ -7260,11 +7252,11 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
-def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> Waiting:
-    """What comes after a position, of which nothing is unread where a cycle `is_done`; and rows of open windows."""
-    found = Waiting(0) if is_done else cursor.waiting(position, time_form(config))
+def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
+    """What comes after a position, of which nothing is unread where a cycle `is_done`, as `Figures` have it."""
+    rows, oldest = (0, None) if is_done else cursor.waiting(position, time_form(config))
     held = held_rows(position)
-    return dataclasses.replace(found, rows=None if found.rows is None else found.rows + held, held=held)
+    return {"waiting": None if rows is None else rows + held, "oldest": oldest, "held": held}
 
 
 def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
@@ -7569,7 +7561,7 @@ class Delivery:
             if not is_done:
                 self.state = self.source.cursor.located(self.state)
             found = what_waits(self.job.config, self.source.cursor, self.state.position, is_done)
-            vars(self.job.figures).update(waiting=found.rows, oldest=found.oldest, held=found.held)
+            vars(self.job.figures).update(found)
 
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
@@ -8564,9 +8556,7 @@ class Watch:
 
     def _measure(self, job: Job, figures: Figures) -> State:
         """Take in what lies on the disk; the state, empty where it can't be read."""
-        state = State()
-        with contextlib.suppress(StateError):
-            state = job.states.load() or state
+        state = job.states.sound() or State()
         figures.source_id = state.source_id
         figures.newest = to_timestamp(state.last_upload, UTC) if state.last_upload else None
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
@@ -8804,7 +8794,7 @@ def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int
         except (SourceError, ConfigError) as error:
             log.warning("%s. %s", error, error.hint)
             return None, None
-        return what_waits(config, cursor, position).rows, delivered_to(cursor, position, lines)
+        return what_waits(config, cursor, position)["waiting"], delivered_to(cursor, position, lines)
 
 
 def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str | None:
@@ -9139,13 +9129,6 @@ def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
 
 
-def sound_state(config: Config) -> State | None:
-    """The saved state, None where there is none, or none that can be read: that is told by `check_state`."""
-    with contextlib.suppress(StateError):
-        return StateFile(state_directory(config)).load()
-    return None
-
-
 def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
     with opened_reader(config) as reader:
@@ -9154,7 +9137,7 @@ def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        state, form = sound_state(config), time_form(config)
+        state, form = StateFile(state_directory(config)).sound(), time_form(config)
         cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
             if state and state.table == table.name:
@@ -9269,7 +9252,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type."""
     with opened_database(config) as database, looking(config, database, target) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
-        check_first_rows(source, sound_state(config) or State())
+        check_first_rows(source, StateFile(state_directory(config)).sound() or State())
         for fault, hint in odd_times_of(source):
             say("database", None, fault, hint)
     for name, kind in plan.writes.items():

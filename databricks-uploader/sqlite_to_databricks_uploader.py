@@ -203,17 +203,11 @@ class LostAnswer(TransientError):
 
 
 class Conflict(TransientError):
-    """Another writer committed first; the same commit can be tried again at once.
-
-    That happens by itself.
-    """
+    """Another writer committed first; the same commit is tried again at once, by itself."""
 
 
 class DidNotRun(UploaderError):
-    """What was asked of the target did not happen, for certain: there is nothing to settle.
-
-    The hint says what to do.
-    """
+    """What was asked of the target did not happen, for certain. The hint says what to do; nothing is to be settled."""
 
 
 class Rejected(DidNotRun, TargetError):
@@ -226,17 +220,11 @@ class Rejected(DidNotRun, TargetError):
 
 
 class Postponed(DidNotRun, TransientError):
-    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster.
-
-    The next cycle tries again.
-    """
+    """Nothing ran: the warehouse could not be reached, or another writer was faster. The next cycle tries again."""
 
 
 class NotReady(Postponed):
-    """The warehouse is starting or overloaded.
-
-    It is waited for, up to ten minutes; then the next cycle tries again.
-    """
+    """The warehouse is starting or overloaded: it is waited for, up to ten minutes; then the next cycle tries again."""
 
 
 class Unanswered(Postponed):
@@ -552,9 +540,7 @@ def table_uri(value: Any) -> str:
         return shown
     scheme = found[1].lower()
     if scheme == "dbfs":
-        raise ValueError(
-            "dbfs:/ exists within Databricks only: expected the store's own URI, such as s3:// or abfss://"
-        )
+        raise ValueError("dbfs:/ exists within Databricks only: expected the store's own URI, as s3:// or abfss://")
     if scheme not in SCHEMES:
         close = nearest(scheme, SCHEMES) if scheme != "wasbs" else "Did you mean 'abfss'?"
         raise ValueError(f"there is no store {scheme}://, and a local directory would be written ./{shown}. {close}")
@@ -1298,10 +1284,7 @@ def number_microseconds(value: int | float | fractions.Fraction, name: str) -> i
 
 @functools.lru_cache(10_000)
 def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
-    """Microseconds since 1970 of a text that a pattern of strptime reads.
-
-    A number has lost its zeros in front, so it must be what the pattern writes.
-    """
+    """Microseconds since 1970 of a text that a pattern of strptime reads; a number must be what the pattern writes."""
     moment = dt.datetime.strptime(text, pattern)
     if not is_text and moment.strftime(pattern) != text:
         raise ValueError
@@ -2278,16 +2261,13 @@ class Reader:
 
     def remarks(self) -> Iterator[tuple[str, str]]:
         """What a person should know of how the table is read, and what would mend it."""
-        for column, why in self.table.uncomputable.items():
-            yield (
-                f"the column {column} is left out: {why}",
-                "Let the producer make it STORED, or fill a column of its own.",
-            )
-        if self.database.copied_bytes:
-            yield (
-                f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed",
-                f"{self.database.copied_bytes / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL.",
-            )
+        hint = "Let the producer make it STORED, or fill a column of its own."
+        yield from (
+            (f"the column {column} is left out: {why}", hint) for column, why in self.table.uncomputable.items()
+        )
+        if size := self.database.copied_bytes:
+            said = f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed"
+            yield said, f"{size / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL."
 
     def bounds(self, low: int | None = None) -> tuple[int | None, int]:
         """The lowest rowid over `low`, None for none, and the highest of all, in two look-ups; 0 for an empty table."""
@@ -2304,10 +2284,7 @@ class Reader:
         return first, last or 0
 
     def nth(self, first: int, last: int, count: int) -> int:
-        """The rowid of the `count`th row from `first` on, at most `last`: rowids may be sparse, and then far apart.
-
-        Where a damaged page is in between, that of an earlier row.
-        """
+        """The rowid of the `count`th row from `first` on, at most `last`; of an earlier one before a damaged page."""
         if last - first < count:
             return last
         rowid = f"q.{quoted(self.table.rowid or '')}"
@@ -3520,10 +3497,8 @@ def page_of_lines(table: Table, lines: Lines) -> RawPage:
         fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
         raise StateError(fault, "Use the state_dir of that table.")
     if hidden := [name for name in table.columns if any(name not in line["row"] for line in lines)]:
-        raise ConfigError(
-            f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new",
-            "Correct the rows in the source: an UPDATE is no new row, an INSERT is.",
-        )
+        fault = f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new"
+        raise ConfigError(fault, "Correct the rows in the source: an UPDATE is no new row, an INSERT is.")
     columns = {n: RawColumn("mixed", [sqlite_value(line["row"][n]) for line in lines]) for n in table.columns}
     return RawPage([line["key"] for line in lines], columns, 0)
 
@@ -3822,9 +3797,7 @@ class Anchored:
             hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
             hint += "are rewritten with a newer time need cursor: timestamp. The state is untouched."
             if self.table.time is None:
-                hint = (
-                    "timestamp_col, where a column tells the time, and --since tell it. A new state_dir sends all rows."
-                )
+                hint = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows."
             raise SourceError(f"{self.table.name} holds other rows than were delivered; {fault}", hint)
         if not kept and (evidence.looks or evidence.highest == 0 or evidence.is_later):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
@@ -4154,10 +4127,7 @@ class RowidCursor(Anchored):
         )
 
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
-        """How many rows come after a position, and their earliest time (microseconds), None where none is known.
-
-        In two look-ups and a count that ends early.
-        """
+        """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
         low = read_to(position)
         count = self.count_after(low)
         if not count or self.table.time is None:
@@ -4447,10 +4417,7 @@ def counts_in(position: Position) -> collections.Counter[str]:
 
 
 def old_records(position: Position) -> list[tuple[int | None, str, str]]:
-    """Time, digest and key's digest of the rows that a position remembers.
-
-    One of version 1.0.0 has counts and times by digests.
-    """
+    """Time, digest and key's digest of the rows that a position remembers; one of version 1.0.0 has no such records."""
     if isinstance(position["seen"], dict):
         return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
     times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
@@ -4516,10 +4483,7 @@ Groups = dict[Any, list[tuple[bool, str]]]
 
 
 def recognised(groups: Groups, delivered: collections.Counter[Any]) -> list[str] | None:
-    """The records of the rows that were delivered; None where that can't be told.
-
-    Where there are more rows than were delivered, untouched ones count first.
-    """
+    """The records of the rows that were delivered, untouched ones before others; None where that can't be told."""
     found = list[str]()
     for before, rows in groups.items():
         here, count = sorted(rows), delivered[before]
@@ -4548,10 +4512,7 @@ class Remembered:
         return {"columns": columns, "key": [name for _, name in key]}
 
     def digests(self, contents: Iterable[str]) -> list[str]:
-        """The digest of each row's content, and behind it that of its key, where there is one, in hexadecimal digits.
-
-        A key's digest need tell apart rows of one time alone.
-        """
+        """The digest of each row's content, and behind it that of its key, which tells apart rows of one time."""
         names = list(self.table.columns)
         key = [names.index(name) for name in self.made_of["key"]]
         return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
@@ -4574,10 +4535,9 @@ class Remembered:
         counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
         kept = recognised(self._groups(oldest, bridge), counts)
         if kept is None:
-            raise SourceError(
-                f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told",
-                "Look for the newest rows in the target, then go on after them with --since TIMESTAMP.",
-            )
+            fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
+            hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
+            raise SourceError(fault, hint)
         under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
         newest = position.get("newest", position["latest"])
         others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
@@ -4635,10 +4595,8 @@ class TimestampCursor(Remembered):
             walk = self._walk = self._begun(self._ended(position))
             taken = walk.taken(size)
         if not taken and self._held_back:  # Rows that wait are no rows that went.
-            raise SourceError(
-                f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent",
-                "Look at this machine's clock, source_timezone and the producer's clock.",
-            )
+            fault = f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent"
+            raise SourceError(fault, "Look at this machine's clock, source_timezone and the producer's clock.")
         if not taken:
             return None
         after = self._after(walk.position, taken)
@@ -5095,9 +5053,8 @@ def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
             raise
-        raise TargetError(
-            f"{name}: delta-rs gave up: {one_line(str(error))}", "Its developers would like to know."
-        ) from None
+        fault = f"{name}: delta-rs gave up: {one_line(str(error))}"
+        raise TargetError(fault, "Its developers would like to know.") from None
 
 
 def varied_columns(page: Any) -> list[str]:
@@ -5340,10 +5297,9 @@ class DeltaTarget:
         told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
         saved = next(told, None)
         if saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"]):
-            raise StateError(
-                f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows",
-                "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir.",
-            )
+            fault = f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows"
+            hint = "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir."
+            raise StateError(fault, hint)
         return True
 
     def _append(self, table: Any, intent: Intent, pages: Iterator[Any]) -> None:
@@ -5840,11 +5796,10 @@ class Session:
         except UploaderError as error:
             # Nothing may be sent in a session that is not as it should be.
             self._abandon()
-            if isinstance(error, RefusedSizeError):  # No smaller batch would help.
-                raise Rejected(
-                    str(error), "Check token, rights and databricks_http_path, and gateways between."
-                ) from None
-            raise
+            if not isinstance(error, RefusedSizeError):
+                raise
+            # No smaller batch would help.
+            raise Rejected(str(error), "Check token, rights, databricks_http_path, and gateways between.") from None
 
     def _abandon(self) -> None:
         """Drop a broken connection without closing it: the request, now or when Python collects it, could hang."""
@@ -6247,15 +6202,12 @@ class SizedRoute(Route):
     # An answer within so many seconds is no reason not to send more.
     FAST_SECONDS = 10
 
+    # What makes text of pages of rows, whatever its size, and what sends it.
+    text_of: Callable[..., Any]
+    _send: Callable[[Intent, Any], None]
+
     allowance = Allowance()
     _bytes_per_row: float | None = None
-
-    def text_of(self, pages: Iterable[Any]) -> Any:
-        """Pages of rows as text, whatever its size."""
-        raise NotImplementedError
-
-    def _send(self, intent: Intent, payload: Any) -> None:
-        raise NotImplementedError
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
@@ -6732,10 +6684,8 @@ class WarehouseTarget:
         if (last := self.table.last_batch(state.source_id)) is None:
             return None
         if state.position.keys() - {"rowid", "since", "until"}:
-            raise StateError(
-                f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand",
-                "Restore the state from a copy, or use --since TIMESTAMP.",
-            )
+            fault = f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand"
+            raise StateError(fault, "Restore the state from a copy, or use --since TIMESTAMP.")
         epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
         return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
 
@@ -7281,17 +7231,15 @@ def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggre
     if job.config.zerobus_endpoint:
         plan = dataclasses.replace(plan, finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
-        job.warn_once(
-            f"left out, since the target has no such column, or the uploader fills it: {', '.join(map(repr, left_out))}"
-        )
+        names = ", ".join(map(repr, left_out))
+        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}")
     return plan
 
 
 def source_in(job: Job, database: Database, state: State | None, up_to: int | None = None) -> Source:
-    """The scenario's source in a file that was opened for this cycle, since it may have been replaced.
+    """The scenario's source in a file that was opened for this cycle, its cursor that of the saved state.
 
-    Its cursor is that of the saved state. Its rules are checked here, before anything is read; the target is asked
-    later.
+    Its rules are checked here, before anything is read; the target is asked later.
     """
     config, reader, now = job.config, Reader(database, table_in(job, database, state)), clock_of(job)
     cursor = cursor_of(config, reader, now, state, up_to)
@@ -8590,10 +8538,7 @@ class Watch:
         return True
 
     def _beat(self, wait: float = 0.0) -> None:
-        """Write down that a cycle, or one page of a long one, ended now; the next one begins after `wait` seconds.
-
-        Not durable; nothing depends on it. The supervisor hears of it, too.
-        """
+        """Write down that a cycle, or one page of a long one, ended now, and how long the wait is; nothing needs it."""
         config = self.fleet.config
         errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
         said = [f"{stream}: {text}" if stream else text for stream, text in errors.items()]
@@ -8777,10 +8722,7 @@ def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
 
 
 def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int | str | None]:
-    """How many rows wait, and what is `delivered_to`, by a saved state whose quarantine has these lines.
-
-    None where that can't be told. A changed file is followed, if it can be.
-    """
+    """How many rows wait, and what is `delivered_to`, by a state and its quarantine's lines; None where untold."""
     if config.sqlite is None:
         return None, None
     with opened_reader(config) as reader:

@@ -2131,26 +2131,24 @@ def describe(database: Database, name: str, time_column: str | None, form: TimeF
     rowid = (free[0] if free else key) if has_rowid else None
     is_counted = key is not None and name in database.autoincrement
     table = Table(name, columns, None, rowid, key, is_counted, database.encoding, uncomputable)
-    time, doubtful = time_column_of(database, table, time_column, form)
-    return dataclasses.replace(table, time=time, doubtful=doubtful)
+    return with_time(database, table, time_column, form)
 
 
-def time_column_of(
-    database: Database, table: Table, wanted: str | None, form: TimeForm
-) -> tuple[str | None, tuple[str, ...]]:
-    """The time column that the settings name or, where they don't, that there is; else None, and what may be it."""
+def with_time(database: Database, table: Table, wanted: str | None, form: TimeForm) -> Table:
+    """The table with the time column that the settings name or, where they don't, that there is, or what may be it."""
     columns, uncomputable = table.columns, table.uncomputable
     if wanted is None:
         times = time_columns(database, table.name, columns, form)
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
-            return (times[0], ()) if len(times) == 1 else (None, tuple(times))
+            found = {"time": times[0]} if len(times) == 1 else {"doubtful": tuple(times)}
+            return dataclasses.replace(table, **found)
     column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
     if reason := uncomputable.get(column or ""):
         raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
     if column is None and wanted.lower() != NO_TIME:
         raise ConfigError(f"{table.name} has no column {wanted!r}", nearest(wanted, columns))
-    return column, ()
+    return dataclasses.replace(table, time=column)
 
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:

@@ -807,14 +807,10 @@ def secret_from_file(file: Path, variable: str) -> str:
         raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
 
 
-# The secrets that are shown at each sign-in. Others are part of what is sent: they stay as they were.
-SIGN_IN_SECRETS = ("databricks_token", "databricks_client_secret")
-
-
 def renewed(config: Config, environ: Mapping[str, str]) -> Config:
     """The settings, with sign-in secrets as their files have them now; one that can't be read stays as it was."""
     fresh: Layer = {}
-    for name in SIGN_IN_SECRETS:
+    for name in ("databricks_token", "databricks_client_secret"):  # Others are part of what is sent.
         setting = SETTINGS[name]
         if file := environ.get(f"{setting.variables[0]}_FILE", "").strip():
             with contextlib.suppress(OSError, ValueError):
@@ -828,6 +824,8 @@ FOREIGN_VARIABLES = re.compile(
     "DATABRICKS_(ACCOUNT|API|APP|APPS|AUTH|AZURE|BUNDLE|CLI|CLUSTER|CONFIG|CONNECT|DEBUG|DISCOVERY|ENV|GOOGLE|JOB|METADATA"
     "|OIDC|PASSWORD|RATE|RUNTIME|SDK|SERVERLESS|TF|TOKEN_AUDIENCE|UPSTREAM|USER|USERNAME|WORKSPACE)(_.*)?"
 )
+# The first words of other variables of ours, which other programs may use as well.
+OUR_PREFIXES = ("SQLITE_", "ENABLE_", "SANITIZE_", "FILTER_", "AGGREGATE_", "LAKEHOUSE_", "STORAGE_", "TIMESTAMP_")
 
 
 def warn_of_unknown(environ: Mapping[str, str]) -> None:
@@ -839,10 +837,6 @@ def warn_of_unknown(environ: Mapping[str, str]) -> None:
         near = close_to(name, known, 0.8 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
         if is_ours or near:
             log.warning("no setting has the variable %s%s", name, f": did you mean {near}?" if near else "")
-
-
-# The first words of other variables of ours, which other programs may use as well.
-OUR_PREFIXES = ("SQLITE_", "ENABLE_", "SANITIZE_", "FILTER_", "AGGREGATE_", "LAKEHOUSE_", "STORAGE_", "TIMESTAMP_")
 
 
 def layer_from_environ(environ: Mapping[str, str]) -> Layer:
@@ -1721,9 +1715,6 @@ def way_to_open(file: Path, wal_mode: bool) -> str:
     return UNCHANGING
 
 
-# How often a private copy is begun before the next cycle has to do it; all but the first write only what changed.
-COPY_TRIES = 8
-
 # Linux' request to share a file's blocks instead of copying them (ioctl_ficlone(2)), for file systems that can.
 FICLONE = 0x40049409
 
@@ -1917,7 +1908,7 @@ class Database:
             directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
             copy = Path(directory) / "copy.db"
             files = dict(zip([self.file, *side_files(self.file)[:1]], [copy, *side_files(copy)[:1]], strict=True))
-            for _ in range(COPY_TRIES):
+            for _ in range(8):  # All but the first write only what changed.
                 before = wal_generation(self.file)
                 for file, copied in files.items():
                     copy_file(file, copied)
@@ -2046,9 +2037,6 @@ TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "
 TIME_TYPES = ("DATE", "DATETIME", "TIMESTAMP")
 TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 
-# The value of `timestamp_col` that says that a table has none.
-NO_TIME = "none"
-
 
 def time_columns(database: Database, table: str, columns: Mapping[str, str], form: TimeForm) -> list[str]:
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
@@ -2146,7 +2134,7 @@ def with_time(database: Database, table: Table, wanted: str | None, form: TimeFo
     column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
     if reason := uncomputable.get(column or ""):
         raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
-    if column is None and wanted.lower() != NO_TIME:
+    if column is None and wanted.lower() != "none":
         raise ConfigError(f"{table.name} has no column {wanted!r}", nearest(wanted, columns))
     return dataclasses.replace(table, time=column)
 
@@ -3533,9 +3521,6 @@ CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 
-# The most rows of a timestamp cursor's commit, which are in memory all at once.
-TIME_ROWS = 50_000
-
 
 def latest_time(*times: int | None) -> int | None:
     """The latest of some times; None where none is known."""
@@ -4005,9 +3990,6 @@ def ahead(items: Iterator[T]) -> Generator[T]:
 # So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 30 ms then.
 COUNTED_ROWS = 100_000
 
-# Among so many of the rows that wait longest the earliest time is looked for: some may have none.
-OLDEST_ROWS = 100
-
 
 def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     """The time of each row of a page; None where it can't be read."""
@@ -4131,7 +4113,7 @@ class RowidCursor(Anchored):
         if not count or self.table.time is None:
             return count, None
         where = "" if low is None else f"WHERE {self.rowid} > {low}"
-        page = self.reader.narrowed([]).page(where, self.rowid, OLDEST_ROWS, self.rowid)
+        page = self.reader.narrowed([]).page(where, self.rowid, 100, self.rowid)  # Some may have no time.
         times = (time for time in times_in(page, self.table.time, form) if time is not None)
         return count, min(times, default=None)
 
@@ -4288,7 +4270,7 @@ class Walk:
         parts, left = list[RawPage](), -1
         self.next = self.next or next(self.pages, None)
         while self.next and left:
-            left = min(size(), TIME_ROWS) if left < 0 else left
+            left = min(size(), 50_000) if left < 0 else left  # They are in memory all at once.
             page, count = self.next, len(self.next.keys)
             parts.append(page.only(range(left)) if count > left else page)
             self.next = page.only(range(left, count)) if count > left else next(self.pages, None)
@@ -5115,14 +5097,14 @@ WRITABLE_FEATURES = {
 }  # fmt: skip
 # Those of which files that delta-rs wrote anew hold what they held. Deleted rows must not come back.
 COMPACTABLE_FEATURES = WRITABLE_FEATURES - {"columnMapping", "deletionVectors", "variantType", "variantType-preview"}
-IDENTITY_WRITER = 6  # the version before features were named; it has identity columns
 
 
 def features_of(table: Any) -> set[str]:
     """The features that a table asks of its writers, by name."""
     protocol = table.protocol()
     named = set(protocol.writer_features or [])
-    return named | {"identityColumns"} if protocol.min_writer_version == IDENTITY_WRITER else named
+    # Version 6 is that before features were named; it has identity columns.
+    return named | {"identityColumns"} if protocol.min_writer_version == 6 else named
 
 
 def is_mapped(table: Any) -> bool:
@@ -5694,9 +5676,6 @@ class Session:
     _services_ahead: float | None = None
     _tokens: dict[str, tuple[str, float]] = dataclasses.field(default_factory=dict)
 
-    # So long before its end a token is renewed: no request takes longer.
-    MARGIN_SECONDS: ClassVar = 120
-
     def now(self) -> float:
         """The warehouse's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
         self._opened()
@@ -5712,7 +5691,8 @@ class Session:
         if not token or self.clock() > end:
             rights = table_rights(self.config, table) if table else {}
             token, seconds = principal_token(renewed(self.config, self.environ), **rights)
-            self._tokens[table] = token, self.clock() + seconds - min(self.MARGIN_SECONDS, seconds / 2)
+            # It is renewed two minutes before its end: no request takes longer.
+            self._tokens[table] = token, self.clock() + seconds - min(120, seconds / 2)
         return token
 
     def ask(self, url: str, content: bytes = b"", table: str = "") -> Answer:
@@ -6197,9 +6177,6 @@ class SizedRoute(Route):
     ROW_BYTES: ClassVar = 0
     FIELD_BYTES: ClassVar[int]
 
-    # An answer within so many seconds is no reason not to send more.
-    FAST_SECONDS = 10
-
     # What makes text of pages of rows, whatever its size, and what sends it.
     text_of: Callable[..., Any]
     _send: Callable[[Intent, Any], None]
@@ -6231,7 +6208,7 @@ class SizedRoute(Route):
                 raise Rejected(str(refused), "Such a small request is not refused for its size.") from None
             self.allowance = self.allowance.without(payload.size)
             raise
-        is_fast = self.session.clock() - began < self.FAST_SECONDS
+        is_fast = self.session.clock() - began < 10  # seconds: no reason not to send more
         self.allowance = self.allowance.after(payload.size, is_fast)
 
 
@@ -6895,12 +6872,9 @@ class RowSource:
 # How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told.
 AHEAD = DAY
 
-# So many ranges of rowids are remembered; where there are more, the closest ones become one.
-AHEAD_RANGES = 100
 
-
-def merged_ranges(ranges: Sequence[Sequence[int]], most: int = AHEAD_RANGES) -> list[list[int]]:
-    """At most so many ranges that have all of these, which are in order, and as little else as can be."""
+def merged_ranges(ranges: Sequence[Sequence[int]], most: int = 100) -> list[list[int]]:
+    """At most so many ranges that have all of these, which are in order, and as little else: the closest become one."""
     by_gap = sorted(range(1, len(ranges)), key=lambda index: ranges[index - 1][1] - ranges[index][0])
     cuts = [0, *sorted(by_gap[: most - 1]), len(ranges)]
     return [[ranges[low][0], ranges[high - 1][1]] for low, high in itertools.pairwise(cuts) if low < high]

@@ -9015,7 +9015,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     by_warehouse = check_warehouse if config.databricks_http_path else check_delta
     with contextlib.closing(Session(config, environ)) as session:
         goal = functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session)
-        checks: dict[str, Callable[[Config, Mapping[str, str], Say], None]] = {
+        checks: dict[str, Callable[[Config, Say], None]] = {
             "configuration": check_configuration, "database": check_database, "state": check_state, "target": goal,
         }  # fmt: skip
         streams: dict[str, Config] = {}
@@ -9028,13 +9028,13 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
         for stream, part, look, settings in parts:  # noqa: B007 - `say` names the stream
             try:
                 with file_errors():
-                    look(settings, environ, say)
+                    look(settings, say)
             except UploaderError as error:
                 say(part, False, str(error), error.hint)
     return int(failed)
 
 
-def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_configuration(config: Config, say: Say) -> None:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
     check_target(config)
@@ -9043,7 +9043,7 @@ def check_configuration(config: Config, _: Mapping[str, str], say: Say) -> None:
     say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
 
 
-def check_database(config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_database(config: Config, say: Say) -> None:
     """How the file can be opened, what is in it, and how new rows are found."""
     with opened_reader(config) as reader:
         table = reader.table
@@ -9093,7 +9093,7 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
         say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
 
 
-def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_state(config: Config, say: Say) -> None:
     """Whether the state can be read, and the directory written."""
     import tempfile
 
@@ -9110,7 +9110,7 @@ def check_state(config: Config, _: Mapping[str, str], say: Say) -> None:
             say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_delta(session: Session, config: Config, say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
     target = target_of(config, session)
     columns = target.columns()
@@ -9128,9 +9128,9 @@ def check_delta(session: Session, config: Config, _: Mapping[str, str], say: Say
     check_columns(config, target, say)
 
 
-def check_warehouse(session: Session, config: Config, environ: Mapping[str, str], say: Say) -> None:
+def check_warehouse(session: Session, config: Config, say: Say) -> None:
     """Sign-in, network, TLS, table, columns and volume, in the order in which they are needed."""
-    check_sign_in(config, environ)
+    check_sign_in(config, session.environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
     [(user,)] = session.rows("SELECT current_user()")
     signed_in = f"signed in as {user or 'the owner of these credentials'}"
@@ -9146,7 +9146,7 @@ def check_warehouse(session: Session, config: Config, environ: Mapping[str, str]
         say("target", True, f"{config.databricks_volume} can be listed")
 
 
-def check_zerobus(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_zerobus(session: Session, config: Config, say: Say) -> None:
     """Sign-in, the table as Unity Catalog tells it, the token for it, columns, and who settles doubts. Sends no row."""
     target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
     columns = target.columns()
@@ -9177,7 +9177,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
             say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
 
 
-def check_reports(session: Session, config: Config, _: Mapping[str, str], say: Say) -> None:
+def check_reports(session: Session, config: Config, say: Say) -> None:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         directory = config.metrics_file.absolute().parent

@@ -76,7 +76,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TextIO, TypedDict, TypeVar
+from typing import Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
@@ -550,8 +550,7 @@ def table_uri(value: Any) -> str:
     return shown
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """How one setting is declared.
 
     `variables` begins with the usual one. `aliases` are other YAML keys, `flags` other flags. A secret has no flag, may
@@ -1212,8 +1211,7 @@ def moment_of(microseconds: int) -> dt.datetime:
 FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class TimeForm:
+class TimeForm(NamedTuple):
     """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime, with %.
 
     Texts in a pattern need not sort as their times do. Texts without a zone are in `zone`; where clocks go back, the
@@ -1295,8 +1293,7 @@ def named_zone(text: str, pattern: str) -> dt.tzinfo:
     return dt.timezone(dt.timedelta(seconds=-(time.altzone if told.tm_isdst else time.timezone)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What a type is for Arrow, for pandas, and where a value of it comes from.
 
     An Arrow array is cast straight from SQLite's class `casts`, since Arrow does that exactly or marks as NULL what
@@ -1370,8 +1367,7 @@ class InvalidText(bytes):
     """Text that its database's encoding does not allow; the bytes as they are."""
 
 
-@dataclasses.dataclass(frozen=True)
-class RawColumn:
+class RawColumn(NamedTuple):
     """A page's values of one column, as SQLite holds them.
 
     `storage` is integer, real, text or blob where all values are of that class (or NULL), and `data` an
@@ -2167,8 +2163,7 @@ def check_order(database: Database, table: str) -> None:
 PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 
 
-@dataclasses.dataclass(frozen=True)
-class RawPage:
+class RawPage(NamedTuple):
     """Some rows as SQLite holds them. `keys` are their rowids, or their contents or digests where there are none."""
 
     keys: Sequence[Any]
@@ -2545,8 +2540,7 @@ def fits(value: Any, kind: str) -> bool:
     return False
 
 
-@dataclasses.dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """Rules, checked: `apply` makes a frame with `columns`. The raw values of `touched` ones may be kept nowhere."""
 
     columns: Columns
@@ -2557,8 +2551,7 @@ class Rules:
 # --- Sanitize ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One change of one column, value by value; NULL becomes `null`. `kind` is the column's type afterwards."""
 
     column: str
@@ -2853,8 +2846,7 @@ def functions_of(kind: str) -> dict[str, Function]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """One column of the result: a function of a source column, or of the window, which every row has."""
 
     name: str
@@ -2864,8 +2856,7 @@ class Measure:
     kind: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Partials:
+class Partials(NamedTuple):
     """The groups so far, in frames that follow each other in the source; a group may be in several.
 
     Windows that start at `horizon` or later had no room in memory: their rows have to be read again.
@@ -3393,8 +3384,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-@dataclasses.dataclass(frozen=True)
-class BadRow:
+class BadRow(NamedTuple):
     """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
 
     key: Any
@@ -3527,8 +3517,7 @@ def latest_time(*times: int | None) -> int | None:
     return max((time for time in times if time is not None), default=None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows that are sent in one commit: position and anchors after it, and a way to read them, page by page.
 
     `waiting` is how many rows there were at most, this batch's and later ones.
@@ -3594,8 +3583,7 @@ def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
     return quotes
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
     `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
@@ -3611,8 +3599,7 @@ class Look:
     is_like: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
     `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
@@ -4419,8 +4406,7 @@ def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Bridge:
+class Bridge(NamedTuple):
     """What tells a row by the columns that a table had before, and by those that it has now.
 
     That is a digest of the columns at the places `content`, where all are there as they were; else the time and the
@@ -4644,7 +4630,7 @@ class TimestampCursor(Remembered):
                         continue
                 chosen.append(index)
             if chosen:
-                yield dataclasses.replace(page, keys=[*map(record_of, times, keys)]).only(chosen)
+                yield page._replace(keys=[*map(record_of, times, keys)]).only(chosen)
 
     def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
@@ -4700,8 +4686,7 @@ FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
 
     `odd` is a time that can't be right, and the value that says so.
@@ -4748,7 +4733,7 @@ class Plan:
         rows, kinds = typed.rows, self.reads
         if self.rules:
             rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns), self.rules.columns
-        return dataclasses.replace(typed, rows=self.fitted(rows, kinds))
+        return typed._replace(rows=self.fitted(rows, kinds))
 
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
@@ -5366,8 +5351,7 @@ def begun_within(since: str, seconds: float) -> str:
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A column on its way: values in JSON, the type that from_json reads them as, and what makes the column of that."""
 
     kind: str
@@ -5863,8 +5847,7 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
 # --- Requests without the driver ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it."""
 
     status: int
@@ -6850,7 +6833,7 @@ class RowSource:
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next batch after `position`, its pages prepared; None where nothing is new."""
         batch = self.cursor.next_batch(position, size)
-        return batch and dataclasses.replace(batch, pages=lambda: self._prepared(position, batch.pages()))
+        return batch and batch._replace(pages=lambda: self._prepared(position, batch.pages()))
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The pages that led from one position to the other, as far as the source still has their rows."""
@@ -7863,8 +7846,7 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
-@dataclasses.dataclass(frozen=True)
-class Supervisor:
+class Supervisor(NamedTuple):
     """systemd, where it started this process and asks to be told (sd_notify(3)); else nobody.
 
     `address` is that of its socket, an abstract one with `@`; after `patience` seconds without a sign of life it takes

@@ -2071,8 +2071,7 @@ def first_values(database: Database, table: str, column: str) -> list[Any]:
     return Reader(database, alone).sample().columns[column].values()
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """What SQLite says of a table or view. `columns` maps names to declared types.
 
     `time` is None where no column tells the time of a row, or several may: the `doubtful` ones.
@@ -2088,7 +2087,7 @@ class Table:
     key: str | None
     autoincrement: bool
     encoding: str
-    uncomputable: dict[str, str] = dataclasses.field(default_factory=dict)
+    uncomputable: Mapping[str, str] = {}
     doubtful: tuple[str, ...] = ()
 
     @property
@@ -2126,13 +2125,13 @@ def with_time(database: Database, table: Table, wanted: str | None, form: TimeFo
         wanted = next((name for name in uncomputable if name.lower() in TIME_NAMES and not times), None)
         if wanted is None:
             found = {"time": times[0]} if len(times) == 1 else {"doubtful": tuple(times)}
-            return dataclasses.replace(table, **found)
+            return table._replace(**found)
     column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
     if reason := uncomputable.get(column or ""):
         raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
     if column is None and wanted.lower() != "none":
         raise ConfigError(f"{table.name} has no column {wanted!r}", nearest(wanted, columns))
-    return dataclasses.replace(table, time=column)
+    return table._replace(time=column)
 
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
@@ -2296,7 +2295,7 @@ class Reader:
         """A reader of some of the columns and the time."""
         wanted = {*columns, self.table.time or ""}
         columns = {name: declared for name, declared in self.table.columns.items() if name in wanted}
-        return Reader(self.database, dataclasses.replace(self.table, columns=columns))
+        return Reader(self.database, self.table._replace(columns=columns))
 
     def sample(self) -> RawPage:
         """The first thousand rows, or fewer where a page of the database is damaged."""
@@ -2866,8 +2865,7 @@ class Partials(NamedTuple):
     horizon: dt.datetime | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Aggregate:
+class Aggregate(NamedTuple):
     """Groups rows. What is kept of a group does not grow with its rows, save for medians: 8 bytes each."""
 
     source: Columns
@@ -4700,8 +4698,7 @@ class Prepared(NamedTuple):
     odd: tuple[int, Any] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """`reads` are the source's columns with the types that they are read as, `writes` the target's columns.
 
     `sources` names for each target column the source or result column that fills it. `required` are the
@@ -4725,7 +4722,7 @@ class Plan:
 
     def from_position(self, position: Position) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
-        return dataclasses.replace(self, since=position.get("since"), until=position.get("until"))
+        return self._replace(since=position.get("since"), until=position.get("until"))
 
     def prepare(self, page: RawPage) -> Prepared:
         """A page's rows converted, those that can't be set aside, then the rules applied."""
@@ -6823,8 +6820,7 @@ def check_bad_rows(job: Job, count: int, example: str) -> None:
         raise TooManyBadRows(fault, "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.")
 
 
-@dataclasses.dataclass(frozen=True)
-class RowSource:
+class RowSource(NamedTuple):
     """A table, open for one cycle, and batches of its new rows as they come: raw, filtered or sanitized."""
 
     cursor: Cursor
@@ -6895,8 +6891,7 @@ class Windows:
             self.ahead_new += int((keys[is_ahead] > seen).sum())
 
 
-@dataclasses.dataclass(frozen=True)
-class WindowSource:
+class WindowSource(NamedTuple):
     """A table, open for one cycle, and batches of groups.
 
     A window is sent once, when a time past its end and `allowed_lateness` was read.
@@ -7072,7 +7067,7 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
         job.warn_once(remark, hint)
     table, asked = reader.table, job.config.timestamp_col
     if asked is None and state and state.time_column in table.columns:
-        table = dataclasses.replace(table, time=state.time_column, doubtful=())
+        table = table._replace(time=state.time_column, doubtful=())
     job.tables.clear()
     if table.time:
         job.tables[key] = table
@@ -7184,7 +7179,7 @@ def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggre
     aimed = aimed_columns(given, target, is_made or evolve)
     plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=now)
     if job.config.zerobus_endpoint:
-        plan = dataclasses.replace(plan, finite=finite_columns(plan))
+        plan = plan._replace(finite=finite_columns(plan))
     if left_out := [name for name in given if name not in plan.sources.values()]:
         names = ", ".join(map(repr, left_out))
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}")

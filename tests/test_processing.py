@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import hashlib
 import hmac
@@ -803,7 +802,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
 @settings(max_examples=examples(25))
 @given(GROUP_ROWS, PAGES)
 def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: list[int]) -> None:
-    aggregate = dataclasses.replace(up.parse_aggregate(RULES, GROUPED, "t"), most_bytes=1)
+    aggregate = up.parse_aggregate(RULES, GROUPED, "t")._replace(most_bytes=1)
     sent: dict[str, list[Any]] = {name: [] for name in aggregate.columns}
     mark: dt.datetime | None = None
     rounds = 0

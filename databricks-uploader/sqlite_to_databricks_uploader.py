@@ -524,12 +524,10 @@ def http_path(value: Any) -> str:
 
 
 # The schemes under which delta-rs finds a store ("Known schemes" of deltalake 1.6's error), but for those of tests.
-# fmt: off
 SCHEMES = (
     "s3", "s3a", "az", "azure", "azblob", "azdls", "abfs", "abfss", "adl", "gs", "gcs", "file", "hdfs", "viewfs",
     "webhdfs", "lakefs", "uc", "oss", "cos", "obs", "tos", "b2", "swift", "sftp", "webdav", "hf",
-)
-# fmt: on
+)  # fmt: skip
 
 
 def table_uri(value: Any) -> str:
@@ -1307,7 +1305,6 @@ class Kind(NamedTuple):
     convert: Callable[[Any, Any], Any]
 
 
-# fmt: off
 KINDS = {
     "bigint":        Kind("int64",      "Int64",               "integer", "bigint",   to_integer),
     "int":           Kind("int32",      "Int32",               "integer", "int",      to_integer),
@@ -1324,8 +1321,7 @@ KINDS = {
     "date":          Kind("date32",     "object",              None,      "string",   to_date),
     "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_microseconds),
     "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_microseconds),
-}
-# fmt: on
+}  # fmt: skip
 
 
 def kind_of(kind: str) -> Kind:
@@ -4928,7 +4924,6 @@ def application_of(state: State) -> str:
 # What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
 # Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
-# fmt: off
 STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
      "|check or invariant|failed validation check",
@@ -4972,8 +4967,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (Unreachable, "error sending request|dns error",
      "The store can't be reached: check the network, and the endpoint and region in the variables."),
     (TransientError, "", "The next cycle tries again."),
-)
-# fmt: on
+)  # fmt: skip
 
 
 def one_line(text: str) -> str:
@@ -5480,8 +5474,7 @@ REMEDIES = {
     "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
-    "2D": "Another writer was faster; the next cycle tries again.",
-    "40": "Another writer was faster; the next cycle tries again.",
+    **dict.fromkeys(("2D", "40"), "Another writer was faster; the next cycle tries again."),
 }
 
 

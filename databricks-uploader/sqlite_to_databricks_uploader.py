@@ -1739,10 +1739,7 @@ def copy_file(file: Path, copy: Path) -> None:
 
 
 def sqlite_driver() -> str:
-    """The driver's library, beside its package.
-
-    `adbc_driver_sqlite.connect` looks for it by importlib.resources, which takes a tenth of a run with nothing new.
-    """
+    """The driver's library, beside its package; importlib.resources would take a tenth of a run with nothing new."""
     package = importlib.util.find_spec("adbc_driver_sqlite")
     library = Path(package.origin or "").with_name("libadbc_driver_sqlite.so") if package else Path()
     if not library.is_file():
@@ -7805,10 +7802,7 @@ def saved_state(config: Config, is_stream: bool) -> State | None:
 
 
 def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
-    """Give a state of the single form to the stream that it belongs to.
-
-    The state itself moves at last, so that a move that was broken off is begun again.
-    """
+    """Give a state of the single form to its stream. It moves at last: a move that was broken off is begun again."""
     single = StateFile(directory)
     state = single.load()
     if state is None or not (state.table or state.last_upload):
@@ -8107,10 +8101,7 @@ GAUGES: dict[str, tuple[str, Callable[[Figures, float], float | None]]] = {
 
 
 class Metrics:
-    """Streams' figures for Prometheus, in a registry of its own: a collector, asked at each scrape.
-
-    What is not known of a stream is left out, so that sums stay right.
-    """
+    """Streams' figures for Prometheus, asked for at each scrape. What is not known is left out: sums stay right."""
 
     def __init__(self, streams: Callable[[], Iterable[Figures]]) -> None:
         from prometheus_client import CollectorRegistry
@@ -8228,10 +8219,7 @@ def open_windows(position: Position, now: float) -> str:
 
 
 def quarantine_text(lines: Lines, place: Path) -> str:
-    """How many rows were set aside, why, one of them, and where they are; empty for none.
-
-    The quarantine holds no values of columns that sanitize touches, so neither does the example.
-    """
+    """How many rows were set aside, why, one of them without what sanitize hides, and where; empty for none."""
     if not lines:
         return ""
     reasons = collections.Counter(str(line["reason"])[:200] for line in lines)
@@ -8537,10 +8525,7 @@ def last_cycle(directory: Path) -> dict[str, Any]:
 
 
 def health(config: Config) -> tuple[bool, str]:
-    """Whether the last cycle ended not long ago, failed or not, and in words: rows that wait are no sickness.
-
-    One that ended long after now tells nothing of the time since.
-    """
+    """Whether the last cycle ended not long ago, nor after now, failed or not, and in words: waiting is no sickness."""
     said = last_cycle(state_directory(config))
     if not said:
         return False, "no cycle has ended yet"
@@ -8699,10 +8684,7 @@ def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str 
 
 
 def print_ddl(config: Config, which: str) -> int:
-    """CREATE statements for the tables of the scenario, or of all that the rules allow, from the source's columns.
-
-    Several source tables that feed one target make one statement, with the columns of all.
-    """
+    """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
     made: dict[tuple[str, str], tuple[Config, Columns, str | None]] = {}
 
     def look(_: str, stream: Config) -> int:

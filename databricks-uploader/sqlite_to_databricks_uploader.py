@@ -1502,14 +1502,11 @@ def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str
         with contextlib.suppress(ValueError):
             found[name] = [to_microseconds(value, TimeForm(name)) for value in dict.fromkeys(values)]
     until = time.time() if now is None else now
-    plausible = [
-        # Numbers that are too small for the years since 2004 are days, or the digits of one.
-        name
-        for name, times in found.items()
-        if times
-        and all(is_plausible(time, until) for time in times)
-        and (name != "apple" or min(times) >= NUMBER_FORMATS["apple"][1] + 10**14)
-    ]
+    # Numbers that are too small for the years since 2004 are days, or the digits of one.
+    least = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
+    ends = {name: (min(times), max(times)) for name, times in found.items() if times}
+    within = [name for name, both in ends.items() if all(is_plausible(end, until) for end in both)]
+    plausible = [name for name in within if ends[name][0] >= least.get(name, FIRST_TIME)]
     return ["auto"] if "auto" in plausible else plausible or [name for name in found if "%" in name]
 
 
@@ -6281,10 +6278,8 @@ class CopyRoute(Route):
         from deltalake import DeltaTable
 
         first = next(pages)
-        renamed = (
-            arrow_table({f"c{index}": column for index, column in enumerate(page.columns)})
-            for page in itertools.chain([first], pages)
-        )
+        names = [f"c{index}" for index in range(first.num_columns)]
+        renamed = (page.rename_columns(names) for page in itertools.chain([first], pages))
         folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
         self._staging.append(folder)
         write_pages(folder, renamed, target_file_size=1 << 40)

@@ -3260,10 +3260,8 @@ class StateFile:
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
         document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
-        document["intent"] = state.intent and {
-            **state.intent,
-            "position": lighter(state.position, state.intent["position"]),
-        }
+        intent = state.intent
+        document["intent"] = intent and {**intent, "position": lighter(state.position, intent["position"])}
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
         try:
             make_directory(self.directory)
@@ -5812,10 +5810,7 @@ SDK_PROGRAMS = ("databricks", "az", "gcloud")
 
 def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
     """Whether there is any way to sign in: databricks-sdk would look for one for ten seconds and more."""
-    pair = {
-        "DATABRICKS_CLIENT_ID": config.databricks_client_id,
-        "DATABRICKS_CLIENT_SECRET": config.databricks_client_secret,
-    }
+    pair = {SETTINGS[s].variables[0]: getattr(config, s) for s in ("databricks_client_id", "databricks_client_secret")}
     if config.databricks_token or config.databricks_config_profile or all(pair.values()):
         return
     if any(value and re.match(SDK_VARIABLES, name) for name, value in environ.items()):
@@ -6066,10 +6061,9 @@ class WarehouseTable:
 
     def last_batch(self, source_id: str) -> str | None:
         """The newest batch id that the table has from a source; None for none."""
-        prefix, batch = literal(f"{source_id}/"), "regexp_replace(databricks_batch_id, '#[^#/]*$', '')"
-        found = self.session.rows(
-            f"SELECT DISTINCT {batch} FROM {self.sql} WHERE startswith(databricks_batch_id, {prefix})"
-        )
+        where = f"startswith(databricks_batch_id, {literal(f'{source_id}/')})"
+        batch = "regexp_replace(databricks_batch_id, '#[^#/]*$', '')"
+        found = self.session.rows(f"SELECT DISTINCT {batch} FROM {self.sql} WHERE {where}")
         # A source may be a stream of another one that feeds the same table: its name is longer then.
         batches = [str(batch) for (batch,) in found if str(batch).count("/") == source_id.count("/") + 3]
         return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
@@ -6083,10 +6077,8 @@ class WarehouseTable:
     def marks_of(self, intent: Intent) -> set[str]:
         """Which rows of a batch are there, where each row has a mark of its own."""
         prefix = f"{intent['batch_id']}#"
-        found = self.session.rows(
-            f"SELECT DISTINCT databricks_batch_id FROM {self.sql}"
-            f" WHERE startswith(databricks_batch_id, {literal(prefix)})"
-        )
+        where = f"startswith(databricks_batch_id, {literal(prefix)})"
+        found = self.session.rows(f"SELECT DISTINCT databricks_batch_id FROM {self.sql} WHERE {where}")
         return {str(mark).removeprefix(prefix) for (mark,) in found}
 
     def settled(self, intent: Intent, held: Callable[[], bool | None]) -> bool | None:

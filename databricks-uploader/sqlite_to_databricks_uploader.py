@@ -92,7 +92,6 @@ Wait = Callable[[float], object]
 
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-EPOCH_END = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 DAY = 86_400 * 10**6  # in microseconds
 
 
@@ -6983,7 +6982,7 @@ class WindowSource(NamedTuple):
         if is_all:
             end = moment_of(max(windows.opened)) + length if length and windows.opened else None
         elif self.flush or windows.newest is not None:
-            newest = EPOCH_END if self.flush else moment_of(windows.newest or 0)
+            newest = moment_of(2**62 if self.flush else windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")

@@ -1161,8 +1161,7 @@ def to_date(value: Any, form: TimeForm) -> str:
 def to_timestamp(value: Any, zone: ZoneInfo) -> int:
     """ISO text, and numbers since 1970, also as text of digits, as microseconds since 1970.
 
-    Text without a zone is in `zone`; where clocks go back, the first of two equal times is meant. Eight digits are
-    a day.
+    Text without a zone is in `zone`, the first of two equal times where clocks go back. Eight digits are a day.
     """
     if isinstance(value, (int, float)):
         return epoch_microseconds(value)
@@ -1426,8 +1425,7 @@ def shapes_of(lines: bytes, count: int) -> set[bytes]:
 def cast_text_times(data: Any, form: TimeForm) -> Any:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
-    It knows the zones of another year, so times without a zone are read as UTC and moved here. Before 1970 clocks were
-    set at odd seconds.
+    It knows zones of another year: times without one are read as UTC and moved here. Before 1970 clocks were odd.
     """
     if form.name != "auto":
         return None
@@ -7814,8 +7812,7 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
 class Supervisor(NamedTuple):
     """systemd, where it started this process and asks to be told (sd_notify(3)); else nobody.
 
-    `address` is that of its socket, an abstract one with `@`; after `patience` seconds without a sign of life it takes
-    the process for dead.
+    `address` is its socket's, an abstract one with `@`; after `patience` seconds without a sign of life we are dead.
     """
 
     address: str = ""
@@ -8702,8 +8699,7 @@ def print_ddl(config: Config, which: str) -> int:
 def ddl(config: Config, name: str, columns: Columns, time_column: str | None) -> str:
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time; with a view where rows may double.
 
-    In it each row counts once, by its batch and its place there, its mark. Rows that came by other routes have no place
-    in theirs, and stay as they are.
+    In it each row counts once, by its batch and its place there, its mark. Rows of other routes have none, and stay.
     """
     if config.zerobus_endpoint:
         check_names(columns, plain_name)

@@ -59,6 +59,7 @@ import fractions
 import functools
 import hashlib
 import importlib.util
+import inspect
 import io
 import itertools
 import json
@@ -201,11 +202,17 @@ class LostAnswer(TransientError):
 
 
 class Conflict(TransientError):
-    """Another writer committed first; the same commit is tried again at once, by itself."""
+    """Another writer committed first; the same commit can be tried again at once.
+
+    That happens by itself.
+    """
 
 
 class DidNotRun(UploaderError):
-    """What was asked of the target did not happen, for certain. The hint says what to do; nothing is to be settled."""
+    """What was asked of the target did not happen, for certain: there is nothing to settle.
+
+    The hint says what to do.
+    """
 
 
 class Rejected(DidNotRun, TargetError):
@@ -218,11 +225,17 @@ class Rejected(DidNotRun, TargetError):
 
 
 class Postponed(DidNotRun, TransientError):
-    """Nothing ran: the warehouse could not be reached, or another writer was faster. The next cycle tries again."""
+    """Nothing ran, but will: the warehouse could not be reached, or another writer was faster.
+
+    The next cycle tries again.
+    """
 
 
 class NotReady(Postponed):
-    """The warehouse is starting or overloaded: it is waited for, up to ten minutes; then the next cycle tries again."""
+    """The warehouse is starting or overloaded.
+
+    It is waited for, up to ten minutes; then the next cycle tries again.
+    """
 
 
 class Unanswered(Postponed):
@@ -326,15 +339,8 @@ def refuse_pipe(file: Path) -> None:
 
 
 def error_kinds(kind: type[UploaderError] = UploaderError) -> dict[str, type[UploaderError]]:
-    """All kinds of error by their names."""
+    """All kinds of error by their names; the docstring of each says what it means, and what to do."""
     return {each.__name__: each for below in kind.__subclasses__() for each in (below, *error_kinds(below).values())}
-
-
-def error_text(kind: type[UploaderError]) -> str:
-    """What a kind of error means, and what to do: its docstring."""
-    import inspect
-
-    return inspect.cleandoc(kind.__doc__ or "")
 
 
 # === Configuration ====================================================================================
@@ -9454,7 +9460,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         kind = {known.lower(): kind for known, kind in error_kinds().items()}.get(name.lower())
         if kind is None:
             raise ConfigError(f"there is no error {name}", nearest(name, error_kinds()))
-        print(f"{kind.__name__} (status {kind.status})\n\n{error_text(kind)}")
+        print(f"{kind.__name__} (status {kind.status})\n\n{inspect.getdoc(kind)}")
         return 0
     config = load_config(arguments, environ)
     if arguments.keys() & {"since", "flush"}:

@@ -86,6 +86,7 @@ __version__ = "1.1.0"
 log = logging.getLogger("uploader")
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 # Waits for some seconds; true where it was interrupted.
 Wait = Callable[[float], object]
@@ -3648,6 +3649,16 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
+def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool], is_long: bool) -> bool:
+    """Whether `rows`, newest first, are the run of delivered rows, some of which may have been deleted since.
+
+    A long run was cut off, so rows before it are known no more.
+    """
+    left, rows = iter(run), list(rows)
+    matched = list(itertools.takewhile(lambda row: any(is_same(row, anchor) for anchor in left), rows))
+    return len(matched) == len(rows) or (bool(matched) and is_long)
+
+
 def held_rows(position: Position) -> int:
     """How many rows are in open windows, those of the future among them."""
     return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
@@ -3820,18 +3831,10 @@ class Anchored:
         """The rowids of rows like an anchor whose rows before are, as far as they are left, those of its run."""
         time = self.table.time
         for rowid, values in self._rows(f"q.{quoted(time)} COLLATE BINARY IS {newest.time}" if time else "1"):
-            if self._look(state, newest, values).is_whole and self._follows(state, rowid, run, is_long):
-                yield rowid
-
-    def _follows(self, state: State, rowid: int, run: Sequence[Anchor], is_long: bool) -> bool:
-        """Whether the rows up to a rowid are the run of delivered ones, some of which may have been deleted since.
-
-        A long run was cut off, so rows before it are known no more.
-        """
-        left, rows = iter(run), list(self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1))
-        like = itertools.takewhile(lambda row: any(self._look(state, each, row[1]).is_whole for each in left), rows)
-        count = len(list(like))
-        return count == len(rows) or (count > 0 and is_long)
+            if self._look(state, newest, values).is_whole:
+                before = self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)
+                if follows(before, run, lambda row, anchor: self._look(state, anchor, row[1]).is_whole, is_long):
+                    yield rowid
 
     def _looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""

@@ -3516,7 +3516,7 @@ class Batch(NamedTuple):
     anchors: list[Anchor]
     pages: Callable[[], Iterator[Any]]
     waiting: int = 0
-    gaps: list[list[int]] = dataclasses.field(default_factory=list)
+    gaps: Sequence[list[int]] = ()
 
 
 def digest_of(content: str, encoding: str = "utf-8") -> str:

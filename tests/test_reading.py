@@ -65,3 +65,11 @@ def test_what_is_defined_is_used() -> None:
     names = set(itertools.chain.from_iterable(defined(node) for node in TREE.body))
     words = re.findall(r"\w+", TEXT)
     assert {name for name in names if words.count(name) < 2} - {"main"} == set()
+
+
+def test_a_named_tuple_takes_no_field_of_a_dataclass_for_a_default() -> None:
+    tuples = [
+        node for node in TREE.body if isinstance(node, ast.ClassDef) and "NamedTuple" in map(ast.unparse, node.bases)
+    ]
+    assert len(tuples) > 10
+    assert [node.name for node in tuples if "dataclasses.field" in ast.unparse(node)] == []

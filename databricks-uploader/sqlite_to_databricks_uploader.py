@@ -373,22 +373,23 @@ def path(value: Any) -> Path:
 
 def boolean(value: Any) -> bool:
     """`true`/`1` and `false`/`0` in any case, as YAML, shells and compose files write them."""
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     try:
         return known[str(value).strip().lower()]
     except KeyError:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float, kind: type[float] = float) -> Parser:
+def number(minimum: float, kind: type[float] = float, maximum: float = sys.float_info.max) -> Parser:
     """A finite number, at least `minimum`; a whole one for `int`."""
     wanted = "a whole number" if kind is int else "a number"
+    at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
 
     def parse(value: Any) -> float:
         with contextlib.suppress(ValueError):
-            if not isinstance(value, bool) and minimum <= kind(text(value)) < math.inf:
+            if not isinstance(value, bool) and minimum <= kind(text(value)) <= maximum:
                 return kind(text(value))
-        raise ValueError(f"expected {wanted} of at least {minimum:g}")
+        raise ValueError(f"expected {wanted} of at least {minimum:g}{at_most}")
 
     return parse
 
@@ -398,7 +399,7 @@ SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 def duration(value: Any) -> float:
     """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
-    found = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
+    found = re.fullmatch(r"([\d._]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
     if not found or found[2] not in SECONDS:
         raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
     seconds: float = number(0)(found[1])
@@ -454,6 +455,14 @@ def mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError('expected a mapping, in JSON for example {"column": "value"}')
     return value
+
+
+def store_options(value: Any) -> dict[str, Any]:
+    """Options for a store, by name; one that is empty counts as unset."""
+    options = mapping(value)
+    if any(isinstance(each, (dict, list)) for each in options.values()):
+        raise ValueError('expected plain values, such as {"AWS_REGION": "eu-west-1"}')
+    return {name: each for name, each in options.items() if each is not None}
 
 
 def table_entries(value: Any) -> tuple[Layer, ...]:
@@ -525,9 +534,9 @@ def time_format(value: Any) -> str:
 def host(value: Any) -> str:
     """A host with an optional port; scheme, path and `?o=` of a pasted address are dropped."""
     shown = text(value)
-    if shown.startswith("http://"):
+    if shown.lower().startswith("http://"):
         raise ValueError("expected https: a token is never sent unencrypted")
-    shown = shown.removeprefix("https://").split("/")[0].split("?")[0]
+    shown = re.sub("^(?i:https)://", "", shown).split("/")[0].split("?")[0]
     if not re.fullmatch(r"[A-Za-z0-9.\-]+(:\d+)?", shown):
         raise ValueError("expected a host such as adb-123.4.azuredatabricks.net")
     return shown
@@ -554,6 +563,8 @@ def table_uri(value: Any) -> str:
     found = re.match(r"([A-Za-z][A-Za-z0-9.-]*):(/*)", shown)
     if not found or (found[1].lower() not in SCHEMES and not found[2]):
         return shown
+    if re.match("[^/]*//[^/]*:[^/]*@", shown):
+        raise ValueError("expected no password in the address: storage_options and variables are for secrets")
     scheme = found[1].lower()
     if scheme == "dbfs":
         raise ValueError(
@@ -643,13 +654,13 @@ class Config:
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
     zerobus_endpoint: str | None = setting(None, "DATABRICKS_ZEROBUS_ENDPOINT", host,
         "Zerobus Ingest's host: rows go into the table without a warehouse; it needs a service principal.")
-    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int, 172_800),
         "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
     table_path: str | None = setting(None, "TABLE_PATH", table_uri,
         "One Delta table's path or URI (local, s3://, abfss://), used as given.")
     lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", table_uri,
         "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
-    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
+    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", store_options,
         "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
     enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
     enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
@@ -752,8 +763,20 @@ def parse_setting(name: str, value: Any, origin: str) -> Any:
     try:
         return setting.parse(value)
     except ValueError as error:
-        shown = "" if setting.secret or name in ("storage_options", "tables") else f" (it is {value!r})"
+        is_hidden = setting.secret or name in ("storage_options", "tables") or "@" in str(value)
+        shown = "" if is_hidden else f" (it is {value!r:.200})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
+
+
+def as_written(node: Any) -> Any:
+    """A YAML mapping of settings whose scalars are texts, as all settings take them: not 8 for 010, or True for on."""
+    for key, value in node.value if node and node.id == "mapping" else []:
+        for each in value.value if key.value == "tables" and value.id == "sequence" else [value]:
+            if each.id == "scalar" and re.search(":(int|float|bool|timestamp)$", each.tag):
+                each.tag = "tag:yaml.org,2002:str"
+            elif key.value == "tables":
+                as_written(each)
+    return node
 
 
 def load_yaml(file: Path) -> dict[Any, Any]:
@@ -772,7 +795,8 @@ def load_yaml(file: Path) -> dict[Any, Any]:
     try:
         if file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
             raise ConfigError(f"{file} is too large to be settings", "Check --config.")
-        document = yaml.load(file.read_text(encoding="utf-8"), OnlyOnce)
+        loader = OnlyOnce(file.read_text(encoding="utf-8"))
+        document = loader.construct_document(node) if (node := as_written(loader.get_single_node())) else None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date with a 13th month
@@ -809,9 +833,10 @@ HIDDEN: list[str] = []
 
 
 def hidden(text: str) -> str:
-    """A text without secrets, and without what signs an address."""
-    for secret in HIDDEN:
+    """A text without secrets, and without what signs an address or signs in by it."""
+    for secret in sorted(HIDDEN, key=len, reverse=True):
         text = text.replace(secret, "***")
+    text = re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:***@", text)
     return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", text)
 
 
@@ -8078,7 +8103,7 @@ class Supervisor:
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         """Wait for some seconds, or until `stop` is set, with signs of life; whether it is."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, self.patience / 2)):
+        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, self.patience / 2, 3600)):
             self.tell(WATCHDOG="1")
         return stop.is_set()
 
@@ -8361,9 +8386,10 @@ class Metrics:
 
         host, _, port = address.rpartition(":")
         try:
-            server, _ = start_http_server(int(port), host or "127.0.0.1", self.registry)
-        except OSError as error:
-            raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+            server, _ = start_http_server(int(port), host.strip("[]") or "127.0.0.1", self.registry)
+        except (OSError, OverflowError) as error:
+            said = getattr(error, "strerror", error)
+            raise ConfigError(f"metrics_address {address}: {said}", "Choose a free port.") from None
         metrics: Any = server.get_app()
 
         def app(environ: Any, respond: Any) -> Any:
@@ -9200,6 +9226,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
         nonlocal failed
+        text, hint = hidden(text), hidden(hint)
         failed = failed or ok is False
         if as_json:
             about = {"stream": stream} if stream else {}
@@ -9593,8 +9620,9 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
 
 def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
-    options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
-    stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
+    words, clouds = "SECRET|KEY|TOKEN|SAS|PASSWORD", "AWS|AZURE|ARM|GOOGLE|DATABRICKS"
+    options = [str(v) for k, v in config.storage_options.items() if re.search(words, k, re.IGNORECASE)]
+    stores = [value for name, value in environ.items() if re.fullmatch(f"({clouds})_.*({words})", name)]
     return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
@@ -9784,4 +9812,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while looking: an upload ends by itself
+        sys.exit(130)

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys

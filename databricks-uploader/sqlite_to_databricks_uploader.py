@@ -5127,6 +5127,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
     (TargetError, "Unsupported: |Max catalog version",
      "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
+    (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
+     "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
@@ -5171,6 +5173,7 @@ def one_line(text: str) -> str:
     # Of Rust's debug output the message alone, or nothing.
     plain = re.sub(r'(?:Error: )?Os \{ code: \d+, kind: \w+, message: "([^"]*)" \}', r"\1", plain)
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
+    plain = re.sub(r"(?m)^ +\d+: .*\n?| +at \./.*\n?", "", plain)  # a trace of its calls
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
     line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
     # Cut in the middle: the name comes first, and the store's own word last.
@@ -8279,7 +8282,8 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
 
     builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
     for name, table in tables:
-        builder = builder.register(name, table)
+        for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
+            builder = builder.register(quoted(known), table)
     try:
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
@@ -8772,12 +8776,26 @@ def last_cycle(directory: Path) -> dict[str, Any]:
     """What was said of the last cycle; empty where none has ended yet."""
     try:
         refuse_pipe(directory / CYCLE_FILE)
-        said: dict[str, Any] = json.loads((directory / CYCLE_FILE).read_text())
-        dt.datetime.fromisoformat(said["ended"])
-        float(said["interval"])
-    except (OSError, ValueError, TypeError, KeyError):
+        said = json.loads((directory / CYCLE_FILE).read_text())
+        dt.datetime.fromisoformat(said["ended"]).timestamp()
+        numbers = {name: float(said.get(name) or 0) for name in ("interval", "wait")}
+        streams = {name: each for name, each in (said.get("streams") or {}).items() if isinstance(each, dict)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
-    return said
+    return {"error": None, **said, **numbers, "streams": streams}
+
+
+def remembered(kind: type[T], saved: Any) -> T:
+    """Figures out of a file that nothing vouches for: what is of another type than they have is left out."""
+    types: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "None": type(None)}
+    types["dict[str, int]"] = dict
+    given, fields = known_fields(kind, saved), {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        wanted = tuple(types[word] for word in str(field.type).split(" | ") if word in types)
+        value = given.get(field.name)
+        if wanted and field.name in given and isinstance(value, wanted):
+            fields[field.name] = value
+    return kind(**fields)
 
 
 def health(config: Config) -> tuple[bool, str]:
@@ -9706,14 +9724,14 @@ def run_for_ever(one_cycle: Callable[[], Tally], interval: float, stop: threadin
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.directory)
-    streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
-    watch = Watch(fleet, {name: Figures(**known_fields(Figures, each)) for name, each in streams.items()}, since=since)
-    for figures in watch.figures.values():
-        figures.waiting = figures.oldest = None  # has to be looked for anew
+    figures = {name: remembered(Figures, each) for name, each in saved.get("streams", {}).items()}
+    watch = Watch(fleet, figures, since=since)
+    for each in figures.values():
+        each.waiting = each.oldest = None  # has to be looked for anew
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
-        watch.status = StatusTable(fleet, status_ddl(config), Told(**known_fields(Told, saved.get("report"))))
+        watch.status = StatusTable(fleet, status_ddl(config), remembered(Told, saved.get("report")))
     if watch.metrics and config.metrics_address is not None:
         watch.metrics.serve(config.metrics_address, functools.partial(health, config))
     return watch

@@ -3345,7 +3345,7 @@ class StateFile:
             return None
         except OSError as error:
             raise StateError(f"{self.file} can't be read: {error.strerror}", "Mend its rights.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._damaged("it is no JSON") from None
         if isinstance(document, dict) and document.keys() == {"last_upload"}:
             return State(last_upload=self._utc_text(document["last_upload"]))
@@ -3540,7 +3540,7 @@ class Quarantine:
 
 def count_lines(file: Path) -> int:
     """How many rows a file of the quarantine has."""
-    return len(file.read_bytes().splitlines())
+    return sum(map(bool, map(bytes.strip, file.read_bytes().splitlines())))
 
 
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -3548,12 +3548,14 @@ def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     lines = []
     for file in files:
         for number, content in enumerate(file.read_bytes().splitlines(), 1):
+            if not content.strip():  # as editors leave them
+                continue
             try:
                 line = json.loads(content)
                 [str(line[part]) for part in ("key", "reason")]
                 [sqlite_value(value) for value in line["row"].values()]
                 lines.append({**line, "table": str(line["table"])})
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 hint = "Correct the line, or take it away and keep it elsewhere."
                 raise StateError(f"{file}, line {number}: this is no quarantined row", hint) from None
     return lines

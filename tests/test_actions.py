@@ -373,6 +373,20 @@ def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
 
 
 @pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])
+def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
+    """By an editor that marks UTF-8, ends lines as on Windows, and leaves empty ones."""
+    some_rows(box)
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("no time", 1.0, "a"), ("no time", 2.0, "b")])
+    assert box.run() == up.QUARANTINED
+    [file] = (box.folder / "state" / "quarantine").glob("*.jsonl")
+    content = file.read_text().replace("no time", "2026-01-02T00:00:00Z").replace("\n", "\r\n\r\n")
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode() + b"\r\n")
+    assert up.count_lines(file) == 2
+    assert box.run("--replay-quarantine") == 0
+    assert len(box.arrived()) == 5
+
+
 def test_a_replay_that_is_killed_sends_nothing_twice(
     box: Box, monkeypatch: pytest.MonkeyPatch, name: str, when: str, call: int
 ) -> None:

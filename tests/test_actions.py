@@ -372,7 +372,6 @@ def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
     assert table.version() < box.table().version()
 
 
-@pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])
 def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     """By an editor that marks UTF-8, ends lines as on Windows, and leaves empty ones."""
     some_rows(box)
@@ -387,6 +386,7 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
+@pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])
 def test_a_replay_that_is_killed_sends_nothing_twice(
     box: Box, monkeypatch: pytest.MonkeyPatch, name: str, when: str, call: int
 ) -> None:

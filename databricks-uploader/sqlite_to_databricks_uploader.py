@@ -5175,7 +5175,7 @@ def one_line(text: str) -> str:
     # Of Rust's debug output the message alone, or nothing.
     plain = re.sub(r'(?:Error: )?Os \{ code: \d+, kind: \w+, message: "([^"]*)" \}', r"\1", plain)
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
-    plain = re.sub(r"(?m)^ +\d+: .*\n?| +at \./.*\n?", "", plain)  # a trace of its calls
+    plain = re.sub(r"(?m)^ +(\d+: |at \.).*\n?", "", plain)  # a trace of its calls
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
     line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
     # Cut in the middle: the name comes first, and the store's own word last.
@@ -8788,16 +8788,10 @@ def last_cycle(directory: Path) -> dict[str, Any]:
 
 
 def remembered(kind: type[T], saved: Any) -> T:
-    """Figures out of a file that nothing vouches for: what is of another type than they have is left out."""
-    types: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "None": type(None)}
-    types["dict[str, int]"] = dict
-    given, fields = known_fields(kind, saved), {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        wanted = tuple(types[word] for word in str(field.type).split(" | ") if word in types)
-        value = given.get(field.name)
-        if wanted and field.name in given and isinstance(value, wanted):
-            fields[field.name] = value
-    return kind(**fields)
+    """Figures out of a file that nothing vouches for: what is of another kind than they begin with is left out."""
+    kinds: dict[Any, Any] = {int: (int, float), float: (int, float), type(None): (int, float, str)}
+    usual, given = vars(kind()), known_fields(kind, saved).items()
+    return kind(**{n: v for n, v in given if isinstance(v, kinds.get(type(usual[n]), type(usual[n])))})
 
 
 def health(config: Config) -> tuple[bool, str]:

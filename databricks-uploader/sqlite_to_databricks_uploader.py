@@ -5121,6 +5121,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
      "|check or invariant|failed validation check",
      "A constraint of the table refuses a row."),
+    (RefusedValuesError, r"part-\d+-[^/]*: File name too long|KeyTooLong",
+     "A value of a partition's column is too long for the name of a directory."),
     (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
      "The storage credentials have expired: renew them."),
     (TargetError, "InvalidToken",
@@ -6251,7 +6253,7 @@ class WarehouseTable:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
         host = self.session.config.databricks_host
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
-        if answer.status != 200:
+        if answer.status != 200 or answer.is_page:
             raise http_error(answer.status, answer.shown(), False, "workspace")
         columns = {
             column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
@@ -6450,8 +6452,8 @@ class InsertRoute(SizedRoute):
             try:
                 [found] = self.session.rows(comparison(self.table.sql, rows))
                 return found
-            except RefusedSizeError:
-                if rows.count == 1:
+            except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
+                if rows.count == 1 or (isinstance(refused, Rejected) and rows.size < Allowance.LEAST):
                     raise
                 self.allowance = self.allowance.without(rows.size)
         return tuple(map(sum, zip(*map(self.compared, self._parts(rows)), strict=True)))

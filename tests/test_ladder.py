@@ -180,6 +180,21 @@ def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
     assert way.box.quarantined() == []
 
 
+@pytest.mark.parametrize("refuse", [413, 403, 429, 200])
+def test_a_question_may_be_too_large_for_what_came_between_since_the_rows_were_sent(
+    behind: Callable[..., Behind], refuse: int
+) -> None:
+    """Rows without batch ids are part of it; their statement went while nothing stood in its way."""
+    way = behind(10**9, refuse, marked=False)
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(2_000)])
+    way.warehouse.fail("INSERT INTO", "drop", when="after")
+    assert way.box.run() == 1
+    way.gateway.limit = 60_000
+    assert len(list(itertools.takewhile(bool, (way.box.run() for _ in range(6))))) < 6
+    assert way.values() == list(range(2_000))
+
+
 def test_an_overload_sets_no_row_aside_before_it_lasted(behind: Callable[..., Behind]) -> None:
     way = behind(30_000, 429)
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(2)])

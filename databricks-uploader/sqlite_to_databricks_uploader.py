@@ -6529,7 +6529,7 @@ class CopyRoute(Route):
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
 
-    def _stage(self, intent: Intent, payload: Staged) -> None:
+    def _stage(self, intent: Intent, payload: Staged, is_last: bool = False) -> None:
         """Put the file into the volume. It is streamed, so the server never names a local file to read.
 
         Nothing is in doubt where that fails, and the cause may be its size: smaller ones are tried, then statements.
@@ -6541,6 +6541,8 @@ class CopyRoute(Route):
         except (Rejected, Unanswered) as error:
             if error.hint and isinstance(error, Rejected):  # The server's own words.
                 raise
+            if payload.count == 1 and isinstance(error, Unanswered) and not is_last:  # Smaller it can't become.
+                return self._stage(intent, payload, is_last=True)
             log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
             raise RefusedSizeError(str(error), "Check databricks_volume, and what stands between.") from None
 
@@ -6738,10 +6740,10 @@ class ZerobusRoute(SizedRoute):
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
         answer = self.session.ask(url, document, self.table.name)
-        if answer.status == 200:
-            if answer.is_page:
-                raise LostAnswer("a page came in place of Zerobus' answer: from a proxy between, most likely")
+        if answer.status == 200 and not answer.is_page:
             return
+        if answer.status < 300:
+            raise LostAnswer(f"HTTP {answer.status} came without Zerobus' answer: from a proxy between, most likely")
         if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
             raise http_error(answer.status, answer.shown(), True, "workspace")
         shown = f"a value does not fit its column: {answer.shown()}"

@@ -3282,8 +3282,8 @@ class State:
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in. `time_column` was the time: it stays so, though a value in it may look like none. `allowance` is
-    what was learned of the target, and `lost` how often in a row a batch at this position had no answer and did not
-    arrive.
+    what was learned of the target, and `lost` how often in a row a batch had no answer and did not arrive, the last
+    time with a request of `lost_bytes`.
     """
 
     last_upload: str | None = None
@@ -3302,6 +3302,7 @@ class State:
     origin: Origin | None = None
     allowance: Allowance | None = None
     lost: int = 0
+    lost_bytes: int = 0
     intent: Intent | None = None
 
 
@@ -7627,7 +7628,8 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     return dataclasses.replace(
         state,
         intent=None,
-        lost=max(0, min(state.lost, Delivery.HALVINGS) - 1),
+        # That a much smaller one went proves nothing.
+        lost=max(0, min(state.lost, Delivery.HALVINGS) - (5 * intent.get("bytes", 0) >= 4 * state.lost_bytes)),
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,
@@ -7638,6 +7640,11 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         gaps=intent.get("gaps", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
+
+
+def of_one_stream(error: UploaderError) -> UploaderError:
+    """An error that keeps no other stream waiting: that a host is busy was said of this one's rows."""
+    return Postponed(str(error), error.hint) if isinstance(error, NotReady) else error
 
 
 @dataclasses.dataclass
@@ -7710,7 +7717,7 @@ class Delivery:
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
                 else:
-                    self._save(dataclasses.replace(self.state, intent=None, lost=lost))
+                    self._save(dataclasses.replace(self._lost_again(intent), intent=None))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
@@ -7720,8 +7727,11 @@ class Delivery:
         except TransientError as error:
             if not isinstance(error, Unreachable):
                 self._narrow(intent)
-                self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
-            raise
+                self._save(self._lost_again(intent))
+            raise of_one_stream(error) from None
+
+    def _lost_again(self, intent: Intent) -> State:
+        return dataclasses.replace(self.state, lost=self.state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
     def _narrow(self, intent: Intent) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -7748,10 +7758,10 @@ class Delivery:
             is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
             # An overload passes; a single row is set aside where it stood in the way for long.
             is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > self.HALVINGS)
-            self._save(dataclasses.replace(self.state, lost=self.state.lost + is_passing))
+            self._save(self._lost_again(intent) if is_passing else self.state)
             if is_size:
                 raise RefusedSizeError(f"again, {error}", error.hint) from None
-            raise
+            raise of_one_stream(error) from None
         shipment.tally.commits = int(shipment.tally.sent > 0)
         self._confirm(intent, shipment.tally)
         self.total.add(shipment.tally)
@@ -7797,8 +7807,9 @@ class Delivery:
         if self.bytes_per_row is None:
             self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
-        # What ended the same way twice is too large for the line, or for the time that the other side has.
-        usual = max(1, usual >> min(max(0, self.state.lost - 1), self.HALVINGS))
+        if not self.state.lost_bytes:
+            # What ended the same way twice is too large for the line, or for the time that the other side has.
+            usual = max(1, usual >> min(max(0, self.state.lost - 1), self.HALVINGS))
         return min(self.rows or usual, usual)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:

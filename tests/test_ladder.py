@@ -195,6 +195,32 @@ def test_a_question_may_be_too_large_for_what_came_between_since_the_rows_were_s
     assert way.values() == list(range(2_000))
 
 
+def test_a_stream_whose_rows_do_not_go_keeps_no_other_waiting_and_goes_on(
+    box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small batch before each large one proves nothing of the large one."""
+    monkeypatch.setattr(up.WarehouseTable, "SLACK_SECONDS", 0)
+    schema = f"many{next(NUMBERS)}"
+    warehouse.sql(f"CREATE SCHEMA {schema}")
+    for table, rows in (("a", 1_000), ("b", 5)):
+        warehouse.sql(f"CREATE TABLE {schema}.raw_{table} (id BIGINT, time TIMESTAMP, v BIGINT, w STRING)")
+        made, insert = TABLE.replace(" t ", f" {table} "), INSERT.replace(" t ", f" {table} ")
+        box.execute(made, insert, rows=[(n, "y" * 120) for n in range(rows)])
+    box.behind(warehouse, f"{schema}.raw_")
+    del box.environ["DATABRICKS_TABLE"]
+    with Gateway(warehouse, limit=30_000, refuse=429) as gateway:
+        box.environ |= gateway.environment() | {"UPLOAD_TABLES": "*", "DATABRICKS_STATEMENT_TIMEOUT": "2"}
+
+        def arrived() -> list[int]:
+            paths = [warehouse.table_path(f"{schema}.raw_{table}") for table in "ab"]
+            return [len(rows_of(DeltaTable(str(path)), "v")) for path in paths]
+
+        assert box.run() == 1
+        assert arrived() == [0, 5]
+        assert len(list(itertools.takewhile(bool, (box.run() for _ in range(4))))) < 4
+        assert arrived() == [1_000, 5]
+
+
 def test_an_overload_sets_no_row_aside_before_it_lasted(behind: Callable[..., Behind]) -> None:
     way = behind(30_000, 429)
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(2)])

@@ -366,22 +366,23 @@ def path(value: Any) -> Path:
 
 def boolean(value: Any) -> bool:
     """`true`/`1` and `false`/`0` in any case, as YAML, shells and compose files write them."""
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     try:
         return known[str(value).strip().lower()]
     except KeyError:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float, kind: type[float] = float) -> Parser:
+def number(minimum: float, kind: type[float] = float, maximum: float = sys.float_info.max) -> Parser:
     """A finite number, at least `minimum`; a whole one for `int`."""
     wanted = "a whole number" if kind is int else "a number"
+    at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
 
     def parse(value: Any) -> float:
         with contextlib.suppress(ValueError):
-            if not isinstance(value, bool) and minimum <= kind(text(value)) < math.inf:
+            if not isinstance(value, bool) and minimum <= kind(text(value)) <= maximum:
                 return kind(text(value))
-        raise ValueError(f"expected {wanted} of at least {minimum:g}")
+        raise ValueError(f"expected {wanted} of at least {minimum:g}{at_most}")
 
     return parse
 
@@ -391,7 +392,7 @@ SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 def duration(value: Any) -> float:
     """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
-    found = re.fullmatch(r"([\d.]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
+    found = re.fullmatch(r"([\d._]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
     if not found or found[2] not in SECONDS:
         raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
     seconds: float = number(0)(found[1])
@@ -430,26 +431,38 @@ def only_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def from_json(value: str) -> Any:
+    """What a text in JSON says, or a `ValueError` that doesn't repeat it."""
+    try:
+        return json.loads(value, object_pairs_hook=only_once)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"malformed JSON at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("JSON is nested too deep") from None
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Rules: a mapping in YAML, JSON text elsewhere."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value, object_pairs_hook=only_once)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"malformed JSON at line {error.lineno}, column {error.colno}") from None
+        value = from_json(value)
     if not isinstance(value, dict):
         raise ValueError('expected a mapping, in JSON for example {"column": "value"}')
     return value
 
 
+def store_options(value: Any) -> dict[str, Any]:
+    """Options for a store, by name; one that is empty counts as unset."""
+    options = mapping(value)
+    if any(isinstance(each, (dict, list)) for each in options.values()):
+        raise ValueError('expected plain values, such as {"AWS_REGION": "eu-west-1"}')
+    return {name: each for name, each in options.items() if each is not None}
+
+
 def table_entries(value: Any) -> tuple[Layer, ...]:
     """Source tables: names and patterns, in a list or separated by commas, or mappings with settings of their own."""
     if isinstance(value, str):
-        is_json = re.match(r'\s*\[\s*["{\]]', value)
-        try:
-            value = json.loads(value) if is_json else [name for name in value.split(",") if name.strip()]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"malformed JSON at line {error.lineno}, column {error.colno}") from None
+        is_json = re.match(r'\s*(\[\s*["{\]]|\{)', value)
+        value = from_json(value) if is_json else [name for name in value.split(",") if name.strip()]
     if not isinstance(value, list) or not value:
         raise ValueError("expected names and patterns of tables, or mappings with sqlite_table_name")
     return tuple(map(table_entry, value))
@@ -514,9 +527,9 @@ def time_format(value: Any) -> str:
 def host(value: Any) -> str:
     """A host with an optional port; scheme, path and `?o=` of a pasted address are dropped."""
     shown = text(value)
-    if shown.startswith("http://"):
+    if shown.lower().startswith("http://"):
         raise ValueError("expected https: a token is never sent unencrypted")
-    shown = shown.removeprefix("https://").split("/")[0].split("?")[0]
+    shown = re.sub("^(?i:https)://", "", shown).split("/")[0].split("?")[0]
     if not re.fullmatch(r"[A-Za-z0-9.\-]+(:\d+)?", shown):
         raise ValueError("expected a host such as adb-123.4.azuredatabricks.net")
     return shown
@@ -541,6 +554,8 @@ def table_uri(value: Any) -> str:
     found = re.match(r"([A-Za-z][A-Za-z0-9.-]*):(/*)", shown)
     if not found or (found[1].lower() not in SCHEMES and not found[2]):
         return shown
+    if re.match("[^/]*//[^/]*:[^/]*@", shown):
+        raise ValueError("expected no password in the address: storage_options and variables are for secrets")
     scheme = found[1].lower()
     if scheme == "dbfs":
         raise ValueError("dbfs:/ exists within Databricks only: expected the store's own URI, as s3:// or abfss://")
@@ -627,13 +642,13 @@ class Config:
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
     zerobus_endpoint: str | None = setting(None, "DATABRICKS_ZEROBUS_ENDPOINT", host,
         "Zerobus Ingest's host: rows go into the table without a warehouse; it needs a service principal.")
-    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int),
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int, 172_800),
         "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
     table_path: str | None = setting(None, "TABLE_PATH", table_uri,
         "One Delta table's path or URI (local, s3://, abfss://), used as given.")
     lakehouse_path: str | None = setting(None, "LAKEHOUSE_PATH", table_uri,
         "Root of Delta tables: rows go to <lakehouse_path>/<prefix><databricks_table>.")
-    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", mapping,
+    storage_options: dict[str, Any] = setting({}, "STORAGE_OPTIONS", store_options,
         "Options for delta-rs, such as AWS_* and AZURE_* keys (JSON in the environment).", flag=False)
     enable_sanitize: bool = setting(False, "ENABLE_SANITIZE", boolean, "Clean rows first; they go to secure_<table>.")
     enable_filter: bool = setting(False, "ENABLE_FILTER", boolean, "Keep some rows only; they go to filtered_<table>.")
@@ -736,8 +751,20 @@ def parse_setting(name: str, value: Any, origin: str) -> Any:
     try:
         return setting.parse(value)
     except ValueError as error:
-        shown = "" if setting.secret or name in ("storage_options", "tables") else f" (it is {value!r})"
+        is_hidden = setting.secret or name in ("storage_options", "tables") or "@" in str(value)
+        shown = "" if is_hidden else f" (it is {value!r:.200})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
+
+
+def as_written(node: Any) -> Any:
+    """A YAML mapping of settings whose scalars are texts, as all settings take them: not 8 for 010, or True for on."""
+    for key, value in node.value if node and node.id == "mapping" else []:
+        for each in value.value if key.value == "tables" and value.id == "sequence" else [value]:
+            if each.id == "scalar" and re.search(":(int|float|bool|timestamp)$", each.tag):
+                each.tag = "tag:yaml.org,2002:str"
+            elif key.value == "tables":
+                as_written(each)
+    return node
 
 
 def load_yaml(file: Path) -> dict[Any, Any]:
@@ -756,10 +783,11 @@ def load_yaml(file: Path) -> dict[Any, Any]:
     try:
         if file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
             raise ConfigError(f"{file} is too large to be settings", "Check --config.")
-        document = yaml.load(file.read_text(encoding="utf-8"), OnlyOnce)
+        loader = OnlyOnce(file.read_text(encoding="utf-8"))
+        document = loader.construct_document(node) if (node := as_written(loader.get_single_node())) else None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date with a 13th month
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"{file} is not valid YAML{line}", "Check quotes and indentation.") from None
@@ -793,9 +821,10 @@ HIDDEN: list[str] = []
 
 
 def hidden(text: str) -> str:
-    """A text without secrets, and without what signs an address."""
-    for secret in HIDDEN:
+    """A text without secrets, and without what signs an address or signs in by it."""
+    for secret in sorted(HIDDEN, key=len, reverse=True):
         text = text.replace(secret, "***")
+    text = re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:***@", text)
     return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", text)
 
 
@@ -3181,8 +3210,8 @@ class State:
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in. `time_column` was the time: it stays so, though a value in it may look like none. `allowance` is
-    what was learned of the target, and `lost` how often in a row a batch at this position had no answer and did not
-    arrive.
+    what was learned of the target, and `lost` how often in a row a batch had no answer and did not arrive, the last
+    time with a request of `lost_bytes`.
     """
 
     last_upload: str | None = None
@@ -3201,6 +3230,7 @@ class State:
     origin: Origin | None = None
     allowance: Allowance | None = None
     lost: int = 0
+    lost_bytes: int = 0
     intent: Intent | None = None
 
 
@@ -3244,7 +3274,7 @@ class StateFile:
             return None
         except OSError as error:
             raise StateError(f"{self.file} can't be read: {error.strerror}", "Mend its rights.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._damaged("it is no JSON") from None
         if isinstance(document, dict) and document.keys() == {"last_upload"}:
             return State(last_upload=self._utc_text(document["last_upload"]))
@@ -3445,12 +3475,14 @@ def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     lines = []
     for file in files:
         for number, content in enumerate(file.read_bytes().splitlines(), 1):
+            if not content.strip():  # as editors leave them
+                continue
             try:
                 line = json.loads(content)
                 [str(line[part]) for part in ("key", "reason")]
                 [sqlite_value(value) for value in line["row"].values()]
                 lines.append({**line, "table": str(line["table"])})
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 hint = "Correct the line, or take it away and keep it elsewhere."
                 raise StateError(f"{file}, line {number}: this is no quarantined row", hint) from None
     return lines
@@ -4923,6 +4955,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
      "|check or invariant|failed validation check",
      "A constraint of the table refuses a row."),
+    (RefusedValuesError, r"part-\d+-[^/]*: File name too long|KeyTooLong",
+     "A value of a partition's column is too long for the name of a directory."),
     (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
      "The storage credentials have expired: renew them."),
     (TargetError, "InvalidToken",
@@ -4931,6 +4965,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
     (TargetError, "Unsupported: |Max catalog version",
      "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
+    (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
+     "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
      "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
@@ -4974,6 +5010,7 @@ def one_line(text: str) -> str:
     # Of Rust's debug output the message alone, or nothing.
     plain = re.sub(r'(?:Error: )?Os \{ code: \d+, kind: \w+, message: "([^"]*)" \}', r"\1", plain)
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
+    plain = re.sub(r"(?m)^ +(\d+: |at \.).*\n?", "", plain)  # a trace of its calls
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
     line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
     # Cut in the middle: the name comes first, and the store's own word last.
@@ -5490,7 +5527,8 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
             raise network_error(cause, writes) from None
         if isinstance(error, exc.RequestError):
             code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
-            raise http_error(code, f"HTTP {code}{f', {said}' if said else ''}", writes) from None
+            told = ", ".join(filter(None, [code and f"HTTP {code}", said])) or "nothing"
+            raise http_error(code, told, writes) from None
         if isinstance(error, ImportError):
             said = "a real-time warehouse speaks another protocol than this driver"
             raise Rejected(said, "Use another SQL warehouse.") from None
@@ -5555,10 +5593,9 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
     """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
     shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS[host].get(status)
     # Firewalls answer 403 to what is too large for them, IIS 404; the session has just begun with this token.
-    is_large = status in (400, 413, 414, 431) or (writes and by_sql and status in (403, 404)) or says_too_large(said)
+    is_large = status in (400, 413, 414, 431) or (writes and status in (403, 404)) or says_too_large(said)
     if is_large and (writes or by_sql):
-        hint = "Smaller requests are tried by themselves. Where small ones are refused, look at token and rights."
-        return RefusedSizeError(shown, hint)
+        return RefusedSizeError(shown, hint or "Smaller requests are tried by themselves.")
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
     if hint or (not by_sql and status < 500):
@@ -5830,11 +5867,15 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
 
 
 class Answer(NamedTuple):
-    """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it."""
+    """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it.
+
+    A page is what somebody between says, whatever the status.
+    """
 
     status: int
     told: dict[str, Any]
     date: str
+    is_page: bool
 
     def shown(self) -> str:
         """Its status, and what it says, for people."""
@@ -5884,9 +5925,11 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             told: Any = None
+            said = answer.read()
             with contextlib.suppress(ValueError):  # as in the pages of gateways
-                told = json.loads(answer.read())
-            return Answer(answer.status, told if isinstance(told, dict) else {}, answer.headers.get("Date", ""))
+                told = json.loads(said or b"{}")
+            is_page = not isinstance(told, dict)
+            return Answer(answer.status, {} if is_page else told, answer.headers.get("Date", ""), is_page)
     except (OSError, http.client.HTTPException) as error:
         if writes and len(sent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
@@ -6039,7 +6082,7 @@ class WarehouseTable:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
         host = self.session.config.databricks_host
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
-        if answer.status != 200:
+        if answer.status != 200 or answer.is_page:
             raise http_error(answer.status, answer.shown(), False, "workspace")
         columns = {
             column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
@@ -6167,7 +6210,8 @@ class SizedRoute(Route):
             self._send(intent, payload)
         except RefusedSizeError as refused:
             if payload.size < Allowance.LEAST:
-                raise Rejected(str(refused), "Such a small request is not refused for its size.") from None
+                hint = f"Such a small request is not refused for its size. {refused.hint}"
+                raise Rejected(str(refused), hint) from None
             self.allowance = self.allowance.without(payload.size)
             raise
         is_fast = self.session.clock() - began < 10  # seconds: no reason not to send more
@@ -6228,8 +6272,8 @@ class InsertRoute(SizedRoute):
             try:
                 [found] = self.session.rows(comparison(self.table.sql, rows))
                 return found
-            except RefusedSizeError:
-                if rows.count == 1:
+            except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
+                if rows.count == 1 or (isinstance(refused, Rejected) and rows.size < Allowance.LEAST):
                     raise
                 self.allowance = self.allowance.without(rows.size)
         return tuple(map(sum, zip(*map(self.compared, self._parts(rows)), strict=True)))
@@ -6303,11 +6347,22 @@ class CopyRoute(Route):
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
 
-    def _stage(self, intent: Intent, payload: Staged) -> None:
-        """Put the file into the volume. It is streamed, so the server never names a local file to read."""
+    def _stage(self, intent: Intent, payload: Staged, is_last: bool = False) -> None:
+        """Put the file into the volume. It is streamed, so the server never names a local file to read.
+
+        Nothing is in doubt where that fails, and the cause may be its size: smaller ones are tried, then statements.
+        """
         place = literal(f"{self.volume}/{intent['file']}")
-        with payload.file.open("rb") as stream:
-            self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
+        try:
+            with payload.file.open("rb") as stream:
+                self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
+        except (Rejected, Unanswered) as error:
+            if error.hint and isinstance(error, Rejected):  # The server's own words.
+                raise
+            if payload.count == 1 and isinstance(error, Unanswered) and not is_last:  # Smaller it can't become.
+                return self._stage(intent, payload, is_last=True)
+            log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
+            raise RefusedSizeError(str(error), "Check databricks_volume, and what stands between.") from None
 
     def send(self, intent: Intent, payload: Staged) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
@@ -6315,11 +6370,16 @@ class CopyRoute(Route):
         guarded = f"if({begun_within(intent['started'], self.table.timeout)}, {value}, NULL)"
         values = {first: guarded, **dict(others), **self.table.own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
-        self.session.run(
+        sql = (
             f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
-            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')",
-            writes=True,
+            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')"
         )
+        try:
+            self.session.run(sql, writes=True)
+        except Rejected as error:
+            if not re.search("42K03|PATH_NOT_FOUND", str(error)):
+                raise
+            raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
         self._left_over.add(f"{self.volume}/{intent['file']}")
         payload.file.unlink(missing_ok=True)
 
@@ -6341,7 +6401,7 @@ class CopyRoute(Route):
         rows = self.prepare(itertools.chain([first], left))
         try:
             self.send({**intent, "started": self.now()}, rows)
-        except Rejected:
+        except (Rejected, RefusedSizeError):
             # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
             self._stage(intent, rows)
             self.send({**intent, "started": self.now()}, rows)
@@ -6498,8 +6558,10 @@ class ZerobusRoute(SizedRoute):
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
         answer = self.session.ask(url, document, self.table.name)
-        if answer.status == 200:
+        if answer.status == 200 and not answer.is_page:
             return
+        if answer.status < 300:
+            raise LostAnswer(f"HTTP {answer.status} came without Zerobus' answer: from a proxy between, most likely")
         if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
             raise http_error(answer.status, answer.shown(), True, "workspace")
         shown = f"a value does not fit its column: {answer.shown()}"
@@ -7378,7 +7440,8 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     return dataclasses.replace(
         state,
         intent=None,
-        lost=0,
+        # That a much smaller one went proves nothing.
+        lost=max(0, min(state.lost, Delivery.HALVINGS) - (5 * intent.get("bytes", 0) >= 4 * state.lost_bytes)),
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,
@@ -7389,6 +7452,11 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         gaps=intent.get("gaps", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )
+
+
+def of_one_stream(error: UploaderError) -> UploaderError:
+    """An error that keeps no other stream waiting: that a host is busy was said of this one's rows."""
+    return Postponed(str(error), error.hint) if isinstance(error, NotReady) else error
 
 
 @dataclasses.dataclass
@@ -7415,6 +7483,9 @@ class Delivery:
     rows: int | None = None
     bytes_per_row: float | None = None
     prepared: Shipment = dataclasses.field(init=False)
+
+    # Of a million rows that never arrived together, four thousand may.
+    HALVINGS: ClassVar = 8
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
@@ -7458,7 +7529,7 @@ class Delivery:
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
                 else:
-                    self._save(dataclasses.replace(self.state, intent=None, lost=lost))
+                    self._save(dataclasses.replace(self._lost_again(intent), intent=None))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
@@ -7466,10 +7537,13 @@ class Delivery:
         try:
             return self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent)))
         except TransientError as error:
-            if isinstance(error, Unanswered) or not isinstance(error, DidNotRun):
+            if not isinstance(error, Unreachable):
                 self._narrow(intent)
-                self._save(dataclasses.replace(self.state, lost=self.state.lost + 1))
-            raise
+                self._save(self._lost_again(intent))
+            raise of_one_stream(error) from None
+
+    def _lost_again(self, intent: Intent) -> State:
+        return dataclasses.replace(self.state, lost=self.state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
     def _narrow(self, intent: Intent) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -7491,10 +7565,15 @@ class Delivery:
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
         try:
             self.job.target.send(intent, shipment.payload)
-        except DidNotRun:
+        except DidNotRun as error:
             # For certain: nothing has to be settled by the next run.
-            self._save(self.state)
-            raise
+            is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
+            # An overload passes; a single row is set aside where it stood in the way for long.
+            is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > self.HALVINGS)
+            self._save(self._lost_again(intent) if is_passing else self.state)
+            if is_size:
+                raise RefusedSizeError(f"again, {error}", error.hint) from None
+            raise of_one_stream(error) from None
         shipment.tally.commits = int(shipment.tally.sent > 0)
         self._confirm(intent, shipment.tally)
         self.total.add(shipment.tally)
@@ -7540,6 +7619,9 @@ class Delivery:
         if self.bytes_per_row is None:
             self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
+        if not self.state.lost_bytes:
+            # What ended the same way twice is too large for the line, or for the time that the other side has.
+            usual = max(1, usual >> min(max(0, self.state.lost - 1), self.HALVINGS))
         return min(self.rows or usual, usual)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
@@ -7848,7 +7930,7 @@ class Supervisor(NamedTuple):
     def wait(self, seconds: float, stop: threading.Event) -> bool:
         """Wait for some seconds, or until `stop` is set, with signs of life; whether it is."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, self.patience / 2)):
+        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, self.patience / 2, 3600)):
             self.tell(WATCHDOG="1")
         return stop.is_set()
 
@@ -8024,7 +8106,8 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
 
     builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
     for name, table in tables:
-        builder = builder.register(name, table)
+        for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
+            builder = builder.register(quoted(known), table)
     try:
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
@@ -8128,9 +8211,10 @@ class Metrics:
 
         host, _, port = address.rpartition(":")
         try:
-            server, _ = start_http_server(int(port), host or "127.0.0.1", self.registry)
-        except OSError as error:
-            raise ConfigError(f"metrics_address {address}: {error.strerror}", "Choose a free port.") from None
+            server, _ = start_http_server(int(port), host.strip("[]") or "127.0.0.1", self.registry)
+        except (OSError, OverflowError) as error:
+            said = getattr(error, "strerror", error)
+            raise ConfigError(f"metrics_address {address}: {said}", "Choose a free port.") from None
         metrics: Any = server.get_app()
 
         def app(environ: Any, respond: Any) -> Any:
@@ -8429,7 +8513,8 @@ class Watch:
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
         figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        figures.quarantined = sum(len(file.read_bytes().splitlines()) for file in job.quarantine.files())
+        lines = itertools.chain.from_iterable(file.read_bytes().splitlines() for file in job.quarantine.files())
+        figures.quarantined = sum(1 for line in lines if line.strip())
         return state
 
     def _named(self, job: Job) -> str:
@@ -8505,12 +8590,20 @@ def last_cycle(directory: Path) -> dict[str, Any]:
     """What was said of the last cycle; empty where none has ended yet."""
     try:
         refuse_pipe(directory / CYCLE_FILE)
-        said: dict[str, Any] = json.loads((directory / CYCLE_FILE).read_text())
-        dt.datetime.fromisoformat(said["ended"])
-        float(said["interval"])
-    except (OSError, ValueError, TypeError, KeyError):
+        said = json.loads((directory / CYCLE_FILE).read_text())
+        dt.datetime.fromisoformat(said["ended"]).timestamp()
+        numbers = {name: float(said.get(name) or 0) for name in ("interval", "wait")}
+        streams = {name: each for name, each in (said.get("streams") or {}).items() if isinstance(each, dict)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
-    return said
+    return {"error": None, **said, **numbers, "streams": streams}
+
+
+def remembered(kind: type[T], saved: Any) -> T:
+    """Figures out of a file that nothing vouches for: what is of another kind than they begin with is left out."""
+    kinds: dict[Any, Any] = {int: (int, float), float: (int, float), type(None): (int, float, str)}
+    usual, given = vars(kind()), known_fields(kind, saved).items()
+    return kind(**{n: v for n, v in given if isinstance(v, kinds.get(type(usual[n]), type(usual[n])))})
 
 
 def health(config: Config) -> tuple[bool, str]:
@@ -8944,6 +9037,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
         nonlocal failed
+        text, hint = hidden(text), hidden(hint)
         failed = failed or ok is False
         if as_json:
             about = {"stream": stream} if stream else {}
@@ -9331,8 +9425,9 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
 
 def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     """The values that no log line may hold."""
-    options = [str(v) for k, v in config.storage_options.items() if re.search("secret|key|token|sas", k, re.IGNORECASE)]
-    stores = [value for name, value in environ.items() if re.fullmatch("(AWS|AZURE)_.*(SECRET|KEY|TOKEN)", name)]
+    words, clouds = "SECRET|KEY|TOKEN|SAS|PASSWORD", "AWS|AZURE|ARM|GOOGLE|DATABRICKS"
+    options = [str(v) for k, v in config.storage_options.items() if re.search(words, k, re.IGNORECASE)]
+    stores = [value for name, value in environ.items() if re.fullmatch(f"({clouds})_.*({words})", name)]
     return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
@@ -9416,14 +9511,14 @@ def run_for_ever(one_cycle: Callable[[], Tally], interval: float, stop: threadin
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.directory)
-    streams: dict[str, Any] = saved["streams"] if isinstance(saved.get("streams"), dict) else {}
-    watch = Watch(fleet, {name: Figures(**known_fields(Figures, each)) for name, each in streams.items()}, since=since)
-    for figures in watch.figures.values():
-        figures.waiting = figures.oldest = None  # has to be looked for anew
+    figures = {name: remembered(Figures, each) for name, each in saved.get("streams", {}).items()}
+    watch = Watch(fleet, figures, since=since)
+    for each in figures.values():
+        each.waiting = each.oldest = None  # has to be looked for anew
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
-        watch.status = StatusTable(fleet, status_ddl(config), Told(**known_fields(Told, saved.get("report"))))
+        watch.status = StatusTable(fleet, status_ddl(config), remembered(Told, saved.get("report")))
     if watch.metrics and config.metrics_address is not None:
         watch.metrics.serve(config.metrics_address, functools.partial(health, config))
     return watch
@@ -9522,4 +9617,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while looking: an upload ends by itself
+        sys.exit(130)

@@ -35,6 +35,7 @@ class Gateway:
     limit     bytes of the largest body that passes; None: any
     refuse    what happens to a larger one: a status, "close" or "reset"
     text      the body of that status; None: a page of HTML
+    methods   those of requests that are refused
     requests  how many requests came, refused ones included; refused: how many of them
     largest   bytes of the largest body that passed; passed: how many requests passed, by path
     """
@@ -46,6 +47,7 @@ class Gateway:
         self.limit = limit
         self.refuse = refuse
         self.text = text
+        self.methods = {"GET", "POST", "PUT", "DELETE"}
         self.requests = 0
         self.refused = 0
         self.largest = 0
@@ -106,7 +108,7 @@ class _Handler(TlsHandler):
     def _handle(self) -> None:
         gateway, size = self.server.gateway, int(self.headers.get("Content-Length") or 0)
         limit, refuse = gateway.limit, gateway.refuse
-        too_large = limit is not None and size > limit
+        too_large = limit is not None and size > limit and self.command in gateway.methods
         with gateway.lock:
             gateway.requests += 1
             gateway.refused += too_large

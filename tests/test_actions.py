@@ -114,6 +114,19 @@ def test_info_and_queries_work_on_a_warehouse(
     assert [json.loads(line)["note"] for line in out.splitlines()] == ["n0", "n1", "n2"]
 
 
+@pytest.mark.parametrize("table", ["Readings", "A.b c", 'q"d'])
+def test_queries_know_a_table_by_its_name_whatever_its_letters(
+    box: Box, printed: Callable[..., str], table: str
+) -> None:
+    box.sample()
+    box.environ["DATABRICKS_TABLE"] = table
+    assert box.run() == 0
+    assert "3000" in printed("--run-query", "INFO")
+    assert "3000" in printed("--run-query", f"SELECT count(*) FROM {up.quoted(f'raw_{table}')}")
+    if table == "Readings":
+        assert "3000" in printed("--run-query", "SELECT count(*) FROM raw_Readings, (SELECT 1) LIMIT 1")
+
+
 def test_a_result_comes_as_csv_with_its_quotes(box: Box, printed: Callable[..., str]) -> None:
     box.execute(TABLE, INSERT, rows=[("2026-01-01", None, 'a "quoted", text\nof two lines')])
     assert box.run() == 0
@@ -184,6 +197,26 @@ def test_a_last_cycle_in_the_future_is_no_sign_of_health(box: Box, capsys: pytes
 
 
 # --- DDL and dry run ---
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"ended": "2026-01-01T00:00:00", "interval": "300", "wait": "x"}',
+        '{"ended": "2026-01-01T00:00:00+00:00", "interval": "300", "streams": {"": {"cycles": null, "sent": "x"}}}',
+        '{"ended": "2026-01-01T00:00:00Z", "interval": 1, "error": null, "streams": [1], "report": {"at": "x"}}',
+        '{"ended": "2026-01-01T00:00:00Z", "interval": 1, "streams": {"": 5}, "report": {"silent_until": null}}',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_said_of_the_last_cycle_may_be_damaged_in_any_way(box: Box, said: str) -> None:
+    some_rows(box)
+    (box.folder / "state").mkdir()
+    for flags, status in (("--healthcheck", 1), ("--status", 0), ("--once", 0)):
+        (box.folder / "state" / up.CYCLE_FILE).write_text(said)
+        assert box.run(flags, UPLOAD_STATUS_TABLE="boxes", UPLOAD_METRICS_FILE=str(box.folder / "m.prom")) == status
+    assert len(box.arrived()) == 3
+    assert box.run("--healthcheck") == 0
 
 
 def test_the_printed_ddl_runs_as_it_is_and_takes_the_rows(
@@ -337,6 +370,21 @@ def test_quarantined_rows_are_sent_once_their_cause_is_mended(box: Box) -> None:
     assert [line["key"] for line in box.quarantined()] == [3]
     assert box.run() == 0
     assert table.version() < box.table().version()
+
+
+def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
+    """By an editor that marks UTF-8, ends lines as on Windows, and leaves empty ones."""
+    some_rows(box)
+    assert box.run() == 0
+    box.execute(INSERT, rows=[("no time", 1.0, "a"), ("no time", 2.0, "b")])
+    assert box.run() == up.QUARANTINED
+    [file] = (box.folder / "state" / "quarantine").glob("*.jsonl")
+    content = file.read_text().replace("no time", "2026-01-02T00:00:00Z").replace("\n", "\r\n\r\n")
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode() + b"\r\n")
+    assert box.run() == 0
+    assert json.loads((box.folder / "state" / "cycle.json").read_text())["streams"][""]["quarantined"] == 2
+    assert box.run("--replay-quarantine") == 0
+    assert len(box.arrived()) == 5
 
 
 @pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -379,3 +380,15 @@ def test_hints_name_no_documents_that_an_image_lacks() -> None:
     assert not [kind for kind in up.error_kinds() if "docs/" in (up.error_kinds()[kind].__doc__ or "")]
     assert not any("docs/" in hint for _, _, hint in up.STORE_ERRORS)
     assert up.main(["--help-error", "nonsense"], {}) == 2
+
+
+def test_an_interrupt_while_looking_is_no_traceback(box: Box) -> None:
+    """The process waits for its settings when it comes."""
+    pipe = box.folder / "settings.yaml"
+    os.mkfifo(pipe)
+    started = [sys.executable, str(SCRIPT), "--config", str(pipe), "--status"]
+    with subprocess.Popen(started, env=box.environ, stderr=subprocess.PIPE, text=True) as process:
+        with pipe.open("w"):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        assert process.stderr and process.stderr.read() == ""

@@ -170,6 +170,34 @@ def test_a_yaml_key_that_stands_twice_is_refused_at_any_depth(tmp_path: Path, ya
         load(tmp_path, yaml)
 
 
+def test_what_a_setting_says_in_yaml_counts_as_it_is_written(tmp_path: Path) -> None:
+    """YAML itself reads octal numbers, groups of digits and days, and takes on and no for truth values."""
+    yaml = "source_id: 007\ndatabricks_table: 2024_01\nbatch_rows: 010\nlookback: 1_000\nenable_filter: off\n"
+    yaml += (
+        "tables:\n- on\n- &a {sqlite_table_name: 1_0, databricks_table: 2026-13-45}\n- {<<: *a, enable_filter: yes}\n"
+    )
+    config = load(tmp_path, yaml)
+    assert (config.source_id, config.databricks_table) == ("007", "2024_01")
+    assert (config.batch_rows, config.lookback, config.enable_filter) == (10, 1000, False)
+    entry = {"sqlite_table_name": "1_0", "databricks_table": "2026-13-45"}
+    assert config.tables == ({"sqlite_table_name": "on"}, entry, {**entry, "enable_filter": True})
+    assert load(tmp_path, "filter_config: {v: 010, w: on}").filter_config == {"v": 8, "w": True}
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "filter_config: {day: 2026-13-45}",
+        "filter_config: {n: 0x_}",
+        "tables: " + "[" * 2000,
+        "filter_config: {n: !!int x}",
+    ],
+)
+def test_values_that_yaml_can_not_make_are_no_traceback(tmp_path: Path, yaml: str) -> None:
+    with pytest.raises(up.ConfigError, match="is not valid YAML"):
+        load(tmp_path, yaml)
+
+
 def test_merged_yaml_mappings_may_override_a_key(tmp_path: Path) -> None:
     config = load(tmp_path, "filter_config: &base {a: 1}\naggregate_config: {<<: *base, a: 2}")
     assert config.aggregate_config == {"a": 2}
@@ -178,6 +206,31 @@ def test_merged_yaml_mappings_may_override_a_key(tmp_path: Path) -> None:
 def test_a_key_that_stands_twice_in_json_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError, match="FILTER_CONFIG: the key 'a' stands twice"):
         load(tmp_path, FILTER_CONFIG='{"b": {"a": 1, "a": 2}}')
+    with pytest.raises(up.ConfigError, match="UPLOAD_TABLES: the key 'a' stands twice"):
+        load(tmp_path, UPLOAD_TABLES='[{"sqlite_table_name": "t", "filter_config": {"a": 1, "a": 2}}]')
+
+
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(up.ConfigError, match="FILTER_CONFIG: JSON is nested too deep"):
+        load(tmp_path, FILTER_CONFIG="[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABRICKS_HOST", "https://dapi-s3cret@adb-1.azuredatabricks.net"),
+        ("TABLE_PATH", "s3://AKIA:s3cret@bucket/t"),
+        ("STORAGE_OPTIONS", '{"account": {"key": "s3cret"}}'),
+    ],
+)
+def test_secrets_in_the_wrong_place_are_refused_and_not_shown(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(up.ConfigError) as error:
+        load(tmp_path, **{name: value})
+    assert "s3cret" not in f"{error.value} {error.value.hint}"
+
+
+def test_a_store_s_option_without_a_value_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path, "storage_options: {a: 1, b: }").storage_options == {"a": 1}
 
 
 @pytest.mark.parametrize(

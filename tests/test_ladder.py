@@ -166,6 +166,106 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
     assert way.box.state()["intent"] is None
 
 
+@pytest.mark.parametrize("refuse", [429, 503, 200])
+def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
+    behind: Callable[..., Behind], refuse: int
+) -> None:
+    """Too many requests, a service that is not there, a page in place of an answer: each may be said of a size."""
+    way = behind(100_000, refuse)
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(2_000)])
+    statuses = list(itertools.takewhile(bool, (way.box.run() for _ in range(8))))
+    assert len(statuses) in range(1, 8)
+    assert way.values() == list(range(2_000))
+    assert way.box.quarantined() == []
+
+
+@pytest.mark.parametrize("refuse", [413, 403, 429, 200])
+def test_a_question_may_be_too_large_for_what_came_between_since_the_rows_were_sent(
+    behind: Callable[..., Behind], refuse: int
+) -> None:
+    """Rows without batch ids are part of it; their statement went while nothing stood in its way."""
+    way = behind(10**9, refuse, marked=False)
+    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
+    way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(2_000)])
+    way.warehouse.fail("INSERT INTO", "drop", when="after")
+    assert way.box.run() == 1
+    way.gateway.limit = 60_000
+    assert len(list(itertools.takewhile(bool, (way.box.run() for _ in range(6))))) < 6
+    assert way.values() == list(range(2_000))
+
+
+def test_a_stream_whose_rows_do_not_go_keeps_no_other_waiting_and_goes_on(
+    box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small batch before each large one proves nothing of the large one."""
+    monkeypatch.setattr(up.WarehouseTable, "SLACK_SECONDS", 0)
+    schema = f"many{next(NUMBERS)}"
+    warehouse.sql(f"CREATE SCHEMA {schema}")
+    for table, rows in (("a", 1_000), ("b", 5)):
+        warehouse.sql(f"CREATE TABLE {schema}.raw_{table} (id BIGINT, time TIMESTAMP, v BIGINT, w STRING)")
+        made, insert = TABLE.replace(" t ", f" {table} "), INSERT.replace(" t ", f" {table} ")
+        box.execute(made, insert, rows=[(n, "y" * 120) for n in range(rows)])
+    box.behind(warehouse, f"{schema}.raw_")
+    del box.environ["DATABRICKS_TABLE"]
+    with Gateway(warehouse, limit=30_000, refuse=429) as gateway:
+        box.environ |= gateway.environment() | {"UPLOAD_TABLES": "*", "DATABRICKS_STATEMENT_TIMEOUT": "2"}
+
+        def arrived() -> list[int]:
+            paths = [warehouse.table_path(f"{schema}.raw_{table}") for table in "ab"]
+            return [len(rows_of(DeltaTable(str(path)), "v")) for path in paths]
+
+        assert box.run() == 1
+        assert arrived() == [0, 5]
+        assert len(list(itertools.takewhile(bool, (box.run() for _ in range(4))))) < 4
+        assert arrived() == [1_000, 5]
+
+
+def test_an_overload_sets_no_row_aside_before_it_lasted(behind: Callable[..., Behind]) -> None:
+    way = behind(30_000, 429)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(2)])
+    assert [way.box.run() for _ in range(4)] == [1, 1, 1, 1]
+    assert way.box.quarantined() == []
+    way.gateway.limit = None
+    assert way.box.run() == 0
+    assert way.values() == [0, 1]
+
+
+@pytest.mark.parametrize(("refuse", "text"), [(413, ""), (403, ""), (500, ""), (200, None), ("reset", None)])
+def test_rows_whose_file_does_not_get_into_its_volume_arrive_as_text(
+    behind: Callable[..., Behind], monkeypatch: pytest.MonkeyPatch, refuse: int | str, text: str | None
+) -> None:
+    """Whoever stands before the volume and whatever they say, also that all is well."""
+    monkeypatch.setattr(up.CopyRoute, "LEAST_ROWS", 500)
+    way = behind(20_000, refuse)
+    way.gateway.text, way.gateway.methods = text, {"PUT"}
+    way.box.environ |= {"DATABRICKS_VOLUME": "/Volumes/main/s/v", "DATABRICKS_STATEMENT_TIMEOUT": "6"}
+    chosen = random.Random(1)
+    way.box.execute(TABLE, INSERT, rows=[(n, chosen.randbytes(40).hex()) for n in range(1_500)])
+    assert way.box.run() == 0
+    assert way.values() == list(range(1_500))
+    assert way.gateway.refused > 0
+
+
+def test_a_commit_that_takes_a_store_too_long_becomes_smaller(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a slow line, where files have no limit that could be learned."""
+    real, tried = up.DeltaTarget.send, list[int]()
+
+    def send(self: up.DeltaTarget, intent: up.Intent, payload: up.Payload) -> None:
+        tried.append(sum(page.num_rows for page in payload()))
+        if tried[-1] > 30:
+            raise up.TransientError("timed out")
+        real(self, intent, payload)
+
+    monkeypatch.setattr(up.DeltaTarget, "send", send)
+    monkeypatch.setattr(up.DeltaTarget, "COMMIT_ROWS", 100)
+    box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(150)])
+    assert sum(itertools.takewhile(bool, (box.run() for _ in range(20)))) < 20
+    assert sorted(v for (v,) in box.arrived("v")) == list(range(150))
+    assert tried[:4] == [100, 100, 50, 25]
+    assert box.run() == 0
+
+
 STEPS = ("StateFile.save", "InsertRoute.ready", "InsertRoute.send", "WarehouseTarget.settle", "Quarantine.put")
 
 

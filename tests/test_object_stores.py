@@ -449,6 +449,25 @@ def test_a_variable_that_is_taken_for_the_session_token_is_named(s3: Store, tmp_
     refused(box, "InvalidToken", "a variable named TOKEN", TOKEN="something of another program")
 
 
+@pytest.mark.parametrize("damage", ["cut off", "first lost", "gap"])
+def test_a_log_that_is_damaged_or_not_whole_is_told_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """As by a copy that was broken off; what delta-rs says has a trace of its calls."""
+    box = Box(tmp_path)
+    box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (?)", rows=[(1,), (2,), (3,)])
+    assert box.run(UPLOAD_BATCH_ROWS="1") == 0
+    box.execute("INSERT INTO t VALUES (4)")
+    first, second, last = sorted((box.folder / "lake" / "raw_readings" / "_delta_log").glob("*.json"))
+    if damage == "cut off":
+        last.write_bytes(last.read_bytes()[:100])
+    else:
+        (first if damage == "first lost" else second).unlink()
+    assert box.run() == 1
+    [said] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "_delta_log is damaged or not whole" in said and "unknown>" not in said and len(said) < 400
+
+
 def test_a_table_without_columns_is_told(tmp_path: Path) -> None:
     """What Databricks' CREATE TABLE … LOCATION makes on an empty path; delta-rs can't open it."""
     log = tmp_path / "lake" / "raw_readings" / "_delta_log"

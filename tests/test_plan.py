@@ -148,6 +148,17 @@ def test_a_column_that_writers_compute_is_computed_also_where_it_is_not_null(box
     assert box.arrived("v, g") == [(1, 2)]
 
 
+def test_a_row_whose_partition_can_not_be_named_is_set_aside_and_the_others_arrive(box: Box) -> None:
+    """Directories are named by the values of the column that parts the table."""
+    fields = [Field("v", PrimitiveType("long")), Field("place", PrimitiveType("string"))]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), partition_by=["place"])
+    places = ["a/b", "", None, "x" * 300, "..", "50%"]
+    box.execute("CREATE TABLE t (v INTEGER, place TEXT)", "INSERT INTO t VALUES (?, ?)", rows=[*enumerate(places)])
+    assert box.run() == up.QUARANTINED
+    assert box.arrived() == [(v, place) for v, place in enumerate(places) if v != 3]
+    assert [line["row"]["v"] for line in box.quarantined()] == [3]
+
+
 def test_the_length_that_spark_notes_of_a_varchar_is_kept(box: Box) -> None:
     noted = {"__CHAR_VARCHAR_TYPE_STRING": "varchar(2)"}
     fields = [Field("time", PrimitiveType("timestamp")), Field("s", PrimitiveType("string"), metadata=noted)]

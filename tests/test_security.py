@@ -84,6 +84,31 @@ def test_storage_keys_are_blotted_out_of_log_lines(box: Box) -> None:
         assert form not in done.stdout + done.stderr
 
 
+def test_what_signs_in_is_blotted_out_wherever_it_stands() -> None:
+    """In addresses with a password, and where one secret begins as another does."""
+    up.HIDDEN[:] = ["abc", "abcdef"]
+    assert up.hidden("abcdef http://me:pass@proxy:8080/ abc") == "*** http://me:***@proxy:8080/ ***"
+    assert (
+        up.hidden("abfss://c@a.dfs.core.windows.net/a@b:c 10:30 x@y")
+        == "abfss://c@a.dfs.core.windows.net/a@b:c 10:30 x@y"
+    )
+    environ = {
+        "ARM_CLIENT_SECRET": "1",
+        "DATABRICKS_PASSWORD": "2",
+        "AWS_ACCESS_KEY_ID": "3",
+        "GOOGLE_SERVICE_KEY": "4",
+    }
+    assert up.secrets_of(up.Config(storage_options={"sas": "5", "Password": "6", "region": "7"}), environ) == [
+        None, None, None, "5", "6", "1", "2", "4"
+    ]  # fmt: skip
+
+
+def test_check_shows_no_secret(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.sample()
+    box.run("--check", LAKEHOUSE_PATH=f"/proc/{CANARY}/lake", STORAGE_OPTIONS=json.dumps({"key": CANARY}))
+    assert CANARY not in capsys.readouterr().out
+
+
 def test_a_secret_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "token"
     file.write_text("t")

@@ -671,6 +671,21 @@ def test_an_upload_that_fails_commits_nothing(bench: Bench, monkeypatch: pytest.
     assert bench.arrived() == [1, 2]
 
 
+def test_a_single_row_whose_file_is_lost_on_its_way_has_a_second_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the second loss it is too large, for all that can be told."""
+    bench.create()
+    target = bulk(bench, monkeypatch)
+    bench.warehouse.fail("StagedPUT", "drop")
+    intent, payload = bench.intent(), target.copy.prepare(iter([rows_of(1)]))
+    target.send(target.ready(intent, payload), payload)
+    assert bench.arrived() == [1]
+    bench.warehouse.fail("StagedPUT", "drop", times=2)
+    with pytest.raises(up.RefusedSizeError):
+        target.ready(intent, target.copy.prepare(iter([rows_of(2)])))
+
+
 def test_an_insert_is_settled_as_one_though_a_volume_was_set_meanwhile(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -747,3 +747,20 @@ def test_check_tells_whether_reports_have_their_place(
     box.behind(warehouse, "s.raw_checked", "id BIGINT, timestamp TIMESTAMP")
     assert box.run("--check", *reports, STATE_DIR=str(box.folder / "other")) == 0
     assert "s.told: the first report makes it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "nowhere.invalid:1"])
+def test_metrics_that_can_not_be_served_end_with_status_2(box: Box, address: str) -> None:
+    box.sample()
+    assert box.run(UPLOAD_METRICS_ADDRESS=address) == 2
+
+
+def test_metrics_are_served_at_an_address_of_ipv6(box: Box) -> None:
+    box.sample()
+    assert box.run(UPLOAD_METRICS_ADDRESS="[::1]:0") == 0
+
+
+def test_a_wait_may_be_longer_than_the_system_counts() -> None:
+    stop = threading.Event()
+    threading.Timer(0.05, stop.set).start()
+    assert up.Supervisor().wait(1e300, stop)

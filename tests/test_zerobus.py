@@ -452,6 +452,44 @@ def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     assert there.arrived() == [*range(1, 4001)]
 
 
+@pytest.mark.parametrize("refuse", [200, 202])
+def test_a_page_in_place_of_an_answer_is_no_sign_that_rows_arrived(
+    way: Ways, box: Box, warehouse: Warehouse, refuse: int
+) -> None:
+    """A proxy that looks into TLS says 200 to what it does not pass on."""
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=rows(1, 300))
+    with Gateway(warehouse, limit=20_000, refuse=refuse) as gateway:
+        box.environ |= gateway.environment(zerobus=True)
+        statuses = list(itertools.takewhile(bool, (there.run(later=60) for _ in range(8))))
+        assert len(statuses) in range(1, 8), there.stage.said()
+    assert there.arrived() == [*range(1, 301)]
+
+
+@pytest.mark.parametrize("status", [201, 202])
+def test_a_success_of_another_kind_is_a_doubt_that_the_table_settles(
+    way: Ways, box: Box, warehouse: Warehouse, status: int
+) -> None:
+    there = way().settled("stop")
+    box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    there.lose("503", status=status)
+    assert there.run() == 1
+    assert there.run(later=60) == 0, there.stage.said()
+    assert there.arrived() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("refuse", [403, 404, 429])
+def test_statuses_with_other_meanings_may_be_said_of_a_size(
+    way: Ways, box: Box, warehouse: Warehouse, refuse: int
+) -> None:
+    there = way()
+    box.execute(COUNTED, INSERT, rows=rows(1, 300))
+    with Gateway(warehouse, limit=20_000, refuse=refuse) as gateway:
+        box.environ |= gateway.environment(zerobus=True)
+        assert 0 in (there.run() for _ in range(8)), there.stage.said()
+    assert there.arrived() == [*range(1, 301)]
+
+
 def test_a_body_that_is_cut_off_is_no_doubt_but_too_large(warehouse: Warehouse) -> None:
     """A gateway that hangs up amid a large body; once the whole body is out, an end without an answer is a doubt."""
     with socket.create_server(("localhost", 0)) as listening:

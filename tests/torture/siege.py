@@ -58,7 +58,7 @@ CHANGES = ("edit", "alter", "rebuild")
 
 # Bytes of the largest request that a gateway lets pass, and what it does with larger ones.
 LIMITS = (None, 1_000_000, 250_000, 64_000)
-REFUSALS: tuple[int | str, ...] = (413, 400, "close", "reset")
+REFUSALS: tuple[int | str, ...] = (413, 400, 404, 429, 503, 200, "close", "reset")
 
 NUMBERS = itertools.count(1)
 

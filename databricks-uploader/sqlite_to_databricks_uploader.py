@@ -7434,6 +7434,10 @@ def intent_of(job: Job, state: State, batch: Batch) -> Intent:
     }
 
 
+# A batch becomes smaller so often: of a million rows that never arrived together, four thousand may.
+HALVINGS = 8
+
+
 def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     """The state after its intent was committed."""
     latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
@@ -7441,7 +7445,7 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
         state,
         intent=None,
         # That a much smaller one went proves nothing.
-        lost=max(0, min(state.lost, Delivery.HALVINGS) - (5 * intent.get("bytes", 0) >= 4 * state.lost_bytes)),
+        lost=max(0, min(state.lost, HALVINGS) - (5 * intent.get("bytes", 0) >= 4 * state.lost_bytes)),
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,
@@ -7483,9 +7487,6 @@ class Delivery:
     rows: int | None = None
     bytes_per_row: float | None = None
     prepared: Shipment = dataclasses.field(init=False)
-
-    # Of a million rows that never arrived together, four thousand may.
-    HALVINGS: ClassVar = 8
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
@@ -7569,7 +7570,7 @@ class Delivery:
             # For certain: nothing has to be settled by the next run.
             is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
             # An overload passes; a single row is set aside where it stood in the way for long.
-            is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > self.HALVINGS)
+            is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
             self._save(self._lost_again(intent) if is_passing else self.state)
             if is_size:
                 raise RefusedSizeError(f"again, {error}", error.hint) from None
@@ -7621,7 +7622,7 @@ class Delivery:
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
-            usual = max(1, usual >> min(max(0, self.state.lost - 1), self.HALVINGS))
+            usual = max(1, usual >> min(max(0, self.state.lost - 1), HALVINGS))
         return min(self.rows or usual, usual)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:

@@ -255,7 +255,7 @@ def test_each_session_bounds_its_statements_before_it_commits(delivery: Deliveri
 def at_each_step(way: Delivery, deed: str, when: str) -> None:
     """A deed before or after each call of each step, each run one call later than the last, until one has no such call.
 
-    After each run so many whole batches have arrived; the next one goes on, and gets new rows once there are none left.
+    The next run goes on, with new rows once there are none left. A batch whose run was killed twice is a smaller one.
     """
     way.box.execute(COUNTED)
     last, steps = 0, DELTA_STEPS if way.route == "delta" else WAREHOUSE_STEPS
@@ -269,7 +269,7 @@ def at_each_step(way: Delivery, deed: str, when: str) -> None:
         deeds.append(len(way.stage.done()))
         assert status == (-signal.SIGKILL if deed == "kill" and deeds[-1] > deeds[-2] else 0), way.stage.said()
         arrived = way.values()
-        assert arrived == list(range(1, len(arrived) + 1)) and last - len(arrived) in (0, 5, 10), way.stage.done()[-1]
+        assert arrived == list(range(1, len(arrived) + 1)), way.stage.done()[-1]
         if is_settled and deeds[-1] == deeds[-2]:
             break
     assert len(arrived) == last

@@ -172,9 +172,8 @@ def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
 ) -> None:
     """Too many requests, a service that is not there, a page in place of an answer: each may be said of a size."""
     way = behind(100_000, refuse)
-    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(2_000)])
-    statuses = list(itertools.takewhile(bool, (way.box.run() for _ in range(8))))
+    statuses = list(itertools.takewhile(bool, (way.run() for _ in range(8))))
     assert len(statuses) in range(1, 8)
     assert way.values() == list(range(2_000))
     assert way.box.quarantined() == []
@@ -186,12 +185,11 @@ def test_a_question_may_be_too_large_for_what_came_between_since_the_rows_were_s
 ) -> None:
     """Rows without batch ids are part of it; their statement went while nothing stood in its way."""
     way = behind(10**9, refuse, marked=False)
-    way.box.environ["DATABRICKS_STATEMENT_TIMEOUT"] = "2"
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(2_000)])
     way.warehouse.fail("INSERT INTO", "drop", when="after")
-    assert way.box.run() == 1
+    assert way.run() == 1
     way.gateway.limit = 60_000
-    assert len(list(itertools.takewhile(bool, (way.box.run() for _ in range(6))))) < 6
+    assert len(list(itertools.takewhile(bool, (way.run() for _ in range(6))))) < 6
     assert way.values() == list(range(2_000))
 
 

@@ -3470,13 +3470,16 @@ class Quarantine:
         return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
 
 
+def filled_lines(file: Path) -> list[tuple[int, bytes]]:
+    """The lines of a quarantine's file with their numbers, without empty ones, as editors leave them."""
+    return [(number, line) for number, line in enumerate(file.read_bytes().splitlines(), 1) if line.strip()]
+
+
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     """The rows in the quarantine's files, which people correct by hand; a `StateError` names the line that is none."""
     lines = []
     for file in files:
-        for number, content in enumerate(file.read_bytes().splitlines(), 1):
-            if not content.strip():  # as editors leave them
-                continue
+        for number, content in filled_lines(file):
             try:
                 line = json.loads(content)
                 [str(line[part]) for part in ("key", "reason")]
@@ -4087,15 +4090,13 @@ class RowidCursor(Anchored):
                 raise SourceError(fault, hint)
         return known
 
-    def gaps(self, position: Position, last: int) -> list[list[int]]:
-        """Where no row is before the one that is next to a position, and at places from there to the rowid `last`.
+    def gaps(self, low: int | None, first: int | None, last: int) -> list[list[int]]:
+        """Where no row is between a rowid and the next one, `first`, and at places from there to the rowid `last`.
 
         None in a table that has no key: VACUUM moves its rows.
         """
-        low = read_to(position)
         with contextlib.suppress(CorruptError):
-            first, _ = self.reader.bounds(low) if self.table.key else (None, 0)
-            if first is not None:
+            if first is not None and self.table.key:
                 pairs = {(-(2**63) if low is None else low, first), *self.reader.neighbours(first, last)}
                 return [[low, high] for low, high in pairs if high - low > 1]
         return []
@@ -4110,9 +4111,8 @@ class RowidCursor(Anchored):
         high = self.reader.nth(first, last, size())
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self.pages, first, high)
-        return Batch(
-            {**after, "rowid": high}, self.anchors(first, high), pages, last - first + 1, self.gaps(position, high)
-        )
+        anchors, gaps = self.anchors(first, high), self.gaps(position["rowid"], first, high)
+        return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
 
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
         """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
@@ -6966,7 +6966,8 @@ class WindowSource(NamedTuple):
         if windows.ahead_new:
             log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        anchors, gaps = self.cursor.anchors(first or last, last), self.cursor.gaps(position, last)
+        seen, anchors = read_to(position), self.cursor.anchors(first or last, last)
+        gaps = self.cursor.gaps(seen, self.cursor.reader.bounds(seen)[0], last)
         return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
@@ -8514,8 +8515,7 @@ class Watch:
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
         figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        lines = itertools.chain.from_iterable(file.read_bytes().splitlines() for file in job.quarantine.files())
-        figures.quarantined = sum(1 for line in lines if line.strip())
+        figures.quarantined = sum(len(filled_lines(file)) for file in job.quarantine.files())
         return state
 
     def _named(self, job: Job) -> str:

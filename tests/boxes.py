@@ -115,6 +115,11 @@ def examples(usual: int) -> int:
     return usual * (20 if LONG else 1)
 
 
+def failures(run: Callable[[], int], most: int) -> int:
+    """How many runs fail before the first that does not; of so many at most, which all fail then."""
+    return len(list(itertools.takewhile(bool, (run() for _ in range(most)))))
+
+
 def crossed(**values: Sequence[Any]) -> pytest.MarkDecorator:
     """Parameters that are crossed: in the suite each pair of values meets at least once, in the long run all do.
 

@@ -77,9 +77,17 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:  # These are imported where they are used.
+    from arro3.core import Array, ChunkedArray, DataType
+    from arro3.core import Table as ArrowTable
+    from deltalake import DeltaTable
+    from pandas import DataFrame, Series
+
+    ArrowColumn = Array | ChunkedArray
 
 __version__ = "1.1.0"
 
@@ -349,22 +357,22 @@ def error_kinds(kind: type[UploaderError] = UploaderError) -> dict[str, type[Upl
 # `Config` declares every setting once: its YAML key is the field's name, and flag, variable, help,
 # the example file and docs/configuration.md follow from what is declared beside it.
 
-Parser = Callable[[Any], Any]
+Parser = Callable[[object], Any]
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Any scalar as text; lists and mappings are refused."""
     if isinstance(value, (dict, list)) or value is None or str(value).strip() == "":
         raise ValueError("expected a text")
     return str(value).strip()
 
 
-def path(value: Any) -> Path:
+def path(value: object) -> Path:
     """A file system path, `~` expanded."""
     return Path(text(value)).expanduser()
 
 
-def boolean(value: Any) -> bool:
+def boolean(value: object) -> bool:
     """`true`/`1` and `false`/`0` in any case, as YAML, shells and compose files write them."""
     known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     try:
@@ -378,7 +386,7 @@ def number(minimum: float, kind: type[float] = float, maximum: float = sys.float
     wanted = "a whole number" if kind is int else "a number"
     at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
 
-    def parse(value: Any) -> float:
+    def parse(value: object) -> float:
         with contextlib.suppress(ValueError):
             if not isinstance(value, bool) and minimum <= kind(text(value)) <= maximum:
                 return kind(text(value))
@@ -390,7 +398,7 @@ def number(minimum: float, kind: type[float] = float, maximum: float = sys.float
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-def duration(value: Any) -> float:
+def duration(value: object) -> float:
     """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
     found = re.fullmatch(r"([\d._]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
     if not found or found[2] not in SECONDS:
@@ -402,7 +410,7 @@ def duration(value: Any) -> float:
 def one_of(*choices: str) -> Parser:
     """One of a few words, in any case."""
 
-    def parse(value: Any) -> str:
+    def parse(value: object) -> str:
         word = text(value).lower()
         if word not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}")
@@ -414,7 +422,7 @@ def one_of(*choices: str) -> Parser:
 def matching(pattern: str, expected: str) -> Parser:
     """A text of one form, as far as the pattern's group has it."""
 
-    def parse(value: Any) -> str:
+    def parse(value: object) -> str:
         found = re.fullmatch(pattern, text(value))
         if not found:
             raise ValueError(f"expected {expected}")
@@ -441,7 +449,7 @@ def from_json(value: str) -> Any:
         raise ValueError("JSON is nested too deep") from None
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
     """Rules: a mapping in YAML, JSON text elsewhere."""
     if isinstance(value, str):
         value = from_json(value)
@@ -450,7 +458,7 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def store_options(value: Any) -> dict[str, Any]:
+def store_options(value: object) -> dict[str, Any]:
     """Options for a store, by name; one that is empty counts as unset."""
     options = mapping(value)
     if any(isinstance(each, (dict, list)) for each in options.values()):
@@ -458,7 +466,7 @@ def store_options(value: Any) -> dict[str, Any]:
     return {name: each for name, each in options.items() if each is not None}
 
 
-def table_entries(value: Any) -> tuple[Layer, ...]:
+def table_entries(value: object) -> tuple[Layer, ...]:
     """Source tables: names and patterns, in a list or separated by commas, or mappings with settings of their own."""
     if isinstance(value, str):
         is_json = re.match(r'\s*(\[\s*["{\]]|\{)', value)
@@ -468,7 +476,7 @@ def table_entries(value: Any) -> tuple[Layer, ...]:
     return tuple(map(table_entry, value))
 
 
-def table_entry(value: Any) -> Layer:
+def table_entry(value: object) -> Layer:
     """One entry of `tables`, as a layer of settings."""
     if not isinstance(value, dict):
         return {"sqlite_table_name": text(value)}
@@ -489,7 +497,7 @@ def table_entry(value: Any) -> Layer:
     return layer
 
 
-def time_zone(value: Any) -> str:
+def time_zone(value: object) -> str:
     """An IANA zone name that this machine knows."""
     try:
         ZoneInfo(text(value))
@@ -511,7 +519,7 @@ NUMBER_FORMATS: dict[str, tuple[fractions.Fraction, int]] = {
 }
 
 
-def time_format(value: Any) -> str:
+def time_format(value: object) -> str:
     """How times are written: a word, or a pattern of strptime that tells the day, and the hour of 24 if any."""
     shown, sample = text(value), dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC)
     if shown.lower() in ("auto", *NUMBER_FORMATS):
@@ -524,7 +532,7 @@ def time_format(value: Any) -> str:
     raise ValueError(f'expected {words}, or a pattern with year, month and day such as "%d.%m.%Y %H:%M:%S"')
 
 
-def host(value: Any) -> str:
+def host(value: object) -> str:
     """A host with an optional port; scheme, path and `?o=` of a pasted address are dropped."""
     shown = text(value)
     if shown.lower().startswith("http://"):
@@ -535,7 +543,7 @@ def host(value: Any) -> str:
     return shown
 
 
-def http_path(value: Any) -> str:
+def http_path(value: object) -> str:
     """The path of a warehouse or cluster; a bare warehouse id becomes its path."""
     shown = text(value)
     return shown if "/" in shown else f"/sql/1.0/warehouses/{shown}"
@@ -548,7 +556,7 @@ SCHEMES = (
 )  # fmt: skip
 
 
-def table_uri(value: Any) -> str:
+def table_uri(value: object) -> str:
     """A local path, or a URI of a store that delta-rs knows: of others it would make a local directory."""
     shown = text(value)
     found = re.match(r"([A-Za-z][A-Za-z0-9.-]*):(/*)", shown)
@@ -745,7 +753,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
 
 
-def parse_setting(name: str, value: Any, origin: str) -> Any:
+def parse_setting(name: str, value: object, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
     setting = SETTINGS[name]
     try:
@@ -989,6 +997,9 @@ def route_of(config: Config) -> str:
 
 Columns = dict[str, str]
 
+# What SQLite holds where it is not NULL.
+Value = int | float | str | bytes
+
 INTEGER_BITS = {"bigint": 64, "int": 32, "smallint": 16, "tinyint": 8}
 REALS, TEXTS, TIMES = ("double", "float"), ("string", "varchar", "char"), ("timestamp", "timestamp_ntz")
 
@@ -1017,7 +1028,7 @@ SYNONYMS = {
 }  # fmt: skip
 
 
-def type_named(word: Any) -> str:
+def type_named(word: object) -> str:
     """A type in Databricks' words as this script writes it; for another word a `ValueError` with the nearest."""
     sizes = r"(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?"
     found = re.fullmatch(rf"([a-z_]+)\s*{sizes}", str(word).strip().lower(), re.ASCII)
@@ -1059,7 +1070,7 @@ WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,40}")
 NUMBER_TEXT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
-def to_integer(value: Any, kind: str) -> int:
+def to_integer(value: Value, kind: str) -> int:
     """Whole numbers within the type's range, from any class; '12' is one, 1.7 is none."""
     if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
         value = int(value)
@@ -1072,7 +1083,7 @@ def to_integer(value: Any, kind: str) -> int:
     return value
 
 
-def to_double(value: Any, kind: str) -> float:
+def to_double(value: Value, kind: str) -> float:
     """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose.
 
     A fraction as text becomes the nearest number; whole numbers are exact, as text too.
@@ -1093,14 +1104,14 @@ def to_double(value: Any, kind: str) -> float:
     return number
 
 
-def decimal_of(value: Any) -> decimal.Decimal:
+def decimal_of(value: Value) -> decimal.Decimal:
     """A number, or digits as text, as they are written; of a double the shortest digits that mean it."""
     if isinstance(value, bytes) or (isinstance(value, str) and not NUMBER_TEXT.fullmatch(value)):
         raise ValueError("is no number")
     return decimal.Decimal(repr(value) if isinstance(value, float) else value)
 
 
-def to_decimal(value: Any, kind: str) -> str:
+def to_decimal(value: Value, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
     precision, scale = sizes_of(kind)
     exact = decimal_of(value)
@@ -1120,7 +1131,7 @@ BOOLEAN_WORDS = {
 }
 
 
-def to_boolean(value: Any, _kind: str) -> bool:
+def to_boolean(value: Value, _kind: str) -> bool:
     """0 and 1, as numbers or as text, and the words that Databricks takes; blanks around them don't count."""
     word = value.strip(BLANKS).lower() if isinstance(value, str) else value
     if isinstance(word, str) and word.isascii() and word in BOOLEAN_WORDS:
@@ -1130,7 +1141,7 @@ def to_boolean(value: Any, _kind: str) -> bool:
     raise ValueError("is neither 0 nor 1, true nor false")
 
 
-def to_string(value: Any, kind: str) -> str:
+def to_string(value: Value, kind: str) -> str:
     """Text as it is, numbers by their digits. A blob is no text."""
     if isinstance(value, bytes):
         raise ValueError("is a blob")
@@ -1140,7 +1151,7 @@ def to_string(value: Any, kind: str) -> str:
     return shown
 
 
-def to_binary(value: Any, _kind: str) -> bytes:
+def to_binary(value: Value, _kind: str) -> bytes:
     """Blobs as they are, text as UTF-8; what is no text of its database's encoding is its bytes."""
     if isinstance(value, str):
         return value.encode()
@@ -1182,7 +1193,7 @@ def zone_written(zone: str) -> dt.tzinfo:
     return dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone.upper()}").tzinfo or UTC
 
 
-def to_date(value: Any, form: TimeForm) -> str:
+def to_date(value: Value, form: TimeForm) -> str:
     """ISO dates, or those of a format. A time other than midnight, or a zone other than UTC, would be lost: refused."""
     moment = iso_moment(value) if isinstance(value, str) else None
     if form.name != "auto":
@@ -1194,7 +1205,7 @@ def to_date(value: Any, form: TimeForm) -> str:
     return moment.date().isoformat()
 
 
-def to_timestamp(value: Any, zone: ZoneInfo) -> int:
+def to_timestamp(value: Value, zone: ZoneInfo) -> int:
     """ISO text, and numbers since 1970, also as text of digits, as microseconds since 1970.
 
     Text without a zone is in `zone`, the first of two equal times where clocks go back. Eight digits are a day.
@@ -1267,7 +1278,7 @@ def time_form(config: Config) -> TimeForm:
     return TimeForm(config.timestamp_format, ZoneInfo(config.source_timezone))
 
 
-def to_microseconds(value: Any, form: TimeForm) -> int:
+def to_microseconds(value: Value, form: TimeForm) -> int:
     """A time in a form, in microseconds since 1970; a `ValueError` for what is not written so."""
     if form.name == "auto":
         return to_timestamp(value, form.zone)
@@ -1286,13 +1297,14 @@ def to_microseconds(value: Any, form: TimeForm) -> int:
     raise ValueError(f"is no time in timestamp_format {form.name}")
 
 
-def digits_of(value: Any) -> str:
+def digits_of(value: Value | None) -> str:
     """A whole number as text, such as 20260131; nothing for other values that are no text."""
-    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 2**63)
-    return str(int(value)) if is_whole else ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        value = int(value)
+    return str(value) if isinstance(value, int) else ""
 
 
-def number_microseconds(value: int | float | fractions.Fraction, name: str) -> int:
+def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
     """Microseconds since 1970 of a number: the nearest one, by exact arithmetic; nanoseconds are cut."""
     if not -(2**80) < value < 2**80:  # nor is NaN
         raise OverflowError
@@ -1364,24 +1376,24 @@ def kind_of(kind: str) -> Kind:
     return KINDS[base_of(kind)]
 
 
-def arrow_type(kind: str) -> Any:
+def arrow_type(kind: str) -> DataType:
     """The Arrow type of a column type."""
     from arro3.core import DataType
 
-    make = getattr(DataType, kind_of(kind).arrow)
+    make: Callable[..., DataType] = getattr(DataType, kind_of(kind).arrow)
     if kind in TIMES:
         return make("us", tz="UTC" if kind == "timestamp" else None)
     return make(*sizes_of(kind)) if base_of(kind) == "decimal" else make()
 
 
-def array_of(values: Sequence[Any], kind: str) -> Any:
+def array_of(values: Sequence[object], kind: str) -> Array:
     """An Arrow array out of what `convert` of its type makes, and None for NULL."""
     from arro3.core import Array
 
     return Array(values, arrow_type(kind_of(kind).made_from)).cast(arrow_type(kind))
 
 
-def arrow_table(columns: Mapping[str, Any]) -> Any:
+def arrow_table(columns: Mapping[str, Array | ChunkedArray]) -> ArrowTable:
     """An Arrow table of arrays by name."""
     from arro3.core import Table as ArrowTable
 
@@ -1405,9 +1417,9 @@ class RawColumn(NamedTuple):
     """
 
     storage: str
-    data: Any
+    data: Array | list[Value | None]
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[Value | None]:
         """The values as Python objects."""
         return self.data if isinstance(self.data, list) else list(self.data.to_pylist())
 
@@ -1418,9 +1430,9 @@ class RawColumn(NamedTuple):
         return RawColumn(self.storage, self.data.take(array_of(list(indexes), "bigint")))
 
 
-def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
+def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Array, dict[int, str]]:
     """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
-    if kind_of(kind).casts == column.storage:
+    if not isinstance(column.data, list) and kind_of(kind).casts == column.storage:
         array = cast_text_times(column.data, form) if kind == "timestamp" else column.data.cast(arrow_type(kind))
         if array is not None and array.null_count == column.data.null_count:
             return array, {}
@@ -1458,14 +1470,14 @@ def shapes_of(lines: bytes, count: int) -> set[bytes]:
     return {first} if shapes == b"\n".join([first] * count) else set(shapes.split(b"\n"))
 
 
-def cast_text_times(data: Any, form: TimeForm) -> Any:
+def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
     It knows zones of another year: times without one are read as UTC and moved here. Before 1970 clocks were odd.
     """
     if form.name != "auto":
         return None
-    texts = data.to_pylist()
+    texts: list[str] = [*data.to_pylist()]
     texts = [text for text in texts if text is not None] if data.null_count else texts
     lines = "\n".join(texts).encode()
     forms = [ARROW_TIME.fullmatch(shape) for shape in shapes_of(lines, len(texts)) if texts]
@@ -1489,9 +1501,9 @@ def offset_of(zone: ZoneInfo, minute: int) -> int:
     return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
 
 
-def convert_each(values: Sequence[Any], kind: str, form: TimeForm) -> tuple[Any, dict[int, str]]:
+def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> tuple[Array, dict[int, str]]:
     """The careful way: value by value, with the reason for each that fails."""
-    done: list[Any] = [None] * len(values)
+    done: list[object] = [None] * len(values)
     bad: dict[int, str] = {}
     convert_one, detail = kind_of(kind).convert, form if kind in (*TIMES, "date") else kind
     for index, value in enumerate(values):
@@ -1525,7 +1537,7 @@ def is_plausible(time: int, now: float) -> bool:
     return PLAUSIBLE_TIMES.start <= time <= now * 10**6 + DAY
 
 
-def fitting_formats(values: Sequence[Any], now: float | None = None) -> list[str]:
+def fitting_formats(values: Sequence[Value], now: float | None = None) -> list[str]:
     """The values of `timestamp_format` that read all values; those by which all are plausible, where there are any."""
     first = next(iter(values), None)
     written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
@@ -1832,7 +1844,7 @@ def out_of_order(table: str, rowid: int) -> CorruptError:
     return error
 
 
-def is_utf8(column: Any) -> bool:
+def is_utf8(column: ArrowColumn) -> bool:
     """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
     from arro3.core import DataType
 
@@ -1988,7 +2000,7 @@ class Database:
             raise CorruptError("a name in the database is no valid text", "Run `PRAGMA integrity_check` on it.")
         return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
-    def table(self, sql: str, batch_rows: int = 1024) -> Any:
+    def table(self, sql: str, batch_rows: int = 1024) -> ArrowTable:
         """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""
         import adbc_driver_manager
         from arro3.core import Table
@@ -2087,7 +2099,7 @@ def holds_times(database: Database, table: str, column: str, form: TimeForm) -> 
     return False
 
 
-def first_values(database: Database, table: str, column: str) -> list[Any]:
+def first_values(database: Database, table: str, column: str) -> list[Value | None]:
     """A column's values in the first rows; of a damaged table, in as many as can be read."""
     alone = Table(table, {column: ""}, None, None, None, False, database.encoding)
     return Reader(database, alone).sample().columns[column].values()
@@ -2212,7 +2224,7 @@ def whole_numbers(array: Any) -> Sequence[int]:
     return memoryview(array.buffer()).cast("B").cast("q")
 
 
-def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Any]], expected: Mapping[str, str]) -> set[str]:
+def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Array]], expected: Mapping[str, str]) -> set[str]:
     """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
     plain = {name: parts[0] for name, parts in arrays.items() if expected[name] != "mixed"}
     plain = {name: array for name, array in plain.items() if array.null_count < len(array)}
@@ -2232,7 +2244,7 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
         return InvalidText(content)
 
 
-def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
+def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn:
     """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
     if storage != "mixed":
         return RawColumn(storage, parts[0].cast(arrow_type(CLASS_TYPES[storage])))
@@ -2241,7 +2253,7 @@ def raw_column(storage: str, parts: Sequence[Any], encoding: str) -> RawColumn:
     if len(classes) <= 1 and classes <= of_class.keys():
         storage = classes.pop() if classes else "integer"
         return RawColumn(storage, of_class[storage])
-    values: list[Any] = []
+    values: list[Value | None] = []
     for storage, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
         known = [value for value in (integer, real, blob) if value is not None] or [None]
         values.append(decoded(blob, encoding) if storage == "text" else known[0])
@@ -2347,18 +2359,20 @@ class Reader:
                 continue
             columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
             size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
-            keys = whole_numbers(keys) if keys.type == arrow_type("bigint") else keys.to_pylist()
-            pages.append(RawPage(keys, columns, size))
+            known = whole_numbers(keys) if keys.type == arrow_type("bigint") else [*keys.to_pylist()]
+            pages.append(RawPage(known, columns, size))
             left = left[len(some) :]
         if any(page.keys != pages[0].keys for page in pages):
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Any, Any, dict[str, list[Any]]]:
+    def _read(
+        self, rows: str, limit: int, key: str, some: Mapping[str, str]
+    ) -> tuple[Array, Array, dict[str, list[Array]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
-        guard = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
-        asked = [[key], [f"({guard})"]]
+        is_blob = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
+        asked = [[key], [f"({is_blob})"]]
         asked += [by_class(cell(name)) if storage == "mixed" else [cell(name)] for name, storage in some.items()]
         values = ", ".join(value for values in asked for value in values)
         # In one batch, so that ADBC takes each type from all rows.
@@ -2409,14 +2423,14 @@ def opened_reader(config: Config) -> Iterator[Reader]:
 # type, so that NULL, NaN and integers beyond 2**53 stay what they are; else Python's values and None.
 
 
-def to_frame(table: Any, columns: Columns) -> Any:
+def to_frame(table: ArrowTable, columns: Columns) -> DataFrame:
     """The `columns` of an Arrow table, which has their types already, as a pandas frame. No value changes."""
     import pandas as pd
 
     return pd.DataFrame({name: series_of(values_of(table.column(name), kind), kind) for name, kind in columns.items()})
 
 
-def values_of(column: Any, kind: str) -> Any:
+def values_of(column: ChunkedArray, kind: str) -> Any:
     """An Arrow column's values for `series_of`. arro3 makes a numpy array only where there is no NULL."""
     import numpy as np
 
@@ -2426,7 +2440,7 @@ def values_of(column: Any, kind: str) -> Any:
     return column.to_numpy() if has_array and len(column) and not column.null_count else column.to_pylist()
 
 
-def series_of(values: Any, kind: str) -> Any:
+def series_of(values: Any, kind: str) -> Series:
     """A column of a list, with None for NULL, or of a numpy array. pandas by itself would take NaN for NULL."""
     import numpy as np
     import pandas as pd
@@ -2438,12 +2452,12 @@ def series_of(values: Any, kind: str) -> Any:
     return pd.Series(pd.arrays.FloatingArray(numbers, np.array(missing, dtype=bool)))
 
 
-def python_values(series: Any) -> list[Any]:
+def python_values(series: Series) -> list[Any]:
     """A column's values, None for NULL."""
     return list(series.astype(object).where(series.notna(), None).tolist())
 
 
-def to_table(frame: Any, columns: Columns) -> Any:
+def to_table(frame: DataFrame, columns: Columns) -> ArrowTable:
     """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
     arrays = {}
     for name, kind in columns.items():
@@ -2458,7 +2472,7 @@ def to_table(frame: Any, columns: Columns) -> Any:
     return arrow_table(arrays)
 
 
-def canonical_text(value: Any) -> str:
+def canonical_text(value: object) -> str:
     """One spelling for each value: 42, 1.0, 0.10, true, 2026-01-31T12:00:00 in UTC, BLOBs in hexadecimal digits."""
     if isinstance(value, bytes):
         return value.hex()
@@ -2472,7 +2486,7 @@ def canonical_text(value: Any) -> str:
 # --- Reading rules: each function raises a `ConfigError` that begins with the place of the fault ---
 
 
-def word_of(value: Any, known: Iterable[str], place: str, what: str, *others: str) -> str:
+def word_of(value: object, known: Iterable[str], place: str, what: str, *others: str) -> str:
     """One of the known names, which may be written in any case, as in SQLite. `others` would be right here too."""
     for word in known:
         if word.lower() == str(value).lower():
@@ -2480,19 +2494,19 @@ def word_of(value: Any, known: Iterable[str], place: str, what: str, *others: st
     raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(str(value), [*known, *others]))
 
 
-def list_of(value: Any, place: str, what: str) -> list[Any]:
+def list_of(value: object, place: str, what: str) -> list[Any]:
     """A list that is not empty."""
     if not isinstance(value, list) or not value:
         raise ConfigError(f"{place}: expected a list of {what}, not {value!r}")
     return value
 
 
-def names_of(value: Any, place: str, what: str) -> list[Any]:
+def names_of(value: object, place: str, what: str) -> list[Any]:
     """A list of names; a single one needs no list."""
     return [value] if isinstance(value, str) else list_of(value, place, what)
 
 
-def mapping_of(value: Any, place: str, example: str) -> Mapping[Any, Any]:
+def mapping_of(value: object, place: str, example: str) -> Mapping[Any, Any]:
     """A mapping that is not empty."""
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"{place}: expected a mapping with at least one entry", f"For example {example}.")
@@ -2516,7 +2530,7 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
         raise ConfigError(f"{place}: bad regular expression {value!r}: {error}") from None
 
 
-def rule_time(value: Any) -> dt.datetime:
+def rule_time(value: object) -> dt.datetime:
     """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
     found = iso_moment(str(value))
     if found is None:
@@ -2566,7 +2580,7 @@ class Rules(NamedTuple):
 
     columns: Columns
     touched: frozenset[str]
-    apply: Callable[[Any], Any]
+    apply: Callable[[DataFrame], DataFrame]
 
 
 # --- Sanitize ---
@@ -2581,7 +2595,7 @@ class Step(NamedTuple):
     null: Any = None
 
 
-def changed(frame: Any, steps: Iterable[Step]) -> Any:
+def changed(frame: DataFrame, steps: Iterable[Step]) -> DataFrame:
     """A frame after these steps."""
     frame = frame.copy(deep=False)
     for step in steps:
@@ -2596,7 +2610,7 @@ def rounded(value: Any, digits: int) -> Any:
         return round(value, digits) + 0
 
 
-def masked(value: Any, shown: int) -> str:
+def masked(value: object, shown: int) -> str:
     """`*` for all characters but the last; a value that is no longer than these is masked whole."""
     text = canonical_text(value)
     hidden = len(text) - shown if len(text) > shown else len(text)
@@ -2686,7 +2700,7 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
     kinds = columns | {step.column: step.kind for step in disguises}
     kept = {name: kind for name, kind in kinds.items() if name not in dropped}
 
-    def apply(frame: Any) -> Any:
+    def apply(frame: DataFrame) -> DataFrame:
         complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
         return changed(complete, disguises)[list(kept)]
 
@@ -2740,7 +2754,7 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
             kind = "boolean" if word == "is_null" else columns[name]
             tests.append((name, word, OPERATORS[word][0](value, kind, f"{place}.{word}")))
 
-    def apply(frame: Any) -> Any:
+    def apply(frame: DataFrame) -> DataFrame:
         for name, word, wanted in tests:
             values = frame[name] if word == "is_null" else frame[name].dropna()
             passed = OPERATORS[word][1](values, wanted).astype(bool)
@@ -2763,7 +2777,7 @@ PART, WINDOW = "{}\0{}", "\0window"
 
 # Each part of a row, out of its values and times. Reals are floats already, with NaN for NULL; integers and decimals
 # are added as Python's numbers, exactly.
-ROW_PARTS: dict[str, Callable[[Any, Any], Any]] = {
+ROW_PARTS: dict[str, Callable[[Series, Series], Series]] = {
     "count": lambda values, times: values.notna().astype("int64"),
     "total": lambda values, times: values.astype(float if values.dtype == float else object).mask(values.isna(), 0),
     "mean": lambda values, times: values.astype("float64").fillna(0.0),
@@ -2780,14 +2794,14 @@ EDGES = {"lowest": ("first", "lowest"), "first": ("first", "first time"), "first
 EDGES |= {"highest": ("last", "highest"), "last": ("last", "last time"), "last time": ("last", "last time")}
 
 
-def time_key(key: str, times: Any) -> Any:
+def time_key(key: str, times: Series) -> Series:
     """The values of a time key. As in Databricks' dayofweek, 1 is Sunday; pandas' 0 is Monday."""
     if key in WINDOWS:
         return times.dt.floor(WINDOWS[key])
     return times.dt.hour if key == "hour_of_day" else (times.dt.day_of_week + 1) % 7 + 1
 
 
-def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
+def merged_part(rows: DataFrame, group: Series, column: str, part: str) -> Series:
     """A part of each group, out of those of its rows; `group` is the number of each row's group."""
     values = rows[PART.format(column, part)]
     if part in EDGES:
@@ -2805,7 +2819,7 @@ def merged_part(rows: Any, group: Any, column: str, part: str) -> Any:
     return values.groupby(group).sum(skipna=False)
 
 
-def group_means(rows: Any, group: Any, column: str) -> Any:
+def group_means(rows: DataFrame, group: Series, column: str) -> Series:
     """The mean of each row's group, to which sums of squared distances refer.
 
     Sums of squares would lose all digits where the mean is large (Chan, Golub, LeVeque: Updating formulae and a
@@ -2817,12 +2831,12 @@ def group_means(rows: Any, group: Any, column: str) -> Any:
     return found + (shares * (means - found)).groupby(group).transform("sum", skipna=False)
 
 
-def doubles(values: Any, known: Any) -> Any:
+def doubles(values: Series, known: Series) -> Series:
     """Results as floats, NULL where they are not known."""
     return series_of(values.to_numpy(dtype="float64"), "double").mask(~known)
 
 
-def sums(counts: Any, totals: Any, kind: str) -> Any:
+def sums(counts: Series, totals: Series, kind: str) -> Series:
     """Sums as `kind`. One that does not fit is NULL, as from Databricks' try_sum, and the log says so."""
     if kind == "double":
         return doubles(totals, counts > 0)
@@ -2832,7 +2846,7 @@ def sums(counts: Any, totals: Any, kind: str) -> Any:
     return totals.where(fitting & (counts > 0), None)
 
 
-def medians(values: Any) -> Any:
+def medians(values: Series) -> Series:
     """The middle value of each group, or the mean of the two middle ones; NULL where there is none."""
     import numpy as np
 
@@ -2841,7 +2855,7 @@ def medians(values: Any) -> Any:
 
 
 # What a function needs of a column, what it makes of these parts, and the type of that.
-Function = tuple[tuple[str, ...], Callable[..., Any], str]
+Function = tuple[tuple[str, ...], "Callable[..., Series]", str]
 
 
 def functions_of(kind: str) -> dict[str, Function]:
@@ -2873,7 +2887,7 @@ class Measure(NamedTuple):
     name: str
     column: str
     parts: tuple[str, ...]
-    finish: Callable[..., Any]
+    finish: Callable[..., Series]
     kind: str
 
 
@@ -2883,7 +2897,7 @@ class Partials(NamedTuple):
     Windows that start at `horizon` or later had no room in memory: their rows have to be read again.
     """
 
-    pieces: tuple[Any, ...]
+    pieces: tuple[DataFrame, ...]
     horizon: dt.datetime | None = None
 
 
@@ -2914,7 +2928,7 @@ class Aggregate(NamedTuple):
         """The shortest dated time key; keys without a date close with their day. None without a time key."""
         return min((WINDOWS.get(key, WINDOWS["day"]) for key in self.group_by if key not in self.source), default=None)
 
-    def window_of(self, frame: Any) -> Any:
+    def window_of(self, frame: DataFrame) -> Series | None:
         """The start of each row's window, NaT for a row without a time. None without a time key."""
         return frame[self.time_column].dt.floor(self.window_length) if self.window_length else None
 
@@ -2923,7 +2937,7 @@ class Aggregate(NamedTuple):
         nothing = arrow_table({name: array_of([], kind) for name, kind in self.source_columns.items()})
         return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
 
-    def add(self, partials: Partials, frame: Any) -> Partials:
+    def add(self, partials: Partials, frame: DataFrame) -> Partials:
         """Take in the next rows of the source; they are merged when they are as many as the groups, so seldom."""
         pieces, horizon = (*partials.pieces, self._rows(frame, partials.horizon)), partials.horizon
         if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
@@ -2961,7 +2975,7 @@ class Aggregate(NamedTuple):
         cut: dt.datetime = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
         return cut
 
-    def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> Any:
+    def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> DataFrame:
         """The groups of windows that start in [start, end), by window, then keys. None leaves an end open."""
         import pandas as pd
 
@@ -2975,7 +2989,7 @@ class Aggregate(NamedTuple):
             results[measure.name] = measure.finish(*parts)
         return pd.DataFrame(results)
 
-    def _rows(self, frame: Any, horizon: dt.datetime | None) -> Any:
+    def _rows(self, frame: DataFrame, horizon: dt.datetime | None) -> DataFrame:
         """The rows that have a window, before the horizon, each as a group of its own."""
         import pandas as pd
 
@@ -2990,7 +3004,7 @@ class Aggregate(NamedTuple):
             rows[PART.format(column, part)] = ROW_PARTS[part](values, times)
         return pd.DataFrame(rows)
 
-    def _merged(self, pieces: Sequence[Any]) -> Any:
+    def _merged(self, pieces: Sequence[DataFrame]) -> DataFrame:
         """Each group once. NULL is a key of its own; so is NaN. Sums of infinities may be NaN."""
         import numpy as np
         import pandas as pd
@@ -3004,7 +3018,7 @@ class Aggregate(NamedTuple):
         return pd.DataFrame(groups)
 
 
-def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
+def measure_of(label: object, word: object, columns: Columns) -> Measure:
     """One function of a column; `count` of a label that is no column counts rows."""
     place = f"aggregate_config.aggregations.{label}"
     function = word_of(word, functions_of("double"), place, "function")
@@ -3020,7 +3034,7 @@ def measure_of(label: Any, word: Any, columns: Columns) -> Measure:
     return Measure(f"{function}_{name}", name, *functions[function])
 
 
-def group_key(item: Any, columns: Columns) -> tuple[str, str]:
+def group_key(item: object, columns: Columns) -> tuple[str, str]:
     """Name and type of a key. A source column that bears the name of a time key wins over it."""
     place, word = "aggregate_config.group_by", str(item).lower()
     if word in TIME_KEYS and word not in map(str.lower, columns):
@@ -3302,7 +3316,7 @@ class StateFile:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _utc_text(self, value: Any) -> str:
+    def _utc_text(self, value: object) -> str:
         """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
         try:
             return moment_of(to_timestamp(str(value), UTC)).isoformat()
@@ -3503,7 +3517,7 @@ def page_of_lines(table: Table, lines: Lines) -> RawPage:
     return RawPage([line["key"] for line in lines], columns, 0)
 
 
-def plain_value(value: Any) -> Any:
+def plain_value(value: Value | None) -> Any:
     """A SQLite value as JSON has it; what it has not is an object that names its kind."""
     if isinstance(value, InvalidText):
         return {"invalid_text": base64.b64encode(value).decode()}
@@ -4168,17 +4182,17 @@ MOST_FUTURE = 100_000
 NEWEST_VALUES = 100
 
 # Values from `low` on and below `high`, None for no limit, that fulfil a condition in SQL, or none.
-Span = tuple[Any, Any, str]
+Span = tuple[Value | None, Value | None, str]
 
 
-def raw_order(value: Any, encoding: str) -> tuple[int, Any]:
+def raw_order(value: Value, encoding: str) -> tuple[int, Any]:
     """A key that sorts values as SQLite does under the collation BINARY: numbers, texts, blobs."""
     if isinstance(value, (int, float)):
         return 0, value
     return (1, value.encode(encoding)) if isinstance(value, str) else (1 + (type(value) is bytes), bytes(value))
 
 
-def raw_literal(value: Any, encoding: str) -> str:
+def raw_literal(value: Value, encoding: str) -> str:
     """A value in SQL; a text without an affinity, which would turn the numbers of a column into texts."""
     if isinstance(value, float):
         return float_literal(value)
@@ -4331,12 +4345,12 @@ class TimeColumn:
         [found] = self.reader.database.rows(f"SELECT {looks}")
         return list(itertools.compress(spans, found))
 
-    def pages(self, spans: Iterable[Span], key: str, place: Any = None) -> Iterator[RawPage]:
+    def pages(self, spans: Iterable[Span], key: str, place: Value | None = None) -> Iterator[RawPage]:
         """All rows of some spans from a place on, in SQLite's order, each row once, under an expression `key`."""
         for span in self.rest_of(spans, place):
             yield from self._pages(span, key)
 
-    def rest_of(self, spans: Iterable[Span], place: Any) -> Iterator[Span]:
+    def rest_of(self, spans: Iterable[Span], place: Value | None) -> Iterator[Span]:
         """The parts of spans from a place on; all of them where there is none."""
         for low, high, more in spans:
             if place is None:
@@ -4713,7 +4727,7 @@ class Prepared(NamedTuple):
     `odd` is a time that can't be right, and the value that says so.
     """
 
-    rows: Any
+    rows: ArrowTable
     keys: Sequence[Any]
     read: int
     bad: list[BadRow]
@@ -4777,14 +4791,14 @@ class Plan(NamedTuple):
         latest, odd = max(ends, default=None), self._odd(page, times, ends)
         return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
 
-    def _odd(self, page: RawPage, times: Any, ends: Iterable[int]) -> tuple[int, Any] | None:
+    def _odd(self, page: RawPage, times: Array, ends: Iterable[int]) -> tuple[int, Any] | None:
         """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
         for end in ends:
             if self.table.time and not is_plausible(end, self.now()):
-                return end, page.columns[self.table.time].only([times.to_pylist().index(end)]).values()[0]
+                return end, page.columns[self.table.time].only([[*times.to_pylist()].index(end)]).values()[0]
         return None
 
-    def _times(self, page: RawPage, arrays: Mapping[str, Any]) -> Any:
+    def _times(self, page: RawPage, arrays: Mapping[str, Array]) -> Array:
         """The times of a page's rows in microseconds, as an array of bigint; without a time column NULL each."""
         if self.table.time is None:
             return array_of([None] * len(page.keys), "bigint")
@@ -4793,21 +4807,21 @@ class Plan(NamedTuple):
             times, _ = convert(page.columns[self.table.time], "timestamp", self.form)
         return times.cast(arrow_type("bigint"))
 
-    def fitted(self, rows: Any, kinds: Columns) -> Any:
+    def fitted(self, rows: ArrowTable, kinds: Columns) -> ArrowTable:
         """Rows with the types `kinds` as rows of the target."""
-        columns = {}
+        columns = dict[str, "ArrowColumn"]()
         for name, kind in self.writes.items():
             columns[name], found = rows.column(self.sources[name]), kinds[self.sources[name]]
             if found != kind:
-                raw = RawColumn("mixed", columns[name].to_pylist())
+                raw = RawColumn("mixed", [*columns[name].to_pylist()])
                 columns[name], bad = convert(raw, kind, TimeForm(zone=self.form.zone))
                 if bad:
                     raise TargetError(f"{name} {min(bad.items())[1]}", f"Give the target's column the type {found}.")
         return arrow_table(columns)
 
-    def converted(self, page: RawPage) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
+    def converted(self, page: RawPage) -> tuple[dict[str, Array], dict[str, dict[int, str]]]:
         """The columns as arrays, and by column and index why rows can't go."""
-        arrays, refused = dict[str, Any](), dict[str, dict[int, str]]()
+        arrays, refused = dict[str, "Array"](), dict[str, dict[int, str]]()
         for name, kind in self.reads.items():
             # The format is that of the time column alone.
             form = self.form if name == self.table.time else TimeForm(zone=self.form.zone)
@@ -4939,7 +4953,7 @@ def plain_name(name: str) -> str:
 
 # === Targets: Delta ===================================================================================
 
-Pages = Callable[[], Iterator[Any]]
+Pages = Callable[[], Iterator["ArrowTable"]]
 Payload = Any
 
 
@@ -5045,7 +5059,7 @@ def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]
         raise TargetError(fault, "Its developers would like to know.") from None
 
 
-def varied_columns(page: Any) -> list[str]:
+def varied_columns(page: ArrowTable) -> list[str]:
     """The columns whose values are mostly different in the first thousand rows; none in a smaller page.
 
     A dictionary of such values makes a Parquet file a third larger, and takes as long as the rest of writing it.
@@ -5056,14 +5070,14 @@ def varied_columns(page: Any) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
-def write_pages(name: str, pages: Iterator[Any], table: Any = None, **options: Any) -> None:
+def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
     """Stream pages into a Delta table as one commit; none where they hold no rows."""
     from arro3.core import RecordBatchReader
     from deltalake import ColumnProperties, WriterProperties, write_deltalake
 
     failed: list[BaseException] = []  # delta-rs would tell of it as text only.
 
-    def batches(first: Any) -> Iterator[Any]:
+    def batches(first: ArrowTable) -> Iterator[Any]:
         try:
             for page in itertools.chain([first], pages):
                 yield from page.to_batches()
@@ -5107,7 +5121,7 @@ WRITABLE_FEATURES = {
 COMPACTABLE_FEATURES = WRITABLE_FEATURES - {"columnMapping", "deletionVectors", "variantType", "variantType-preview"}
 
 
-def features_of(table: Any) -> set[str]:
+def features_of(table: DeltaTable) -> set[str]:
     """The features that a table asks of its writers, by name."""
     protocol = table.protocol()
     named = set(protocol.writer_features or [])
@@ -5115,12 +5129,12 @@ def features_of(table: Any) -> set[str]:
     return named | {"identityColumns"} if protocol.min_writer_version == 6 else named
 
 
-def is_mapped(table: Any) -> bool:
+def is_mapped(table: DeltaTable) -> bool:
     """Whether a table's files name columns otherwise than its schema."""
     return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
 
 
-def with_columns(page: Any, more: Mapping[str, tuple[Any, str]]) -> Any:
+def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> ArrowTable:
     """A page with those columns that it lacks, each of one value and a type."""
     from arro3.core import ChunkedArray
 
@@ -5157,7 +5171,7 @@ class DeltaTarget:
     # delta-rs tries a conflicting commit again by itself; so many times for many writers.
     COMMIT_RETRIES = 100
 
-    def __init__(self, uri: str, options: Mapping[str, Any], wait: Wait = time.sleep) -> None:
+    def __init__(self, uri: str, options: Mapping[str, object], wait: Wait = time.sleep) -> None:
         self.name = uri
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
@@ -5196,7 +5210,7 @@ class DeltaTarget:
         """How many rows of that size one commit should have."""
         return self.COMMIT_ROWS
 
-    def holds(self, pages: Iterable[Any]) -> bool:
+    def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
         return True
 
@@ -5211,13 +5225,13 @@ class DeltaTarget:
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows. `LostAnswer` where it can't be told whether that happened, `DidNotRun` where it did not."""
 
-        def once(table: Any) -> None:
+        def once(table: DeltaTable | None) -> None:
             if not self._has(table, intent):
                 self._append(table, intent, payload())
 
         self.among_others(once)
 
-    def among_others(self, commit: Callable[[Any], T]) -> T:
+    def among_others(self, commit: Callable[[DeltaTable | None], T]) -> T:
         """What `commit` makes of the table; conflicts with other writers are tried again, ever more slowly."""
         import random
 
@@ -5234,7 +5248,7 @@ class DeltaTarget:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
         return self._has(self.table(), intent)
 
-    def note(self, rows: Any, create: str) -> None:
+    def note(self, rows: ArrowTable, create: str) -> None:
         """Append rows that may be there twice or not at all; `create` makes the table where it is made by SQL."""
         table = self.table()
         mode, merge = ("append", "merge") if table else ("error", None)
@@ -5245,7 +5259,7 @@ class DeltaTarget:
         """End what was opened for one source."""
         self._answered = False
 
-    def table(self) -> Any:
+    def table(self) -> DeltaTable | None:
         """The table as it is now, None where there is none. Never kept: credentials in it expire (delta-rs#2909)."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
@@ -5259,7 +5273,7 @@ class DeltaTarget:
             except TableNotFoundError:
                 return None
 
-    def _version(self, table: Any, application: str) -> int:
+    def _version(self, table: DeltaTable | None, application: str) -> int:
         """The number of the newest commit of `application`; 0 where there is none."""
         with delta_errors(self.name):
             return (table.transaction_version(application) or 0) if table else 0
@@ -5274,7 +5288,7 @@ class DeltaTarget:
             yield from (saved for saved in told if saved.get("application") == application)
             seen = len(commits)
 
-    def _has(self, table: Any, intent: Intent) -> bool:
+    def _has(self, table: DeltaTable | None, intent: Intent) -> bool:
         """Whether the table has the commit; a `StateError` where it has another one of that number."""
         delivered = self._version(table, intent["application"])
         if delivered < intent["committed"]:
@@ -5290,7 +5304,7 @@ class DeltaTarget:
             raise StateError(fault, hint)
         return True
 
-    def _append(self, table: Any, intent: Intent, pages: Iterator[Any]) -> None:
+    def _append(self, table: DeltaTable | None, intent: Intent, pages: Iterator[ArrowTable]) -> None:
         from deltalake import CommitProperties, Transaction
 
         own = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
@@ -5325,7 +5339,7 @@ class DeltaTarget:
             commit_properties=commit,
         )
 
-    def _check_same(self, table: Any, schema: Any) -> None:
+    def _check_same(self, table: DeltaTable, schema: Any) -> None:
         """Whether a table that another writer made meanwhile has the columns that were planned without it."""
         from deltalake import Schema
 
@@ -5382,7 +5396,7 @@ class Encoded(NamedTuple):
     texts: list[str]
 
 
-def encoded(column: Any, kind: str) -> Encoded:
+def encoded(column: ArrowColumn, kind: str) -> Encoded:
     """An Arrow column in the form that Spark reads without loss.
 
     Whole numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads, which refuses what
@@ -5398,13 +5412,13 @@ def encoded(column: Any, kind: str) -> Encoded:
     return Encoded("STRING", value, texts)
 
 
-def json_texts(column: Any, kind: str) -> list[str]:
+def json_texts(column: ArrowColumn, kind: str) -> list[str]:
     """A column's values in JSON: numbers bare, also inf and nan; BINARY in base64, the rest as text."""
     # Each text is made once: most texts of sensors repeat.
     base, text_of = base_of(kind), functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
     if base not in (*INTEGER_BITS, *REALS, *TEXTS, "boolean", "binary"):
         column = column.cast(arrow_type("string"))
-    values = column.to_pylist()
+    values = [*column.to_pylist()]
     if base in (*INTEGER_BITS, *REALS):
         return ["null" if value is None else repr(value) for value in values]
     if base == "binary":
@@ -5436,7 +5450,7 @@ class Insert:
     route: ClassVar = "insert"
     count: int
     size: int
-    rows: Any
+    rows: ArrowTable
     kinds: Columns
     values: dict[str, str]
     columns: Sequence[Encoded]
@@ -5474,7 +5488,7 @@ def comparison(table: str, sent: Insert) -> str:
     )
 
 
-def span_of(column: Any, name: str, kind: str) -> str | None:
+def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
     """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs."""
     if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
         return None
@@ -5997,11 +6011,11 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
     return functools.partial(in_time, in_time(make).authenticate)
 
 
-def in_time(work: Callable[[], Any]) -> Any:
+def in_time(work: Callable[[], T]) -> T:
     """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
     from concurrent.futures import Future
 
-    future: Future[Any] = Future()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
@@ -6027,7 +6041,7 @@ def is_column(described: Sequence[Any]) -> bool:
     return bool(name) and not (name.startswith("#") and kind in ("", None, "data_type"))
 
 
-def joined(pages: Sequence[Any]) -> Any:
+def joined(pages: Sequence[ArrowTable]) -> ArrowTable:
     """Pages of rows as one table; without columns where there are no pages."""
     from arro3.core import Table
 
@@ -6092,7 +6106,7 @@ class WarehouseTable:
             raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
         return columns
 
-    def types_of(self, rows: Any) -> Columns:
+    def types_of(self, rows: ArrowTable) -> Columns:
         """The table's types of the columns that rows have."""
         return {name: self.columns()[name].removesuffix(" not null") for name in rows.column_names}
 
@@ -6194,7 +6208,7 @@ class SizedRoute(Route):
         expected = 2 * bytes_per_row + self.ROW_BYTES + self.FIELD_BYTES * len(self.table.columns())
         return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or expected)))
 
-    def prepare(self, pages: Iterable[Any]) -> Any:
+    def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
         text = self.text_of(pages)
         self._bytes_per_row = text.size / text.count if text.count else None
@@ -6226,7 +6240,7 @@ class InsertRoute(SizedRoute):
     FIELD_BYTES = 9
     HINT = "Set databricks_volume; files can hold them."
 
-    def text_of(self, pages: Iterable[Any]) -> Insert:
+    def text_of(self, pages: Iterable[ArrowTable]) -> Insert:
         rows = joined(list(pages))
         kinds = self.table.types_of(rows)
         columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
@@ -6310,7 +6324,7 @@ class CopyRoute(Route):
         """Rows of one file."""
         return max(1, min(self.FILE_ROWS, int(self.FILE_BYTES / max(1.0, bytes_per_row))))
 
-    def prepare(self, pages: Iterator[Any]) -> Staged:
+    def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
         import tempfile
 
@@ -6527,7 +6541,7 @@ class ZerobusRoute(SizedRoute):
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
 
-    def text_of(self, pages: Iterable[Any], fields: Sequence[str] = ()) -> Records:
+    def text_of(self, pages: Iterable[ArrowTable], fields: Sequence[str] = ()) -> Records:
         """Rows in JSON; `fields` are the columns that they are known by, all of them if none are given."""
         rows, columns = joined(list(pages)), dict[str, list[str]]()
         for name, kind in self.table.types_of(rows).items():
@@ -6686,7 +6700,7 @@ class WarehouseTarget:
         epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
         return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
 
-    def holds(self, pages: Iterable[Any]) -> bool:
+    def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
         rows = self.insert.text_of(pages)
         if rows.count == 0:
@@ -6746,7 +6760,7 @@ class WarehouseTarget:
             " databricks_batch_id in the table prevents such doubts.",
         )
 
-    def note(self, rows: Any, create: str) -> None:
+    def note(self, rows: ArrowTable, create: str) -> None:
         """Append what the table has columns for. Without a warehouse nobody can make it."""
         try:
             columns = self.columns()
@@ -6919,7 +6933,7 @@ class Windows:
     odd: tuple[int, Any] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def put_ahead(self, keys: Any, starts: Any, is_ahead: Any, seen: int) -> None:
+    def put_ahead(self, keys: Series, starts: Series, is_ahead: Series, seen: int) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
         import numpy as np
 
@@ -7634,7 +7648,7 @@ class Delivery:
         self.total.add(Tally(read=1, bad=1))
         check_bad_rows(self.job, self.total.bad, str(refused))
 
-    def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[Any]:
+    def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[ArrowTable]:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
         bad: list[BadRow] = []
         tally = tallies[-1]
@@ -7682,7 +7696,7 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
     intent: Intent = {**intent_of(job, delivery.state, Batch(place, [], lambda: iter(()))), **span}
     batch = Batch(place, [], lambda: delivery.replayed(intent))
 
-    def pages() -> Iterator[Any]:
+    def pages() -> Iterator[ArrowTable]:
         yield from delivery.pages(batch, intent, [tally])
         own = [file for file in job.quarantine.files() if int(file.stem) == intent["sequence"]]
         job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
@@ -8068,7 +8082,7 @@ def print_table(names: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def shown(value: Any) -> Any:
+def shown(value: object) -> Any:
     """A value as tables, CSV and JSON show it."""
     if isinstance(value, dt.date):
         return value.isoformat()
@@ -8884,7 +8898,7 @@ def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str)
 NOT_WRITTEN = {"sqlite", "sqlite_table_name", "tables", "timestamp_col", "databricks_table", "once", "storage_options"}
 
 
-def yaml_line(name: str, value: Any) -> str:
+def yaml_line(name: str, value: object) -> str:
     """A setting as a line of YAML."""
     import yaml
 
@@ -8979,22 +8993,15 @@ class Compaction:
 
     def run(self) -> list[Any] | None:
         """Compact, and delete what was replaced long ago; what `COMPACTED` lists, None where there is no table."""
-        table = self.target.table()
-        if table is None:
-            return None
+        return self.target.among_others(lambda table: self._rewritten(table) if table else None)
+
+    def _rewritten(self, table: DeltaTable) -> list[Any]:
+        from deltalake import CommitProperties, WriterProperties
+
         if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):
             hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
             raise TargetError(f"{self.target.name} can't be compacted with its features: {', '.join(unknown)}", hint)
         before, was = self._sizes(table), table.version()
-        gone = self.target.among_others(self._rewrite)
-        table = self.target.table()
-        after, version = self._sizes(table), table.version()
-        return [self.target.name, len(before), len(after), sum(before), sum(after), was, version, len(gone)]
-
-    def _rewrite(self, table: Any) -> list[str]:
-        """Compact and vacuum; the files that were deleted."""
-        from deltalake import CommitProperties, WriterProperties
-
         often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
         with delta_errors(self.target.name):
             # One task: each holds its part of the rows.
@@ -9002,15 +9009,15 @@ class Compaction:
             table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
             # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
             # no commit names yet are spared for the same week (delta-rs#3835).
-            gone: list[str] = table.vacuum(dry_run=False, full=True, commit_properties=often)
+            gone = table.vacuum(dry_run=False, full=True, commit_properties=often)
             table.create_checkpoint()
-        return gone
+        after = self._sizes(table)
+        return [self.target.name, len(before), len(after), sum(before), sum(after), was, table.version(), len(gone)]
 
-    def _sizes(self, table: Any) -> list[int]:
+    def _sizes(self, table: DeltaTable) -> list[int]:
         """The sizes of a table's files in bytes."""
         with delta_errors(self.target.name):
-            sizes: list[int] = table.get_add_actions().column("size_bytes").to_pylist()
-        return sizes
+            return [*table.get_add_actions().column("size_bytes").to_pylist()]
 
 
 def compact(config: Config, form: str) -> int:

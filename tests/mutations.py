@@ -380,7 +380,8 @@ MUTANTS = (
         ("test_actions.py", "do_not_say_all"),
     ),
     Mutant(
-        "a compaction gives way to any commit", "gone = self.target.among_others(self._rewrite)", "gone = self._rewrite(table)",
+        "a compaction gives way to any commit", "self.target.among_others(lambda table: self._rewritten(table) if table else None)",
+        "(lambda table: self._rewritten(table) if table else None)(self.target.table())",
         ("test_actions.py", "others_disturb"),
     ),
     Mutant(

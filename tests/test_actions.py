@@ -655,14 +655,14 @@ def test_compact_puts_files_together_and_changes_no_value(many_files: Box, print
 def test_an_upload_between_the_compactions_look_and_its_commit_is_kept(
     many_files: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = up.Compaction._rewrite
+    real = up.Compaction._rewritten
 
     def late(self: up.Compaction, table: Any) -> Any:
         a_row(many_files, 50)
         assert many_files.run() == 0
         return real(self, table)
 
-    monkeypatch.setattr(up.Compaction, "_rewrite", late)
+    monkeypatch.setattr(up.Compaction, "_rewritten", late)
     assert many_files.run("--compact") == 0
     assert sorted(many_files.arrived("id")) == sorted((number,) for number in range(1, 14))
     assert many_files.table().get_add_actions().num_rows == 2
@@ -692,7 +692,7 @@ def test_a_state_lost_after_a_compaction_is_recovered(many_files: Box) -> None:
 
 
 def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tried = up.Compaction._rewrite, []
+    real, tried = up.Compaction._rewritten, []
 
     def disturbed(self: up.Compaction, table: Any) -> Any:
         tried.append(table.version())
@@ -700,7 +700,7 @@ def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkey
             raise up.Conflict("another compaction was faster")
         return real(self, table)
 
-    monkeypatch.setattr(up.Compaction, "_rewrite", disturbed)
+    monkeypatch.setattr(up.Compaction, "_rewritten", disturbed)
     target = up.DeltaTarget(many_files.table().table_uri, {}, wait=lambda seconds: None)
     assert up.Compaction(target).run()
     assert len(tried) == 3

@@ -3792,7 +3792,7 @@ class Anchored:
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
         moved = None if self.table.key or state.origin == origin else self._found_by_content(state)
-        if moved == read_to(state.position) is not None:
+        if moved is not None and moved == read_to(state.position):
             return state
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
@@ -7456,11 +7456,11 @@ HALVINGS = 8
 def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     """The state after its intent was committed."""
     latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
+    is_as_large = 5 * intent.get("bytes", 0) >= 4 * state.lost_bytes  # That a much smaller one went proves nothing.
     return dataclasses.replace(
         state,
         intent=None,
-        # That a much smaller one went proves nothing.
-        lost=max(0, min(state.lost, HALVINGS) - (5 * intent.get("bytes", 0) >= 4 * state.lost_bytes)),
+        lost=max(0, min(state.lost, HALVINGS) - int(is_as_large)),
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,

@@ -6919,10 +6919,14 @@ def merged_ranges(ranges: Sequence[Sequence[int]], most: int = 100) -> list[list
 class Windows:
     """What was read of the open windows: their groups; by their start the first key and the number of rows; and more.
 
-    `latest` is the latest time of all, `newest` that of those up to now. Times are in microseconds since 1970.
+    Keys up to `seen` were looked at before, windows before `closed` were sent. `latest` is the latest time of all,
+    `newest` that of those up to `now`. Times are in microseconds since 1970.
     """
 
     partials: Partials
+    seen: int
+    closed: int | None
+    now: int
     opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     late: int = 0
     read: int = 0
@@ -6933,7 +6937,7 @@ class Windows:
     odd: tuple[int, Any] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def put_ahead(self, keys: Series, starts: Series, is_ahead: Series, seen: int) -> None:
+    def put_ahead(self, keys: Series, starts: Series, is_ahead: Series) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
         import numpy as np
 
@@ -6944,7 +6948,7 @@ class Windows:
             due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
             ranges = merged_ranges([*self.ahead["ranges"], *found])
             self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": ranges}
-            self.ahead_new += int((keys[is_ahead] > seen).sum())
+            self.ahead_new += int((keys[is_ahead] > self.seen).sum())
 
 
 class WindowSource(NamedTuple):
@@ -7011,7 +7015,8 @@ class WindowSource(NamedTuple):
         """
         plan, seen = self.plan().from_position(position), read_to(position)
         seen = seen if seen is not None else (first or 1) - 1
-        windows, ahead, reader = Windows(self.aggregate.empty()), position.get("ahead"), self.cursor.reader
+        windows = Windows(self.aggregate.empty(), seen, position.get("closed"), now)
+        ahead, reader = position.get("ahead"), self.cursor.reader
         ranges = [(first, last, limit)] if first is not None else []
         if ahead and ahead["due"] < due:
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
@@ -7023,29 +7028,27 @@ class WindowSource(NamedTuple):
                 windows.latest, windows.odd = latest_time(windows.latest, typed.latest), windows.odd or typed.odd
                 windows.read += sum(1 for key in page.keys if key > seen)
                 windows.bad += [row for row in typed.bad if row.key > seen]
-                self._take_in(windows, plan, typed, seen, position.get("closed"), now, end)
+                self._take_in(windows, plan, typed, end)
         return windows
 
-    def _take_in(
-        self, windows: Windows, plan: Plan, typed: Prepared, seen: int, closed: int | None, now: int, limit: int
-    ) -> None:
+    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, limit: int) -> None:
         """Add a page's rows to the groups of their windows, save for windows of the future."""
         import pandas as pd
 
         frame = to_frame(typed.rows, plan.reads)
         starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
-        newest = times[times <= moment_of(now)].max()
+        newest = times[times <= moment_of(windows.now)].max()
         if not pd.isna(newest):
             windows.newest = latest_time(windows.newest, (newest - EPOCH) // dt.timedelta(microseconds=1))
         if starts is not None:
             keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
-            known = starts.notna()
-            is_open = known if closed is None else known & (starts >= moment_of(closed))
+            known, is_new = starts.notna(), keys > windows.seen
+            is_open = known if windows.closed is None else known & (starts >= moment_of(windows.closed))
             reason = f"{plan.table.time} is NULL: the row belongs to no window"
-            windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & (keys > seen)]]
-            windows.late += int((known & ~is_open & (keys > seen)).sum())
+            windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & is_new]]
+            windows.late += int((known & ~is_open & is_new).sum())
             is_ahead = is_open & (starts >= moment_of(limit))
-            windows.put_ahead(keys, starts, is_ahead, seen)
+            windows.put_ahead(keys, starts, is_ahead)
             is_open &= ~is_ahead
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // dt.timedelta(microseconds=1)

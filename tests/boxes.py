@@ -33,6 +33,17 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SAMPLE = ROOT / "demo-network" / "sensor_data.db"
 
 
+def executed(file: Path, *statements: str, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
+    """Run statements on a database and commit; the last one for each of `rows`, if given."""
+    connection = sqlite3.connect(file)
+    for statement in statements[: len(statements) - (rows is not None)]:
+        connection.execute(statement)
+    if rows is not None:
+        connection.executemany(statements[-1], rows)
+    connection.commit()
+    connection.close()
+
+
 class Box:
     """`execute` writes as the producer does, `run` is one `--once` run, `arrived` is what the Delta table holds."""
 
@@ -49,15 +60,9 @@ class Box:
             "ONCE": "1",
         }
 
-    def execute(self, *statements: str, rows: list[tuple[Any, ...]] | None = None) -> None:
-        """Run statements on the database and commit; the last one for each of `rows`, if given."""
-        connection = sqlite3.connect(self.database)
-        for statement in statements[: len(statements) - (rows is not None)]:
-            connection.execute(statement)
-        if rows is not None:
-            connection.executemany(statements[-1], rows)
-        connection.commit()
-        connection.close()
+    def execute(self, *statements: str, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
+        """Run statements on the database, as `executed` does."""
+        executed(self.database, *statements, rows=rows)
 
     def sample(self) -> None:
         """Take the sample database: 3,000 rows of the real producer."""

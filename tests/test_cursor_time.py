@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, examples
+from boxes import Box, examples, executed
 
 BASE = 1_780_000_000  # 2026-05-28, in seconds
 LOOKBACK = 300
@@ -34,7 +34,6 @@ class Source:
         self.file = self.folder / "source.db"
         self.zone, self.lookback = ZoneInfo(zone), lookback
         self.form = up.TimeForm(form, self.zone)
-        self.time = "ts"
         self.now = float(time.time())
         self.time = "ts"
         self.position: up.Position | None = None
@@ -42,13 +41,7 @@ class Source:
         self.execute(*tables)
 
     def execute(self, *statements: str, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
-        connection = sqlite3.connect(self.file)
-        for statement in statements[: len(statements) - (rows is not None)]:
-            connection.execute(statement)
-        if rows is not None:
-            connection.executemany(statements[-1], rows)
-        connection.commit()
-        connection.close()
+        executed(self.file, *statements, rows=rows)
 
     def cycle(self, size: int = 1000, most_batches: float = math.inf, column: str = "v") -> list[Any]:
         """One cycle; like the state file, the position goes through JSON. It ends, or the test fails."""

@@ -3625,8 +3625,8 @@ class Look(NamedTuple):
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
     `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
-    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, in a table without a
-    time column: a value came back that no other anchor has, beside the key.
+    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, where neither has a
+    time: a value came back that no other anchor has, beside the key.
     """
 
     rowid: int
@@ -3906,7 +3906,8 @@ class Anchored:
         others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
-        is_like = not (is_whole or self.table.time) and self._is_like(state, anchor, others & set(alike), len(others))
+        is_timeless = not is_whole and anchor.time == self._time_in(values) == "NULL"
+        is_like = is_timeless and self._is_like(state, anchor, others & set(alike), len(others))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _is_like(self, state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:

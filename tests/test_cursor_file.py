@@ -434,3 +434,22 @@ def test_rows_without_a_time_column_in_place_of_deleted_newest_ones_are_new(box:
     box.execute(f"DELETE FROM t WHERE id > {40 - count}", TIMELESS, rows=timeless(40, 40 + count))
     assert box.run() == 0
     assert sorted(at for (at,) in box.arrived("updated_ts")) == [1_790_000_000.5 + v for v in range(40 + count)]
+
+
+@pytest.mark.parametrize(
+    ("change", "arrives"),
+    [
+        ("UPDATE t SET a = 2 WHERE uid = 'e'", "abcde"),
+        ("DELETE FROM t WHERE uid = 'e'; INSERT INTO t (uid, a) VALUES ('f', 1)", "abcdef"),
+    ],
+)
+def test_the_newest_row_with_a_null_time_is_known_when_it_is_edited_and_told_from_one_in_its_place(
+    box: Box, change: str, arrives: str
+) -> None:
+    box.execute("CREATE TABLE t (ts TEXT, uid TEXT, a INTEGER)")
+    rows = [(None if uid == "e" else f"2026-01-01 00:00:0{at}", uid) for at, uid in enumerate("abcde")]
+    box.execute("INSERT INTO t (ts, uid, a) VALUES (?, ?, 1)", rows=rows)
+    assert box.run() == 0
+    box.execute(*change.split(";"))
+    assert [box.run(), box.run()] == [0, 0]
+    assert [uid for (uid,) in box.arrived("uid")] == [*arrives]

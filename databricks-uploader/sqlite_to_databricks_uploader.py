@@ -1523,12 +1523,14 @@ def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> t
 DAY_PATTERNS = (
     *(gap.join(f"%{field}" for field in order)
       for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
-    "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%a %b %d %H:%M:%S %Y",
+    "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%A, %d %B %Y",
+    "%a %b %d %H:%M:%S %Y", "%d/%b/%Y",
     *(day.replace("%b", month) for month in ("%b", "%B")
       for day in ("%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %b %y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y")),
 )  # fmt: skip
 TIME_PATTERNS = (
     "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M:%S %p", "%H.%M", "%H.%M.%S", "%H%M", "%H%M%S",
+    "%H-%M-%S",
 )  # fmt: skip
 
 
@@ -1555,8 +1557,9 @@ def fitting_formats(values: Sequence[Value], now: float | None = None) -> list[s
 
 
 def shape_of(written: str) -> str:
-    """A text with one sign for each word, each offset and each number of few digits, as many as digits for others."""
-    words = re.sub(r"[^\W\d_]+", "a", re.sub(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$", "+", written))
+    """A text with one sign for each word, gap, offset and number of few digits, as many as digits for other numbers."""
+    spaced = re.sub(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$", "+", " ".join(written.split()))
+    words = re.sub(r"[^\W\d_]+", "a", spaced)
     return re.sub(r"[0-9]+", lambda digits: "0" * max(1, len(digits[0]) - 3), re.sub(r"(?<=[.,])[0-9]+", "0", words))
 
 
@@ -1566,7 +1569,7 @@ def patterns_by_shape() -> dict[str, list[str]]:
     sample, found = dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC), dict[str, list[str]]()
     clocks = [f"{clock}{zone}" for clock in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
     for day in DAY_PATTERNS:
-        behind = (f"{day}{gap}{clock}" for gap in (" ", "T", ", ", "_") for clock in clocks)
+        behind = (f"{day}{gap}{clock}" for gap in (" ", "T", ", ", "_", ":", " - ") for clock in clocks)
         for pattern in (day, *behind, *(f"{clock} {day}" for clock in TIME_PATTERNS)):
             found.setdefault(shape_of(sample.strftime(pattern)), []).append(pattern)
     return found

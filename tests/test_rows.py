@@ -416,6 +416,8 @@ def test_the_pattern_that_wrote_texts_is_among_those_that_fit(pattern: str, seco
     [
         (2_461_000.5, ["julian"]), (1.34e16, ["webkit"]), (46_000.25, ["ole"]), (8e8, ["apple"]), ("8e8", ["apple"]), (20_261_101, ["%Y%m%d"]),
         (1_780_000_000, ["auto"]), ("11/12/2025 10:00", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]), ("27/11/98", ["%d/%m/%y"]), ("x", []), (b"", []),
+        ("Fri Jul  3 04:05:06 2026", ["%a %b %d %H:%M:%S %Y"]), ("03/Jul/2026:04:05:06 +0200", ["%d/%b/%Y:%H:%M:%S %z"]),
+        ("2026-07-13_04-05-06", ["%Y-%m-%d_%H-%M-%S"]), ("Friday, 03 July 2026 04:05:06", ["%A, %d %B %Y %H:%M:%S"]),
     ],
 )  # fmt: skip
 def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:

@@ -4126,11 +4126,16 @@ class RowidCursor(Anchored):
             last = min(last, self.up_to)
         if first is None or first > last:
             return None
-        high = self.reader.nth(first, last, size())
+        anchors = self.anchors(first, self.reader.nth(first, last, size()))
+        if not anchors:
+            return None
+        # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
+        high = anchors[0].rowid
         after = at_any_time(position) if high >= position.get("until", high) else position
-        pages = functools.partial(self.pages, first, high)
-        anchors, gaps = self.anchors(first, high), self.gaps(position["rowid"], first, high)
-        return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
+        pages = functools.partial(self._pages_of, first, anchors)
+        return Batch(
+            {**after, "rowid": high}, anchors, pages, last - first + 1, self.gaps(position["rowid"], first, high)
+        )
 
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
         """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
@@ -4158,6 +4163,20 @@ class RowidCursor(Anchored):
         first, last = self.reader.bounds(position["rowid"])[0], after["rowid"]
         if first is not None and last is not None:
             yield from self.pages(first, last)
+
+    def refuse_others(self, first: int, anchors: Sequence[Anchor]) -> None:
+        """A `TransientError` where the newest row from `first` on is none of the anchors' any more.
+
+        Then rows in the place of deleted ones may have been read, which no anchor knows.
+        """
+        known = {(anchor.rowid, anchor.time) for anchor in anchors}
+        newest = self._rows(f"{self.rowid} BETWEEN {first} AND {anchors[0].rowid}", 1)
+        if any((rowid, self._time_in(values)) not in known for rowid, values in newest):
+            raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
+
+    def _pages_of(self, first: int, anchors: Sequence[Anchor]) -> Iterator[RawPage]:
+        yield from self.pages(first, anchors[0].rowid)
+        self.refuse_others(first, anchors)
 
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
@@ -6981,14 +7000,18 @@ class WindowSource(NamedTuple):
         is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))
         if is_idle and not is_due:
             return None
+        anchors = self.cursor.anchors(first or last, last)
+        last = anchors[0].rowid if anchors else last
         windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
+        if anchors:
+            self.cursor.refuse_others(first or last, anchors)
         after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)
         if windows.ahead_new:
             log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        seen, anchors = read_to(position), self.cursor.anchors(first or last, last)
+        seen = read_to(position)
         gaps = self.cursor.gaps(seen, self.cursor.reader.bounds(seen)[0], last)
         return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
 

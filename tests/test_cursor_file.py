@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -453,3 +454,43 @@ def test_the_newest_row_with_a_null_time_is_known_when_it_is_edited_and_told_fro
     box.execute(*change.split(";"))
     assert [box.run(), box.run()] == [0, 0]
     assert [uid for (uid,) in box.arrived("uid")] == [*arrives]
+
+
+AGGREGATED = ("--enable-aggregate", "1", "--aggregate-config",
+              '{"group_by": ["uid", "hour"], "aggregations": {"n": "count"}}')  # fmt: skip
+
+
+@crossed(method=["bounds", "nth", "anchors", "page"], call=[1, 2, 3, 4], flags=[(), AGGREGATED])
+def test_rows_in_place_of_newest_ones_that_are_deleted_amid_a_cycle_arrive_once(
+    box: Box, method: str, call: int, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The producer takes its newest rows back between two queries, and their rowids are given anew."""
+
+    def add(hour: int, count: int) -> None:
+        times = [(f"2026-01-01 {hour:02}:00:{at:02}", 100 * hour + at) for at in range(count)]
+        box.execute("INSERT INTO t (ts, uid) VALUES (?, ?)", rows=times)
+
+    def taken_back(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named)
+        calls.append(1)
+        if len(calls) == call:
+            box.execute("DELETE FROM t WHERE uid > 203")
+            add(3, 1)
+        return found
+
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, uid INTEGER)")
+    add(1, 3)
+    assert box.run(*flags) == 0
+    add(2, 30)
+    owner, calls = up.RowidCursor if method == "anchors" else up.Reader, list[int]()
+    real = getattr(owner, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, taken_back)
+        box.run(*flags, "--batch-rows", "10")
+    add(5, 40)
+    assert box.run(*flags) == 0
+    add(9, 1)
+    assert box.run(*flags, *(["--flush"] if flags else [])) == 0
+    arrived = [uid for (uid,) in box.arrived("uid", "aggregated_" if flags else "raw_")]
+    assert len(arrived) == len(set(arrived))
+    assert {*range(100, 103), *range(200, 204), *range(500, 540), 900} <= {*arrived}

@@ -1960,6 +1960,10 @@ class Database:
     @functools.cached_property
     def version(self) -> int:
         """SQLite's count of changes of the schema, when it was last looked at."""
+        return self.version_now()
+
+    def version_now(self) -> int:
+        """The same, now; VACUUM counts too."""
         [(version,)] = self.rows("PRAGMA schema_version")
         return int(version)
 
@@ -3758,6 +3762,8 @@ class Anchored:
         self.reader = reader
         self.table = reader.table
         self.rowid = f"q.{quoted(reader.table.rowid or '')}"
+        self.origin: Origin | None = None
+        self.newest: Anchor | None = None
 
     @property
     def parts(self) -> list[str]:
@@ -3776,12 +3782,33 @@ class Anchored:
         Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
         look-up. After a change anchors are made anew.
         """
-        origin, known = Origin(self.reader.database.birth, self.reader.database.version), state
+        newest = self._looks(state, state.anchors[:1])
+        origin, known = self._origin_now(), state
         if state.anchors:
-            newest = self._looks(state, state.anchors[:1])
             if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
                 known = self._renewed(self._followed(state, origin))
+        self.origin, self.newest = origin, next(iter(known.anchors), None)
         return dataclasses.replace(known, origin=origin, columns=self.parts)
+
+    def refuse_others(self, first: int, before: Anchor | None, anchors: Sequence[Anchor]) -> None:
+        """A `TransientError` where rows from `first` on may have been read that other ones gave way to, or that moved.
+
+        Rowids of deleted rows are given anew, and VACUUM gives others. The newest row of the batch and that `before` it
+        tell: they may be edited, or, in an unchanged schema, deleted.
+        """
+        is_same, places = self._origin_now() == self.origin, [f"BETWEEN {first} AND {anchors[0].rowid}"]
+        if before:
+            places.append(f"= {before.rowid}")
+        found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
+        then, now = (
+            {(each.rowid, each.time if is_same else each.digest) for each in some if each}
+            for some in ([before, *anchors], found)
+        )
+        if not now <= then or not (is_same or len(found) == 2):
+            raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
+
+    def _origin_now(self) -> Origin:
+        return Origin(self.reader.database.birth, self.reader.database.version_now())
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4130,9 +4157,9 @@ class RowidCursor(Anchored):
         if not anchors:
             return None
         # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
-        high = anchors[0].rowid
+        high, before, self.newest = anchors[0].rowid, self.newest, anchors[0]
         after = at_any_time(position) if high >= position.get("until", high) else position
-        pages = functools.partial(self._pages_of, first, anchors)
+        pages = functools.partial(self._pages_of, first, before, anchors)
         return Batch(
             {**after, "rowid": high}, anchors, pages, last - first + 1, self.gaps(position["rowid"], first, high)
         )
@@ -4164,19 +4191,9 @@ class RowidCursor(Anchored):
         if first is not None and last is not None:
             yield from self.pages(first, last)
 
-    def refuse_others(self, first: int, anchors: Sequence[Anchor]) -> None:
-        """A `TransientError` where the newest row from `first` on is none of the anchors' any more.
-
-        Then rows in the place of deleted ones may have been read, which no anchor knows.
-        """
-        known = {(anchor.rowid, anchor.time) for anchor in anchors}
-        newest = self._rows(f"{self.rowid} BETWEEN {first} AND {anchors[0].rowid}", 1)
-        if any((rowid, self._time_in(values)) not in known for rowid, values in newest):
-            raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
-
-    def _pages_of(self, first: int, anchors: Sequence[Anchor]) -> Iterator[RawPage]:
+    def _pages_of(self, first: int, before: Anchor | None, anchors: Sequence[Anchor]) -> Iterator[RawPage]:
         yield from self.pages(first, anchors[0].rowid)
-        self.refuse_others(first, anchors)
+        self.refuse_others(first, before, anchors)
 
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
@@ -7004,7 +7021,7 @@ class WindowSource(NamedTuple):
         last = anchors[0].rowid if anchors else last
         windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
         if anchors:
-            self.cursor.refuse_others(first or last, anchors)
+            self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)

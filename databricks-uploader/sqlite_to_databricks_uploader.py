@@ -1960,10 +1960,6 @@ class Database:
     @functools.cached_property
     def version(self) -> int:
         """SQLite's count of changes of the schema, when it was last looked at."""
-        return self.version_now()
-
-    def version_now(self) -> int:
-        """The same, now; VACUUM counts too."""
         [(version,)] = self.rows("PRAGMA schema_version")
         return int(version)
 
@@ -3763,7 +3759,7 @@ class Anchored:
         self.table = reader.table
         self.rowid = f"q.{quoted(reader.table.rowid or '')}"
         self.origin: Origin | None = None
-        self.newest: Anchor | None = None
+        self.newest: Sequence[Anchor] = []
 
     @property
     def parts(self) -> list[str]:
@@ -3782,33 +3778,28 @@ class Anchored:
         Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
         look-up. After a change anchors are made anew.
         """
-        newest = self._looks(state, state.anchors[:1])
-        origin, known = self._origin_now(), state
-        if state.anchors:
-            if state.origin != origin or state.columns != self.parts or not any(look.is_whole for look in newest):
-                known = self._renewed(self._followed(state, origin))
-        self.origin, self.newest = origin, next(iter(known.anchors), None)
+        newest, origin, known = self._looks(state, state.anchors[:1]), self._origin_now(), state
+        is_known = state.origin == origin and state.columns == self.parts and any(look.is_whole for look in newest)
+        if state.anchors and not is_known:
+            known = self._renewed(self._followed(state, origin))
+        self.origin, self.newest = origin, known.anchors[:1]
         return dataclasses.replace(known, origin=origin, columns=self.parts)
 
-    def refuse_others(self, first: int, before: Anchor | None, anchors: Sequence[Anchor]) -> None:
-        """A `TransientError` where rows from `first` on may have been read that other ones gave way to, or that moved.
+    def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
+        """A `TransientError` where rows from `first` on may have been read that gave way to others since, or moved.
 
-        Rowids of deleted rows are given anew, and VACUUM gives others. The newest row of the batch and that `before` it
-        tell: they may be edited, or, in an unchanged schema, deleted.
+        The newest row of the batch tells, and that `before` it: they may be edited, or, in one schema, deleted.
         """
-        is_same, places = self._origin_now() == self.origin, [f"BETWEEN {first} AND {anchors[0].rowid}"]
-        if before:
-            places.append(f"= {before.rowid}")
+        is_same, places = self._origin_now() == self.origin, [f"= {anchor.rowid}" for anchor in before or anchors[-1:]]
+        places += [f"BETWEEN {first} AND {anchor.rowid}" for anchor in anchors[:1]]
         found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
-        then, now = (
-            {(each.rowid, each.time if is_same else each.digest) for each in some if each}
-            for some in ([before, *anchors], found)
-        )
-        if not now <= then or not (is_same or len(found) == 2):
+        told = operator.attrgetter("rowid", "time" if is_same else "digest")
+        if {*map(told, found)} - {*map(told, [*before, *anchors])} or not (is_same or len(found) == 2):
             raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
 
     def _origin_now(self) -> Origin:
-        return Origin(self.reader.database.birth, self.reader.database.version_now())
+        [(version,)] = self.reader.database.rows("PRAGMA schema_version")
+        return Origin(self.reader.database.birth, version)
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4151,18 +4142,14 @@ class RowidCursor(Anchored):
         first, last = self.reader.bounds(position["rowid"])
         if self.up_to is not None:
             last = min(last, self.up_to)
-        if first is None or first > last:
-            return None
-        anchors = self.anchors(first, self.reader.nth(first, last, size()))
-        if not anchors:
+        if first is None or first > last or not (anchors := self.anchors(first, self.reader.nth(first, last, size()))):
             return None
         # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
-        high, before, self.newest = anchors[0].rowid, self.newest, anchors[0]
+        high, before, self.newest = anchors[0].rowid, self.newest, anchors[:1]
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages = functools.partial(self._pages_of, first, before, anchors)
-        return Batch(
-            {**after, "rowid": high}, anchors, pages, last - first + 1, self.gaps(position["rowid"], first, high)
-        )
+        gaps = self.gaps(position["rowid"], first, high)
+        return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
 
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
         """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
@@ -4191,7 +4178,7 @@ class RowidCursor(Anchored):
         if first is not None and last is not None:
             yield from self.pages(first, last)
 
-    def _pages_of(self, first: int, before: Anchor | None, anchors: Sequence[Anchor]) -> Iterator[RawPage]:
+    def _pages_of(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
         yield from self.pages(first, anchors[0].rowid)
         self.refuse_others(first, before, anchors)
 
@@ -7020,8 +7007,7 @@ class WindowSource(NamedTuple):
         anchors = self.cursor.anchors(first or last, last)
         last = anchors[0].rowid if anchors else last
         windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
-        if anchors:
-            self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
+        self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
         if windows.late:
             log.warning("%d rows came too late: their windows were sent before", windows.late)

@@ -3751,6 +3751,11 @@ def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
     return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
 
 
+def origin_of(database: Database) -> Origin:
+    """Which file it is, and the count of changes of its schema now; VACUUM counts too."""
+    return Origin(database.birth, *database.rows("PRAGMA schema_version")[0])
+
+
 class Anchored:
     """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
 
@@ -3778,28 +3783,12 @@ class Anchored:
         Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
         look-up. After a change anchors are made anew.
         """
-        newest, origin, known = self._looks(state, state.anchors[:1]), self._origin_now(), state
+        newest, origin, known = self._looks(state, state.anchors[:1]), origin_of(self.reader.database), state
         is_known = state.origin == origin and state.columns == self.parts and any(look.is_whole for look in newest)
         if state.anchors and not is_known:
             known = self._renewed(self._followed(state, origin))
         self.origin, self.newest = origin, known.anchors[:1]
         return dataclasses.replace(known, origin=origin, columns=self.parts)
-
-    def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """A `TransientError` where rows from `first` on may have been read that gave way to others since, or moved.
-
-        The newest row of the batch tells, and that `before` it: they may be edited, or, in one schema, deleted.
-        """
-        is_same, places = self._origin_now() == self.origin, [f"= {anchor.rowid}" for anchor in before or anchors[-1:]]
-        places += [f"BETWEEN {first} AND {anchor.rowid}" for anchor in anchors[:1]]
-        found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
-        told = operator.attrgetter("rowid", "time" if is_same else "digest")
-        if {*map(told, found)} - {*map(told, [*before, *anchors])} or not (is_same or len(found) == 2):
-            raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
-
-    def _origin_now(self) -> Origin:
-        [(version,)] = self.reader.database.rows("PRAGMA schema_version")
-        return Origin(self.reader.database.birth, version)
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4147,8 +4136,7 @@ class RowidCursor(Anchored):
         # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
         high, before, self.newest = anchors[0].rowid, self.newest, anchors[:1]
         after = at_any_time(position) if high >= position.get("until", high) else position
-        pages = functools.partial(self._pages_of, first, before, anchors)
-        gaps = self.gaps(position["rowid"], first, high)
+        pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
 
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
@@ -4178,7 +4166,16 @@ class RowidCursor(Anchored):
         if first is not None and last is not None:
             yield from self.pages(first, last)
 
-    def _pages_of(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
+    def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
+        """A `TransientError` where rows from `first` on gave way to others since, or moved: the newest ones tell."""
+        now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
+        places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
+        found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
+        told = operator.attrgetter("rowid", "time" if now == self.origin else "digest")
+        if {*map(told, found)} - {*map(told, [*before, *anchors])} or not (now == self.origin or len(found) == 2):
+            raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
+
+    def _steady(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
         yield from self.pages(first, anchors[0].rowid)
         self.refuse_others(first, before, anchors)
 
@@ -4898,6 +4895,10 @@ def aimed_columns(given: Columns, target: Columns | None, evolve: bool) -> tuple
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
+    if target and given and not sources:
+        raise TargetError(f"the target has none of the columns {', '.join(given)}", f"It has {', '.join(target)}.")
+    if any(name.lower() == "databricks_batch_id" and base_of(kind) not in TEXTS for name, kind in types.items()):
+        raise TargetError("the target's column databricks_batch_id is no STRING", "Make it one, or rename it.")
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     return {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}, sources, required
@@ -7014,8 +7015,7 @@ class WindowSource(NamedTuple):
         if windows.ahead_new:
             log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
         prepared = self._prepared(position, after, windows)
-        seen = read_to(position)
-        gaps = self.cursor.gaps(seen, self.cursor.reader.bounds(seen)[0], last)
+        gaps = self.cursor.gaps(read_to(position), self.cursor.reader.bounds(read_to(position))[0], last)
         return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
@@ -7428,7 +7428,7 @@ def check_first_rows(source: Source, state: State) -> None:
 
 def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
     """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
-    if name == plan.table.time and (formats := fitting_formats(values)):
+    if name == plan.table.time and (formats := [*filter(plan.form.name.__ne__, fitting_formats(values))]):
         return " or ".join(f"timestamp_format: {json.dumps(form)}" for form in formats)
     if not plan.is_made or values[0] is None:
         return "Correct the source, or give the target's column a type that holds them, such as STRING."

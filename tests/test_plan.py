@@ -22,6 +22,35 @@ def test_a_column_that_the_target_lacks_is_named_and_left_out(box: Box, caplog: 
     assert "extra" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"x": "long"}, "the target has none of the columns time, v"),
+        ({"v": "long", "databricks_batch_id": "long"}, "the target's column databricks_batch_id is no STRING"),
+    ],
+)
+def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
+    box: Box, fields: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    schema = Schema([Field(name, PrimitiveType(kind)) for name, kind in fields.items()])
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema)
+    assert box.run() == 1
+    assert said in caplog.text
+    assert not box.state_file.exists()
+
+
+def test_a_time_that_the_target_takes_in_no_format_is_refused_with_what_helps(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01 10:00:00', 1)")
+    schema = Schema([Field("time", PrimitiveType("long")), Field("v", PrimitiveType("long"))])
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema)
+    assert box.run() == 2
+    assert "give the target's column a type that holds them" in caplog.text
+    assert "timestamp_format" not in caplog.text
+
+
 def test_a_new_column_is_added_where_the_schema_may_evolve(box: Box) -> None:
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     assert box.run() == 0

@@ -5027,6 +5027,9 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
      "|incorrectly configured region",
      "The bucket is in another region: set AWS_REGION."),
+    (RefusedSizeError, r"code: 413\b|EntityTooLarge|RequestBodyTooLarge", "Smaller commits are tried by themselves."),
+    (TransientError, "(?i)403 Forbidden: <(html|!doctype)",
+     "Something before the store refuses this: smaller commits are tried. Ask who runs proxies and firewalls."),
     (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
      "|necessary privileges",
      "The storage credentials may not do this: to read, list, write and delete objects there."),
@@ -5060,8 +5063,11 @@ def one_line(text: str) -> str:
 
 
 @contextlib.contextmanager
-def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]:
-    """Errors of delta-rs as ours; one of our `own` that went through its writer comes out as it was."""
+def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Iterator[None]:
+    """Errors of delta-rs as ours; one of our `own` that went through its writer comes out as it was.
+
+    Where there is a writer, a connection that ends may have carried a commit, or too large a file.
+    """
     from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
     try:
@@ -5079,6 +5085,7 @@ def delta_errors(name: str, own: Sequence[BaseException] = ()) -> Iterator[None]
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
+        kind = TransientError if own is not None and kind is Unreachable else kind
         raise kind(f"{name}: {line}", hint) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
@@ -5187,7 +5194,7 @@ class DeltaTarget:
     """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
     A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
-    where nothing limits it; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
+    where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
     the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
@@ -5236,7 +5243,8 @@ class DeltaTarget:
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
-        return self.COMMIT_ROWS
+        fitting = self.allowance.bytes / max(1.0, bytes_per_row) if self.allowance else self.COMMIT_ROWS
+        return max(1, min(self.COMMIT_ROWS, int(fitting)))
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
@@ -7574,7 +7582,8 @@ class Delivery:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 lost = self.state.lost + 1
                 # The second one in a row was too large, for all that can be told.
-                if self._narrow(intent) and intent["size"] == 1 and "replayed" not in intent:
+                is_long = "route" in intent or lost > HALVINGS  # Stores may be down for long.
+                if self._narrow(intent) and is_long and intent["size"] == 1 and "replayed" not in intent:
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
                 else:
@@ -7594,13 +7603,19 @@ class Delivery:
     def _lost_again(self, intent: Intent) -> State:
         return dataclasses.replace(self.state, lost=self.state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
-    def _narrow(self, intent: Intent) -> bool:
+    def _narrow(self, intent: Intent, is_certain: bool = False) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
-        allowance, size = self.job.target.allowance, intent.get("bytes", 0)
-        if not self.state.lost or allowance is None or size < Allowance.LEAST:
+        size = intent.get("bytes", 0)
+        if not (self.state.lost or is_certain) or size < Allowance.LEAST:
             return False
+        allowance = self.job.target.allowance or Allowance(size)
         self.job.target.allowance = allowance.without(min(size, allowance.bytes))
         return True
+
+    def _measured(self, intent: Intent, tally: Tally) -> Intent:
+        """With the size that was found while it was sent; about so many bytes where no request says its own."""
+        size = self.source.count_of(tally)
+        return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (self.bytes_per_row or 0)))}
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
@@ -7612,10 +7627,13 @@ class Delivery:
         sized: Intent = {**shipment.intent, "size": self.source.count_of(shipment.tally)}
         intent = self.job.target.ready(sized, shipment.payload)
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
+        began = time.monotonic()
         try:
             self.job.target.send(intent, shipment.payload)
         except DidNotRun as error:
             # For certain: nothing has to be settled by the next run.
+            if "bytes" not in intent and isinstance(error, RefusedSizeError):
+                self._narrow(self._measured(intent, shipment.tally), is_certain=True)
             is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
             # An overload passes; a single row is set aside where it stood in the way for long.
             is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
@@ -7623,8 +7641,15 @@ class Delivery:
             if is_size:
                 raise RefusedSizeError(f"again, {error}", error.hint) from None
             raise of_one_stream(error) from None
+        except TransientError:
+            self._save(dataclasses.replace(self.state, intent=self._measured(intent, shipment.tally)))
+            raise
+        measured = self._measured(intent, shipment.tally)
+        if "bytes" not in intent and (known := self.job.target.allowance):
+            known = known.after(measured["bytes"], time.monotonic() - began < 10)
+            self.job.target.allowance = known if known.bytes < Allowance.MOST else None
         shipment.tally.commits = int(shipment.tally.sent > 0)
-        self._confirm(intent, shipment.tally)
+        self._confirm(measured, shipment.tally)
         self.total.add(shipment.tally)
 
     def _sent_all(self) -> bool:

@@ -220,8 +220,12 @@ MUTANTS = (
         ("test_ladder.py", "nothing_ran"),
     ),
     Mutant(
-        "losses shrink nothing", "if not self.state.lost or allowance is None", "if True or allowance is None",
+        "losses shrink nothing", "if not (self.state.lost or is_certain)", "if not is_certain",
         ("test_ladder.py", "reset_is_set_aside"),
+    ),
+    Mutant(
+        "a store that went away with a commit took none", "TransientError if own is not None and kind is Unreachable else kind",
+        "kind", ("test_ladder.py", "before_a_store and sending"),
     ),
     Mutant(
         "small requests are given up", "or size < Allowance.LEAST:", "or False:", ("test_ladder.py", "never_given_up"),

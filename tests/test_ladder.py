@@ -244,23 +244,45 @@ def test_rows_whose_file_does_not_get_into_its_volume_arrive_as_text(
     assert way.gateway.refused > 0
 
 
-def test_a_commit_that_takes_a_store_too_long_becomes_smaller(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a slow line, where files have no limit that could be learned."""
-    real, tried = up.DeltaTarget.send, list[int]()
+@pytest.mark.parametrize(
+    ("said", "tried"),
+    [
+        ("operation timed out", [100, 100, 50, 25]),
+        ("HTTP error: error sending request", [100, 100, 50, 25]),
+        ("status code: 403 Forbidden: <html>no</html>", [100, 100, 50, 25]),
+        ("status code: 413 Payload Too Large: <html>no</html>", [100, 50, 25]),
+    ],
+)
+def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_smaller(
+    box: Box, monkeypatch: pytest.MonkeyPatch, said: str, tried: list[int]
+) -> None:
+    """As on a slow line. What went is remembered, and grows again once it went for long."""
+    real, sizes, most = up.DeltaTarget._append, list[int](), 30
 
-    def send(self: up.DeltaTarget, intent: up.Intent, payload: up.Payload) -> None:
-        tried.append(sum(page.num_rows for page in payload()))
-        if tried[-1] > 30:
-            raise up.TransientError("timed out")
-        real(self, intent, payload)
+    def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
+        taken = list(pages)
+        sizes.append(sum(page.num_rows for page in taken))
+        if sizes[-1] > most:
+            with up.delta_errors(self.name, []):
+                raise OSError(said)
+        real(self, table, intent, iter(taken))
 
-    monkeypatch.setattr(up.DeltaTarget, "send", send)
+    monkeypatch.setattr(up.DeltaTarget, "_append", append)
     monkeypatch.setattr(up.DeltaTarget, "COMMIT_ROWS", 100)
-    box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(150)])
-    assert sum(itertools.takewhile(bool, (box.run() for _ in range(20)))) < 20
-    assert sorted(v for (v,) in box.arrived("v")) == list(range(150))
-    assert tried[:4] == [100, 100, 50, 25]
+    monkeypatch.setattr(up.Allowance, "TRUSTED", 10)
+    box.execute(TABLE, INSERT, rows=[(n, "x" * 4_000) for n in range(150)])
+    assert failures(box.run, 8) < 8
+    assert sizes[: len(tried)] == tried
+    sizes.clear()
+    box.execute(INSERT, rows=[(150 + n, "x" * 4_000) for n in range(100)])
+    assert failures(box.run, 3) < 3
+    assert max(sizes) < 50
+    most = 1_000
+    box.execute(INSERT, rows=[(250 + n, "x" * 4_000) for n in range(900)])
     assert box.run() == 0
+    assert max(sizes) == 100
+    assert sorted(v for (v,) in box.arrived("v")) == list(range(1_150))
+    assert box.quarantined() == []
 
 
 STEPS = ("StateFile.save", "InsertRoute.ready", "InsertRoute.send", "WarehouseTarget.settle", "Quarantine.put")

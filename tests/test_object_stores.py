@@ -260,6 +260,18 @@ def test_an_answer_that_is_lost_neither_loses_nor_doubles(far: StoreBox, moment:
     assert [commit["operationMetrics"]["num_added_rows"] for commit in far.table().history()] == [1000, 1000, 1000]
 
 
+def test_a_commit_whose_answer_is_lost_with_the_store_is_found_by_the_next_run(s3: Store, tmp_path: Path) -> None:
+    """Also where more rows came in since."""
+    box = StoreBox(tmp_path, s3)
+    box.sample()
+    with Gate(s3.url) as gate:
+        gate.lose(COMMIT, after=lambda: gate.lose("", times=1_000_000))
+        status, output = box.at(gate.url).end("--batch-rows", "2000", STORAGE_OPTIONS='{"max_retries": "1"}')
+    assert status == 1, output
+    assert box.end()[0] == 0
+    assert exact(box)
+
+
 def test_four_writers_at_once_come_out_exact(store: Store, tmp_path: Path) -> None:
     boxes = []
     for number in range(4):

@@ -5642,10 +5642,14 @@ REFUSALS = {
 def http_error(status: int, said: str, writes: bool, host: str = "warehouse") -> UploaderError:
     """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
     shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS[host].get(status)
-    # Firewalls answer 403 to what is too large for them, IIS 404; the session has just begun with this token.
-    is_large = status in (400, 413, 414, 431) or (writes and status in (403, 404)) or says_too_large(said)
+    # Firewalls answer 403 to what is too large for them, IIS 404, others as they like; the session has just begun with
+    # this token.
+    is_refusal = status in (403, 404) or (not by_sql and 400 <= status < 500 and status not in (401, 408, 425, 429))
+    is_large = status in (400, 413, 414, 431) or (writes and is_refusal) or says_too_large(said)
     if is_large and (writes or by_sql):
         return RefusedSizeError(shown, hint or "Smaller requests are tried by themselves.")
+    if status == 511 or 300 <= status < 400:
+        return Postponed(shown, "Is it a page to log in? Else check databricks_host and zerobus_endpoint.")
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
     if hint or (not by_sql and status < 500):
@@ -5773,7 +5777,7 @@ class Session:
         connection = self._opened()
         try:
             with driver_errors(writes):
-                cursor = connection.cursor(arraysize=10_000)
+                cursor = connection.cursor(arraysize=1_000)  # Answers may be too large, too.
                 cursor.execute(sql, input_stream=stream)
             # A cancelled statement may have committed (dbt-databricks#1315), and the driver reports none.
             if writes and cursor.active_result_set.status is not CommandState.SUCCEEDED:
@@ -6174,8 +6178,8 @@ class WarehouseTable:
         """Which rows of a batch are there, where each row has a mark of its own."""
         prefix = f"{intent['batch_id']}#"
         where = f"startswith(databricks_batch_id, {literal(prefix)})"
-        found = self.session.rows(f"SELECT DISTINCT databricks_batch_id FROM {self.sql} WHERE {where}")
-        return {str(mark).removeprefix(prefix) for (mark,) in found}
+        mark = f"substr(databricks_batch_id, {len(prefix) + 1})"
+        return {str(mark) for (mark,) in self.session.rows(f"SELECT DISTINCT {mark} FROM {self.sql} WHERE {where}")}
 
     def settled(self, intent: Intent, held: Callable[[], bool | None]) -> bool | None:
         """What `held` tells of a batch, once that is final: rows that are there are there, others may still come."""

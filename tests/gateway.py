@@ -36,6 +36,7 @@ class Gateway:
     refuse    what happens to a larger one: a status, "close" or "reset"
     text      the body of that status; None: a page of HTML
     methods   those of requests that are refused
+    answers   bytes of the largest answer that passes back; a larger one is a 502
     requests  how many requests came, refused ones included; refused: how many of them
     largest   bytes of the largest body that passed; passed: how many requests passed, by path
     """
@@ -48,6 +49,7 @@ class Gateway:
         self.refuse = refuse
         self.text = text
         self.methods = {"GET", "POST", "PUT", "DELETE"}
+        self.answers = 1 << 40
         self.requests = 0
         self.refused = 0
         self.largest = 0
@@ -152,5 +154,7 @@ class _Handler(TlsHandler):
             return self.drop(abruptly=False)
         finally:
             inner.close()
+        if len(content) > gateway.answers:
+            return self.send(502, {"Content-Type": "text/html"}, b"<html></html>")
         kept = {k: v for k, v in answer.getheaders() if k.lower() not in (*HOP_BY_HOP, "server", "date")}
         self.send(answer.status, kept, content)

@@ -474,7 +474,7 @@ def test_a_success_of_another_kind_is_a_doubt_that_the_table_settles(
     assert there.arrived() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("refuse", [403, 404, 429])
+@pytest.mark.parametrize("refuse", [403, 404, 405, 429, 302, 511])
 def test_statuses_with_other_meanings_may_be_said_of_a_size(
     way: Ways, box: Box, warehouse: Warehouse, refuse: int
 ) -> None:
@@ -484,6 +484,17 @@ def test_statuses_with_other_meanings_may_be_said_of_a_size(
         box.environ |= gateway.environment(zerobus=True)
         assert 0 in (there.run() for _ in range(8)), there.stage.said()
     assert there.arrived() == [*range(1, 301)]
+
+
+def test_a_doubt_about_many_rows_needs_no_large_answer(way: Ways, box: Box, warehouse: Warehouse) -> None:
+    there = way().settled("stop")
+    box.execute(COUNTED, INSERT, rows=rows(1, 3_000))
+    there.lose()
+    with Gateway(warehouse) as gateway:
+        gateway.answers = 50_000
+        box.environ |= gateway.environment()
+        assert [there.run(), there.run(later=60)] == [1, 0], there.stage.said()
+    assert there.arrived() == [*range(1, 3_001)]
 
 
 def test_a_body_that_is_cut_off_is_no_doubt_but_too_large(warehouse: Warehouse) -> None:

@@ -5179,6 +5179,18 @@ def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> Ar
     return page
 
 
+def nameable(page: ArrowTable, names: Sequence[str]) -> ArrowTable:
+    """The page, if delta-rs can write the values that its rows are parted by: of -3.25 it makes `-3.-25` (1.6).
+
+    Nobody could read such a table any more.
+    """
+    for name in names:
+        for value in page.column(name).to_pylist():
+            if isinstance(value, decimal.Decimal) and value < 0 and value % 1:
+                raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by negative fractions")
+    return page
+
+
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
 # `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
 # Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
@@ -5351,7 +5363,8 @@ class DeltaTarget:
             for field in fields
             if field.name.lower() in own or (is_whole and GENERATED not in field.metadata)
         }
-        filled = (with_columns(page, more) for page in pages if page.num_rows)
+        parted_by = table.metadata().partition_columns if table else []
+        filled = (nameable(with_columns(page, more), parted_by) for page in pages if page.num_rows)
         if (first := next(filled, None)) is None:
             return
         if table and self._planned_anew:
@@ -5585,7 +5598,7 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         raise server_error(str(error), writes) from None
 
 
-OFFLINE = "Is the machine offline? Check databricks_host for a typo, the firewall, and whether HTTPS_PROXY is needed."
+OFFLINE = "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if one is needed."
 
 # Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
 NO_HANDSHAKE = (
@@ -5618,7 +5631,7 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
         return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
-    return Unanswered(f"the connection was lost: {reason}", "The next cycle tries again.")
+    return Unanswered(f"the connection was lost: {first_line(str(reason))}", "The next cycle tries again.")
 
 
 ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
@@ -7628,7 +7641,8 @@ class Delivery:
             if not self.state.committed:
                 log.info("first run of source %s: all rows of %s are new", self.state.source_id, self.state.table)
             self.job.states.save(State(source_id=self.state.source_id))
-        sized: Intent = {**shipment.intent, "size": self.source.count_of(shipment.tally)}
+        count, last = self.source.count_of(shipment.tally), self.state.committed
+        sized: Intent = {**shipment.intent, "size": count, "committed": last}
         intent = self.job.target.ready(sized, shipment.payload)
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
         began = time.monotonic()

@@ -604,6 +604,22 @@ def test_a_delta_table_that_was_dropped_and_made_anew_stops_the_run(box: Box) ->
     assert box.arrived("v") == []
 
 
+def test_a_delta_table_that_is_dropped_between_two_commits_stops_the_run(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = up.DeltaTarget.send
+
+    def send(self: up.DeltaTarget, intent: up.Intent, payload: up.Payload) -> None:
+        if intent["sequence"] == 2:
+            shutil.rmtree(box.folder / "lake" / "raw_readings")
+        real(self, intent, payload)
+
+    monkeypatch.setattr(up.DeltaTarget, "send", send)
+    box.execute(COUNTED, INSERT, rows=rows(1, 20))
+    assert [box.run("--batch-rows", "10"), box.run()] == [1, 1]
+    assert box.arrived("v") == []
+
+
 # --- Signals, other writers, object stores, memory: matrix rows 47 to 53 ---
 
 

@@ -188,6 +188,18 @@ def test_a_row_whose_partition_can_not_be_named_is_set_aside_and_the_others_arri
     assert [line["row"]["v"] for line in box.quarantined()] == [3]
 
 
+def test_a_negative_fraction_that_would_part_a_table_is_set_aside_and_the_table_stays_readable(box: Box) -> None:
+    """delta-rs 1.6 names it -3.-25, after which nobody reads the table. Where this fails it does so no more."""
+    fields = [Field("v", PrimitiveType("long")), Field("d", PrimitiveType("decimal(10,2)"))]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), partition_by=["d"])
+    box.execute(
+        "CREATE TABLE t (v INTEGER, d)", "INSERT INTO t VALUES (?, ?)", rows=[*enumerate(["-1", "-3.25", "0.5", None])]
+    )
+    assert box.run() == up.QUARANTINED
+    assert [v for (v,) in box.arrived("v")] == [0, 2, 3]
+    assert [line["row"]["v"] for line in box.quarantined()] == [1]
+
+
 def test_the_length_that_spark_notes_of_a_varchar_is_kept(box: Box) -> None:
     noted = {"__CHAR_VARCHAR_TYPE_STRING": "varchar(2)"}
     fields = [Field("time", PrimitiveType("timestamp")), Field("s", PrimitiveType("string"), metadata=noted)]

@@ -5028,8 +5028,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "|incorrectly configured region",
      "The bucket is in another region: set AWS_REGION."),
     (RefusedSizeError, r"code: 413\b|EntityTooLarge|RequestBodyTooLarge", "Smaller commits are tried by themselves."),
-    (TransientError, "(?i)403 Forbidden: <(html|!doctype)",
-     "Something before the store refuses this: smaller commits are tried. Ask who runs proxies and firewalls."),
+    (TransientError, "(?i)403 Forbidden: <(html|!doctype)", "A proxy or firewall refuses it, maybe for its size."),
     (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
      "|necessary privileges",
      "The storage credentials may not do this: to read, list, write and delete objects there."),
@@ -5064,10 +5063,7 @@ def one_line(text: str) -> str:
 
 @contextlib.contextmanager
 def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Iterator[None]:
-    """Errors of delta-rs as ours; one of our `own` that went through its writer comes out as it was.
-
-    Where there is a writer, a connection that ends may have carried a commit, or too large a file.
-    """
+    """Errors of delta-rs as ours; where it writes, one of our `own` that went through it comes out as it was."""
     from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
     try:
@@ -5085,6 +5081,7 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
+        # What was written may have been committed, or too large.
         kind = TransientError if own is not None and kind is Unreachable else kind
         raise kind(f"{name}: {line}", hint) from None
     except BaseException as error:
@@ -5180,10 +5177,7 @@ def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> Ar
 
 
 def nameable(page: ArrowTable, names: Sequence[str]) -> ArrowTable:
-    """The page, if delta-rs can write the values that its rows are parted by: of -3.25 it makes `-3.-25` (1.6).
-
-    Nobody could read such a table any more.
-    """
+    """The page; delta-rs 1.6 would name a part -3.25 as `-3.-25`, after which nobody reads the table."""
     for name in names:
         for value in page.column(name).to_pylist():
             if isinstance(value, decimal.Decimal) and value < 0 and value % 1:
@@ -5255,8 +5249,9 @@ class DeltaTarget:
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
-        fitting = self.allowance.bytes / max(1.0, bytes_per_row) if self.allowance else self.COMMIT_ROWS
-        return max(1, min(self.COMMIT_ROWS, int(fitting)))
+        if self.allowance is None or self.allowance.bytes >= Allowance.MOST:
+            return self.COMMIT_ROWS
+        return max(1, min(self.COMMIT_ROWS, int(self.allowance.bytes / max(1.0, bytes_per_row))))
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
@@ -5655,8 +5650,7 @@ REFUSALS = {
 def http_error(status: int, said: str, writes: bool, host: str = "warehouse") -> UploaderError:
     """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
     shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS[host].get(status)
-    # Firewalls answer 403 to what is too large for them, IIS 404, others as they like; the session has just begun with
-    # this token.
+    # Firewalls answer 403 to what is too large, IIS 404, others as they like; the session began with this token.
     is_refusal = status in (403, 404) or (not by_sql and 400 <= status < 500 and status not in (401, 408, 425, 429))
     is_large = status in (400, 413, 414, 431) or (writes and is_refusal) or says_too_large(said)
     if is_large and (writes or by_sql):
@@ -6677,16 +6671,9 @@ class ZerobusRoute(SizedRoute):
 
     def _found(self, intent: Intent) -> set[str]:
         """The marks of the rows that came, once all have, or nothing can be expected any more."""
-        found = set[str]()
-
-        def are_all_there() -> bool:
-            found.update(self.table.marks_of(intent))
-            return len(found) == intent["rows"]
-
         since = self._sent_again.get(intent["batch_id"], intent["started"])
-        self.table.wait_for(intent, since, are_all_there, pause=2.0)
-        are_all_there()
-        return found
+        self.table.wait_for(intent, since, lambda: len(self.table.marks_of(intent)) == intent["rows"], pause=2.0)
+        return self.table.marks_of(intent)
 
 
 def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
@@ -7664,8 +7651,7 @@ class Delivery:
             raise
         measured = self._measured(intent, shipment.tally)
         if "bytes" not in intent and (known := self.job.target.allowance):
-            known = known.after(measured["bytes"], time.monotonic() - began < 10)
-            self.job.target.allowance = known if known.bytes < Allowance.MOST else None
+            self.job.target.allowance = known.after(measured["bytes"], time.monotonic() - began < 10)
         shipment.tally.commits = int(shipment.tally.sent > 0)
         self._confirm(measured, shipment.tally)
         self.total.add(shipment.tally)

@@ -8164,14 +8164,14 @@ def scenario_tables(config: Config) -> list[str]:
 
 
 def delta_targets(config: Config) -> dict[str, DeltaTarget]:
-    """The Delta tables that may be there, by name: those of a lakehouse path, or the one of a table path."""
+    """The Delta tables that may be there, by name: of a lakehouse path or a table path, and `status_table` beside."""
     if config.table_path:
-        uri = absolute_uri(config.table_path).rstrip("/")
-        uris = {uri.rpartition("/")[2]: uri}
+        root, _, name = absolute_uri(config.table_path).rstrip("/").rpartition("/")
+        names = [name]
     else:
-        root = absolute_uri(config.lakehouse_path or "").rstrip("/")
-        uris = {name: f"{root}/{name}" for name in scenario_tables(config)}
-    return {name: DeltaTarget(uri, config.storage_options) for name, uri in uris.items()}
+        root, names = absolute_uri(config.lakehouse_path or "").rstrip("/"), scenario_tables(config)
+    named = filter(None, [*names, config.status_table])
+    return {name: DeltaTarget(f"{root}/{name}", config.storage_options) for name in named}
 
 
 # The column names of a statement's result, and its rows page by page.

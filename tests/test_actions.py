@@ -101,6 +101,16 @@ def test_info_shows_tables_descriptions_and_row_counts_of_a_lakehouse(box: Box, 
     assert re.search(r"value\s+double", out)
 
 
+@pytest.mark.parametrize("by", ["lakehouse", "table"])
+def test_the_status_table_can_be_asked_where_rows_go_by_path(box: Box, printed: Callable[..., str], by: str) -> None:
+    some_rows(box)
+    if by == "table":
+        box.environ["TABLE_PATH"] = f"{box.environ.pop('LAKEHOUSE_PATH')}/readings"
+    box.environ["UPLOAD_STATUS_TABLE"] = "boxes"
+    assert box.run() == 0
+    assert json.loads(printed("--run-query", "SELECT waiting, stream FROM boxes", "--format", "json"))["waiting"] == 0
+
+
 def test_info_and_queries_work_on_a_warehouse(
     box: Box, schema: str, create: Callable[[], None], printed: Callable[..., str]
 ) -> None:

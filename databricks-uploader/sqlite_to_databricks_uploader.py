@@ -5586,7 +5586,7 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         if isinstance(error, exc.RequestError):
             code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
             told = ", ".join(filter(None, [code and f"HTTP {code}", said])) or "nothing"
-            raise http_error(code, told, writes) from None
+            raise http_error(code or 0, told, writes) from None
         if isinstance(error, ImportError):
             said = "a real-time warehouse speaks another protocol than this driver"
             raise Rejected(said, "Use another SQL warehouse.") from None
@@ -5663,7 +5663,7 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
         return Rejected(shown, hint or "Check databricks_host and zerobus_endpoint.")
     if writes:
         return LostAnswer(f"the answer to a request was lost: {said}")
-    return Unanswered(shown, "The next cycle tries again.")
+    return Unanswered(shown, "Is it a page to log in?" if status == 200 else "The next cycle tries again.")
 
 
 def server_error(message: str, writes: bool) -> UploaderError:
@@ -5930,7 +5930,7 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
 class Answer(NamedTuple):
     """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it.
 
-    A page is what somebody between says, whatever the status.
+    A page is what somebody between says, whatever the status; so is nothing at all.
     """
 
     status: int
@@ -5988,7 +5988,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
             told: Any = None
             said = answer.read()
             with contextlib.suppress(ValueError):  # as in the pages of gateways
-                told = json.loads(said or b"{}")
+                told = json.loads(said)
             is_page = not isinstance(told, dict)
             return Answer(answer.status, {} if is_page else told, answer.headers.get("Date", ""), is_page)
     except (OSError, http.client.HTTPException) as error:

@@ -449,14 +449,14 @@ def test_rows_arrive_once_behind_a_gateway_that_takes_no_large_request(
     assert there.arrived() == [*range(1, 4001)]
 
 
-@pytest.mark.parametrize("refuse", [200, 202])
+@pytest.mark.parametrize(("refuse", "text"), [(200, None), (200, ""), (202, None)])
 def test_a_page_in_place_of_an_answer_is_no_sign_that_rows_arrived(
-    way: Ways, box: Box, warehouse: Warehouse, refuse: int
+    way: Ways, box: Box, warehouse: Warehouse, refuse: int, text: str | None
 ) -> None:
     """A proxy that looks into TLS says 200 to what it does not pass on."""
     there = way().settled("resend")
     box.execute(COUNTED, INSERT, rows=rows(1, 300))
-    with Gateway(warehouse, limit=20_000, refuse=refuse) as gateway:
+    with Gateway(warehouse, 20_000, refuse, text) as gateway:
         box.environ |= gateway.environment(zerobus=True)
         assert failures(lambda: there.run(later=60), 8) in range(1, 8), there.stage.said()
     assert there.arrived() == [*range(1, 301)]

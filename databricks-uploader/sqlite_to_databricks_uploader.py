@@ -213,7 +213,7 @@ class LostAnswer(TransientError):
 class Conflict(TransientError):
     """Another writer committed first; the same commit can be tried again at once.
 
-    That happens by itself.
+    That happens by itself, five times in a cycle.
     """
 
 
@@ -5285,7 +5285,7 @@ class DeltaTarget:
             except Conflict as conflict:
                 log.info("%s: another writer was faster: %s", self.name, conflict)
                 self.wait(random.uniform(0, 2**attempt))
-        raise TransientError(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
+        raise Conflict(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
     def settle(self, intent: Intent, pages: Pages) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
@@ -7646,8 +7646,9 @@ class Delivery:
             if is_size:
                 raise RefusedSizeError(f"again, {error}", error.hint) from None
             raise of_one_stream(error) from None
-        except TransientError:
-            self._save(dataclasses.replace(self.state, intent=self._measured(intent, shipment.tally)))
+        except TransientError as error:
+            if not isinstance(error, Conflict):  # Then its size was not at fault.
+                self._save(dataclasses.replace(self.state, intent=self._measured(intent, shipment.tally)))
             raise
         measured = self._measured(intent, shipment.tally)
         if "bytes" not in intent and (known := self.job.target.allowance):

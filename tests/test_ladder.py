@@ -285,6 +285,24 @@ def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_small
     assert box.quarantined() == []
 
 
+def test_writers_that_are_faster_are_no_reason_for_smaller_commits(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them would meet even more others."""
+    real, sizes = up.DeltaTarget._append, list[int]()
+
+    def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
+        taken = list(pages)
+        sizes.append(sum(page.num_rows for page in taken))
+        if len(sizes) <= 15:
+            raise up.Conflict("Concurrent transaction failed")
+        real(self, table, intent, iter(taken))
+
+    monkeypatch.setattr(up.DeltaTarget, "_append", append)
+    monkeypatch.setattr(up.Fleet, "wait", lambda *_: False)
+    box.execute(TABLE, INSERT, rows=[(n, "x" * 4_000) for n in range(100)])
+    assert [box.run() for _ in range(4)] == [1, 1, 1, 0]
+    assert set(sizes) == {100}
+
+
 STEPS = ("StateFile.save", "InsertRoute.ready", "InsertRoute.send", "WarehouseTarget.settle", "Quarantine.put")
 
 

@@ -5081,8 +5081,7 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-        # What was written may have been committed, or too large.
-        kind = TransientError if own is not None and kind is Unreachable else kind
+        kind = TransientError if own is not None and kind is Unreachable else kind  # It may be committed.
         raise kind(f"{name}: {line}", hint) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
@@ -5585,7 +5584,8 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
             raise network_error(cause, writes) from None
         if isinstance(error, exc.RequestError):
             code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
-            told = ", ".join(filter(None, [code and f"HTTP {code}", said])) or "nothing"
+            told = ", ".join(filter(None, [code and f"HTTP {code}", said]))
+            told = told or f"nothing ({getattr(error.__context__, 'reason', 'no cause is told')})"
             raise http_error(code or 0, told, writes) from None
         if isinstance(error, ImportError):
             said = "a real-time warehouse speaks another protocol than this driver"

@@ -21,7 +21,10 @@ from typing import Any
 
 import pytest
 from databricks.sql.backend.types import CommandState
+from databricks.sql.exc import RequestError
 from deltalake import DeltaTable, QueryBuilder
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 import sqlite_to_databricks_uploader as up
 from warehouse import Warehouse
@@ -840,6 +843,17 @@ def test_a_message_without_an_sqlstate_is_known_by_its_condition() -> None:
     assert isinstance(denied, up.Rejected) and "USE SCHEMA" in denied.hint
     assert isinstance(up.server_error("Invalid SessionHandle: SessionHandle [x]", writes=True), up.LostAnswer)
     assert str(up.server_error("", writes=False))
+
+
+def test_why_a_file_got_no_answer_is_told_without_its_signed_address() -> None:
+    """The driver keeps the cause as the context of its error; a volume's store is a host of its own."""
+    refused = NewConnectionError(HTTPConnection("store"), "Connection refused")
+    with pytest.raises(up.Unanswered, match="Connection refused") as told, up.driver_errors():
+        try:
+            raise MaxRetryError(None, "/file?sig=s3cret", refused)  # type: ignore[arg-type]
+        except MaxRetryError as error:
+            raise RequestError(f"HTTP request failed: {error}", {})  # noqa: B904 - as the driver does
+    assert "s3cret" not in str(told.value)
 
 
 def test_an_error_that_shows_the_statement_is_not_taken_for_its_refusal_to_begin() -> None:

@@ -5027,7 +5027,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
      "|incorrectly configured region",
      "The bucket is in another region: set AWS_REGION."),
-    (RefusedSizeError, r"code: 413\b|EntityTooLarge|RequestBodyTooLarge", "Smaller commits are tried by themselves."),
+    (RefusedSizeError, r"PUT \S*/part-[^/]* in .*(code: 413\b|EntityTooLarge|RequestBodyTooLarge)",
+     "Smaller commits are tried by themselves."),
     (TransientError, "(?i)403 Forbidden: <(html|!doctype)", "A proxy or firewall refuses it, maybe for its size."),
     (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
      "|necessary privileges",

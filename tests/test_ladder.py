@@ -250,7 +250,12 @@ def test_rows_whose_file_does_not_get_into_its_volume_arrive_as_text(
         ("operation timed out", [100, 100, 50, 25]),
         ("HTTP error: error sending request", [100, 100, 50, 25]),
         ("status code: 403 Forbidden: <html>no</html>", [100, 100, 50, 25]),
-        ("status code: 413 Payload Too Large: <html>no</html>", [100, 50, 25]),
+        ("PUT http://s/t/part-0-a.zstd.parquet in 4ms - status code: 413 Payload Too Large: <html>", [100, 50, 25]),
+        # A checkpoint follows a commit.
+        (
+            "PUT http://s/t/_delta_log/9.checkpoint.parquet in 4ms - status code: 413 Payload Too Large",
+            [100, 100, 50, 25],
+        ),
     ],
 )
 def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_smaller(

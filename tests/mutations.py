@@ -54,7 +54,7 @@ MUTANTS = (
         (SENDING, "answer_is_lost_is_carried_out and insert"),
     ),
     Mutant(
-        "no confirmation after a commit", "self._confirm(intent, shipment.tally)",
+        "no confirmation after a commit", "self._confirm(measured, shipment.tally)",
         "self.state = confirmed(self.state, intent, shipment.tally)", (SENDING, "batch_ids_name"),
     ),
     Mutant(
@@ -228,6 +228,22 @@ MUTANTS = (
         "kind", ("test_ladder.py", "before_a_store and sending"),
     ),
     Mutant(
+        "a refused checkpoint means that nothing was committed", r"PUT \S*/part-[^/]* in .*(code: 413", r"(code: 413",
+        ("test_ladder.py", "before_a_store"),
+    ),
+    Mutant(
+        "a commit prepared ahead knows no earlier one", '"size": count, "committed": last}', '"size": count}',
+        ("test_faults_sending.py", "dropped_between"),
+    ),
+    Mutant(
+        "negative fractions part a table", "value < 0 and value % 1:", "value is None:",
+        ("test_plan.py", "negative_fraction"),
+    ),
+    Mutant(
+        "an empty answer is a good one", "told = json.loads(said)", 'told = json.loads(said or b"{}")',
+        ("test_zerobus.py", "page_in_place"),
+    ),
+    Mutant(
         "small requests are given up", "or size < Allowance.LEAST:", "or False:", ("test_ladder.py", "never_given_up"),
     ),
     Mutant(
@@ -261,7 +277,7 @@ MUTANTS = (
     ),
     # --- Windows ---
     Mutant(
-        "the future closes windows", "times[times <= moment_of(now)].max()", "times.max()",
+        "the future closes windows", "times[times <= moment_of(windows.now)].max()", "times.max()",
         ("test_scenarios.py", "takes_no_window"),
     ),
     Mutant(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,12 @@ sys.dont_write_bytecode = False
 
 trust_the_given()
 
+# Files of tests are kept in memory where it has room for all of them: what is written to a disk for good, as the state
+# and each transaction of SQLite's are, is waited for there, thousands of times.
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 6 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.
 RACES = (
     "test_faults_sending.py", "test_warehouse.py", "test_demo.py", "test_ladder.py", "test_zerobus.py",
@@ -41,6 +49,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=2))
         if LONG:
             item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave nothing in memory unless there is something to look at."""
+    place: Path = getattr(session.config, "_tmp_path_factory").getbasetemp()  # noqa: B009 - is not declared
+    if exitstatus == 0 and not hasattr(session.config, "workerinput") and place.is_relative_to(MEMORY):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,11 @@ import base64
 import datetime as dt
 import json
 import math
+import shutil
 import sqlite3
 import tempfile
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ class Source:
 
     def __init__(self, *tables: str, zone: str = "UTC", lookback: float = LOOKBACK, form: str = "auto") -> None:
         self.folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, self.folder)
         self.file = self.folder / "source.db"
         self.zone, self.lookback = ZoneInfo(zone), lookback
         self.form = up.TimeForm(form, self.zone)

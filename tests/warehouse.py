@@ -27,6 +27,9 @@ PRINCIPAL = "box:s3cret/+ %41&?"
 # How statements begin that leave something in their session.
 OF_ITS_SESSION = re.compile(r"\s*(USE|SET|CREATE\s+(OR\s+REPLACE\s+)?TEMP)", re.IGNORECASE)
 
+# How one begins that makes a table whose name needs no quotes.
+MAKES_A_TABLE = re.compile(r"\s*CREATE TABLE ([\w.]+)", re.IGNORECASE)
+
 # Warehouses that nobody uses any more, whose processes run: a start takes as long as many tests.
 IDLE: list[Warehouse] = []
 
@@ -46,6 +49,7 @@ class Warehouse:
         self.ca_file = directory / "ca.pem"
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self.made: list[str] = []
         self._kept: Any = None
         self._alone = threading.Lock()
 
@@ -155,6 +159,7 @@ class Warehouse:
         A session is kept for it, since to open one takes longer than most statements. One with options, one that would
         change the session, and one beside another have sessions of their own, as has one with `own`.
         """
+        self.made += MAKES_A_TABLE.findall(text)
         if own or options or OF_ITS_SESSION.match(text) or not self._alone.acquire(blocking=False):
             with self.connect(**options) as connection:
                 return asked(connection, text, parameters)
@@ -198,6 +203,11 @@ class Warehouse:
     def heal(self) -> None:
         """Forget all rules for failing."""
         self.request("DELETE", "/admin/fail")
+
+    def drop(self, tables: list[str]) -> None:
+        """Drop tables: a session of the engine, as one is lost with each client that is killed, is told of all there are."""
+        for table in tables:
+            self.sql(f"DROP TABLE IF EXISTS {table}")
 
     def starting(self, seconds: float, how: str = "refuse") -> None:
         """Behave like a stopped warehouse that needs this long to start."""

@@ -394,10 +394,10 @@ class Stage:
 @contextlib.contextmanager
 def continuous(environ: Mapping[str, str], *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """The uploader as a service that looks for new rows five times a second; killed in the end if it still runs."""
-    import sqlite_to_databricks_uploader as up
+    from boxes import PROGRAM
 
     lasting = {name: value for name, value in environ.items() if name != "ONCE"}
-    command = [sys.executable, str(up.__file__), "--interval", "0.2", *flags]
+    command = [*PROGRAM, "--interval", "0.2", *flags]
     process = subprocess.Popen(command, env={**lasting, "OPENBLAS_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     try:
         yield process

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from arro3.core import Array, DataType, Table
 from deltalake import DeltaTable, write_deltalake
 
 import sqlite_to_databricks_uploader as up
-from boxes import ROOT, SAMPLE, SCRIPT, rows_of
+from boxes import PROGRAM, ROOT, SAMPLE, rows_of
 from warehouse import Warehouse
 
 SETUP, S3, QUERYING, ROUTES, UPGRADING, FLEET = (
@@ -115,10 +114,7 @@ class Shell:
         uv = folder / "bin" / "uv"
         uv.parent.mkdir()
         script = "databricks-uploader/sqlite_to_databricks_uploader.py"
-        uv.write_text(
-            f'#!/bin/sh\n[ "$1 $2" = "run {script}" ] || exit 99\nshift 2\n'
-            f'exec {shlex.join([sys.executable, str(SCRIPT)])} "$@"\n'
-        )
+        uv.write_text(f'#!/bin/sh\n[ "$1 $2" = "run {script}" ] || exit 99\nshift 2\nexec {shlex.join(PROGRAM)} "$@"\n')
         uv.chmod(0o755)
         shutil.copy(SAMPLE, folder / "sensor.db")
         self.environ = {"PATH": f"{uv.parent}:{os.environ['PATH']}", "HOME": str(folder), **environ}
@@ -243,7 +239,7 @@ def sample(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Wa
     source = {"SQLITE_PATH": str(SAMPLE), "DATABRICKS_DATABASE": "main.sample", "DATABRICKS_TABLE": "sensor_readings"}
     environ = {**warehouse.environment(), **source, "UPLOAD_SOURCE_ID": "box-1"}
     rules = {"AGGREGATE_CONFIG": json.dumps(BY_MINUTE)}
-    command = [sys.executable, str(SCRIPT), "--print-ddl", "all"]
+    command = [*PROGRAM, "--print-ddl", "all"]
     ddl = subprocess.run(command, env={**environ, **rules}, capture_output=True, text=True, check=True).stdout
     for statement in ddl.split(";"):
         if statement.strip():
@@ -379,7 +375,7 @@ def test_a_producer_that_deletes_as_the_guide_shows_loses_nothing(tmp_path: Path
         database.executemany("INSERT INTO readings (timestamp) VALUES (?)", [("2026-11-28T12:00:00Z",)] * 30)
         database.commit()
         assert not uploads or run({}, "--config", str(config)) == 0
-        guide["forget_delivered"](database, [sys.executable, str(SCRIPT), "--config", str(config)])
+        guide["forget_delivered"](database, [*PROGRAM, "--config", str(config)])
         assert database.execute("SELECT count(*) FROM readings").fetchall() == [(left,)]
     database.close()
     table = DeltaTable(str(tmp_path / "lake" / "raw_readings"))

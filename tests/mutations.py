@@ -120,7 +120,7 @@ MUTANTS = (
         (SOURCE, "without_its_directory"),
     ),
     Mutant(
-        "anchors are not looked at", "        if state.anchors:\n            newest", "        if False:\n            newest",
+        "anchors are not looked at", "if state.anchors and not is_known:", "if False:",
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
@@ -211,7 +211,7 @@ MUTANTS = (
         "dict(after)", (TIMES, "intent_holds"),
     ),
     Mutant(
-        "a batch is a span of rowids", "high = self.reader.nth(first, last, size())", "high = min(last, first - 1 + size())",
+        "a batch is a span of rowids", "self.reader.nth(first, last, size())", "min(last, first - 1 + size())",
         ("test_cursor_file.py", "rows_and_not_a_span"),
     ),
     # --- The ladder ---

@@ -7624,39 +7624,45 @@ class Delivery:
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
-        if not self.job.states.file.exists():
-            # A kill before the first intent must not lose the name by which a staged file is found.
-            if not self.state.committed:
-                log.info("first run of source %s: all rows of %s are new", self.state.source_id, self.state.table)
-            self.job.states.save(State(source_id=self.state.source_id))
-        count, last = self.source.count_of(shipment.tally), self.state.committed
-        sized: Intent = {**shipment.intent, "size": count, "committed": last}
-        intent = self.job.target.ready(sized, shipment.payload)
+        self._begin()
+        target, tally = self.job.target, shipment.tally
+        sized: Intent = {**shipment.intent, "size": self.source.count_of(tally), "committed": self.state.committed}
+        intent = target.ready(sized, shipment.payload)
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
         began = time.monotonic()
         try:
-            self.job.target.send(intent, shipment.payload)
+            target.send(intent, shipment.payload)
         except DidNotRun as error:
-            # For certain: nothing has to be settled by the next run.
-            if "bytes" not in intent and isinstance(error, RefusedSizeError):
-                self._narrow(self._measured(intent, shipment.tally), is_certain=True)
-            is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
-            # An overload passes; a single row is set aside where it stood in the way for long.
-            is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
-            self._save(self._lost_again(intent) if is_passing else self.state)
-            if is_size:
-                raise RefusedSizeError(f"again, {error}", error.hint) from None
-            raise of_one_stream(error) from None
+            raise self._not_run(self._measured(intent, tally), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._save(dataclasses.replace(self.state, intent=self._measured(intent, shipment.tally)))
+                self._save(dataclasses.replace(self.state, intent=self._measured(intent, tally)))
             raise
-        measured = self._measured(intent, shipment.tally)
-        if "bytes" not in intent and (known := self.job.target.allowance):
-            self.job.target.allowance = known.after(measured["bytes"], time.monotonic() - began < 10)
-        shipment.tally.commits = int(shipment.tally.sent > 0)
-        self._confirm(measured, shipment.tally)
-        self.total.add(shipment.tally)
+        intent = self._measured(intent, tally)
+        if target.allowance and "route" not in intent:  # Routes learn by themselves.
+            target.allowance = target.allowance.after(intent["bytes"], time.monotonic() - began < 10)
+        tally.commits = int(tally.sent > 0)
+        self._confirm(intent, tally)
+        self.total.add(tally)
+
+    def _begin(self) -> None:
+        """A kill before the first intent must not lose the name by which a staged file is found."""
+        if not self.job.states.file.exists():
+            if not self.state.committed:
+                log.info("first run of source %s: all rows of %s are new", self.state.source_id, self.state.table)
+            self.job.states.save(State(source_id=self.state.source_id))
+
+    def _not_run(self, intent: Intent, error: DidNotRun) -> UploaderError:
+        """The error of a commit that did not happen, for certain: nothing has to be settled by the next run.
+
+        An overload passes; a single row is set aside where it stood in the way for long.
+        """
+        if isinstance(error, RefusedSizeError) and "route" not in intent:
+            self._narrow(intent, is_certain=True)
+        is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
+        is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
+        self._save(self._lost_again(intent) if is_passing else self.state)
+        return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(error)
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""

@@ -54,8 +54,8 @@ MUTANTS = (
         (SENDING, "answer_is_lost_is_carried_out and insert"),
     ),
     Mutant(
-        "no confirmation after a commit", "self._confirm(measured, shipment.tally)",
-        "self.state = confirmed(self.state, intent, shipment.tally)", (SENDING, "batch_ids_name"),
+        "no confirmation after a commit", "self._confirm(intent, tally)\n        self.total.add(tally)",
+        "self.state = confirmed(self.state, intent, tally)\n        self.total.add(tally)", (SENDING, "batch_ids_name"),
     ),
     Mutant(
         "bad rows are not kept",
@@ -232,7 +232,7 @@ MUTANTS = (
         ("test_ladder.py", "before_a_store"),
     ),
     Mutant(
-        "a commit prepared ahead knows no earlier one", '"size": count, "committed": last}', '"size": count}',
+        "a commit prepared ahead knows no earlier one", '"size": self.source.count_of(tally), "committed": self.state.committed}', '"size": self.source.count_of(tally)}',
         ("test_faults_sending.py", "dropped_between"),
     ),
     Mutant(

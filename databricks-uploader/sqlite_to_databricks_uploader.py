@@ -7533,6 +7533,32 @@ class Shipment:
     tally: Tally
 
 
+def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
+    """The rows that an intent takes out of the quarantine."""
+    lines = lines_of(file for file in job.quarantine.files() if file.name in intent["replayed"])
+    first, end = intent.get("span", (0, None))
+    return map(source.plan().prepare, [page_of_lines(source.cursor.table, lines[first:end])])
+
+
+def begin_state(states: StateFile, state: State) -> None:
+    """A kill before the first intent must not lose the name by which a staged file is found."""
+    if not states.file.exists():
+        if not state.committed:
+            log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
+        states.save(State(source_id=state.source_id))
+
+
+def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
+    """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
+    if delivery.job.figures is None:
+        return
+    with contextlib.suppress(UploaderError):
+        if not is_done:
+            delivery.state = delivery.source.cursor.located(delivery.state)
+        found = what_waits(delivery.job.config, delivery.source.cursor, delivery.state.position, is_done)
+        vars(delivery.job.figures).update(found)
+
+
 @dataclasses.dataclass
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
@@ -7557,22 +7583,12 @@ class Delivery:
             self.settle()
             self.state = self.source.cursor.located(self.state)
             if self.job.figures and self.job.figures.waiting is None:
-                self._look(is_done)
+                look_at_waiting(self, is_done)
             while not self._sent_all() and not self.job.stopping.is_set():
                 pass
             is_done = not self.job.stopping.is_set()
         finally:
-            self._look(is_done)
-
-    def _look(self, is_done: bool) -> None:
-        """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
-        if self.job.figures is None:
-            return
-        with contextlib.suppress(UploaderError):
-            if not is_done:
-                self.state = self.source.cursor.located(self.state)
-            found = what_waits(self.job.config, self.source.cursor, self.state.position, is_done)
-            vars(self.job.figures).update(found)
+            look_at_waiting(self, is_done)
 
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
@@ -7624,7 +7640,7 @@ class Delivery:
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
-        self._begin()
+        begin_state(self.job.states, self.state)
         target, tally = self.job.target, shipment.tally
         sized: Intent = {**shipment.intent, "size": self.source.count_of(tally), "committed": self.state.committed}
         intent = target.ready(sized, shipment.payload)
@@ -7644,13 +7660,6 @@ class Delivery:
         tally.commits = int(tally.sent > 0)
         self._confirm(intent, tally)
         self.total.add(tally)
-
-    def _begin(self) -> None:
-        """A kill before the first intent must not lose the name by which a staged file is found."""
-        if not self.job.states.file.exists():
-            if not self.state.committed:
-                log.info("first run of source %s: all rows of %s are new", self.state.source_id, self.state.table)
-            self.job.states.save(State(source_id=self.state.source_id))
 
     def _not_run(self, intent: Intent, error: DidNotRun) -> UploaderError:
         """The error of a commit that did not happen, for certain: nothing has to be settled by the next run.
@@ -7720,8 +7729,7 @@ class Delivery:
 
     def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[ArrowTable]:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
-        bad: list[BadRow] = []
-        tally = tallies[-1]
+        bad, tally = list[BadRow](), tallies[-1]
         vars(tally).update(vars(Tally()))  # A batch may be read more than once.
         for prepared in batch.pages():
             if prepared.odd:
@@ -7738,17 +7746,11 @@ class Delivery:
     def _pages_again(self, intent: Intent) -> Iterator[Prepared]:
         """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
         if "replayed" in intent:
-            return self.replayed(intent)
+            return replayed(self.job, self.source, intent)
         # Both ends are looked up anew: rowids may have been renumbered since.
         before = self.source.cursor.located(self.state)
         after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
         return self.source.again(before.position, after.position)
-
-    def replayed(self, intent: Intent) -> Iterator[Prepared]:
-        """The rows that an intent takes out of the quarantine."""
-        lines = lines_of(file for file in self.job.quarantine.files() if file.name in intent["replayed"])
-        first, end = intent.get("span", (0, None))
-        return map(self.source.plan().prepare, [page_of_lines(self.source.cursor.table, lines[first:end])])
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         self.job.quarantine.forget(intent.get("replayed", []))
@@ -7764,7 +7766,7 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
     job, tally, place = delivery.job, Tally(), delivery.state.position
     span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
     intent: Intent = {**intent_of(job, delivery.state, Batch(place, [], lambda: iter(()))), **span}
-    batch = Batch(place, [], lambda: delivery.replayed(intent))
+    batch = Batch(place, [], lambda: replayed(job, delivery.source, intent))
 
     def pages() -> Iterator[ArrowTable]:
         yield from delivery.pages(batch, intent, [tally])

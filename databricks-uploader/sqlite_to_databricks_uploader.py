@@ -789,7 +789,7 @@ def load_yaml(file: Path) -> dict[Any, Any]:
             return super().construct_mapping(node, deep)
 
     try:
-        if file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
+        if file.is_file() and file.stat().st_size > 1 << 20:  # A file of another kind should not be parsed for minutes.
             raise ConfigError(f"{file} is too large to be settings", "Check --config.")
         loader = OnlyOnce(file.read_text(encoding="utf-8"))
         document = loader.construct_document(node) if (node := as_written(loader.get_single_node())) else None
@@ -7842,8 +7842,9 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
         return WarehouseTarget(session, table, directory)
-    if ".." in table.split("/"):
-        raise ConfigError(f"{table} would lie outside of {config.lakehouse_path}", "Set databricks_table.")
+    # A table within another one: its files are rubbish to that one's VACUUM.
+    if ".." in table.split("/") or ("/" in table and config.databricks_table == config.sqlite_table_name):
+        raise ConfigError(f"{table} would lie in another folder than {config.lakehouse_path}", "Set databricks_table.")
     root = config.lakehouse_path or ""
     if beside and config.table_path:
         root = config.table_path.rstrip("/").rpartition("/")[0] or "."

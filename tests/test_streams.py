@@ -511,6 +511,18 @@ def test_a_table_without_a_time_column_is_followed_through_vacuum_and_a_new_file
     assert len(box.arrived("v")) == 48
 
 
+def test_no_table_lies_within_another_ones_folder_where_a_compaction_would_delete_it(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "a/b")
+    assert many.run("--tables", "*") == 2
+    assert "raw_a/b would lie in another folder" in caplog.text
+    assert len(arrived(many, "raw_a")) > 0
+    assert many.run("--tables", json.dumps(["a", {"sqlite_table_name": "a/b", "databricks_table": "a_b"}])) == 0
+    assert len(arrived(many, "raw_a_b")) > 0
+    assert sorted(place.name for place in (many.folder / "lake").iterdir()) == ["raw_a", "raw_a_b"]
+
+
 @pytest.mark.parametrize("name", ["a[1]", "a]b", "a|b", "a^b", "a\\b", "a%20b"])
 def test_a_table_whose_name_no_delta_table_can_have_is_told_and_the_others_go_on(
     box: Box, name: str, caplog: pytest.LogCaptureFixture

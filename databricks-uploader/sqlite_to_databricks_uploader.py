@@ -7921,6 +7921,32 @@ def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
     return only
 
 
+class StreamNames(logging.Filter):
+    """Puts the name of the stream that is under way before each line, and into its fields; one comes after another."""
+
+    stream = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.stream:
+            record.msg, record.args = "%s: %s", (self.stream, record.getMessage())
+            record.fields = {"table": self.stream, **getattr(record, "fields", {})}
+        return True
+
+
+NAMES = StreamNames()
+log.addFilter(NAMES)
+
+
+@contextlib.contextmanager
+def named_lines(stream: str) -> Iterator[None]:
+    """What is logged meanwhile is about a stream."""
+    NAMES.stream = stream
+    try:
+        yield
+    finally:
+        NAMES.stream = ""
+
+
 def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped: Callable[[], bool] = bool) -> int:
     """Do something for each stream, also where it fails for others; returns the worst status.
 
@@ -7930,15 +7956,16 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
     for name, stream in streams.items():
         if is_stopped():
             break
-        try:
-            statuses.add(deed(name, stream))
-        except (Unreachable, NotReady):
-            raise  # It is the same for all.
-        except UploaderError as error:
-            if not name:
-                raise
-            failed[name] = error
-            log.error("%s: %s. %s", name, error, error.hint)
+        with named_lines(name):
+            try:
+                statuses.add(deed(name, stream))
+            except (Unreachable, NotReady):
+                raise  # It is the same for all.
+            except UploaderError as error:
+                if not name:
+                    raise
+                failed[name] = error
+                log.error("%s. %s", error, error.hint)
     if failed:
         statuses |= {error.status for error in failed.values()}
         raise StreamsError(failed, len(streams), max(statuses, key=STATUSES.index))
@@ -8077,8 +8104,7 @@ class Fleet:
         if name not in self.jobs:
             target = target_of(config, self.session, self.directory)
             scenario, directory = scenario_of(config), state_directory(config)
-            said = f"rows go to {target.name} by {route_of(config)}: {reason_of(config, scenario)}"
-            log.info("%s%s", f"{name}: " if name else "", said)
+            log.info("rows go to %s by %s: %s", target.name, route_of(config), reason_of(config, scenario))
             states, quarantine = StateFile(directory), Quarantine(directory / "quarantine")
             self.jobs[name] = Job(
                 config, scenario, target, states, quarantine, stopping=self.stopping, flush=self.flush, stream=name
@@ -8569,8 +8595,7 @@ class Watch:
         except UploaderError as error:
             error.table = error.table or job.config.sqlite_table_name
             if own.sent:
-                said = summary(own, time.monotonic() - began, job.scenario, "")
-                log.info("%s%s; then it failed", self._named(job), said)
+                log.info("%s; then it failed", summary(own, time.monotonic() - began, job.scenario, ""))
             raise
         finally:
             figures.cycle_seconds = time.monotonic() - began
@@ -8605,9 +8630,6 @@ class Watch:
         figures.quarantined = sum(len(filled_lines(file)) for file in job.quarantine.files())
         return state
 
-    def _named(self, job: Job) -> str:
-        return f"{job.stream}: " if job.stream else ""
-
     def _say(self, job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:
         """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
         waits = open_windows(state.position, job.now())
@@ -8624,9 +8646,8 @@ class Watch:
         # What was set aside is said first: the last line is the whole.
         if total.bad:
             new = [file for file in job.quarantine.files() if file not in before]
-            log.warning("%s%s", self._named(job), quarantine_text(lines_of(new), job.quarantine.directory))
-        named = {"table": job.stream} if job.stream else {}
-        log.info("%s%s", self._named(job), message, extra={"fields": {**named, **fields}})
+            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory))
+        log.info("%s", message, extra={"fields": fields})
         return True
 
     def _beat(self, wait: float = 0.0) -> None:

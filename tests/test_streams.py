@@ -511,6 +511,19 @@ def test_a_table_without_a_time_column_is_followed_through_vacuum_and_a_new_file
     assert len(box.arrived("v")) == 48
 
 
+def test_each_line_about_a_stream_begins_with_its_name(many: Box, caplog: pytest.LogCaptureFixture) -> None:
+    many.execute("CREATE TABLE odd (id INTEGER PRIMARY KEY, v INTEGER)", "INSERT INTO odd (v) VALUES ('x')")
+    fill(many, "zebra")
+    caplog.set_level("INFO")
+    assert many.run("--tables", "*") == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("raw_odd: v is declared INTEGER") for line in said)
+    about = [line for line in said if not line.startswith(("raw_odd: ", "raw_zebra: ", "state_dir"))]
+    assert about == [], about
+    assert many.run("--table", "nowhere") == 2
+    assert not caplog.records[-1].getMessage().startswith("raw_")
+
+
 def test_no_table_lies_within_another_ones_folder_where_a_compaction_would_delete_it(
     many: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

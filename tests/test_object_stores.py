@@ -272,7 +272,7 @@ def test_a_commit_whose_answer_is_lost_with_the_store_is_found_by_the_next_run(s
     assert exact(box)
 
 
-def test_four_writers_at_once_come_out_exact(store: Store, tmp_path: Path) -> None:
+def test_four_writers_at_once_come_out_exact(store: Store, stage: Stage, tmp_path: Path) -> None:
     boxes = []
     for number in range(4):
         (tmp_path / str(number)).mkdir()
@@ -280,9 +280,10 @@ def test_four_writers_at_once_come_out_exact(store: Store, tmp_path: Path) -> No
         boxes[-1].environ["LAKEHOUSE_PATH"] = boxes[-1].root = f"{store.root}/{tmp_path.name}"
         sensor_table.create(boxes[-1].database, 600 + number, index=False)
     with Gate(store.url) as gate:
-        processes = [box.at(gate.url).start("--batch-rows", "200") for box in boxes]
-        results = [ended(process) for process in processes]
-        assert [status for status, _ in results] == [0] * 4, results
+        environs = [box.at(gate.url).variables({"UPLOAD_BATCH_ROWS": "200"}) for box in boxes]
+        consoles = [tmp_path / f"console{number}.txt" for number in range(4)]
+        statuses = stage.run_together(dict(zip(consoles, environs, strict=True)))
+        assert statuses == [0] * 4, [console.read_text() for console in consoles]
         commits = [headers for method, path, headers in gate.requests if method == "PUT" and path.endswith(".json")]
     assert same_rows(boxes[0].arrived(READINGS), [row for box in boxes for row in box.source(READINGS)])
     assert len(commits) >= 3 + 4 + 4 + 4

@@ -31,7 +31,8 @@ trust_the_given()
 # Files of tests are kept in memory where it has room for all of them: what is written to a disk for good, as the state
 # and each transaction of SQLite's are, is waited for there, thousands of times.
 MEMORY = Path("/dev/shm")
-if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 6 << 30:
+MAY_RUN = MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & getattr(os, "ST_NOEXEC", 0)
+if "TMPDIR" not in os.environ and MAY_RUN and shutil.disk_usage(MEMORY).free > 6 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 # These race real processes, deadlines and sockets; on a busy machine one in a thousand comes too late.

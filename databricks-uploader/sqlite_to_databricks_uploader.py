@@ -7891,7 +7891,7 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
     return name, dataclasses.replace(settings, state_dir=place, source_id=source_id)
 
 
-def streams_in(config: Config, database: Database) -> dict[str, Config]:
+def streams_in(config: Config, database: Database, may_be_none: bool = False) -> dict[str, Config]:
     """The streams by name. Where a pattern and a name say the same, the name's entry counts."""
     if not config.tables:
         return {"": config}
@@ -7903,12 +7903,12 @@ def streams_in(config: Config, database: Database) -> dict[str, Config]:
             if name in found:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
             found[name] = settings
-    return the_chosen(config, {**fitting, **named})
+    return the_chosen(config, {**fitting, **named}, may_be_none)
 
 
-def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
-    """All streams, or those of the table that `sqlite_table_name` names besides; an error for none."""
-    if not streams:
+def the_chosen(config: Config, streams: dict[str, Config], may_be_none: bool = False) -> dict[str, Config]:
+    """All streams, or those of the table that `sqlite_table_name` names besides; an error for none, if need be."""
+    if not streams and not may_be_none:
         wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
         raise SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
     if config.sqlite_table_name is None:
@@ -8080,7 +8080,7 @@ class Fleet:
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         with opened_database(self.config, self.directory) as database:
-            streams = streams_in(self.config, database)
+            streams = streams_in(self.config, database, may_be_none=self.seen is not None)
             if self.config.tables:
                 streams = self._left(streams, database)
                 if self.seen is None:

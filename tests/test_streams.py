@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -133,6 +135,19 @@ def test_names_cannot_leave_the_directories(many: Box) -> None:
     assert not (many.folder / "away").exists()
     inside = {many.folder / name for name in ("data", "lake", "state")}
     assert set(many.folder.iterdir()) <= inside
+
+
+def test_tables_that_all_go_while_a_service_runs_are_no_error(many: Box, caplog: pytest.LogCaptureFixture) -> None:
+    fill(many, "a", "b")
+    config = up.load_config({"tables": "*"}, many.environ)
+    fleet = up.Fleet(dataclasses.replace(config, state_dir=many.folder / "state"), {}, threading.Event())
+    watch = up.Watch(fleet, {})
+    assert watch.cycle().sent == 6
+    many.execute("DROP TABLE a", "DROP TABLE b")
+    assert [watch.cycle().sent, watch.cycle().sent] == [0, 0]
+    assert caplog.text.count("its table has gone") == 2
+    fill(many, "c", count=2)
+    assert watch.cycle().sent == 2
 
 
 def test_a_table_that_went_is_said_once_and_one_that_was_never_there_is_an_error(

@@ -556,10 +556,30 @@ class EngineSession:
         self._schemas: set[tuple[str, str]] = set()
         self._tables: dict[TableName, int] = {}
         self._lock = threading.Lock()
+        self._place: tuple[str, str] | None = None
+        self._zone: str | None = None
+
+    def enter(self, catalog: str, schema: str) -> None:
+        """Make a schema the session's own, unless it is."""
+        if self._place != (catalog, schema):
+            self._place = None
+            self.carry_out(f"USE CATALOG {quoted(catalog)}")
+            self.carry_out(f"USE SCHEMA {quoted(schema)}")
+            self._place = catalog, schema
+
+    def set_zone(self, zone: str) -> None:
+        """Make a time zone the session's own, unless it is."""
+        if self._zone != zone:
+            self.spark.conf.set("spark.sql.session.timeZone", zone)
+            self._zone = zone
 
     def run(self, sql: str) -> Any:
         """Run one statement; returns a pyarrow.Table. Raises SqlError."""
         return self._asked(lambda: self.spark.sql(sql).toArrow())
+
+    def carry_out(self, sql: str) -> None:
+        """Run one statement that is no query, and fetch no answer, which takes as long again. Raises SqlError."""
+        self._asked(lambda: self.spark.sql(sql))
 
     def columns(self, query: str) -> list[Column]:
         """The columns of a query. Raises SqlError."""
@@ -581,12 +601,12 @@ class EngineSession:
                 return
             version, schemas, tables = store.snapshot()
             for table in [t for t, made in self._tables.items() if tables.get(t) != made]:
-                self.run(f"DROP TABLE IF EXISTS {quoted(*table)}")
+                self.carry_out(f"DROP TABLE IF EXISTS {quoted(*table)}")
             for schema in schemas - self._schemas:
-                self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(*schema)}")
+                self.carry_out(f"CREATE SCHEMA IF NOT EXISTS {quoted(*schema)}")
             for table in [t for t, made in tables.items() if self._tables.get(t) != made]:
                 place = text_literal(str(store.location(table)))
-                self.run(f"CREATE TABLE IF NOT EXISTS {quoted(*table)} USING delta LOCATION {place}")
+                self.carry_out(f"CREATE TABLE IF NOT EXISTS {quoted(*table)} USING delta LOCATION {place}")
             self._version, self._schemas, self._tables = version, schemas, tables
 
 
@@ -629,7 +649,7 @@ class Engine:
             spark = SparkSession(f"sc://{host}:{port}")
             spark.client.disable_reattachable_execute()  # for networks that fail; here it takes half of the time
             session = EngineSession(spark)
-        session.spark.conf.set("spark.sql.session.timeZone", "UTC")
+        session.set_zone("UTC")
         return session
 
     def give_back(self, session: EngineSession) -> None:
@@ -799,8 +819,7 @@ def enter(store: Store, session: Session, catalog: str, schema: str) -> None:
     """Make a schema the session's own."""
     require_schema(store, (catalog, schema))
     session.engine.follow(store)
-    session.engine.run(f"USE CATALOG {quoted(catalog)}")
-    session.engine.run(f"USE SCHEMA {quoted(schema)}")
+    session.engine.enter(catalog, schema)
     session.catalog, session.schema = catalog, schema
 
 
@@ -830,7 +849,7 @@ def configure(session: Session, name: str, value: str) -> None:
             ZoneInfo(value)
         except (ValueError, ZoneInfoNotFoundError) as error:
             raise failure("INVALID_CONF_VALUE.TIME_ZONE", "22022", f"Cannot resolve the time zone {value!r}") from error
-        session.engine.spark.conf.set("spark.sql.session.timeZone", value)
+        session.engine.set_zone(value)
     session.settings[known(name)] = value
 
 
@@ -884,7 +903,7 @@ def create_table(run: Run, replace: bool, lenient: bool) -> None:
             run.store.drop_table(table)
             run.engine.follow(run.store)
         try:
-            run.engine.run(statement)
+            run.engine.carry_out(statement)
         except SqlError:
             shutil.rmtree(run.store.location(table), ignore_errors=True)
             raise
@@ -1053,11 +1072,13 @@ def changed(run: Run, table: TableName, text: str, *metrics: str) -> int:
     """
     before = run.store.last_commit(table)
     try:
-        run.engine.run(text)
+        run.engine.carry_out(text)
     except SqlError:
         if not run.operation.reason or run.store.last_commit(table) == before:
             raise
     last = run.store.last_commit(table)
+    if last == before:
+        run.operation.check()  # the engine's answer to a statement that was stopped may look like any other
     actions = [] if last == before else [json.loads(line) for line in last.read_text().split("\n") if line]
     figures = [action["commitInfo"]["operationMetrics"] for action in actions if "commitInfo" in action]
     return sum(int(given.get(name, 0)) for given in figures for name in metrics)

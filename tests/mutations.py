@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant("no lock", "fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", (STATE, "second_uploader")),
     Mutant(
         "no intent before a commit", "        self.job.states.save(dataclasses.replace(self.state, intent=intent))\n", "",
-        (SENDING, "answer_is_lost_is_carried_out and insert"),
+        (SENDING, "a_kill_at_any_step and insert"),
     ),
     Mutant(
         "no confirmation after a commit", "self._confirm(intent, tally)\n        self.total.add(tally)",

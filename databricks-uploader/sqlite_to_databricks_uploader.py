@@ -4176,6 +4176,7 @@ class RowidCursor(Anchored):
             raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
 
     def _steady(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
+        """The rows up to those of the anchors, and at the end an error where these are others by then."""
         yield from self.pages(first, anchors[0].rowid)
         self.refuse_others(first, before, anchors)
 

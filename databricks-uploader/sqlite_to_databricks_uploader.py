@@ -3852,7 +3852,8 @@ class Anchored:
         """
         others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
         is_other = len(others) > 1 and not any(look.is_but_time for look in others)
-        return is_other and self._is_later(state.anchors, [look.rowid for look in others])
+        # A rebuild sets the counter back to the highest rowid that is left.
+        return is_other and (evidence.changes > 0 or self._is_later(state.anchors, [look.rowid for look in others]))
 
     def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:
         """The state where the table is the same, but its newest rows may have gone, their rowids used again."""
@@ -6585,7 +6586,6 @@ class ZerobusRoute(SizedRoute):
     def __init__(self, table: WarehouseTable) -> None:
         super().__init__(table)
         self.config = table.session.config
-        self._sent_again: dict[str, str] = {}
 
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
@@ -6653,7 +6653,7 @@ class ZerobusRoute(SizedRoute):
         )  # fmt: skip
         try:
             for part in missing.parts(self.allowance.bytes):
-                self._sent_again[intent["batch_id"]] = self.now()
+                intent["started"] = self.now()  # A next question waits from now on, in another run too.
                 self.send(intent, part)
         except DoesNotGo:
             if there:
@@ -6673,8 +6673,9 @@ class ZerobusRoute(SizedRoute):
 
     def _found(self, intent: Intent) -> set[str]:
         """The marks of the rows that came, once all have, or nothing can be expected any more."""
-        since = self._sent_again.get(intent["batch_id"], intent["started"])
-        self.table.wait_for(intent, since, lambda: len(self.table.marks_of(intent)) == intent["rows"], pause=2.0)
+        self.table.wait_for(
+            intent, intent["started"], lambda: len(self.table.marks_of(intent)) == intent["rows"], pause=2.0
+        )
         return self.table.marks_of(intent)
 
 

@@ -35,6 +35,14 @@ SENDING, SOURCE, STATE = "test_faults_sending.py", "test_faults_source.py", "tes
 TIMES = "test_cursor_time.py"
 
 MUTANTS = (
+    Mutant(
+        "what is sent again counts from its first try", 'intent["started"] = self.now()', "pass",
+        ("test_zerobus.py", "sent_again_are_waited"),
+    ),
+    Mutant(
+        "a rebuild leaves the counter alone", "evidence.changes > 0 or self._is_later", "self._is_later",
+        ("test_cursor_file.py", "take_the_places"),
+    ),
     # --- State ---
     Mutant("no fsync of the state", "opened.flush()\n        os.fsync(descriptor)", "opened.flush()", (STATE, "on_the_disk")),
     Mutant(

@@ -249,6 +249,18 @@ def test_a_rebuild_after_the_newest_rows_were_deleted_and_all_were_edited_sends_
 
 
 @pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("year", [2025, 2027])
+def test_rows_that_take_the_places_of_deleted_ones_after_a_rebuild_are_sent(box: Box, year: int, key: str) -> None:
+    """Late ones too: the rebuild sets the counter back, and it counts past the position again."""
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a > 47", *rebuilt(key))
+    box.execute(INSERT, rows=rows(51, 60, 1, year))
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 61)]
+
+
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("different", [1, 2, 50])
 def test_rows_that_are_all_given_a_newer_time_are_asked_about(box: Box, different: int, key: str) -> None:
     """Or they gave way to rows like them: sent again they might be there twice, passed over they might be lost."""

@@ -207,6 +207,23 @@ def test_rows_that_come_late_are_waited_for(way: Ways, box: Box, warehouse: Ware
     assert (there.arrived(), len(there.inserts())) == ([*range(1, 11)], 1)
 
 
+def test_rows_that_were_sent_again_are_waited_for_in_the_next_run_too(
+    way: Ways, box: Box, warehouse: Warehouse
+) -> None:
+    """The answer to what was sent again is lost as well, long after the commit itself can be under way."""
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    there.lose(rows=0)
+    assert there.run() == 1
+    before = box.state()["intent"]["started"]
+    warehouse.zerobus(delay=2)
+    there.lose()
+    assert there.run(later=60) == 1
+    assert box.state()["intent"]["started"] > before
+    assert there.run() == 0, there.stage.said()
+    assert (there.arrived(), [entry["rows"] for entry in there.inserts()]) == ([*range(1, 11)], [0, 10])
+
+
 def test_rows_that_the_producer_deleted_in_the_meantime_confuse_nobody(way: Ways, box: Box) -> None:
     """Rows are known by their values, not by their number in the batch."""
     there = way().settled("resend")

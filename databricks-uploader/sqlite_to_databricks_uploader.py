@@ -3848,11 +3848,10 @@ class Anchored:
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
 
-        One alone may be edited ever anew, and rows that are edited in their times alone are given the right time.
+        A rebuild sets it back. One alone may be edited ever anew; times alone that are edited were wrong before.
         """
         others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
         is_other = len(others) > 1 and not any(look.is_but_time for look in others)
-        # A rebuild sets the counter back to the highest rowid that is left.
         return is_other and (evidence.changes > 0 or self._is_later(state.anchors, [look.rowid for look in others]))
 
     def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:

@@ -3756,6 +3756,16 @@ def origin_of(database: Database) -> Origin:
     return Origin(database.birth, *database.rows("PRAGMA schema_version")[0])
 
 
+def time_before(state: State, table: Table) -> str | None:
+    """The time column that the anchors' times are of: `timestamp_col` may be another one since.
+
+    Or a time was found since, none being in the first rows.
+    """
+    if state.time_column in table.columns:
+        return state.time_column
+    return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
+
+
 class Anchored:
     """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
 
@@ -3780,15 +3790,15 @@ class Anchored:
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told.
 
-        Follows a file that was altered, edited, vacuumed, recreated, truncated or restored; the usual case takes one
-        look-up. After a change anchors are made anew.
+        Follows a file that was altered, edited, vacuumed, recreated or restored, after which anchors are made anew.
         """
-        newest, origin, known = self._looks(state, state.anchors[:1]), origin_of(self.reader.database), state
-        is_known = state.origin == origin and state.columns == self.parts and any(look.is_whole for look in newest)
-        if state.anchors and not is_known:
-            known = self._renewed(self._followed(state, origin))
-        self.origin, self.newest = origin, known.anchors[:1]
-        return dataclasses.replace(known, origin=origin, columns=self.parts)
+        newest, origin = self._looks(state, state.anchors[:1]), origin_of(self.reader.database)
+        table = self.table._replace(time=time_before(state, self.table))
+        is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
+        if state.anchors and not (is_known and any(look.is_whole for look in newest)):
+            state = self._renewed(Anchored(Reader(self.reader.database, table))._followed(state, origin))
+        self.origin, self.newest = origin, state.anchors[:1]
+        return dataclasses.replace(state, origin=origin, columns=self.parts, time_column=self.table.time)
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4549,6 +4559,7 @@ class Remembered:
         Times need no following: a recreated table goes on with later ones.
         """
         position, made_of = state.position, self.made_of
+        state = dataclasses.replace(state, time_column=self.table.time)
         if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
             return state
         log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
@@ -7328,14 +7339,18 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     named = job.config.source_id or state.source_id
     if job.stream and named == f"{state.source_id}/{job.stream}":
         named = state.source_id  # One of the single form keeps its name.
-    cursor = "rowid" if "rowid" in state.position else "timestamp"
-    saved = {"table": state.table, "target": state.target, "source_id": state.source_id, "cursor": cursor}
-    given = (source.cursor.table.name, job.target.name, named, source.cursor.kind)
-    for (what, known), found in zip(saved.items(), given, strict=True):
+    table, cursor = source.cursor.table, "rowid" if "rowid" in state.position else "timestamp"
+    told = [("table", state.table, table.name), ("target", state.target, job.target.name)]
+    told += [("source_id", state.source_id, named), ("cursor", cursor, source.cursor.kind)]
+    goes_by_time = "latest" in state.position or state.position.get("closed") is not None
+    if goes_by_time and state.time_column in table.columns:
+        told.append(("time column", state.time_column, str(table.time)))
+    for what, known, found in told:
         if known != found:
-            hint = "Give each source table, target, scenario and cursor a state_dir of its own."
+            hint = "Give each source table, target, scenario, cursor and its time column a state_dir of its own; "
+            hint += "--since TIMESTAMP begins there after the rows that were sent."
             raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
-    return dataclasses.replace(state, time_column=source.cursor.table.time)
+    return state
 
 
 def first_state(job: Job, source: Source, state: State) -> State:

@@ -36,6 +36,14 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "anchors' times are of the column of now", "table = self.table._replace(time=time_before(state, self.table))",
+        "table = self.table", ("test_cursor_file.py", "another_column_tells or later_ones_only"),
+    ),
+    Mutant(
+        "a position by times goes by any column", "if goes_by_time and state.time_column in table.columns", "if False",
+        ("test_cursor_file.py", "none_by_those"),
+    ),
+    Mutant(
         "what is sent again counts from its first try", 'intent["started"] = self.now()', "pass",
         ("test_zerobus.py", "sent_again_are_waited"),
     ),

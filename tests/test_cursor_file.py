@@ -94,6 +94,48 @@ def test_a_table_that_is_altered_or_edited_sends_no_row_again(box: Box, change: 
     assert outcome(box) == ("asks" if asks else "sent 50")
 
 
+@crossed(change=["nothing", *CHANGES], before=["time", "none"], key=[*KEYS])
+def test_a_table_is_known_where_another_column_tells_the_time_since(
+    box: Box, change: str, before: str, key: str
+) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    assert box.run("--timestamp-col", before) == 0
+    for statement in CHANGES[change](key) if change in CHANGES else []:
+        box.execute(statement)
+    for number, now in enumerate([{"time": "none", "none": "time"}[before]] * 2, start=51):
+        box.execute("INSERT INTO t (time) VALUES ('2026-06-01T00:00:00Z')")
+        assert box.run("--timestamp-col", now) == 0
+        assert len(box.arrived("time")) == number
+
+
+def test_rows_go_on_where_times_are_found_in_later_ones_only(box: Box) -> None:
+    box.execute("CREATE TABLE e (id INTEGER PRIMARY KEY, happened_at INTEGER)", "INSERT INTO e VALUES (1, NULL)")
+    assert box.run() == 0
+    for number in range(2, 5):
+        box.execute("INSERT INTO e (happened_at) VALUES (1767225600000)")
+        assert box.run() == 0
+        assert len(box.arrived("happened_at")) == number
+    assert box.state()["time_column"] == "happened_at"
+
+
+@pytest.mark.parametrize("flags", [("--cursor", "timestamp"), ("--enable-aggregate", "1", "--flush")])
+def test_a_position_by_the_times_of_one_column_is_none_by_those_of_another(
+    box: Box, flags: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows whose other time is later than the position would be sent again, earlier ones be lost."""
+    if "--flush" in flags:
+        flags += ("--aggregate-config", '{"group_by": ["hour"], "aggregations": {"n": "count"}}')
+    box.execute("CREATE TABLE e (id INTEGER PRIMARY KEY, made TEXT, seen TEXT)")
+    box.execute("INSERT INTO e VALUES (1, '2026-01-01', '2026-01-02')")
+    assert box.run(*flags, "--timestamp-col", "made") == 0
+    before = box.state_file.read_bytes()
+    assert box.run(*flags, "--timestamp-col", "seen") == 1
+    assert "belongs to time column made, not seen" in caplog.text
+    assert box.state_file.read_bytes() == before
+    box.execute("ALTER TABLE e DROP COLUMN seen", "ALTER TABLE e RENAME COLUMN made TO seen")
+    assert box.run(*flags, "--timestamp-col", "seen") == 0
+
+
 @crossed(how=["file", "table", "truncated", "overwritten"], count=[1, 20, 50, 80], times=[*TIMES], key=[*KEYS])
 def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     box: Box, how: str, count: int, times: str, key: str

@@ -4994,6 +4994,15 @@ def plain_name(name: str) -> str:
 # === Targets: Delta ===================================================================================
 
 Pages = Callable[[], Iterator["ArrowTable"]]
+
+# Called with an intent that has changed, before anything is sent for it: the state has it from then on.
+SaveIntent = Callable[[Intent], None]
+
+
+def not_saved(intent: Intent) -> None:
+    """Of an intent that no state has."""
+
+
 Payload = Any
 
 
@@ -5299,7 +5308,7 @@ class DeltaTarget:
                 self.wait(random.uniform(0, 2**attempt))
         raise Conflict(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
-    def settle(self, intent: Intent, pages: Pages) -> bool:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = not_saved) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
         return self._has(self.table(), intent)
 
@@ -6320,7 +6329,7 @@ class InsertRoute(SizedRoute):
         if cursor.rowcount not in (-1, payload.count):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
 
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
         rows = None if intent["marked"] else self.text_of(pages())
         return self.table.settled(intent, functools.partial(self._held, intent, rows))
 
@@ -6457,7 +6466,7 @@ class CopyRoute(Route):
         self._left_over.add(f"{self.volume}/{intent['file']}")
         payload.file.unlink(missing_ok=True)
 
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
         """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
         if not intent["marked"]:
             return self._copied_again(intent, pages)
@@ -6643,7 +6652,7 @@ class ZerobusRoute(SizedRoute):
             raise Postponed(f"the table's columns changed: {shown}", "The next cycle reads them again.")
         raise RefusedValuesError(shown, "Compare the types with --check.")
 
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
 
         They are sent again here, and not as a new batch: by their marks the view of --print-ddl drops the doubles.
@@ -6663,8 +6672,9 @@ class ZerobusRoute(SizedRoute):
         )  # fmt: skip
         try:
             for part in missing.parts(self.allowance.bytes):
-                intent["started"] = self.now()  # A next question waits from now on, in another run too.
-                self.send(intent, part)
+                again: Intent = {**intent, "started": self.now()}
+                save(again)  # A next question waits from now on, in another run too.
+                self.send(again, part)
         except DoesNotGo:
             if there:
                 raise
@@ -6793,7 +6803,7 @@ class WarehouseTarget:
             self._not_run = (intent["batch_id"], intent["started"])
             raise
 
-    def settle(self, intent: Intent, pages: Pages) -> bool:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = not_saved) -> bool:
         """Whether an earlier commit took place: its route finds out, and where it can't, `on_doubt` has decided."""
         config, held = self.session.config, None
         if self._not_run == (intent["batch_id"], intent["started"]):
@@ -6801,7 +6811,7 @@ class WarehouseTarget:
         if not intent["rows"]:
             return True
         if config.databricks_http_path or intent["route"] == "zerobus":
-            held = self.routes[intent["route"]].settle(intent, pages)
+            held = self.routes[intent["route"]].settle(intent, pages, save)
         if held is not None:
             return held
         if config.on_doubt == "resend":
@@ -7564,6 +7574,11 @@ def begin_state(states: StateFile, state: State) -> None:
         states.save(State(source_id=state.source_id))
 
 
+def lost_again(state: State, intent: Intent) -> State:
+    """The state after a request that had no answer, and did not arrive."""
+    return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0))
+
+
 def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
     """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
     if delivery.job.figures is None:
@@ -7624,21 +7639,19 @@ class Delivery:
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
                 else:
-                    self._save(dataclasses.replace(self._lost_again(intent), intent=None))
+                    self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
         """What the target says. Where a question gets no answer either, the second one is made smaller."""
         try:
-            return self.job.target.settle(intent, lambda: (prepared.rows for prepared in self._pages_again(intent)))
+            settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
+            return settled(lambda: (prepared.rows for prepared in self._pages_again(intent)))
         except TransientError as error:
             if not isinstance(error, Unreachable):
                 self._narrow(intent)
-                self._save(self._lost_again(intent))
+                self._save(lost_again(self.state, intent))
             raise of_one_stream(error) from None
-
-    def _lost_again(self, intent: Intent) -> State:
-        return dataclasses.replace(self.state, lost=self.state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
     def _narrow(self, intent: Intent, is_certain: bool = False) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -7668,7 +7681,7 @@ class Delivery:
             raise self._not_run(self._measured(intent, tally), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._save(dataclasses.replace(self.state, intent=self._measured(intent, tally)))
+                self._save_intent(self._measured(intent, tally))
             raise
         intent = self._measured(intent, tally)
         if target.allowance and "route" not in intent:  # Routes learn by themselves.
@@ -7686,7 +7699,7 @@ class Delivery:
             self._narrow(intent, is_certain=True)
         is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
-        self._save(self._lost_again(intent) if is_passing else self.state)
+        self._save(lost_again(self.state, intent) if is_passing else self.state)
         return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(error)
 
     def _sent_all(self) -> bool:
@@ -7771,6 +7784,9 @@ class Delivery:
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         self.job.quarantine.forget(intent.get("replayed", []))
         self._save(confirmed(self.state, intent, tally))
+
+    def _save_intent(self, intent: Intent) -> None:
+        self._save(dataclasses.replace(self.state, intent=intent))
 
     def _save(self, state: State) -> None:
         self.state = dataclasses.replace(state, allowance=self.job.target.allowance)

@@ -44,8 +44,7 @@ MUTANTS = (
         ("test_cursor_file.py", "none_by_those"),
     ),
     Mutant(
-        "what is sent again counts from its first try", 'intent["started"] = self.now()', "pass",
-        ("test_zerobus.py", "sent_again_are_waited"),
+        "what is sent again counts from its first try", "save(again)  #", "#", ("test_zerobus.py", "sent_again_are_waited")
     ),
     Mutant(
         "a rebuild leaves the counter alone", "evidence.changes > 0 or self._is_later", "self._is_later",

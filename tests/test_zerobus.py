@@ -207,8 +207,9 @@ def test_rows_that_come_late_are_waited_for(way: Ways, box: Box, warehouse: Ware
     assert (there.arrived(), len(there.inserts())) == ([*range(1, 11)], 1)
 
 
+@pytest.mark.parametrize("end", ["lost", "killed"])
 def test_rows_that_were_sent_again_are_waited_for_in_the_next_run_too(
-    way: Ways, box: Box, warehouse: Warehouse
+    way: Ways, box: Box, warehouse: Warehouse, end: str
 ) -> None:
     """The answer to what was sent again is lost as well, long after the commit itself can be under way."""
     there = way().settled("resend")
@@ -217,9 +218,11 @@ def test_rows_that_were_sent_again_are_waited_for_in_the_next_run_too(
     assert there.run() == 1
     before = box.state()["intent"]["started"]
     warehouse.zerobus(delay=2)
-    there.lose()
-    assert there.run(later=60) == 1
-    assert box.state()["intent"]["started"] > before
+    killed = {"at": ["ZerobusRoute._send"], "call": 1, "when": "after", "do": "kill"}
+    if end == "lost":
+        there.lose()
+    assert there.run(later=60, plan=[killed] if end == "killed" else []) == (1 if end == "lost" else -signal.SIGKILL)
+    assert box.state()["intent"]["started"] != before
     assert there.run() == 0, there.stage.said()
     assert (there.arrived(), [entry["rows"] for entry in there.inserts()]) == ([*range(1, 11)], [0, 10])
 

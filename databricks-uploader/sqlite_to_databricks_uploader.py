@@ -5197,11 +5197,11 @@ def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> Ar
     return page
 
 
-def nameable(page: ArrowTable, names: Sequence[str]) -> ArrowTable:
+def nameable(page: ArrowTable, decimals: Sequence[str]) -> ArrowTable:
     """The page; delta-rs 1.6 would name a part -3.25 as `-3.-25`, after which nobody reads the table."""
-    for name in names:
+    for name in decimals:
         for value in page.column(name).to_pylist():
-            if isinstance(value, decimal.Decimal) and value < 0 and value % 1:
+            if value is not None and value < 0 and value % 1:
                 raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by negative fractions")
     return page
 
@@ -5380,7 +5380,8 @@ class DeltaTarget:
             if field.name.lower() in own or (is_whole and GENERATED not in field.metadata)
         }
         parted_by = table.metadata().partition_columns if table else []
-        filled = (nameable(with_columns(page, more), parted_by) for page in pages if page.num_rows)
+        decimals = [f.name for f in fields if f.name in parted_by and base_of(delta_type(f)) == "decimal"]
+        filled = (nameable(with_columns(page, more), decimals) for page in pages if page.num_rows)
         if (first := next(filled, None)) is None:
             return
         if table and self._planned_anew:
@@ -7923,7 +7924,7 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
     return name, dataclasses.replace(settings, state_dir=place, source_id=source_id)
 
 
-def streams_in(config: Config, database: Database, may_be_none: bool = False) -> dict[str, Config]:
+def streams_in(config: Config, database: Database) -> dict[str, Config]:
     """The streams by name. Where a pattern and a name say the same, the name's entry counts."""
     if not config.tables:
         return {"": config}
@@ -7935,15 +7936,12 @@ def streams_in(config: Config, database: Database, may_be_none: bool = False) ->
             if name in found:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
             found[name] = settings
-    return the_chosen(config, {**fitting, **named}, may_be_none)
+    return the_chosen(config, {**fitting, **named})
 
 
-def the_chosen(config: Config, streams: dict[str, Config], may_be_none: bool = False) -> dict[str, Config]:
-    """All streams, or those of the table that `sqlite_table_name` names besides; an error for none, if need be."""
-    if not streams and not may_be_none:
-        wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
-        raise SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
-    if config.sqlite_table_name is None:
+def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
+    """All streams, or those of the table that `sqlite_table_name` names besides."""
+    if config.sqlite_table_name is None or not streams:
         return streams
     word = config.sqlite_table_name.lower()
     only = {n: s for n, s in streams.items() if word in (n.lower(), (s.sqlite_table_name or "").lower())}
@@ -7951,6 +7949,12 @@ def the_chosen(config: Config, streams: dict[str, Config], may_be_none: bool = F
         known = [str(settings.sqlite_table_name) for settings in streams.values()]
         raise MissingTableError(f"{config.sqlite_table_name} is none of the tables", nearest(word, known))
     return only
+
+
+def none_yet(config: Config) -> SourceError:
+    """The error for a database without any of the tables."""
+    wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
+    return SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
 
 
 class StreamNames(logging.Filter):
@@ -8112,7 +8116,9 @@ class Fleet:
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         with opened_database(self.config, self.directory) as database:
-            streams = streams_in(self.config, database, may_be_none=self.seen is not None)
+            streams = streams_in(self.config, database)
+            if not streams and self.seen is None:  # Those of a running service may go, and come again.
+                raise none_yet(self.config)
             if self.config.tables:
                 streams = self._left(streams, database)
                 if self.seen is None:
@@ -8770,7 +8776,9 @@ def configured(config: Config) -> dict[str, Config]:
     if not config.tables:
         return {"": config}
     with opened_database(config) as database:
-        return streams_in(dataclasses.replace(config, state_dir=state_directory(config)), database)
+        if streams := streams_in(dataclasses.replace(config, state_dir=state_directory(config)), database):
+            return streams
+    raise none_yet(config)
 
 
 # What a table of several streams has room for.

@@ -3151,6 +3151,7 @@ class Position(UnderWay, total=False):
 
     latest: int
     newest: int | None
+    known: int
     # In states of version 1.0.0 a mapping of digests to counts and times.
     seen: str
     columns: list[list[str]]
@@ -4578,6 +4579,7 @@ class Remembered:
         under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
         newest = position.get("newest", position["latest"])
         others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
+        others |= {"known": position["known"]} if "known" in position else {}
         return {**others, "pass": under_way, "seen": packed(kept), **made_of}
 
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
@@ -4599,8 +4601,8 @@ class TimestampCursor(Remembered):
     """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
 
     For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
-    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on; rows whose time can't be
-    read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
+    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on, or from `known` on where
+    `lookback` was shorter; rows whose time can't be read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
 
     A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
     `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
@@ -4645,7 +4647,7 @@ class TimestampCursor(Remembered):
         resumed = position["pass"] is not None
         if not resumed:
             until = latest_time(position["newest"], self.order.newest(self.now() * 10**6))
-            oldest = position["latest"] - self.lookback
+            oldest = self._bound(position)
             position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
@@ -4655,7 +4657,7 @@ class TimestampCursor(Remembered):
 
         Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
         """
-        oldest, is_begun = position["latest"] - self.lookback, position["latest"] > NEVER
+        oldest, is_begun = self._bound(position), position["latest"] > NEVER
         under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
         spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
         if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
@@ -4711,7 +4713,8 @@ class TimestampCursor(Remembered):
         times = [time_in(record, NEVER) for record, _ in rows]
         newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
         after: Position = {**before, "newest": newest, "pass": under_way}
-        bound, place = self._bound(after), self.order.key(raw)
+        after["known"] = bound = self._bound(after)
+        place = self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], before["key"])
         sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
@@ -4721,16 +4724,20 @@ class TimestampCursor(Remembered):
         under_way["sent"] = packed(sent)
         return after
 
-    def _bound(self, position: Position) -> int:
-        """The time before which no row is new once the pass has come to its end.
-
-        A row from the future does not move it past now: later rows would be late.
-        """
+    def _reached(self, position: Position) -> int:
+        """The latest time once the pass has come to its end. A row from the future does not move it past now."""
         latest = position["latest"]
         if position["pass"] and (newest := position["newest"]) is not None:
             until = position["pass"]["until"]
             latest = max(latest, newest if until is None else min(newest, until))
-        return latest - self.lookback
+        return latest
+
+    def _bound(self, position: Position) -> int:
+        """The time before which no row is new once the pass has come to its end: later rows would be late.
+
+        What is no longer known stays so where `lookback` is longer than before.
+        """
+        return max(self._reached(position) - self.lookback, position.get("known", NEVER - self.lookback))
 
     def _ended(self, position: Position) -> Position:
         """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
@@ -4738,7 +4745,7 @@ class TimestampCursor(Remembered):
             return position
         bound = self._bound(position)
         seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
-        return {**position, "latest": bound + self.lookback, "seen": packed(seen), "pass": None}
+        return {**position, "latest": self._reached(position), "known": bound, "seen": packed(seen), "pass": None}
 
 
 # Finds new rows after the position in a state.
@@ -7580,6 +7587,18 @@ def lost_again(state: State, intent: Intent) -> State:
     return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
 
+def find_again(delivery: Delivery) -> None:
+    """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
+
+    What changes one after the other tells more than all of it at once. What moved a position is not kept: rows may be
+    put back.
+    """
+    state = delivery.state
+    delivery.state = found = delivery.source.cursor.located(state)
+    if state.committed and found != state and found.epoch == state.epoch:
+        delivery.job.states.save(found)
+
+
 def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
     """Tell what waits: after a cycle that sent all, the state knows it; else a look is taken, where one can be."""
     if delivery.job.figures is None:
@@ -7613,7 +7632,7 @@ class Delivery:
         is_done = False
         try:
             self.settle()
-            self.state = self.source.cursor.located(self.state)
+            find_again(self)
             if self.job.figures and self.job.figures.waiting is None:
                 look_at_waiting(self, is_done)
             while not self._sent_all() and not self.job.stopping.is_set():

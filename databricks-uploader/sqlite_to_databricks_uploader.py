@@ -1263,6 +1263,16 @@ class TimeForm(NamedTuple):
     name: str = "auto"
     zone: ZoneInfo = UTC
 
+    def line(self) -> str:
+        """The form as the state file has it."""
+        return f"{self.name} {self.zone.key}"
+
+    @staticmethod
+    def of(line: str) -> TimeForm:
+        """The form out of a line of the state file."""
+        name, zone = line.rsplit(" ", 1)
+        return TimeForm(name, ZoneInfo(zone))
+
     def number(self, time: int) -> int | float:
         """About the number that means a time: a whole one from below, or the nearest count of days."""
         unit, origin = NUMBER_FORMATS[self.name]
@@ -3227,15 +3237,16 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in. `time_column` was the time: it stays so, though a value in it may look like none. `allowance` is
-    what was learned of the target, and `lost` how often in a row a batch had no answer and did not arrive, the last
-    time with a request of `lost_bytes`.
+    they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may look like none. It was read by
+    `time_form`. `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and
+    did not arrive, the last time with a request of `lost_bytes`.
     """
 
     last_upload: str | None = None
     source_id: str = ""
     table: str | None = None
     time_column: str | None = None
+    time_form: str | None = None
     target: str | None = None
     epoch: int = 0
     sequence: int = 0
@@ -3246,6 +3257,7 @@ class State:
     columns: list[str] = dataclasses.field(default_factory=list)
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
+    emptied: bool = False
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
@@ -3767,6 +3779,22 @@ def time_before(state: State, table: Table) -> str | None:
     return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
 
 
+def is_like(state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
+    """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
+
+    Of a single anchor it takes half of so many columns.
+    """
+    places = [state.columns.index(name) for name in alike]
+    known = [base64.b64decode(each.digest) for each in state.anchors]
+    own, (key,) = base64.b64decode(anchor.digest), digests_of([str(anchor.rowid)])
+    parts = [(own[4 * place : 4 * place + 4], place) for place in places]
+    if len(known) == 1:
+        return 2 * len(parts) >= count
+    return any(
+        part != key and sum(each[4 * place : 4 * place + 4] == part for each in known) == 1 for part, place in parts
+    )
+
+
 class Anchored:
     """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
 
@@ -3799,7 +3827,8 @@ class Anchored:
         if state.anchors and not (is_known and any(look.is_whole for look in newest)):
             state = self._renewed(Anchored(Reader(self.reader.database, table))._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
-        return dataclasses.replace(state, origin=origin, columns=self.parts, time_column=self.table.time)
+        state = dataclasses.replace(state, origin=origin, emptied=False)
+        return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -3820,7 +3849,8 @@ class Anchored:
             anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         evidence = self._evidence(state, origin)
-        kept = evidence.kept()
+        is_other = state.emptied and not any(look.is_whole for look in evidence.looks)
+        kept = set[int]() if is_other else evidence.kept()
         if kept is None:
             fault = "whether those were edited, or gave way to new ones, can't be told"
             hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
@@ -3828,7 +3858,7 @@ class Anchored:
             if self.table.time is None:
                 hint = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows."
             raise SourceError(f"{self.table.name} holds other rows than were delivered; {fault}", hint)
-        if not kept and (evidence.looks or evidence.highest == 0 or evidence.is_later):
+        if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state
@@ -3871,6 +3901,8 @@ class Anchored:
         replaced = [look.rowid for look in evidence.looks if look.rowid > known]
         if state.anchors[0].rowid in kept or not (replaced or position is None or evidence.highest < position):
             return state
+        if not replaced and evidence.highest > known and self._is_later(state.anchors, [evidence.highest]):
+            replaced = [evidence.highest]  # So many were deleted that no anchor is where new ones came in.
         upper = min(replaced, default=evidence.highest + 1)
         unknown = self._rows(f"{self.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
         if kept and not (replaced and any(unknown)):
@@ -3928,23 +3960,8 @@ class Anchored:
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
         is_timeless = not is_whole and anchor.time == self._time_in(values) == "NULL"
-        is_like = is_timeless and self._is_like(state, anchor, others & set(alike), len(others))
+        is_like = is_timeless and is_like(state, anchor, others & set(alike), len(others))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
-
-    def _is_like(self, state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
-        """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
-
-        Of a single anchor it takes half of so many columns.
-        """
-        places = [state.columns.index(name) for name in alike]
-        known = [base64.b64decode(each.digest) for each in state.anchors]
-        own, (key,) = base64.b64decode(anchor.digest), digests_of([str(anchor.rowid)])
-        parts = [(own[4 * place : 4 * place + 4], place) for place in places]
-        if len(known) == 1:
-            return 2 * len(parts) >= count
-        return any(
-            part != key and sum(each[4 * place : 4 * place + 4] == part for each in known) == 1 for part, place in parts
-        )
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
         return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), self._time_in(values))
@@ -4355,11 +4372,15 @@ class TimeColumn:
 
     def newest(self, now: float) -> int | None:
         """A time that the table has reached, not after `now` (microseconds); None where its last values have none."""
-        reader, times = self.reader.narrowed([]), list[int]()
+        return max((time for time in self.newest_times() if time is not None and time <= now), default=None)
+
+    def newest_times(self) -> list[int | None]:
+        """The times of the last values, which may be numbers or texts."""
+        reader, times = self.reader.narrowed([]), list[int | None]()
         for where in (f"{self.sql} < ''", f"{self.sql} >= ''"):
             page = reader.page(f"WHERE {where}", f"{self.sql} DESC", NEWEST_VALUES, row_content([self.name]))
-            times += [time for time in self.times(page) if time is not None and time <= now]
-        return max(times, default=None)
+            times += self.times(page)
+        return times
 
     def where(self, span: Span) -> str:
         """A span as a condition."""
@@ -4602,7 +4623,8 @@ class TimestampCursor(Remembered):
 
     For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
     `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on, or from `known` on where
-    `lookback` was shorter; rows whose time can't be read stay in it for good. `columns` and `key` are what the records were made of. All times are in microseconds.
+    `lookback` was shorter; rows whose time can't be read stay in it for good. `columns` and `key` are what the records
+    were made of. All times are in microseconds.
 
     A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
     `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
@@ -7203,7 +7225,8 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
         table = table._replace(time=state.time_column, doubtful=())
     job.tables.clear()
     if table.time:
-        job.tables[key] = table
+        if reader.sample().keys:  # Until then a column that will hold nothing may be taken for the time.
+            job.tables[key] = table
     elif asked is None:
         said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"
         job.warn_once(said, level=logging.INFO if table.rowid else logging.DEBUG)
@@ -7279,9 +7302,9 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
     time, name = cell(reader.table.known_time), quoted(reader.table.name)
     looked = f"looked for NULL in {name}"
     if looked not in job.warned:
-        job.warned.add(looked)
         [(count,)] = reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
         if count:
+            job.warned.add(looked)
             job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
 
 
@@ -7360,15 +7383,28 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     table, cursor = source.cursor.table, "rowid" if "rowid" in state.position else "timestamp"
     told = [("table", state.table, table.name), ("target", state.target, job.target.name)]
     told += [("source_id", state.source_id, named), ("cursor", cursor, source.cursor.kind)]
-    goes_by_time = "latest" in state.position or state.position.get("closed") is not None
-    if goes_by_time and state.time_column in table.columns:
-        told.append(("time column", state.time_column, str(table.time)))
+    if "latest" in state.position or state.position.get("closed") is not None:
+        told += times_of(job, source.cursor.reader, state)
     for what, known, found in told:
         if known != found:
             hint = "Give each source table, target, scenario, cursor and its time column a state_dir of its own; "
             hint += "--since TIMESTAMP begins there after the rows that were sent."
             raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
-    return state
+    return dataclasses.replace(state, time_form=time_form(job.config).line())
+
+
+def times_of(job: Job, reader: Reader, state: State) -> Iterator[tuple[str, str, str]]:
+    """What a position by time depends on: what it is called, as the state has it, and as it is now.
+
+    A form that reads the table's newest times as the one before did is the same; where there are none, nothing tells.
+    """
+    form, table = time_form(job.config), reader.table
+    if state.time_column in table.columns:
+        yield "time column", str(state.time_column), str(table.time)
+    if state.time_form not in (None, form.line()):
+        before, now = (TimeColumn(reader, each).newest_times() for each in (TimeForm.of(str(state.time_form)), form))
+        if before != now or not any(now):
+            yield "times read as", str(state.time_form), form.line()
 
 
 def first_state(job: Job, source: Source, state: State) -> State:
@@ -7417,6 +7453,7 @@ def completed(job: Job, source: Source, state: State) -> State:
         source_id=job.config.source_id or state.source_id or random_id(job),
         table=source.cursor.table.name,
         time_column=source.cursor.table.time,
+        time_form=time_form(job.config).line(),
         target=job.target.name,
         # Numbers go on after those of a state that was lost: its quarantine stays.
         sequence=job.quarantine.newest(),
@@ -7590,12 +7627,14 @@ def lost_again(state: State, intent: Intent) -> State:
 def find_again(delivery: Delivery) -> None:
     """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
 
-    What changes one after the other tells more than all of it at once. What moved a position is not kept: rows may be
-    put back.
+    What changes one after the other tells more than all of it at once. What moved a position is not kept, since rows
+    may be put back; but that the table was empty is.
     """
-    state = delivery.state
-    delivery.state = found = delivery.source.cursor.located(state)
-    if state.committed and found != state and found.epoch == state.epoch:
+    state, cursor = delivery.state, delivery.source.cursor
+    delivery.state = found = cursor.located(state)
+    if found.epoch != state.epoch:
+        found = dataclasses.replace(state, emptied=state.emptied or cursor.reader.bounds()[0] is None)
+    if state.committed and found != state:
         delivery.job.states.save(found)
 
 

@@ -3237,7 +3237,8 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may look like none. It was read by
+    they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may
+    look like none. It was read by
     `time_form`. `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and
     did not arrive, the last time with a request of `lost_bytes`.
     """
@@ -3779,7 +3780,7 @@ def time_before(state: State, table: Table) -> str | None:
     return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
 
 
-def is_like(state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
+def comes_back(state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
     """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
 
     Of a single anchor it takes half of so many columns.
@@ -3960,7 +3961,7 @@ class Anchored:
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
         is_timeless = not is_whole and anchor.time == self._time_in(values) == "NULL"
-        is_like = is_timeless and is_like(state, anchor, others & set(alike), len(others))
+        is_like = is_timeless and comes_back(state, anchor, others & set(alike), len(others))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:

@@ -559,3 +559,38 @@ def test_rows_that_give_way_to_others_or_move_amid_a_cycle_arrive_once(
     arrived = [uid for (uid,) in box.arrived("uid", "aggregated_" if flags else "raw_")]
     assert len(arrived) == len(set(arrived))
     assert {uid for (uid,) in box.source("uid", "t")} <= {*arrived}
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+@crossed(key=[*KEYS])
+def test_rows_that_come_after_a_cycle_saw_the_table_empty_are_new_unless_they_are_put_back(
+    box: Box, put_back: bool, key: str
+) -> None:
+    """Late ones, too, whose times tell nothing; the schema changes besides."""
+    box.execute(table(key), INSERT, rows=rows(1, 20, 1))
+    assert box.run() == 0
+    box.execute("CREATE TABLE kept AS SELECT rowid AS r, * FROM t", "DELETE FROM t")
+    assert box.run("--table", "t") == 0
+    if put_back:
+        box.execute("INSERT INTO t (rowid, time, a, z) SELECT r, time, a, z FROM kept")
+    box.execute(INSERT, rows=[("2025-06-01T00:00:00Z", a) for a in range(100, 125)])
+    assert box.run("--table", "t") == 0
+    assert len(box.arrived("a")) == len(set(box.arrived("a"))) == 45
+
+
+def test_what_a_cycle_without_new_rows_learned_of_the_file_is_kept(box: Box) -> None:
+    """All rows are edited, which their times tell; then a copy takes the file's place, which would be asked about."""
+    box.execute(table("keyed"), INSERT, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    box.execute("UPDATE t SET z = 'y', a = a + 1000")
+    assert box.run() == 0
+    shutil.copy(box.database, box.folder / "copy")
+    (box.folder / "copy").replace(box.database)
+    assert outcome(box) == "sent 50"
+
+
+def test_new_rows_behind_many_deleted_ones_where_no_anchor_is_are_not_passed_over(box: Box) -> None:
+    box.execute(table("keyed"), INSERT, rows=rows(1, 73, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a > 25", "INSERT INTO t (time, a) VALUES ('2026-06-01T00:00:00Z', 99)")
+    assert box.run() == 1 or (99,) in box.arrived("a")

@@ -580,3 +580,43 @@ def test_a_time_column_stays_the_time_though_a_value_in_it_is_odd(box: Box, kind
     # By time, what is long past is not new.
     assert arrived == set(range(7)) - ({5} if kind and odd.startswith("1970") else set())
     assert box.state()["last_upload"] == "2026-01-01T00:00:06+00:00"
+
+
+TIMES_BY_TEXT = "CREATE TABLE t (k INTEGER PRIMARY KEY, ts TEXT) WITHOUT ROWID"
+
+
+def minutes(first: int, count: int, zone: str = "") -> list[tuple[int, str]]:
+    return [(k, f"2026-01-01 {k // 60:02}:{k % 60:02}:00{zone}") for k in range(first, first + count)]
+
+
+@pytest.mark.parametrize("longer", [("--lookback", "3600"), ("--source-timezone", "Europe/Berlin")])
+def test_a_longer_lookback_than_before_sends_nothing_again(box: Box, longer: tuple[str, str]) -> None:
+    """In a zone with summer time it is two hours longer."""
+    box.execute(TIMES_BY_TEXT, "INSERT INTO t VALUES (?, ?)", rows=minutes(0, 300, "Z"))
+    assert box.run() == 0
+    for key in (900, 901):
+        box.execute("INSERT INTO t VALUES (?, '2026-01-01 04:58:30Z')", rows=[(key,)])
+        assert box.run(*longer) == 0
+    box.execute("INSERT INTO t VALUES (902, '2026-01-01 08:00:00Z')")
+    assert box.run(*longer) == 0
+    assert sorted(box.arrived("k")) == [(k,) for k in [*range(300), 900, 901, 902]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (("--source-timezone", "Asia/Tokyo"), 1),
+        (("--timestamp-format", "%Y-%d-%m %H:%M:%S"), 0),
+        (("--timestamp-format", "%Y-%m-%d %M:%H:%S"), 1),
+    ],
+)
+def test_a_position_by_times_is_none_by_times_that_are_read_otherwise(
+    box: Box, flags: tuple[str, str], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What moves would be lost or doubled; what does not goes on."""
+    box.execute(TIMES_BY_TEXT, "INSERT INTO t VALUES (?, ?)", rows=minutes(0, 20))
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=minutes(20, 1))
+    assert box.run(*flags) == status
+    assert ("belongs to times read as auto UTC, not" in caplog.text) == bool(status)
+    assert len(box.arrived("k")) == (20 if status else 21)

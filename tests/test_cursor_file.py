@@ -562,7 +562,7 @@ def test_rows_that_give_way_to_others_or_move_amid_a_cycle_arrive_once(
 
 
 @pytest.mark.parametrize("put_back", [False, True])
-@crossed(key=[*KEYS])
+@pytest.mark.parametrize("key", KEYS)
 def test_rows_that_come_after_a_cycle_saw_the_table_empty_are_new_unless_they_are_put_back(
     box: Box, put_back: bool, key: str
 ) -> None:

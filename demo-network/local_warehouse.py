@@ -446,6 +446,7 @@ class Store:
         self.version = 1
         self.schemas = {(catalog, "default") for catalog in catalogs}
         self.tables: dict[TableName, int] = {}  # with the version at which each was made
+        self.columns: dict[tuple[TableName, int], list[Column]] = {}  # of those that were asked for, by the same
         self._lock = threading.Lock()
         self._table_locks: dict[TableName, threading.Lock] = {}
 
@@ -551,7 +552,6 @@ class EngineSession:
 
     def __init__(self, spark: Any) -> None:
         self.spark = spark
-        self.reusable = True
         self._version = 0
         self._schemas: set[tuple[str, str]] = set()
         self._tables: dict[TableName, int] = {}
@@ -575,11 +575,19 @@ class EngineSession:
 
     def run(self, sql: str) -> Any:
         """Run one statement; returns a pyarrow.Table. Raises SqlError."""
-        return self._asked(lambda: self.spark.sql(sql).toArrow())
+        # toArrow() would ask for the schema before, which takes as long again.
+        return self._asked(lambda: self.spark.sql(sql)._to_table()[0])
 
     def carry_out(self, sql: str) -> None:
         """Run one statement that is no query, and fetch no answer, which takes as long again. Raises SqlError."""
         self._asked(lambda: self.spark.sql(sql))
+
+    def columns_of(self, store: Store, table: TableName) -> list[Column]:
+        """A table's columns, as its Delta log has them; they never change. Raises SqlError."""
+        made = (table, store.tables.get(table, 0))
+        if made not in store.columns:
+            store.columns[made] = self.columns(f"SELECT * FROM {quoted(*table)}")
+        return store.columns[made]
 
     def columns(self, query: str) -> list[Column]:
         """The columns of a query. Raises SqlError."""
@@ -639,25 +647,36 @@ class Engine:
             self._idle.pop().spark.stop()
 
     def take(self) -> EngineSession:
-        """A session of the engine, in UTC."""
+        """A session that waits, or a new one."""
         from pyspark.sql.connect.session import SparkSession
 
         try:
-            session = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
             host, port = self._sail.listening_address
             spark = SparkSession(f"sc://{host}:{port}")
             spark.client.disable_reattachable_execute()  # for networks that fail; here it takes half of the time
-            session = EngineSession(spark)
-        session.set_zone("UTC")
-        return session
+            return EngineSession(spark)
 
     def give_back(self, session: EngineSession) -> None:
-        """Keep a session for the next client, unless it made views."""
-        if session.reusable:
-            self._idle.append(session)
-        else:
-            session.spark.stop()
+        """Keep a session for the next statement."""
+        self._idle.append(session)
+
+    @contextlib.contextmanager
+    def lent(self, store: Store, session: Session) -> Iterator[EngineSession]:
+        """A session of the engine for one statement: in the client's schema and zone, and with its views.
+
+        Clients that went without a word keep none: a new one has to be told of all tables.
+        """
+        engine = session.own or self.take()
+        try:
+            engine.follow(store)
+            engine.enter(session.catalog, session.schema)
+            engine.set_zone(session.settings["TIMEZONE"])
+            yield engine
+        finally:
+            if session.own is None:
+                self.give_back(engine)
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -675,13 +694,13 @@ class Result(NamedTuple):
 
 @dataclass
 class Session:
-    """A client's session; `address` is where the client reached this server."""
+    """A client's session; `address` is where the client reached this server, `own` what keeps its views."""
 
     guid: bytes
-    engine: EngineSession
     catalog: str
     schema: str
     address: str
+    own: EngineSession | None = None
     settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
 
     def qualified(self, name: tuple[str, ...]) -> TableName:
@@ -705,6 +724,7 @@ class Operation:
         self.done = threading.Event()
         self.stopped = threading.Event()
         self.reason: SqlError | None = None
+        self.engine: EngineSession | None = None
         self.result: Result | None = None
         self.error: SqlError | None = None
         self.offset = 0
@@ -717,7 +737,8 @@ class Operation:
 
     def _interrupt(self) -> None:
         while not self.done.wait(0.1):
-            self.session.engine.spark.interruptAll()
+            if self.engine:
+                self.engine.spark.interruptAll()
 
     def check(self) -> None:
         """Raise if the statement was stopped."""
@@ -730,15 +751,11 @@ class Run:
     """What a statement's function works with."""
 
     store: Store
+    engine: EngineSession
     session: Session
     operation: Operation
     words: Words
     presign: Presign
-
-    @property
-    def engine(self) -> EngineSession:
-        """The engine's session, which knows all tables."""
-        return self.session.engine
 
     def table(self) -> TableName:
         """The full name of a table that comes next and exists."""
@@ -758,8 +775,8 @@ class Run:
         return catalog, schema
 
     def columns(self, table: TableName) -> list[Column]:
-        """A table's columns, as its Delta log has them."""
-        return self.engine.columns(f"SELECT * FROM {quoted(*table)}")
+        """A table's columns."""
+        return self.engine.columns_of(self.store, table)
 
     @contextlib.contextmanager
     def alone(self, table: TableName) -> Iterator[None]:
@@ -818,8 +835,6 @@ def use(run: Run) -> Result:
 def enter(store: Store, session: Session, catalog: str, schema: str) -> None:
     """Make a schema the session's own."""
     require_schema(store, (catalog, schema))
-    session.engine.follow(store)
-    session.engine.enter(catalog, schema)
     session.catalog, session.schema = catalog, schema
 
 
@@ -849,7 +864,6 @@ def configure(session: Session, name: str, value: str) -> None:
             ZoneInfo(value)
         except (ValueError, ZoneInfoNotFoundError) as error:
             raise failure("INVALID_CONF_VALUE.TIME_ZONE", "22022", f"Cannot resolve the time zone {value!r}") from error
-        session.engine.set_zone(value)
     session.settings[known(name)] = value
 
 
@@ -868,7 +882,7 @@ def create(run: Run) -> Result:
     replace = run.words.accept("OR", "REPLACE")
     kind = run.words.take().text.upper()
     if kind not in ("SCHEMA", "DATABASE", "VOLUME", "TABLE"):
-        run.engine.reusable = False
+        run.session.own = run.engine
         return query(run)
     lenient = run.words.accept("IF", "NOT", "EXISTS")
     if kind == "TABLE":
@@ -1230,19 +1244,18 @@ class Lake:
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
         self._engine = engine
-        self._columns: dict[tuple[TableName, int], list[Column]] = {}
 
     def made(self, name: str) -> int | None:
         """The version at which a table was made; none if it isn't there."""
         return self._store.tables.get(table_name(name))
 
     def columns(self, name: str) -> list[Column]:
-        """A table's columns, which never change."""
-        key = (table_name(name), self._store.tables[table_name(name)])
-        if key not in self._columns:
-            with self._run() as run:
-                self._columns[key] = run.columns(key[0])
-        return self._columns[key]
+        """A table's columns."""
+        table = table_name(name)
+        if found := self._store.columns.get((table, self._store.tables[table])):
+            return found
+        with self._run() as run:
+            return run.columns(table)
 
     def write(self, name: str, files: list[Path]) -> None:
         """Put the rows of Parquet files into a table in one commit, each file once; a table that has gone gets none."""
@@ -1259,13 +1272,9 @@ class Lake:
     @contextlib.contextmanager
     def _run(self) -> Iterator[Run]:
         """What statements work with, in a session of the engine that knows all tables."""
-        engine = self._engine.take()
-        engine.follow(self._store)
-        session = Session(b"", engine, self._store.catalogs[0], "default", "")
-        try:
-            yield Run(self._store, session, Operation(0, session, ""), Words(""), lambda *_: "")
-        finally:
-            self._engine.give_back(engine)
+        session = Session(b"", self._store.catalogs[0], "default", "")
+        with self._engine.lent(self._store, session) as engine:
+            yield Run(self._store, engine, session, Operation(0, session, ""), Words(""), lambda *_: "")
 
 
 def table_name(name: str) -> TableName:
@@ -1302,7 +1311,7 @@ def refuse_a_second_statement(sql: str) -> None:
         raise failure("PARSE_SYNTAX_ERROR", "42601", message)
 
 
-def execute(store: Store, operation: Operation, parameters: list[Any], presign: Presign) -> Result:
+def execute(store: Store, engine: Engine, operation: Operation, parameters: list[Any], presign: Presign) -> Result:
     """Carry out a statement. Raises SqlError."""
     if len(operation.text.encode()) > STATEMENT_LIMIT:
         raise failure("STATEMENT_TOO_LARGE", "54000", f"The statement is larger than {STATEMENT_LIMIT} bytes")
@@ -1310,14 +1319,12 @@ def execute(store: Store, operation: Operation, parameters: list[Any], presign: 
         operation.text = bound(operation.text, parameters)
     if ";" in operation.text:
         refuse_a_second_statement(operation.text)
-    operation.session.engine.follow(store)
     words = Words(operation.text)
-    verb = VERBS.get(words.peek().text.upper())
-    run = Run(store, operation.session, operation, words, presign)
-    if verb is None:
-        return query(run)
-    words.take()
-    return verb(run)
+    verb = VERBS.get(words.peek().text.upper(), query)
+    if verb is not query:
+        words.take()
+    with engine.lent(store, operation.session) as operation.engine:
+        return verb(Run(store, operation.engine, operation.session, operation, words, presign))
 
 
 # ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1551,7 +1558,7 @@ class Service:
     # ── Sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_session(self, request: Any, address: str) -> Any:
-        session = Session(uuid.uuid4().bytes, self._engine.take(), self._store.catalogs[0], "default", address)
+        session = Session(uuid.uuid4().bytes, self._store.catalogs[0], "default", address)
         wanted = request.initialNamespace or self._t.TNamespace()
         catalog, schema = (wanted.catalogName or session.catalog).lower(), (wanted.schemaName or "default").lower()
         enter(self._store, session, catalog, schema)
@@ -1574,8 +1581,8 @@ class Service:
         left = [operation for operation in list(self._operations.values()) if operation.session is session]
         for operation in left:
             self._operations.pop(operation.guid, None)
-        if all(operation.done.is_set() for operation in left):
-            self._engine.give_back(session.engine)
+        if session.own and all(operation.done.is_set() for operation in left):
+            session.own.spark.stop()
         return self._t.TCloseSessionResp(status=self._ok)
 
     def close_sessions(self) -> None:
@@ -1611,7 +1618,7 @@ class Service:
         try:
             operation.stopped.wait(operation.delay)
             operation.check()
-            operation.result = execute(self._store, operation, parameters, self._presign)
+            operation.result = execute(self._store, self._engine, operation, parameters, self._presign)
         except SqlError as error:
             operation.error = operation.reason or error
         except Exception as error:  # a fault of this program: the client gets an error, the console the traceback
@@ -1770,12 +1777,12 @@ class Service:
 
     def _list_columns(self, request: Any) -> Any:
         """The place besides DESCRIBE ... AS JSON that tells which columns are NOT NULL."""
-        engine, found = self._session(request).engine, []
-        engine.follow(self._store)
-        for table in self._matching(request):
-            for position, column in enumerate(engine.columns(f"SELECT * FROM {quoted(*table)}")):
-                null = "YES" if column.nullable else "NO"
-                found.append((*table, column.name, column.type.upper(), int(column.nullable), position, null))
+        found = []
+        with self._engine.lent(self._store, self._session(request)) as engine:
+            for table in self._matching(request):
+                for position, column in enumerate(engine.columns_of(self._store, table)):
+                    null = "YES" if column.nullable else "NO"
+                    found.append((*table, column.name, column.type.upper(), int(column.nullable), position, null))
         names = "TABLE_CAT TABLE_SCHEM TABLE_NAME COLUMN_NAME TYPE_NAME NULLABLE ORDINAL_POSITION IS_NULLABLE"
         return self._listed("GetColumns", request, names, [f for f in found if like(request.columnName, f[3])])
 

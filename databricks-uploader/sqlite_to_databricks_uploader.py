@@ -7226,7 +7226,8 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
         table = table._replace(time=state.time_column, doubtful=())
     job.tables.clear()
     if table.time:
-        if reader.sample().keys:  # Until then a column that will hold nothing may be taken for the time.
+        # Until there are rows a column that will hold nothing may be taken for the time.
+        if database.rows(f"SELECT 1 FROM {quoted(table.name)} LIMIT 1"):
             job.tables[key] = table
     elif asked is None:
         said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"

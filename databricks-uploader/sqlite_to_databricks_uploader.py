@@ -3238,9 +3238,8 @@ class State:
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may
-    look like none. It was read by
-    `time_form`. `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and
-    did not arrive, the last time with a request of `lost_bytes`.
+    look like none; it was read by `time_form`. `allowance` is what was learned of the target, and `lost` how often in a
+    row a batch had no answer and did not arrive, the last time with a request of `lost_bytes`.
     """
 
     last_upload: str | None = None
@@ -3642,8 +3641,8 @@ class Look(NamedTuple):
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
     `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
-    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, where neither has a
-    time: a value came back that no other anchor has, beside the key.
+    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, of one with the time
+    that it had, or none: a value came back that no other anchor has, beside the key.
     """
 
     rowid: int
@@ -3681,18 +3680,22 @@ class Evidence(NamedTuple):
         The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
         file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
         where that is said of most anchors, by different values; so is, in one file, a row without a time that is like
-        it. What has no such row is new in another file, where the counter was set back, where rowids have shrunk, and
-        where all times are later and no values come back. Where all values come back but the times, rows were given new
-        times, or came anew.
+        it. Where the newest rows were deleted and rowids may be used again, an equal time alone says nothing. What has
+        no such row is new in another file, where the counter was set back, where rowids have shrunk, and where all
+        times are later and no values come back. Where all values come back but the times, rows were given new times, or
+        came anew.
         """
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
         kept = {look.rowid for look in self.looks if look.is_whole or look in same}
+        is_shrunk = self.position is not None and self.highest < self.position
+        alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
         told = {look.alike for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
-        is_shrunk = self.position is not None and self.highest < self.position
         if whole := [look.rowid for look in self.looks if look.is_whole]:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
             others = [look.rowid for look in self.looks if look.rowid > max(whole) and look.rowid not in kept]
+            if not others and any(rowid > max(whole) and rowid not in alike for rowid in kept):
+                return None
             return {rowid for rowid in kept if rowid < min(others, default=math.inf)}
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
@@ -3702,7 +3705,7 @@ class Evidence(NamedTuple):
         if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}
         if is_most:
-            return kept if is_telling or len(told) > 1 else None
+            return kept if alike and (is_telling or len(told) > 1) else None
         if self.looks and all(look.is_but_time for look in self.looks):
             return None
         values = {look.alike[1:] for look in self.looks}
@@ -3927,8 +3930,17 @@ class Anchored:
                 hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
                 raise SourceError(f"{fault}which were delivered can't be told", hint)
             if places:
+                self._refuse_behind(state, run[index:], max(places))
                 return None if index and max(places) == newest.rowid else max(places)
         return None
+
+    def _refuse_behind(self, state: State, run: Sequence[Anchor], place: int) -> None:
+        """An error where rows that were delivered before the newest one stand behind it, as after a rebuild."""
+        before = [values for _, values in self._rows(f"{self.rowid} <= {place}", CLOSE_ANCHORS + 1)]
+        gone = [anchor for anchor in run if not any(self._look(state, anchor, row).is_whole for row in before)]
+        if gone and any(rowid > place for rowid in self._places(state, gone[0], gone[:1], True)):
+            fault = f"{self.table.name} was rebuilt in another order: which rows were delivered can't be told"
+            raise SourceError(fault, "Go on with --since TIMESTAMP, where a column tells the time.")
 
     def _places(self, state: State, newest: Anchor, run: Sequence[Anchor], is_long: bool) -> Iterator[int]:
         """The rowids of rows like an anchor whose rows before are, as far as they are left, those of its run."""
@@ -3960,8 +3972,9 @@ class Anchored:
         others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
-        is_timeless = not is_whole and anchor.time == self._time_in(values) == "NULL"
-        is_like = is_timeless and comes_back(state, anchor, others & set(alike), len(others))
+        telling = others if anchor.time == "NULL" else set(shared) - {self.table.key}
+        is_like = not is_whole and anchor.time == self._time_in(values)
+        is_like = is_like and comes_back(state, anchor, telling & set(alike), len(telling))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
@@ -4511,6 +4524,11 @@ class Bridge(NamedTuple):
     fresh: list[str]
     is_old: bool = False
 
+    @property
+    def is_by_content(self) -> bool:
+        """Whether rows are told by all their values, and not by time and key."""
+        return self.is_old or bool(self.content)
+
     @staticmethod
     def between(position: Position, made_of: Position) -> Bridge:
         """From a position's columns to those of now."""
@@ -4541,17 +4559,24 @@ class Bridge(NamedTuple):
 Groups = dict[Any, list[tuple[bool, str]]]
 
 
-def recognised(groups: Groups, delivered: collections.Counter[Any]) -> list[str] | None:
-    """The records of the rows that were delivered, untouched ones before others; None where that can't be told."""
+def recognised(groups: Groups, delivered: collections.Counter[Any], bridge: Bridge) -> list[str] | None:
+    """The records of the rows that were delivered, untouched ones before others; None where that can't be told.
+
+    Where rows are told by their times alone, new ones may stand for some that were deleted. Where there are such times,
+    but no such key, most likely the keys are written otherwise now.
+    """
     found = list[str]()
     for before, rows in groups.items():
         here, count = sorted(rows), delivered[before]
+        if count > len(here) and not (bridge.is_by_content or bridge.key):
+            return None
         if 0 < count < len(here):
             is_touched, _ = here[count]
             if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
         found += [record for _, record in here[:count]]
-    return found
+    is_strange = not (found or bridge.is_by_content) and {time for time, _ in groups} & {time for time, _ in delivered}
+    return None if is_strange else found
 
 
 class Remembered:
@@ -4593,7 +4618,7 @@ class Remembered:
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
         counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
-        kept = recognised(self._groups(oldest, bridge), counts)
+        kept = recognised(self._groups(oldest, bridge), counts, bridge)
         if kept is None:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."

@@ -36,6 +36,42 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not is_shrunk",
+        "True", ("test_cursor_file.py", "fewer_rows_of"),
+    ),
+    Mutant(
+        "a rebuild keeps the order of rows", "self._refuse_behind(state, run[index:], max(places))", "pass",
+        ("test_cursor_file.py", "rebuilt_in_another_order"),
+    ),
+    Mutant(
+        "that a table was empty is forgotten", "is_other = state.emptied and", "is_other = False and",
+        ("test_cursor_file.py", "saw_the_table_empty"),
+    ),
+    Mutant(
+        "a highest row without an anchor is a delivered one", "replaced = [evidence.highest]", "pass",
+        ("test_cursor_file.py", "where_no_anchor_is"),
+    ),
+    Mutant(
+        "a cycle without new rows keeps nothing", "if state.committed and found != state:", "if False:",
+        ("test_cursor_file.py", "without_new_rows_learned or saw_the_table_empty"),
+    ),
+    Mutant(
+        "a longer lookback looks back from the start", 'position.get("known", NEVER - self.lookback)',
+        "NEVER - self.lookback", ("test_cursor_time.py", "longer_lookback"),
+    ),
+    Mutant(
+        "times may be read otherwise than before", 'yield "times read as", str(state.time_form), form.line()', "pass",
+        ("test_cursor_time.py", "read_otherwise"),
+    ),
+    Mutant(
+        "times alone tell rows of which some were deleted", "if count > len(here) and not (bridge.is_by_content or bridge.key):",
+        "if False:", ("test_cursor_time.py", "times_of_deleted"),
+    ),
+    Mutant(
+        "a key of another class is another row's", "return None if is_strange else found", "return found",
+        ("test_cursor_time.py", "another_class"),
+    ),
+    Mutant(
         "anchors' times are of the column of now", "table = self.table._replace(time=time_before(state, self.table))",
         "table = self.table", ("test_cursor_file.py", "another_column_tells or later_ones_only"),
     ),

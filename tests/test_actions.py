@@ -16,6 +16,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -847,12 +848,15 @@ def as_nobody(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+def whole_box() -> Iterator[Box]:
     """A box that has run, with a table, a state and a quarantine; a copy of it is beside it.
 
-    All is loaded, and each action was done once: another user may be kept from the directory of the packages.
+    All is loaded, and each action was done once: another user may be kept from the directory of the packages. It is
+    not in pytest's own directory, whose rights another pytest that starts sets back.
     """
-    box = Box(tmp_path_factory.mktemp("whole"))
+    place = Path(tempfile.mkdtemp())
+    (place / "whole").mkdir()
+    box = Box(place / "whole")
     poisoned(box)
     (box.folder / "uploader.yaml").write_text("interval: 5\n")
     shutil.copytree(box.folder, box.folder.with_suffix(".copy"))
@@ -862,6 +866,7 @@ def whole_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
         box.run(*action, "--config", str(box.folder / "uploader.yaml"))
     yield box
     setattr(up, "sqlite_driver", driver)  # noqa: B010 - a function
+    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -340,6 +340,28 @@ def test_any_change_of_columns_between_two_cycles_sends_nothing_again_or_asks(
     assert sorted(found) == list(range(number))
 
 
+def test_new_rows_of_the_times_of_deleted_ones_are_asked_about_where_a_column_was_dropped_too() -> None:
+    source = Source(KEYED.replace(" PRIMARY KEY", ""))
+    source.execute("INSERT INTO t (v, ts) VALUES (?, '2026-05-28')", rows=[(v,) for v in range(20)])
+    assert len(source.cycle()) == 20
+    source.execute("DELETE FROM t WHERE v > 9", "ALTER TABLE t DROP COLUMN a")
+    source.execute("INSERT INTO t (v, ts) VALUES (?, '2026-05-28')", rows=[(v,) for v in range(20, 26)])
+    with pytest.raises(up.SourceError, match="can't be told"):
+        source.cycle()
+
+
+@pytest.mark.parametrize(("before", "after"), [("INTEGER", "TEXT"), ("TEXT", "INTEGER")])
+def test_rows_whose_key_is_of_another_class_since_are_asked_about(before: str, after: str) -> None:
+    tables = [f"CREATE TABLE {name} (k {kind} PRIMARY KEY, ts TEXT, v INTEGER) WITHOUT ROWID"
+              for name, kind in (("t", before), ("n", after))]  # fmt: skip
+    source = Source(tables[0])
+    source.execute("INSERT INTO t VALUES (?, '2026-05-28 10:00:00', ?)", rows=[(v, v) for v in range(20)])
+    assert len(source.cycle()) == 20
+    source.execute(tables[1], "INSERT INTO n SELECT * FROM t", "DROP TABLE t", "ALTER TABLE n RENAME TO t")
+    with pytest.raises(up.SourceError, match="can't be told"):
+        source.cycle()
+
+
 def test_an_edited_row_is_a_new_row_also_where_a_column_was_added() -> None:
     source = Source(KEYED, f"INSERT INTO t VALUES (1, '{text(BASE, '%Y-%m-%d')}', 1, 'b'), (2, '2026-05-28', 1, 'b')")
     assert source.cycle() == [1, 2]

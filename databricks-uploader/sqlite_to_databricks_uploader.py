@@ -3959,7 +3959,8 @@ class Anchored:
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
-        is_on_time = anchor.time == self._time_in(values) != "NULL"
+        is_same_time = anchor.time == self._time_in(values)
+        is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
             is_whole = anchor.digest in (digest_of(quotes, self.table.encoding) for quotes in so_far)
@@ -3973,8 +3974,8 @@ class Anchored:
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
         telling = others if anchor.time == "NULL" else set(shared) - {self.table.key}
-        is_like = not is_whole and anchor.time == self._time_in(values)
-        is_like = is_like and comes_back(state, anchor, telling & set(alike), len(telling))
+        is_other = is_same_time and not is_whole
+        is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:

@@ -76,7 +76,7 @@ MUTANTS = (
         "table = self.table", ("test_cursor_file.py", "another_column_tells or later_ones_only"),
     ),
     Mutant(
-        "a position by times goes by any column", "if goes_by_time and state.time_column in table.columns", "if False",
+        "a position by times goes by any column", "    if state.time_column in table.columns:\n        yield", "    if False:\n        yield",
         ("test_cursor_file.py", "none_by_those"),
     ),
     Mutant(
@@ -171,7 +171,7 @@ MUTANTS = (
         (SOURCE, "without_its_directory"),
     ),
     Mutant(
-        "anchors are not looked at", "if state.anchors and not is_known:", "if False:",
+        "anchors are not looked at", "if state.anchors and not (is_known", "if False and not (is_known",
         ("test_cursor.py", "recreated"),
     ),
     Mutant(

@@ -222,7 +222,9 @@ def begun(request: Mapping[str, Any]) -> int:
         os.dup2(console, 1)
         os.dup2(console, 2)
         try:
-            os._exit(run(request))
+            status = run(request)
+            sys.stdout.flush()  # As at the end of a process; `_exit` forgets what was not written yet.
+            os._exit(status)
         except BaseException:
             traceback.print_exc()
         finally:

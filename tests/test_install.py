@@ -484,7 +484,7 @@ def analyzed(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def with_interpreter(unit: str) -> str:
     """A unit with an interpreter that is there; without one, systemd finds fault with it."""
-    return unit.replace("/opt/databricks-uploader/current/venv/bin/python", sys.executable)
+    return unit.replace("/opt/databricks-uploader/current/venv/bin/python", f'"{sys.executable}"')
 
 
 @needs_systemd

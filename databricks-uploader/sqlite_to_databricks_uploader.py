@@ -4169,12 +4169,19 @@ class RowidCursor(Anchored):
                 return [[low, high] for low, high in pairs if high - low > 1]
         return []
 
+    def bounds(self, low: int | None) -> tuple[int | None, int]:
+        """The lowest rowid over `low` and the highest, of the rows that were there when this cycle looked first.
+
+        Else a table that is written to all the time would be sent in ever smaller commits, and others would wait.
+        """
+        first, last = self.reader.bounds(low)
+        self.up_to = last = last if self.up_to is None else min(last, self.up_to)
+        return None if first is None or first > last else first, last
+
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows after `position`, None where there are none: a range of rowids with up to `size` rows."""
-        first, last = self.reader.bounds(position["rowid"])
-        if self.up_to is not None:
-            last = min(last, self.up_to)
-        if first is None or first > last or not (anchors := self.anchors(first, self.reader.nth(first, last, size()))):
+        first, last = self.bounds(position["rowid"])
+        if first is None or not (anchors := self.anchors(first, self.reader.nth(first, last, size()))):
             return None
         # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
         high, before, self.newest = anchors[0].rowid, self.newest, anchors[:1]
@@ -7091,7 +7098,7 @@ class WindowSource(NamedTuple):
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
         now = int(min(self.now() * 10**6, 2**62))
-        first, last = self.cursor.reader.bounds(position["rowid"])
+        first, last = self.cursor.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
         is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))

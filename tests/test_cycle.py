@@ -48,6 +48,36 @@ def test_nothing_new_touches_neither_state_nor_target(box: Box) -> None:
     assert (box.state_file.stat().st_mtime_ns, box.table().version()) == before
 
 
+GROUPS = ("--enable-aggregate", "--aggregate-config", '{"group_by": "minute", "aggregations": {"rows": "count"}}')
+
+
+@pytest.mark.parametrize(
+    "flags", [["--cursor", "rowid"], ["--cursor", "timestamp"], GROUPS], ids=["rowid", "timestamp", "aggregate"]
+)
+def test_a_cycle_ends_also_where_a_row_comes_in_at_each_of_its_steps(
+    box: Box, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    """Else a busy table is sent in ever smaller commits, and keeps all other tables waiting."""
+    insert = """INSERT INTO readings (timestamp, v)
+                VALUES (strftime('%Y-%m-%dT%H:%M:%fZ', 1790000000 + 30 * ?, 'unixepoch'), 1)"""
+    box.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, timestamp TEXT, v REAL)")
+    box.execute(insert, rows=[(number,) for number in range(20)])
+    real, came = up.DeltaTarget.prepare, list[int]()
+
+    def busy(self: up.DeltaTarget, pages: up.Pages) -> Any:
+        came.append(20 + len(came))
+        box.execute(insert, rows=[(came[-1],)])
+        assert len(came) < 20, "it does not end"
+        return real(self, pages)
+
+    monkeypatch.setattr(up.DeltaTarget, "prepare", busy)
+    assert box.run(*flags) == 0
+    monkeypatch.undo()
+    assert box.run(*flags) == 0
+    if "--cursor" in flags:
+        assert len(box.arrived("id")) == 20 + len(came)
+
+
 @pytest.mark.parametrize(("step", "when", "call"), list(product(["save", "send"], ["before", "after"], [1, 2, 3, 4])))
 def test_a_kill_at_each_step_neither_loses_nor_doubles(
     box: Box, monkeypatch: pytest.MonkeyPatch, step: str, when: str, call: int

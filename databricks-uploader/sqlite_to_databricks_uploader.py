@@ -4085,6 +4085,8 @@ FAR_APART = 1000
 
 def said_of_order(table: Table) -> str:
     """That rowids are no position, for people."""
+    if table.key and table.key == table.time:
+        return f"the keys of {table.name} are its times: SQLite did not give them"
     return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
 
 
@@ -4154,7 +4156,8 @@ class RowidCursor(Anchored):
         with contextlib.suppress(CorruptError):
             if found != "0" and self.reader.database.rows(f"SELECT {found}") != [(0,)]:
                 fault = f"{said_of_order(self.table)}, and new rows below delivered ones are passed over"
-                hint = "cursor: timestamp finds them; it needs a new state_dir, and --since. cursor: rowid leaves them."
+                hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and "
+                hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
                 raise SourceError(fault, hint)
         return known
 
@@ -7293,6 +7296,8 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
     if state and not is_unbound(state):
         return "rowid" in state.position
     table = reader.table
+    if table.key and table.key == table.time and not config.enable_aggregate:
+        return False  # The producer sets such a key, and a row may be late.
     if not is_shuffled(reader, time_form(config)):
         return True
     fault = said_of_order(table)

@@ -407,6 +407,25 @@ def test_keys_in_order_stay_the_position_however_far_apart(box: Box, kind: str) 
     assert "rowid" in box.state()["position"]
 
 
+@pytest.mark.parametrize("step", [60, 300, 86_400])
+def test_a_key_that_is_the_time_is_read_by_time_and_a_late_row_is_found(
+    box: Box, step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A weather station's archive: the producer sets such keys, evenly spaced, and a record may come late."""
+    times = [1_790_000_000 + step * number for number in range(300)]
+    box.execute("CREATE TABLE archive (dateTime INTEGER NOT NULL UNIQUE PRIMARY KEY, outTemp REAL)")
+    insert = "INSERT INTO archive VALUES (?, 1.5)"
+    box.execute(insert, rows=[(time,) for time in times])
+    assert box.run() == 0
+    assert "the keys of archive are its times" in caplog.text
+    for late in (times[-1] - 31, times[-2] + 17 if step < 300 else times[-1] - 250):
+        box.execute(insert, rows=[(late,)])
+        times.append(late)
+        assert box.run() == 0
+    assert len(set(box.arrived())) == len(box.arrived()) == len(times) == 302
+    assert box.run("--cursor", "rowid", STATE_DIR=str(box.folder / "other")) == 0
+
+
 def test_a_position_by_rowid_stops_where_keys_turn_out_to_be_in_no_order(
     box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -520,13 +520,13 @@ NUMBER_FORMATS: dict[str, tuple[fractions.Fraction, int]] = {
 
 
 def time_format(value: object) -> str:
-    """How times are written: a word, or a pattern of strptime that tells the day, and the hour of 24 if any."""
+    """How times are written: a word, or a pattern of strptime that tells a month, or the day and any hour of 24."""
     shown, sample = text(value), dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC)
     if shown.lower() in ("auto", *NUMBER_FORMATS):
         return shown.lower()
     with contextlib.suppress(ValueError, re.error):
         told = dt.datetime.strptime(sample.strftime(shown), shown)
-        if told.date() == sample.date() and told.hour in (0, sample.hour):
+        if (told.date() == sample.date() and told.hour in (0, sample.hour)) or told == dt.datetime(2026, 11, 1):
             return shown
     words = ", ".join(["auto", *NUMBER_FORMATS])
     raise ValueError(f'expected {words}, or a pattern with year, month and day such as "%d.%m.%Y %H:%M:%S"')
@@ -1330,20 +1330,36 @@ def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
 @functools.lru_cache(10_000)
 def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
     """Microseconds since 1970 of a text that a pattern of strptime reads; a number must be what the pattern writes."""
-    moment = dt.datetime.strptime(text, pattern)
-    if not is_text and moment.strftime(pattern) != text:
+    moment = named_moment(text, pattern, zone) if "%Z" in pattern else dt.datetime.strptime(text, pattern)
+    written = text if is_text else moment.strftime(pattern)
+    if text != (written[: len(text)] if pattern.endswith("%f") else written):  # No zeros need follow a fraction.
         raise ValueError
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=named_zone(text, pattern) if "%Z" in pattern else zone)
-    return (moment.astimezone(dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    return (aware.astimezone(dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
 
 
-def named_zone(text: str, pattern: str) -> dt.tzinfo:
-    """The zone that %Z reads: UTC, GMT, or one of this machine's two names. strptime checks it and leaves it out."""
-    told = time.strptime(text, pattern)
-    if told.tm_zone in ("UTC", "GMT", None):
-        return dt.UTC
-    return dt.timezone(dt.timedelta(seconds=-(time.altzone if told.tm_isdst else time.timezone)))
+def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
+    """A time whose zone %Z names: UTC, GMT, or what the clocks of `zone` are called then, such as CET and CEST.
+
+    strptime would take the names of this machine's zone too, and leave out all of them.
+    """
+    first, *parts = re.split("(%.)", pattern)
+    for name in ("UTC", "GMT", *clock_names(zone)):
+        with contextlib.suppress(ValueError):
+            moment = dt.datetime.strptime(text, first + "".join(name if part == "%Z" else part for part in parts))
+            if moment.tzinfo or name in ("UTC", "GMT"):
+                return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+            both = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+            if called := [local for local in both if local.tzname() == name]:
+                return called[0]
+    raise ValueError
+
+
+@functools.cache
+def clock_names(zone: ZoneInfo) -> tuple[str, ...]:
+    """What a zone's clocks are called this year, in winter and in summer."""
+    days = (dt.datetime(time.gmtime().tm_year, month, 1, tzinfo=zone) for month in (1, 7))
+    return tuple(dict.fromkeys(str(day.tzname()) for day in days))
 
 
 class Kind(NamedTuple):
@@ -1529,19 +1545,30 @@ def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> t
 
 # --- Which format values are in ---
 
-# Days and times as people write them, and what stands between them; any other pattern is theirs to find.
-DAY_PATTERNS = (
-    *(gap.join(f"%{field}" for field in order)
-      for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy") for gap in "-/. "),
-    "%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M", "%Y%m%d%H%M%S", "%d%m%Y%H%M%S", "%a, %d %b %Y", "%A, %d %B %Y",
-    "%a %b %d %H:%M:%S %Y", "%d/%b/%Y",
-    *(day.replace("%b", month) for month in ("%b", "%B")
-      for day in ("%d %b %Y", "%d-%b-%Y", "%d. %b %Y", "%d %b %y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y")),
-)  # fmt: skip
-TIME_PATTERNS = (
-    "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M:%S %p", "%H.%M", "%H.%M.%S", "%H%M", "%H%M%S",
-    "%H-%M-%S",
-)  # fmt: skip
+# The orders in which people tell the fields of a time, in groups, named as strptime does: day and clock, or a month.
+DAYS, CLOCKS = ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy", "Yj", "jY", "yj"), ("HM", "HMS", "HMS f", "H")
+ORDERS = (
+    *(order for day in DAYS for clock in CLOCKS for order in (f" {day} {clock}", f" {clock} {day}")),
+    *(f" {day} {clock} Y" for day in ("dm", "md") for clock in CLOCKS),
+    *(f" {day}" for day in (*DAYS, "Ym", "mY")),
+)
+WIDTHS = {"Y": 4, "j": 3, "f": 6}  # So many digits a field has, others two.
+
+# The names that strptime reads. 31 days on are in another month, on another day of the week.
+FIELD_NAMES = {"am": "%p", "pm": "%p", "utc": "%Z", "gmt": "%Z"} | {
+    (EPOCH + dt.timedelta(31 * number)).strftime(field).lower(): field
+    for field in ("%A", "%B", "%a", "%b")
+    for number in range(12)
+}
+
+# Parts of a text: digits, a word, blanks or one sign; behind a clock an offset.
+TEXT_PART = re.compile(r"[0-9]+|[^\W\d_]+|\s+|.", re.DOTALL)
+OFFSET_PART = re.compile(r"(?<=[0-9\sMmTC])[+-][0-9]{2}:?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
+
+# Words beside a clock that tell nothing; any other may be a half of the day.
+CLOCK_WORDS = re.compile(
+    "[tuhms]|hrs?|min|sec|gmt|utc|uhr|um|at|kl|às|las?|le|[日號号일时時点點시分분秒초]", re.IGNORECASE
+)
 
 
 def is_plausible(time: int, now: float) -> bool:
@@ -1549,40 +1576,149 @@ def is_plausible(time: int, now: float) -> bool:
     return PLAUSIBLE_TIMES.start <= time <= now * 10**6 + DAY
 
 
-def fitting_formats(values: Sequence[Value], now: float | None = None) -> list[str]:
-    """The values of `timestamp_format` that read all values; those by which all are plausible, where there are any."""
-    first = next(iter(values), None)
-    written = first.strip(BLANKS) if isinstance(first, str) else digits_of(first)
-    found: dict[str, list[int]] = {}
-    for name in ("auto", *NUMBER_FORMATS, *patterns_by_shape().get(shape_of(written), ())):
-        with contextlib.suppress(ValueError):
-            found[name] = [to_microseconds(value, TimeForm(name)) for value in dict.fromkeys(values)]
-    until = time.time() if now is None else now
+def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) -> list[TimeForm]:
+    """The forms that read most values, nine of ten at least, as plausible times; patterns, where there are none.
+
+    Of several patterns the first is the one by which the times are nearest to each other, and to now.
+    """
+    known = [value for value in values if value is not None]
+    forms = [TimeForm(name, zone) for name in ("auto", *NUMBER_FORMATS)]
+    for value in known[:: max(1, len(known) // 4)]:
+        forms += forms_of(value.strip(BLANKS) if isinstance(value, str) else digits_of(value), zone)
+    found = {form: times_read(known, form) for form in dict.fromkeys(forms)}
     # Numbers that are too small for the years since 2004 are days, or the digits of one.
-    least = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
-    ends = {name: (min(times), max(times)) for name, times in found.items() if times}
-    within = [name for name, both in ends.items() if all(is_plausible(end, until) for end in both)]
-    plausible = [name for name in within if ends[name][0] >= least.get(name, FIRST_TIME)]
-    return ["auto"] if "auto" in plausible else plausible or [name for name in found if "%" in name]
+    lowest = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
+    likely = {
+        form: [time for time in times if time >= lowest.get(form.name, time) and is_plausible(time, now)]
+        for form, times in found.items()
+    }
+    for some in (likely, {form: times for form, times in found.items() if "%" in form.name}):
+        most = max(1, *map(len, some.values()), 9 * len(known) / 10)
+        best = [form for form, times in some.items() if len(times) >= most]
+        if best:
+            least = min((form.name != "auto", oddness(form.name)) for form in best)
+            best = [form for form in best if (form.name != "auto", oddness(form.name)) == least]
+            return sorted(best, key=lambda form: (max(some[form]) - min(some[form]), -max(some[form])))
+    return []
 
 
-def shape_of(written: str) -> str:
-    """A text with one sign for each word, gap, offset and number of few digits, as many as digits for other numbers."""
-    spaced = re.sub(r"(?<=[0-9 ])([+-][0-9]{2}:?[0-9]{2}|Z)$", "+", " ".join(written.split()))
-    words = re.sub(r"[^\W\d_]+", "a", spaced)
-    return re.sub(r"[0-9]+", lambda digits: "0" * max(1, len(digits[0]) - 3), re.sub(r"(?<=[.,])[0-9]+", "0", words))
+def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
+    """The times of those values that a form reads, where they name the day of the week on that day.
+
+    None where a word may say which half of the day an hour is of.
+    """
+    times, is_named = list[int](), re.search("%[aA]", form.name) and not re.search("%[zZ]", form.name)
+    for value in values:
+        with contextlib.suppress(ValueError):
+            time = to_microseconds(value, form)
+            if not is_named or f"{moment_of(time).astimezone(form.zone):%a}".lower() in str(value).lower():
+                times.append(time)
+    zone = zone_word(form.name)
+    signs = re.sub("%(.)", lambda field: "0" if field[1] in "HMSf" else "1", form.name) if "%H" in form.name else ""
+    words = {"".join(pair) for pair in re.findall(r"(?<=0)\W*([^\W\d_]+)|([^\W\d_]+)(?=\W*0)", signs)}
+    if all(CLOCK_WORDS.fullmatch(word) or (zone and zone[0] == word) for word in words):
+        return times
+    return times if len(times_read(values, form._replace(name=form.name.replace("%H", "%I")))) < len(times) else []
+
+
+def oddness(pattern: str) -> int:
+    """In how many ways a pattern is unlike what people write, by what stands between its fields."""
+    _, *parts = re.split("%(.)", pattern)
+    triples = zip(parts[::2], parts[1::2], parts[2::2], strict=False)
+    gaps = [({before, after}, gap) for before, gap, after in triples if not gap.isalpha()]
+    day, clock = ({gap for pair, gap in gaps if pair <= set(fields)} for fields in ("Yymdj", "HIMS"))
+    return sum(
+        [
+            len(day) > 1,
+            len(clock) > 1,
+            ":" in day - clock,
+            not clock - day <= {":", ".", " ", ""},
+            not {gap for pair, gap in gaps if "f" in pair} <= {".", ",", ":", " ", ""},
+            bool(day & clock and re.search("%[HI].*%[dj]", pattern)),
+            bool(re.search("%H(?!.*%M)|%y.*%[bB]", pattern)),
+        ]
+    )
+
+
+def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
+    """The patterns that may have written a text, each with the zone, or the zones that a word of it may mean."""
+    told = dict.fromkeys(filter(None, (pattern_told(text, order) for order in ORDERS if len(text) < 100)))
+    for pattern in [name for known in told for name in dict.fromkeys((known, known.replace("%b", "%B")))]:
+        word = zone_word(pattern)
+        if word is None:
+            yield TimeForm(pattern, zone)
+            continue
+        named, read = f"{pattern[: word.start()]}%Z{pattern[word.end() :]}", dict[int, TimeForm]()
+        for each in [zone] if word[0] in clock_names(zone) else zones_called(word[0]):
+            with contextlib.suppress(ValueError):
+                read.setdefault(to_microseconds(text, TimeForm(named, each)), TimeForm(named, each))
+        yield from read.values() or [TimeForm(pattern, zone)]
+
+
+def pattern_told(text: str, order: str) -> str | None:
+    """The pattern of strptime by which a text tells the fields of an order; None where it does not tell them so."""
+    made, place, left = "", 0, order
+    while place < len(text):
+        is_clock_over = "H" in order and not set("HMSf") & set(left)
+        offset = OFFSET_PART.match(text, place) if is_clock_over else None
+        part = offset[0] if offset else next(TEXT_PART.finditer(text, place))[0]
+        place += len(part)
+        said = "%z" if offset else part_told(part, left, text[place : place + 1])
+        if said is None:
+            return None
+        made += said
+        for _ in re.findall("%[YymbBdjHMSf]", said):
+            left = left.lstrip()[1:]
+    return None if left else made.replace("%H", "%I") if "%p" in made else made
+
+
+def part_told(part: str, left: str, behind: str) -> str | None:
+    """What a pattern has for a part of a text, while some fields are left; None where it is none of the next ones."""
+    name = FIELD_NAMES.get(part.lower(), "")
+    if part[0] in "0123456789":
+        return fields_told(part, left)
+    if name in ("%b", "%B"):
+        return name if left.lstrip()[:1] == "m" else None
+    is_beside_clock = left[:2] == " H" or not set("HMSf") & set(left)
+    if name in ("%a", "%A") or (name == "%p" and is_beside_clock) or (name == "%Z" and behind not in ("+", "-")):
+        return name
+    return " " if part.isspace() else part.replace("%", "%%")
+
+
+def fields_told(digits: str, left: str) -> str | None:
+    """The next of the fields that are left, or whole groups of them; None where digits are too many or too few.
+
+    Those of a fraction that strptime does not read stay as they are.
+    """
+    made, rest, is_alone = list[str](), left, len(digits) == 1
+    while digits and rest:
+        field, rest = rest.lstrip()[0], rest.lstrip()[1:]
+        width = WIDTHS.get(field, 2)
+        is_fraction = field == "f" and (not made or len(digits) == 3)
+        if len(digits) < width and not is_fraction and not (is_alone and width == 2):
+            return None
+        made, digits = [*made, f"%{field}"], digits[width:]
+    is_whole = left[:1] == " " and rest[:1] in ("", " ") and not {"%j", "%f"} <= {*made}
+    if (digits and made != ["%f"]) or (len(made) > 1 and not is_whole):
+        return None
+    return "".join(made) + digits
+
+
+def zone_word(pattern: str) -> re.Match[str] | None:
+    """Where a pattern has a word that looks like the name of a zone, which strptime would not know."""
+    words = (found for found in re.finditer(r"%.|[^\W\d_]+", pattern) if re.fullmatch("[A-Z]{3,5}", found[0]))
+    return next((word for word in words if word[0].lower() not in FIELD_NAMES and re.search("%[HI]", pattern)), None)
 
 
 @functools.cache
-def patterns_by_shape() -> dict[str, list[str]]:
-    """Patterns of strptime by the shape of what they write."""
-    sample, found = dt.datetime(2026, 11, 27, 13, 45, 7, 123456, dt.UTC), dict[str, list[str]]()
-    clocks = [f"{clock}{zone}" for clock in TIME_PATTERNS for zone in ("", "%z", " %z", " %Z")]
-    for day in DAY_PATTERNS:
-        behind = (f"{day}{gap}{clock}" for gap in (" ", "T", ", ", "_", ":", " - ") for clock in clocks)
-        for pattern in (day, *behind, *(f"{clock} {day}" for clock in TIME_PATTERNS)):
-            found.setdefault(shape_of(sample.strftime(pattern)), []).append(pattern)
-    return found
+def zones_called(name: str) -> list[ZoneInfo]:
+    """The zones whose clocks are called so this year; first those that are called otherwise in summer."""
+    import zoneinfo
+
+    keys = [key for key in sorted(zoneinfo.available_timezones()) if "/" in key and not key.startswith("Etc/")]
+    found = [zone for zone in map(ZoneInfo, keys) if name in clock_names(zone)]
+    areas = collections.Counter(zone.key.partition("/")[0] for zone in found)
+    return sorted(found, key=lambda zone: (-len(clock_names(zone)), -areas[zone.key.partition("/")[0]]))
 
 
 # === Source ===========================================================================================
@@ -4826,7 +4962,7 @@ OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "st
 class Prepared(NamedTuple):
     """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
 
-    `odd` is a time that can't be right, and the value that says so.
+    `odd` is a time that can't be right, and the value that says so, with those of some other rows.
     """
 
     rows: ArrowTable
@@ -4834,7 +4970,7 @@ class Prepared(NamedTuple):
     read: int
     bad: list[BadRow]
     latest: int | None
-    odd: tuple[int, Any] | None = None
+    odd: tuple[int, list[Any]] | None = None
 
 
 class Plan(NamedTuple):
@@ -4893,11 +5029,12 @@ class Plan(NamedTuple):
         latest, odd = max(ends, default=None), self._odd(page, times, ends)
         return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
 
-    def _odd(self, page: RawPage, times: Array, ends: Iterable[int]) -> tuple[int, Any] | None:
-        """The earliest or the latest of a page's times, where it can't be right, with the value that says so."""
+    def _odd(self, page: RawPage, times: Array, ends: Iterable[int]) -> tuple[int, list[Any]] | None:
+        """The earliest or the latest of a page's times, where it can't be right, with its value and the first ones."""
         for end in ends:
             if self.table.time and not is_plausible(end, self.now()):
-                return end, page.columns[self.table.time].only([[*times.to_pylist()].index(end)]).values()[0]
+                rows = [[*times.to_pylist()].index(end), *range(min(1000, len(page.keys)))]
+                return end, page.columns[self.table.time].only(rows).values()
         return None
 
     def _times(self, page: RawPage, arrays: Mapping[str, Array]) -> Array:
@@ -7064,7 +7201,7 @@ class Windows:
     newest: int | None = None
     ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
-    odd: tuple[int, Any] | None = None
+    odd: tuple[int, list[Any]] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
     def put_ahead(self, keys: Series, starts: Series, is_ahead: Series) -> None:
@@ -7501,17 +7638,36 @@ def completed(job: Job, source: Source, state: State) -> State:
     )
 
 
-def said_of_odd_time(plan: Plan, moment: int, value: Any) -> tuple[str, str]:
-    """That times are before 2000 or more than a day ahead, and the format under which they would not be."""
+ODD_TIMES = "the column {} has times before 2000 or more than a day ahead"
+
+
+def said_of_odd_time(plan: Plan, moment: int, values: Sequence[Any]) -> tuple[str, str]:
+    """That the first of these times can't be right, and the format under which it would be, as they all are."""
     name, better = str(plan.table.time), list[str]()
-    for word in fitting_formats([value], plan.now()):
-        told = to_microseconds(value, TimeForm(word, plan.form.zone))
-        if is_plausible(told, plan.now()):
-            better.append(f"timestamp_format: {json.dumps(word)} makes it {moment_of(told).isoformat()}")
-    shown = "One" if plan.rules and name in plan.rules.touched else f"{value!r:.60}"
-    remedy = " or ".join(better) or "look at the clock behind it"
-    hint = f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
-    return f"the column {name} has times before 2000 or more than a day ahead", hint
+    forms = fitting_forms(values, plan.form.zone, plan.now())
+    for form in forms:
+        with contextlib.suppress(ValueError):
+            told = to_microseconds(values[0], form)
+            if is_plausible(told, plan.now()):
+                better.append(f"{said_of_form(plan, form)} makes it {moment_of(told).isoformat()}")
+    if not better:
+        better.append("look at the clock behind it")
+        if plan.form not in forms:
+            better.append(
+                "where that is right, no timestamp_format is: send a view with ISO-8601, or seconds since 1970"
+            )
+    shown = "One" if plan.rules and name in plan.rules.touched else f"{values[0]!r:.60}"
+    return ODD_TIMES.format(name), f"{shown} is read as {moment_of(moment).isoformat()}; {' or '.join(better)}."
+
+
+def said_of_form(plan: Plan, form: TimeForm) -> str:
+    """A form as the configuration has it."""
+    said = f"timestamp_format: {json.dumps(form.name, ensure_ascii=False)}"
+    if form.zone != plan.form.zone:
+        return f"{said} with source_timezone: {json.dumps(form.zone.key)}"
+    word = zone_word(form.name)
+    is_bare = word and "%z" not in form.name
+    return f"{said} with the zone that {word[0]} means as source_timezone" if word and is_bare else said
 
 
 def odd_times_of(source: Source) -> list[tuple[str, str]]:
@@ -7552,15 +7708,19 @@ def check_first_rows(source: Source, state: State) -> None:
 
 def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
     """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
-    if name == plan.table.time and (formats := [*filter(plan.form.name.__ne__, fitting_formats(values))]):
-        return " or ".join(f"timestamp_format: {json.dumps(form)}" for form in formats)
+    formats = fitting_forms(beside, plan.form.zone, plan.now()) if name == plan.table.time else []
+    if formats and plan.form not in formats:
+        return " or ".join(said_of_form(plan, form) for form in formats)
     if not plan.is_made or values[0] is None:
         return "Correct the source, or give the target's column a type that holds them, such as STRING."
     has_blobs = any(isinstance(value, bytes) for value in beside)
     if has_blobs and any(isinstance(value, (int, float)) for value in beside):
         return f"No type holds blobs beside numbers. Send a view that makes texts of both, as by hex({quoted(name)})."
     kind = "binary" if has_blobs else "string"
-    return f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
+    remedy = f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
+    if name == plan.table.time and not formats:
+        return f"No one timestamp_format reads them: send a view with ISO-8601. {remedy} sends them as they are."
+    return remedy
 
 
 def random_id(job: Job) -> str:
@@ -7860,7 +8020,7 @@ class Delivery:
         bad, tally = list[BadRow](), tallies[-1]
         vars(tally).update(vars(Tally()))  # A batch may be read more than once.
         for prepared in batch.pages():
-            if prepared.odd:
+            if prepared.odd and ODD_TIMES.format(self.source.plan().table.time) not in self.job.warned:
                 self.job.warn_once(*said_of_odd_time(self.source.plan(), *prepared.odd))
             bad += prepared.bad
             rows, count = prepared.rows, len(prepared.bad)

@@ -392,23 +392,65 @@ def test_days_of_the_time_column_are_read_by_the_format_too() -> None:
     assert bad == {1: "is no time in timestamp_format %d.%m.%Y"}
 
 
-@settings(max_examples=examples(60))
+WRITTEN_DAYS = [
+    gap.join(f"%{field}" for field in order)
+    for gap in ("-", "/", ".", " ", ":", "")
+    for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
+]
+WRITTEN_DAYS += [
+    "%d %b %Y",
+    "%d-%b-%y",
+    "%d. %B %Y",
+    "%B %d, %Y",
+    "%A, %d %B %Y",
+    "%a %d/%m/%Y",
+    "%Y-%j",
+    "%j/%Y",
+    "%y%j",
+    "%d%b%Y",
+    "%Y年%m月%d日",
+    "%d de %m de %Y",
+]
+WRITTEN_CLOCKS = [
+    "%H:%M",
+    "%H:%M:%S",
+    "%H:%M:%S.%f",
+    "%H:%M:%S,%f",
+    "%H.%M.%S",
+    "%H%M",
+    "%H%M%S",
+    "%H-%M-%S",
+    "%I:%M %p",
+    "%I:%M:%S%p",
+    "%I.%M.%S.%f %p",
+    "%H时%M分%S秒",
+    "%Hh%M",
+    "%H:%M Uhr",
+]
+WRITTEN_ZONES = ["", "%z", " %z", " %Z", " GMT%z"]
+
+
+@settings(max_examples=examples(100))
 @given(
-    st.sampled_from(
-        [
-            f"{day}{between}{time}{zone}"
-            for day in ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d.%m.%y", "%d-%m-%Y", "%Y %m %d", "%d %b %Y", "%B %d, %Y")
-            for between, time in ((" ", "%H:%M"), (" ", "%H:%M:%S"), ("T", "%H:%M:%S.%f"), (" ", "%I:%M %p"), ("", ""))
-            for zone in (("", " %z") if time else ("",))
-        ]
-    ),
-    st.lists(st.integers(1_600_000_000, 1_780_000_000), min_size=1, max_size=5),
-)
-def test_the_pattern_that_wrote_texts_is_among_those_that_fit(pattern: str, seconds: list[int]) -> None:
-    texts = [dt.datetime.fromtimestamp(second, dt.UTC).strftime(pattern) for second in seconds]
-    fitting = up.fitting_formats(texts, 1_790_000_000)
-    assert pattern in fitting
-    assert len(fitting) <= 4
+    st.tuples(st.sampled_from(WRITTEN_DAYS), st.sampled_from([" ", "T", ", ", "_", " - ", " at "]), st.sampled_from(WRITTEN_CLOCKS), st.sampled_from(WRITTEN_ZONES)),
+    st.sampled_from(["", "before", "around"]), st.sampled_from(["{}", '"{}"', "[{}]", "% {}", "#{}#"]),
+    st.lists(st.integers(1_600_000_000 * 10**6, 1_780_000_000 * 10**6), min_size=1, max_size=9),
+)  # fmt: skip
+def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
+    parts: tuple[str, str, str, str], place: str, frame: str, moments: list[int]
+) -> None:
+    """Or another one that reads them to the same times."""
+    day, between, clock, zone = parts
+    pattern = f"{day}{between}{clock}{zone}" if place == "" else f"{clock}{zone}{between}{day}"
+    if place == "around" and day.endswith(" %Y") and "," not in day:
+        pattern = f"{day[:-3]} {clock}{zone} %Y"
+    times = [up.EPOCH + dt.timedelta(microseconds=moment) for moment in moments]
+    written = [frame.format(time.strftime(pattern)) for time in times]
+    wanted = [up.to_microseconds(text, up.TimeForm(frame.replace("%", "%%").format(pattern))) for text in written]
+    fitting = up.fitting_forms(written, UTC, 1_790_000_000)
+    assert wanted in [[up.to_microseconds(text, form) for text in written] for form in fitting]
+    assert len(fitting) <= 6
+    assert all(up.time_format(form.name) == form.name for form in fitting)
 
 
 @pytest.mark.parametrize(
@@ -421,4 +463,4 @@ def test_the_pattern_that_wrote_texts_is_among_those_that_fit(pattern: str, seco
     ],
 )  # fmt: skip
 def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:
-    assert up.fitting_formats([value], 1_795_000_000) == formats
+    assert [form.name for form in up.fitting_forms([value], UTC, 1_795_000_000)] == formats

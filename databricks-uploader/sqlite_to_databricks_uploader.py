@@ -1659,8 +1659,8 @@ def pattern_told(text: str, order: str) -> str | None:
     """The pattern of strptime by which a text tells the fields of an order; None where it does not tell them so."""
     made, place, left = "", 0, order
     while place < len(text):
-        is_clock_over = "H" in order and not set("HMSf") & set(left)
-        offset = OFFSET_PART.match(text, place) if is_clock_over else None
+        may_follow = "H" in order and left[:1] in ("", " ") and not set("HMSf") & set(left)
+        offset = OFFSET_PART.match(text, place) if may_follow else None
         part = offset[0] if offset else next(TEXT_PART.finditer(text, place))[0]
         place += len(part)
         said = "%z" if offset else part_told(part, left, text[place : place + 1])
@@ -1669,7 +1669,10 @@ def pattern_told(text: str, order: str) -> str | None:
         made += said
         for _ in re.findall("%[YymbBdjHMSf]", said):
             left = left.lstrip()[1:]
-    return None if left else made.replace("%H", "%I") if "%p" in made else made
+    fields = [field for field in re.findall("%(.)", made) if field != "%"]
+    if left or len(set(fields)) < len(fields):
+        return None
+    return made.replace("%H", "%I") if "%p" in made else made
 
 
 def part_told(part: str, left: str, behind: str) -> str | None:

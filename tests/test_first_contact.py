@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import re
 import sqlite3
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -183,3 +186,164 @@ def test_times_of_another_epoch_are_told_before_any_row_is_sent(box: Box, capsys
     assert box.run("--check", "--timestamp-format", "apple") == 0
     assert "makes it" not in capsys.readouterr().out
     assert box.arrived() == []
+
+
+# A time as other software writes it: t is the moment, ms and us its fraction, h its hour of twelve.
+FORMS = [
+    # Spreadsheets and desktops of many countries.
+    "{t.month}/{t.day}/{t.year} {t.hour}:{t:%M}", "{t.month}/{t.day}/{t.year} {h}:{t:%M:%S %p}", "{t.month}/{t.day}/{t:%y} {t.hour}:{t:%M}", "{t:%d/%m/%Y %H:%M:%S}",
+    "{t:%d/%m/%Y} {h}:{t:%M:%S} {t:%p}", "{t:%d.%m.%Y %H:%M:%S}", "{t.day}.{t.month}.{t.year} {t.hour}:{t:%M}", "{t.day}. {t.month}. {t.year} {t.hour}:{t:%M:%S}", "{t:%d-%m-%Y %H:%M:%S}",
+    "{t.day}-{t.month}-{t.year} {t.hour}:{t:%M:%S}", "{t:%Y. %m. %d.} {t.hour}:{t:%M:%S}", "{t:%Y/%m/%d} {t.hour}:{t:%M:%S}", "{t.year}/{t.month}/{t.day} {t.hour}:{t:%M}", "{t:%Y.%m.%d %H:%M}",
+    "{t.day}.{t.month}.{t.year} klo {t.hour:02}.{t:%M.%S}", "{t.day}.{t.month}.{t.year} {t.hour}.{t:%M.%S}", "{t:%d.%m.%Y} kl. {t:%H:%M}", "{t:%d.%m.%Y, %H:%M} Uhr", "{t:%d/%m/%Y} à {t:%H}h{t:%M}",
+    "{t:%d/%m/%Y} às {t:%H:%M:%S}", "{t.year}年{t.month}月{t.day}日 {t:%H时%M分%S秒}", "{t.year}년 {t.month}월 {t.day}일 {t:%H:%M:%S}", "{t.month}/{t.day}/{t.year}, {h}:{t:%M:%S}\u202f{t:%p}",
+    "{t:%A, %B} {t.day}, {t:%Y} {h}:{t:%M %p}", "{t:%a %d/%m/%Y %H:%M:%S}.{cs:02}", "{t:%a %m/%d/%Y}", "{t:%B} {t.day}, {t:%Y} at {h}:{t:%M %p}",
+    # Databases.
+    "{t:%d-%b-%y}", "{T:%d-%b-%y %I.%M.%S}.{us:06} {t:%p}", "{T:%d-%b-%y %I.%M.%S}.{us:06}000 {t:%p} +00:00", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M%p}", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M:%S}:{ms:03}{t:%p}",
+    "{t:%d %b %Y %H:%M:%S}:{ms:03}", "{t:%m-%d-%y}", "{T:%d%b%Y:%H:%M:%S}.{ms:03}", "{T:%d%b%y}", "{t:%d.%m.%Y %H:%M:%S}.{us:06} UTC", "{t:%a %b %d %H:%M:%S}.{us:06} {t.year} UTC",
+    # Logs, mails and protocols.
+    "{t:%a %b} {t.day:>2} {t:%H:%M:%S %Y}", "{t:%a %b} {t.day:>2} {t:%H:%M:%S} UTC {t:%Y}", "{t:%a %b %d %H:%M:%S} +0000 {t:%Y}", "{t:%a %b %d %Y %H:%M:%S} GMT+0000", "{t:%a, %d %b %Y %H:%M:%S} GMT", "{t:%a, %d %b %Y %H:%M:%S} +0000",
+    "{t:%A, %d-%b-%y %H:%M:%S} GMT", "[{t:%d/%b/%Y:%H:%M:%S} +0000]", "[{t:%a %b %d %H:%M:%S}.{us:06} {t.year}]", "{t:%Y/%m/%d %H:%M:%S}", "{t:%m/%d/%y-%H:%M:%S}.{us:06}", "{t:%b %d, %Y %H:%M:%S}.{us:06} UTC",
+    "{t:%a} {t.day:2} {t:%b %H:%M:%S} UTC {t:%Y}", "{t:%d %b %y %H:%M} UTC", "\"{t:%Y-%m-%dT%H:%M:%S}Z\"", "'{t:%Y-%m-%d %H:%M:%S}'", "{t:%b} {t.day} {t:%Y %H:%M:%S}", "{t:%H:%M:%S %d-%m-%Y}", "{t:%Y-%m-%d at %H:%M:%S}",
+    # Devices and file names.
+    "{t:%Y:%m:%d %H:%M:%S}", "{t:%d%m%y %H%M%S}", "{t:%H%M%S}.{cs:02},{t:%d%m%y}", "{t:%H:%M:%S;%d.%m.%y}", "{t:%Y%m%d-%H%M%S}", "{t:%Y%m%d_%H%M%S}{ms:03}", "{t:%Y%m%d%H%M%S}Z", "{t:%Y-%m-%d-%H-%M-%S}", "{t:%Y_%m_%d__%H_%M_%S}",
+    "{t:%Y-%j}", "{t:%Y-%jT%H:%M:%S}Z", "{t:%y/%j %H:%M}", "DT#{t:%Y-%m-%d-%H:%M:%S}", "{t:%Y}/{t:%m}/{t:%d}_{t:%H}h{t:%M}m{t:%S}s", "{t.day}/{t.month}/{t.year} {t.hour}:{t.minute}:{t.second}", "{t:%m-%Y}", "{t:%b %Y}",
+    # Digits.
+    "{t:%Y%m%d%H%M%S}", "{t:%Y%m%d%H%M%S}{ms:03}", "{t:%Y%m%d%H%M}", "{t:%y%m%d%H%M%S}", "{t:%d%m%Y%H%M%S}", "{t:%Y%m}", "{t:%d%m%y}", "{t:%Y%j}", "{t:%y%m%d%H%M}",
+]  # fmt: skip
+
+
+def spelled(form: str, moment: dt.datetime) -> str:
+    parts = {"us": moment.microsecond, "ms": moment.microsecond // 1000, "cs": moment.microsecond // 10_000}
+    text = form.replace("{T:", "{t:").format(t=moment, h=(moment.hour - 1) % 12 + 1, **parts)
+    return text.upper() if "{T:" in form else text
+
+
+def kept(form: str, moment: dt.datetime) -> dt.datetime:
+    """The part of a moment that a form tells."""
+    unit = next((unit for word, unit in (("us", 1), ("ms", 1000), ("cs", 10_000)) if f"{{{word}" in form), 10**6)
+    parts: dict[str, Any] = {"microsecond": moment.microsecond // unit * unit if unit < 10**6 else 0}
+    shown = {
+        "hour": ("%H", "%I", "{h", "hour"),
+        "minute": ("%M", "minute"),
+        "second": ("%S", "second"),
+        "day": ("%d", "day", "%j"),
+    }
+    for name, words in shown.items():
+        if not any(word in form for word in words):
+            parts[name] = int(name == "day")
+    return moment.replace(**parts)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_of_other_software_is_named_at_the_first_try_and_told_so_all_rows_arrive(
+    box: Box, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    step = dt.timedelta(hours=13, minutes=7, seconds=11, microseconds=123_456)
+    times = [utc(2026, 1, 2, 3, 4, 5) + index * step for index in range(60)]
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", [(i, spelled(form, time)) for i, time in enumerate(times)])
+    assert box.run("--dry-run") in (0, 2)
+    named = caplog.text.partition("timestamp_format: ")[2]
+    pattern, _ = json.JSONDecoder().raw_decode(named)
+    how = FORMS.index(form) % 3
+    flags, environ, file = list[str](), dict[str, str](), box.folder / "uploader.yaml"
+    if how == 0:
+        flags = ["--timestamp-format", pattern]
+    elif how == 1:
+        environ = {"UPLOAD_TIMESTAMP_FORMAT": pattern}
+    else:
+        file.write_text(
+            "timestamp_format: " + named.splitlines()[0].partition(" makes it ")[0].partition(" or timestamp_")[0]
+        )
+        flags = ["--config", str(file)]
+    assert box.run("--once", *flags, **environ) == 0
+    assert sorted(box.arrived("id, ts")) == [(i, kept(form, time)) for i, time in enumerate(times)]
+
+
+def test_a_time_that_may_be_day_or_month_first_is_told_both_ways_and_the_likelier_first(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Few rows of one time of the year: by days they are nearer to each other than by months."""
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", [(i, f"0{i}/03/2026 10:00") for i in range(1, 6)])
+    assert box.run("--once") == 2
+    assert 'timestamp_format: "%d/%m/%Y %H:%M" or timestamp_format: "%m/%d/%Y %H:%M"' in caplog.text
+
+
+def test_some_rows_without_a_time_do_not_hide_the_format_of_the_others(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(i, "n/a" if i % 20 == 0 else f"{1 + i % 28:02d}.01.2026 10:00") for i in range(COUNT)]
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", rows)
+    assert box.run("--once") == 2
+    assert 'timestamp_format: "%d.%m.%Y %H:%M"' in caplog.text
+    assert box.run("--once", "--timestamp-format", "%d.%m.%Y %H:%M") == 3
+    assert len(box.arrived()) == COUNT - len(box.quarantined()) == COUNT - 5
+
+
+ZONE_WORDS = [("CET", "CEST", 1, "Europe/"), ("EST", "EDT", -5, "America/"), ("IST", "IST", 5.5, "Asia/"), ("JST", "JST", 9, "Asia/")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("winter", "summer", "hours", "area"), ZONE_WORDS)
+def test_a_word_for_a_zone_is_read_by_the_clocks_of_source_timezone(
+    box: Box, caplog: pytest.LogCaptureFixture, winter: str, summer: str, hours: float, area: str
+) -> None:
+    """As date(1) and Java print it. Where several zones have the word, each is told."""
+    offsets = [dt.timedelta(hours=hours), dt.timedelta(hours=hours + (winter != summer))]
+    times = [utc(2026, month, 5 + i, 20, 30, i) for month in (1, 7) for i in range(10)]
+    rows = [
+        (i, f"{time + offsets[time.month == 7]:%a %b %d %H:%M:%S} {(winter, summer)[time.month == 7]} 2026")
+        for i, time in enumerate(times)
+    ]
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", rows)
+    assert box.run("--once") == 2
+    named = re.findall(r'timestamp_format: ("[^"]*") with source_timezone: "([^"]*)"', caplog.text)
+    [zone] = [zone for _, zone in named if ZoneInfo(zone).utcoffset(dt.datetime(2026, 1, 1)) == offsets[0]]
+    assert zone.startswith(area)
+    assert box.run("--once", "--timestamp-format", json.loads(named[0][0]), UPLOAD_SOURCE_TIMEZONE=zone) == 0
+    assert sorted(box.arrived("id, ts")) == list(enumerate(times))
+
+
+def test_a_word_for_a_zone_that_nobody_knows_asks_for_source_timezone(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", [(i, f"05.01.2026 04:05:{i:02} MEZ") for i in range(20)])
+    assert box.run("--once") == 2
+    assert 'timestamp_format: "%d.%m.%Y %H:%M:%S MEZ" with the zone that MEZ means as source_timezone' in caplog.text
+
+
+@pytest.mark.parametrize("half", ["p. m.", "오후", "下午", "nachm.", "SA"])
+def test_a_half_of_the_day_that_strptime_does_not_know_is_not_left_out(
+    box: Box, caplog: pytest.LogCaptureFixture, half: str
+) -> None:
+    """4:05 in the afternoon would arrive as 04:05."""
+    made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", [(i, f"5/1/2026 {half} 4:05:{i:02}") for i in range(20)])
+    made(box, "s (id INTEGER PRIMARY KEY, ts TEXT)", [(i, f"5/1/2026 4:05:{i:02} {half}") for i in range(20)])
+    for table in ("r", "s"):
+        assert box.run("--once", "--table", table) == 2
+    assert "timestamp_format: " not in caplog.text
+    assert caplog.text.count("No one timestamp_format reads them: send a view with ISO-8601.") == 2
+    assert box.run("--once", "--table", "r", UPLOAD_COLUMN_TYPES='{"ts": "string"}') == 0
+    assert box.arrived("ts")[0] == (f"5/1/2026 {half} 4:05:00",)
+
+
+EPOCHS = {
+    "FILETIME": (10**7, 11_644_473_600),
+    "ticks": (10**7, 62_135_596_800),
+    "seconds since 1900": (1, 2_208_988_800),
+}
+
+
+@pytest.mark.parametrize("epoch", EPOCHS)
+def test_numbers_that_have_no_format_are_sent_by_a_view_as_the_message_says(
+    box: Box, caplog: pytest.LogCaptureFixture, epoch: str
+) -> None:
+    unit, shift = EPOCHS[epoch]
+    rows = [(i, (1_767_000_000 + i + shift) * unit) for i in range(20)]
+    made(box, "r (id INTEGER PRIMARY KEY, ts INTEGER)", rows)
+    assert box.run("--dry-run") == 0
+    assert "no timestamp_format is: send a view with ISO-8601, or seconds since 1970" in caplog.text
+    assert "makes it" not in caplog.text
+    box.execute(f"CREATE VIEW w AS SELECT id, ts / {unit} - {shift} AS ts FROM r")
+    assert box.run("--once", "--table", "w") == 0
+    assert sorted(box.arrived("id, ts")) == [
+        (i, dt.datetime.fromtimestamp(1_767_000_000 + i, dt.UTC)) for i in range(20)
+    ]

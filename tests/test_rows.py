@@ -441,6 +441,7 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 ) -> None:
     """Or another one that reads them to the same times."""
     day, between, clock, zone = parts
+    between = " " if place and between == "T" else between
     pattern = f"{day}{between}{clock}{zone}" if place == "" else f"{clock}{zone}{between}{day}"
     if place == "around" and day.endswith(" %Y") and "," not in day:
         pattern = f"{day[:-3]} {clock}{zone} %Y"

@@ -1339,18 +1339,18 @@ def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool)
 
 
 def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
-    """A time whose zone %Z names: UTC, GMT, or what the clocks of `zone` are called then, such as CET and CEST.
+    """A time whose zone %Z names: UTC, GMT, `zone`, or what its clocks are called then, such as CET and CEST.
 
     strptime would take the names of this machine's zone too, and leave out all of them.
     """
     first, *parts = re.split("(%.)", pattern)
-    for name in ("UTC", "GMT", *clock_names(zone)):
+    for name in ("UTC", "GMT", *clock_names(zone), zone.key):
         with contextlib.suppress(ValueError):
             moment = dt.datetime.strptime(text, first + "".join(name if part == "%Z" else part for part in parts))
             if moment.tzinfo or name in ("UTC", "GMT"):
                 return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
             both = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
-            if called := [local for local in both if local.tzname() == name]:
+            if called := [local for local in both if name in (local.tzname(), zone.key)]:
                 return called[0]
     raise ValueError
 
@@ -1563,7 +1563,10 @@ FIELD_NAMES = {"am": "%p", "pm": "%p", "utc": "%Z", "gmt": "%Z"} | {
 
 # Parts of a text: digits, a word, blanks or one sign; behind a clock an offset.
 TEXT_PART = re.compile(r"[0-9]+|[^\W\d_]+|\s+|.", re.DOTALL)
-OFFSET_PART = re.compile(r"(?<=[0-9\sMmTC])[+-][0-9]{2}:?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
+OFFSET_PART = re.compile(r"[+-][0-9]{2}:?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
+
+# Words behind a clock, save strptime's own; a region is one.
+ZONE_WORD = re.compile(r"%.|[A-Za-z_]+(?:/[A-Za-z_]+)+|[^\W\d_]{2,}")
 
 # Words beside a clock that tell nothing; any other may be a half of the day.
 CLOCK_WORDS = re.compile(
@@ -1613,10 +1616,11 @@ def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
             time = to_microseconds(value, form)
             if not is_named or f"{moment_of(time).astimezone(form.zone):%a}".lower() in str(value).lower():
                 times.append(time)
-    zone = zone_word(form.name)
+    word = zone_word(form.name)
+    zone = word[0] if word and re.fullmatch("[A-Z]{3,5}|.*/.*", word[0]) else ""
     signs = re.sub("%(.)", lambda field: "0" if field[1] in "HMSf" else "1", form.name) if "%H" in form.name else ""
-    words = {"".join(pair) for pair in re.findall(r"(?<=0)\W*([^\W\d_]+)|([^\W\d_]+)(?=\W*0)", signs)}
-    if all(CLOCK_WORDS.fullmatch(word) or (zone and zone[0] == word) for word in words):
+    words = re.findall(r"[^\W\d_]+", " ".join(re.findall("(?<=0)[^01]+|[^01]+(?=0)", signs)))
+    if all(CLOCK_WORDS.fullmatch(word) or word in zone for word in words):
         return times
     return times if len(times_read(values, form._replace(name=form.name.replace("%H", "%I")))) < len(times) else []
 
@@ -1648,8 +1652,9 @@ def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
         if word is None:
             yield TimeForm(pattern, zone)
             continue
+        # A word that names no zone stays as it is.
         named, read = f"{pattern[: word.start()]}%Z{pattern[word.end() :]}", dict[int, TimeForm]()
-        for each in [zone] if word[0] in clock_names(zone) else zones_called(word[0]):
+        for each in [zone] if word[0] in (zone.key, *clock_names(zone)) else zones_called(word[0]):
             with contextlib.suppress(ValueError):
                 read.setdefault(to_microseconds(text, TimeForm(named, each)), TimeForm(named, each))
         yield from read.values() or [TimeForm(pattern, zone)]
@@ -1708,18 +1713,19 @@ def fields_told(digits: str, left: str) -> str | None:
 
 
 def zone_word(pattern: str) -> re.Match[str] | None:
-    """Where a pattern has a word that looks like the name of a zone, which strptime would not know."""
-    words = (found for found in re.finditer(r"%.|[^\W\d_]+", pattern) if re.fullmatch("[A-Z]{3,5}", found[0]))
-    return next((word for word in words if word[0].lower() not in FIELD_NAMES and re.search("%[HI]", pattern)), None)
+    """The first word behind a pattern's clock that may name a zone, as far as strptime would not know it."""
+    clock = re.match("(?s).*%[HIMSf]", pattern)
+    words = ZONE_WORD.finditer(pattern, clock.end() if clock else len(pattern))
+    return next((word for word in words if word[0][0] != "%" and not CLOCK_WORDS.fullmatch(word[0])), None)
 
 
 @functools.cache
 def zones_called(name: str) -> list[ZoneInfo]:
-    """The zones whose clocks are called so this year; first those that are called otherwise in summer."""
+    """The zones that are called so, or whose clocks are this year; first those that are called otherwise in summer."""
     import zoneinfo
 
     keys = [key for key in sorted(zoneinfo.available_timezones()) if "/" in key and not key.startswith("Etc/")]
-    found = [zone for zone in map(ZoneInfo, keys) if name in clock_names(zone)]
+    found = [zone for zone in map(ZoneInfo, keys) if name in (zone.key, *clock_names(zone))]
     areas = collections.Counter(zone.key.partition("/")[0] for zone in found)
     return sorted(found, key=lambda zone: (-len(clock_names(zone)), -areas[zone.key.partition("/")[0]]))
 
@@ -7668,9 +7674,8 @@ def said_of_form(plan: Plan, form: TimeForm) -> str:
     said = f"timestamp_format: {json.dumps(form.name, ensure_ascii=False)}"
     if form.zone != plan.form.zone:
         return f"{said} with source_timezone: {json.dumps(form.zone.key)}"
-    word = zone_word(form.name)
-    is_bare = word and "%z" not in form.name
-    return f"{said} with the zone that {word[0]} means as source_timezone" if word and is_bare else said
+    word = None if "%z" in form.name else zone_word(form.name)
+    return f"{said}, and source_timezone, if {word[0]} means a zone" if word else said
 
 
 def odd_times_of(source: Source) -> list[tuple[str, str]]:

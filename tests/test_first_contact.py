@@ -307,7 +307,7 @@ def test_a_word_for_a_zone_that_nobody_knows_asks_for_source_timezone(
 ) -> None:
     made(box, "r (id INTEGER PRIMARY KEY, ts TEXT)", [(i, f"05.01.2026 04:05:{i:02} MEZ") for i in range(20)])
     assert box.run("--once") == 2
-    assert 'timestamp_format: "%d.%m.%Y %H:%M:%S MEZ" with the zone that MEZ means as source_timezone' in caplog.text
+    assert 'timestamp_format: "%d.%m.%Y %H:%M:%S MEZ", and source_timezone, if MEZ means a zone' in caplog.text
 
 
 @pytest.mark.parametrize("half", ["p. m.", "오후", "下午", "nachm.", "SA"])

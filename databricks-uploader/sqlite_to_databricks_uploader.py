@@ -1647,7 +1647,8 @@ def oddness(pattern: str) -> int:
 def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
     """The patterns that may have written a text, each with the zone, or the zones that a word of it may mean."""
     told = dict.fromkeys(filter(None, (pattern_told(text, order) for order in ORDERS if len(text) < 100)))
-    for pattern in [name for known in told for name in dict.fromkeys((known, known.replace("%b", "%B")))]:
+    likely = [pattern for pattern in told if oddness(pattern) < 3]
+    for pattern in [name for known in likely for name in dict.fromkeys((known, known.replace("%b", "%B")))]:
         word = zone_word(pattern)
         if word is None:
             yield TimeForm(pattern, zone)
@@ -7659,14 +7660,11 @@ def said_of_odd_time(plan: Plan, moment: int, values: Sequence[Any]) -> tuple[st
             told = to_microseconds(values[0], form)
             if is_plausible(told, plan.now()):
                 better.append(f"{said_of_form(plan, form)} makes it {moment_of(told).isoformat()}")
-    if not better:
-        better.append("look at the clock behind it")
-        if plan.form not in forms:
-            better.append(
-                "where that is right, no timestamp_format is: send a view with ISO-8601, or seconds since 1970"
-            )
+    remedy = " or ".join(better) or "look at the clock behind it"
+    if not better and plan.form not in forms:
+        remedy += "; where it is right, no timestamp_format is: send a view with ISO-8601, or seconds since 1970"
     shown = "One" if plan.rules and name in plan.rules.touched else f"{values[0]!r:.60}"
-    return ODD_TIMES.format(name), f"{shown} is read as {moment_of(moment).isoformat()}; {' or '.join(better)}."
+    return ODD_TIMES.format(name), f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
 
 
 def said_of_form(plan: Plan, form: TimeForm) -> str:

@@ -441,9 +441,9 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 ) -> None:
     """Or another one that reads them to the same times."""
     day, between, clock, zone = parts
-    between = " " if place and between == "T" else between
+    place, between = "" if ":" in day else place, " " if place and between == "T" else between
     pattern = f"{day}{between}{clock}{zone}" if place == "" else f"{clock}{zone}{between}{day}"
-    if place == "around" and day.endswith(" %Y") and "," not in day:
+    if place == "around" and day.endswith(" %Y") and "," not in day and " de " not in day:
         pattern = f"{day[:-3]} {clock}{zone} %Y"
     times = [up.EPOCH + dt.timedelta(microseconds=moment) for moment in moments]
     written = [frame.format(time.strftime(pattern)) for time in times]

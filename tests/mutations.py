@@ -126,6 +126,11 @@ MUTANTS = (
         '        raise ValueError("is no number")\n    return', "if isinstance(value, bytes):\n        raise ValueError\n    return",
         ("test_rows.py", "number_as or python_takes"),
     ),
+    Mutant(
+        "a half of the day is any word", 'if all(CLOCK_WORDS.fullmatch(word) or word in zone for word in words):', "if True:",
+        ("test_first_contact.py", "half_of_the_day"),
+    ),
+    Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---
     Mutant(
         "columns without the alias", 'return f"q.{quoted(column)} COLLATE BINARY"',

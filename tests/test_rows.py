@@ -396,6 +396,7 @@ WRITTEN_DAYS = [
     gap.join(f"%{field}" for field in order)
     for gap in ("-", "/", ".", " ", ":", "")
     for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
+    if gap != ":" or order == "Ymd"
 ]
 WRITTEN_DAYS += [
     "%d %b %Y",
@@ -441,7 +442,7 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 ) -> None:
     """Or another one that reads them to the same times."""
     day, between, clock, zone = parts
-    place, between = "" if ":" in day else place, " " if place and between == "T" else between
+    place, between = "" if ":" in day else place, " " if between == "T" and (place or day[-1] == "日") else between
     pattern = f"{day}{between}{clock}{zone}" if place == "" else f"{clock}{zone}{between}{day}"
     if place == "around" and day.endswith(" %Y") and "," not in day and " de " not in day:
         pattern = f"{day[:-3]} {clock}{zone} %Y"
@@ -465,3 +466,14 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 )  # fmt: skip
 def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:
     assert [form.name for form in up.fitting_forms([value], UTC, 1_795_000_000)] == formats
+
+
+def test_the_name_of_a_zone_is_what_its_clocks_are_called_then() -> None:
+    """In the hour that comes twice the name tells which; CEST in winter is no time, nor is a zone of another place."""
+    form = up.TimeForm("%d.%m.%Y %H:%M %Z", BERLIN)
+    told = {"25.10.2026 02:30 CEST": 0, "25.10.2026 02:30 CET": 1, "25.10.2026 02:30 UTC": 2, "25.10.2026 02:30 GMT": 2}
+    for text, hour in told.items():
+        assert up.to_microseconds(text, form) == up.to_timestamp(f"2026-10-25T0{hour}:30Z", UTC)
+    for text in ("25.12.2026 02:30 CEST", "25.12.2026 02:30 EST"):
+        with pytest.raises(ValueError):
+            up.to_microseconds(text, form)

@@ -1640,6 +1640,7 @@ def oddness(pattern: str) -> int:
             not {gap for pair, gap in gaps if "f" in pair} <= {".", ",", ":", " ", ""},
             bool(day & clock and re.search("%[HI].*%[dj]", pattern)),
             bool(re.search("%H(?!.*%M)|%y.*%[bB]", pattern)),
+            bool(re.search("%[MS]%[Yymdj]", pattern)),
         ]
     )
 

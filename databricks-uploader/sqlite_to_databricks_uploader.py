@@ -2290,7 +2290,12 @@ class Table(NamedTuple):
         if self.time is None:
             doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
             which = f"{doubtful} may be it" if doubtful else f"its columns: {columns}"
-            raise ConfigError(f"{self.name} has no single time column; {which}", "Set timestamp_col.")
+            hint = (
+                "Set timestamp_col."
+                if self.rowid
+                else "Set timestamp_col. Without any time it can't be sent: leave it out."
+            )
+            raise ConfigError(f"{self.name} has no single time column; {which}", hint)
         return self.time
 
 
@@ -3492,7 +3497,9 @@ class StateFile:
         return StateError(f"{self.file} can't be trusted: {why}", hint)
 
     def _unwritable(self, error: OSError) -> StateError:
-        return StateError(f"{self.directory} can't be written: {error.strerror}", "Set state_dir, or mend its rights.")
+        return StateError(
+            f"{self.directory} can't be written: {error.strerror}", "Set state_dir; mend its rights, or free the disk."
+        )
 
 
 def known_fields(kind: type[Any], saved: Any) -> dict[str, Any]:
@@ -7524,10 +7531,27 @@ def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggre
     plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=now)
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
-    if left_out := [name for name in given if name not in plan.sources.values()]:
-        names = ", ".join(map(repr, left_out))
-        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}")
+    warn_of_columns(job, plan, given, types_in(target))
     return plan
+
+
+def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> None:
+    """Say once which columns of the source don't arrive, which of the target's stay empty, and which types don't count.
+
+    After a column was renamed both are so.
+    """
+    if left_out := [name for name in given if name not in plan.sources.values()]:
+        names, is_lacking = ", ".join(map(repr, left_out)), any(n.lower() not in OWN_COLUMNS for n in left_out if n)
+        hint = "schema: evolve adds columns" if job.target.evolves else "ALTER TABLE ... ADD COLUMNS makes them there"
+        hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
+        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
+    if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
+        said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
+        job.warn_once(said, level=logging.INFO)
+    wanted = types_set(job.config, plan.table.columns).items()
+    told = [(name, kind, target.get(target_column(name, target) or "", kind)) for name, kind in wanted]
+    if others := [f"{name} is {found.upper()}" for name, kind, found in told if found != kind]:
+        job.warn_once(f"column_types count where a table is made; in {job.target.name} {', '.join(others)}")
 
 
 def source_in(job: Job, database: Database, state: State | None, up_to: int | None = None) -> Source:
@@ -7684,6 +7708,20 @@ def odd_times_of(source: Source) -> list[tuple[str, str]]:
     return [said_of_odd_time(plan, *odd)] if odd else []
 
 
+def say_of_guesses(plan: Plan, page: RawPage) -> None:
+    """Name the columns of a table to be made whose types the first rows could not tell.
+
+    That are those without a value, and whole numbers where SQLite keeps no 21.0 apart from 21 (datatype3.html, 3).
+    """
+    empty = [name for name, column in page.columns.items() if all(value is None for value in column.values())]
+    declared = {name: word.upper() for name, word in plan.table.columns.items()}
+    fluid = [name for name, word in declared.items() if word and "INT" not in word and name not in empty]
+    for what, kind, names in (("nothing", "string", empty), ("whole numbers", "bigint", fluid)):
+        if open_ones := [name for name in names if plan.reads.get(name) == kind]:
+            said = "%s: %s so far, so made %s; column_types sets other types before a table is made"
+            log.info(said, ", ".join(open_ones), what, kind.upper())
+
+
 def check_first_rows(source: Source, state: State) -> None:
     """A `ConfigError` where a first run would begin with a quarantine, or nothing can be sent at all.
 
@@ -7693,6 +7731,8 @@ def check_first_rows(source: Source, state: State) -> None:
     if state.committed:
         return
     page = reader.sample()
+    if plan.is_made:
+        say_of_guesses(plan, page)
     refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
     if isinstance(source, WindowSource) and source.aggregate.window_length:
         column = plan.table.known_time

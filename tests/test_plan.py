@@ -272,6 +272,39 @@ def test_the_first_rows_decide_where_a_declaration_says_nothing_or_is_wrong(
     assert len(box.arrived()) == len(values)
 
 
+def test_types_that_the_first_rows_could_not_tell_are_said_once(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite keeps no 21.0 apart from 21 in a column of numeric affinity, such as a mapper's decimal."""
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, price decimal, n BIGINT, later NUMERIC, any)",
+        insert := "INSERT INTO t (time, price, n, any) VALUES ('2026-01-01', ?, ?, ?)",
+        rows=[(21.0, 1, 1), (22, 2, 2)],
+    )
+    assert box.run() == 0
+    assert [text for text in caplog.messages if "so far" in text] == [
+        "later: nothing so far, so made STRING; column_types sets other types before a table is made",
+        "price: whole numbers so far, so made BIGINT; column_types sets other types before a table is made",
+    ]
+    caplog.clear()
+    box.execute(insert, rows=[(21.5, 3, 3)])
+    assert box.run(UPLOAD_COLUMN_TYPES='{"price": "double", "n": "bigint"}') == 3
+    assert not any("so far" in text for text in caplog.messages)
+    assert "column_types count where a table is made; in" in caplog.text
+    assert "price is BIGINT" in caplog.text and "n is BIGINT" not in caplog.text
+
+
+def test_a_renamed_column_is_said_on_both_sides_with_the_remedy(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INT)", "INSERT INTO t VALUES (1, '2026-01-01', 1)"
+    )
+    assert box.run() == 0
+    assert "not filled" not in caplog.text and "left out" not in caplog.text
+    box.execute("ALTER TABLE t RENAME COLUMN v TO w", "INSERT INTO t VALUES (2, '2026-01-02', 2)")
+    assert box.run() == 0
+    assert "or the uploader fills it: 'w'. schema: evolve adds columns; rows that were sent before stay" in caplog.text
+    assert "not filled, since the source has no such column: 'v'" in caplog.text
+    assert box.arrived("id, v") == [(1, 1), (2, None)]
+
+
 def test_a_declaration_that_gives_way_is_said_in_one_line(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     rows_of_one(box, "INTEGER", ["n/a", 1])
     assert box.run() == 0

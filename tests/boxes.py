@@ -20,6 +20,9 @@ from deltalake.exceptions import TableNotFoundError
 import sqlite_to_databricks_uploader as up
 from warehouse import Warehouse
 
+# What uv and pip say where no package index can be reached.
+OFFLINE = "Failed to fetch|error sending request|dns error|NewConnectionError"
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
 # The script as a process of its own, compiled before, as in the image: compiling it takes half of a start.

@@ -20,7 +20,7 @@ import pytest
 
 import image_steps
 import sqlite_to_databricks_uploader as up
-from boxes import ROOT, SAMPLE, SCRIPT
+from boxes import OFFLINE, ROOT, SAMPLE, SCRIPT
 
 PROGRAM = ROOT / "databricks-uploader"
 UNIT = PROGRAM / "databricks-uploader.service"
@@ -34,7 +34,6 @@ else:
     print(json.dumps({{"version": __version__, "arguments": sys.argv[1:], "variables": dict(os.environ)}}))
 sys.exit({check} if "--check" in sys.argv else 0)
 """
-OFFLINE = "Failed to fetch|error sending request|dns error"
 
 
 def package(name: str) -> str:

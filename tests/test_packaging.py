@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sqlite_to_databricks_uploader as up
-from boxes import ROOT, SCRIPT
+from boxes import OFFLINE, ROOT, SCRIPT
 
 BLOCK = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # the reference expression of PEP 723
 LOCK = SCRIPT.with_name("requirements.lock")
@@ -52,7 +52,10 @@ def test_the_lock_has_every_dependency_with_hashes_and_names_no_address() -> Non
 @pytest.mark.network
 def test_the_lock_is_what_the_inline_block_resolves_to(tmp_path: Path) -> None:
     copy = Path(shutil.copy(SCRIPT, tmp_path))
-    subprocess.run(["uv", "lock", "--quiet", "--script", str(copy)], check=True)
+    locked = subprocess.run(["uv", "lock", "--quiet", "--script", str(copy)], capture_output=True, text=True)
+    if re.search(OFFLINE, locked.stderr):
+        pytest.skip("no package index can be reached, so nothing was resolved")
+    assert locked.returncode == 0, locked.stderr
     export = [
         "uv",
         "export",

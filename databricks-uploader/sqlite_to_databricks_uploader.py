@@ -361,14 +361,16 @@ Parser = Callable[[object], Any]
 
 
 def text(value: object) -> str:
-    """Any scalar as text; lists and mappings are refused."""
-    if isinstance(value, (dict, list)) or value is None or str(value).strip() == "":
+    """Any scalar as text; lists and mappings are refused, and NULs, which no name has."""
+    if isinstance(value, (dict, list)) or value is None or not str(value).strip() or "\0" in str(value):
         raise ValueError("expected a text")
     return str(value).strip()
 
 
 def path(value: object) -> Path:
-    """A file system path, `~` expanded."""
+    """A file system path, `~` expanded. SQLite's own URIs and names of no file are refused: how to open it is ours."""
+    if re.match(r"(?i)(file|jdbc|sqlite\d?|https?):|:memory:$", text(value)):
+        raise ValueError("expected the path of a file, such as /data/sensor.db, and no URI")
     return Path(text(value)).expanduser()
 
 
@@ -1785,6 +1787,9 @@ def side_files(file: Path) -> list[Path]:
     return [file.with_name(file.name + end) for end in ("-wal", "-shm", "-journal")]
 
 
+NO_DATABASE = "Check sqlite. An encrypted one (SQLCipher, SEE) has to be copied to a plain one by its producer."
+
+
 def header_of(file: Path) -> bytes:
     """The first 100 bytes of a database (sqlite.org/fileformat2.html, 1.3); a `SourceError` for what is none."""
     with source_files(file):
@@ -1792,7 +1797,7 @@ def header_of(file: Path) -> bytes:
         with file.open("rb") as opened:
             header = opened.read(100)
     if header and not header.startswith(b"SQLite format 3\0"):
-        raise SourceError(f"{file} is not a SQLite database", "Check sqlite.")
+        raise SourceError(f"{file} is not a SQLite database", NO_DATABASE)
     return header
 
 
@@ -1983,6 +1988,8 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
      "{}: only the program of its producer has it",
      "Leave it out of the view, or set sqlite_table_name to a table that does without."),
+    ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
+     NO_DATABASE),
     ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
      "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
     ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
@@ -3557,8 +3564,9 @@ def replace_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def encoded_name(stream: str) -> str:
-    """A stream's name as that of a directory."""
-    return quote(stream, safe="").replace("~", "%7E")
+    """A stream's name as that of a directory, which has 255 bytes at most; a longer one ends as no other does."""
+    name = quote(stream, safe="").replace("~", "%7E")
+    return name if len(name) <= 255 else f"{name[:220]}~{hashlib.sha256(stream.encode()).hexdigest()[:32]}"
 
 
 def make_directory(directory: Path) -> None:
@@ -5247,9 +5255,9 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
     (TargetError, "Delta table with empty schema",
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
-    (TargetError, "Unsupported: |Max catalog version",
+    (TargetError, "Unsupported: |Unsupported table features|Max catalog version",
      "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
-    (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
+    (TargetError, "Json error|No table metadata or protocol|log segment|found gap|Invalid table version",
      "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
@@ -5262,7 +5270,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "(?i)permission ?denied|operation not permitted|read-only file system|ReadOnlyFilesystem",
      "This user may not write there: mend the rights of the path, or choose another one."),
     (TargetError, "(?i)could not create local directory|not a directory|NotADirectory|file ?name too long",
-     "Nothing can be made under that path: check table_path or lakehouse_path."),
+     "Nothing can be made under that path: check table_path or lakehouse_path, and databricks_table."),
     (TargetError, "(?i)no space left|disk quota|StorageFull", "The disk is full: free some of it."),
     (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
      "The bucket or container does not exist: check table_path or lakehouse_path."),
@@ -5869,7 +5877,8 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     if isinstance(reason, http.ResponseError):
-        return TargetError("the host redirects instead of answering", "Check databricks_host and databricks_http_path.")
+        hint = "Is it a page to log in? Check databricks_host and databricks_http_path."
+        return Unanswered("the host redirects instead of answering", hint)
     return Unanswered(f"the connection was lost: {first_line(str(reason))}", "The next cycle tries again.")
 
 
@@ -5904,7 +5913,9 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
     if hint or (not by_sql and status < 500):
-        return Rejected(shown, hint or "Check databricks_host and zerobus_endpoint.")
+        # The session began with this token: the second refusal in a row may be for the size.
+        kind = Postponed if writes else Rejected
+        return kind(shown, hint or "Check databricks_host and zerobus_endpoint.")
     if writes:
         return LostAnswer(f"the answer to a request was lost: {said}")
     return Unanswered(shown, "Is it a page to log in?" if status == 200 else "The next cycle tries again.")
@@ -8169,9 +8180,9 @@ QUARANTINED = 3
 STATUSES = (0, QUARANTINED, 75, 1, 2)
 
 
-# Characters that delta-rs 1.6 can't make the name of a store with, and ends the process; and what it reads as another:
-# a backslash, and on local disks an escape such as %20.
-UNFIT_IN_PATHS = re.compile(r"[][|^\\]|^(?!.*://).*(%[0-9A-Fa-f]{2})")
+# Characters that delta-rs 1.6 can't make the name of a store with, and ends the process, or which it refuses; and what
+# it reads as another: a backslash, and on local disks an escape such as %20.
+UNFIT_IN_PATHS = re.compile(r"[][|^\\\x00-\x1f\x7f]|^(?!.*://).*(%[0-9A-Fa-f]{2})")
 
 
 def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
@@ -8189,7 +8200,7 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
     if unfit := UNFIT_IN_PATHS.search(uri):
         hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
-        raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]}", hint)
+        raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]!r}", hint)
     return DeltaTarget(absolute_uri(uri), config.storage_options, session.wait)
 
 
@@ -8299,7 +8310,8 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
             break
         with named_lines(name):
             try:
-                statuses.add(deed(name, stream))
+                with file_errors():
+                    statuses.add(deed(name, stream))
             except (Unreachable, NotReady):
                 raise  # It is the same for all.
             except UploaderError as error:
@@ -8433,7 +8445,9 @@ class Fleet:
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
-        known = {unquote(file.parent.name) for file in self.directory.glob(f"*/{STATE_NAME}")}
+        folders = [file.parent.name for file in self.directory.glob(f"*/{STATE_NAME}")]
+        by_folder = {encoded_name(name): name for name in streams}
+        known = {by_folder.get(folder) or unquote(folder) for folder in folders}
         gone = {n for n, s in streams.items() if n in known and s.sqlite_table_name not in database.kinds}
         if self.config.sqlite_table_name is None:
             gone |= known - streams.keys()
@@ -8565,7 +8579,8 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
     builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
     for name, table in tables:
         for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
-            builder = builder.register(quoted(known), table)
+            with delta_errors(name):
+                builder = builder.register(quoted(known), table)
     try:
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong

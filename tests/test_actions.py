@@ -152,6 +152,19 @@ def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCa
     assert "raw_readings" in caplog.text
 
 
+def test_a_table_with_features_that_can_not_be_read_is_told_by_a_query(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    asked = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["typeWidening"]}
+    asked["writerFeatures"] = asked["readerFeatures"]
+    log = box.folder / "lake" / "raw_readings" / "_delta_log"
+    log.joinpath(f"{1:020}.json").write_text(json.dumps({"protocol": asked}))
+    assert box.run("--run-query", "SELECT * FROM raw_readings") == 1
+    assert "take another table" in caplog.records[-1].fields["hint"]  # type: ignore[attr-defined]
+
+
 def test_an_unknown_column_in_a_query_gets_a_hint_that_fits(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     some_rows(box)
     assert box.run() == 0

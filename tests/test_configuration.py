@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -154,6 +155,22 @@ def test_an_address_that_would_become_a_local_directory_is_refused(
 )
 def test_paths_and_addresses_of_stores_are_taken_as_they_are(tmp_path: Path, uri: str) -> None:
     assert load(tmp_path, f"table_path: '{uri}'").table_path == uri
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("file:/data/sensor.db?mode=ro", "no URI"),
+        ("sqlite:///data/sensor.db", "no URI"),
+        (":memory:", "no URI"),
+        ("/data/a\0b", "expected a text"),
+    ],
+)
+def test_what_is_no_path_of_a_file_is_refused(tmp_path: Path, path: str, said: str) -> None:
+    """As other programs take it; where such a file is, `./file:x` leads there."""
+    with pytest.raises(up.ConfigError, match=said):
+        load(tmp_path, json.dumps({"sqlite": path}))
+    assert load(tmp_path, "sqlite: ./file:x").sqlite == Path("file:x")
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,11 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
     assert way.box.state()["intent"] is None
 
 
-@pytest.mark.parametrize("refuse", [429, 503, 200])
+@pytest.mark.parametrize("refuse", [429, 503, 200, 401])
 def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
     behind: Callable[..., Behind], refuse: int
 ) -> None:
-    """Too many requests, a service that is not there, a page in place of an answer: each may be said of a size."""
+    """Too many requests, a service that is not there, a page, no such token: each may be said of a size."""
     way = behind(40_000, refuse)
     way.box.execute(TABLE, INSERT, rows=[(n, f"{n:0120}") for n in range(800)])
     assert failures(way.run, 8) in range(1, 8)
@@ -178,7 +178,7 @@ def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
     assert way.box.quarantined() == []
 
 
-@pytest.mark.parametrize("refuse", [413, 403, 429, 200])
+@pytest.mark.parametrize("refuse", [413, 403, 429, 200, 302])
 def test_a_question_may_be_too_large_for_what_came_between_since_the_rows_were_sent(
     behind: Callable[..., Behind], refuse: int
 ) -> None:

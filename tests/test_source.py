@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, examples
+from boxes import Box, examples, executed
 
 
 @pytest.fixture
@@ -149,6 +149,20 @@ def test_a_file_that_is_no_database_is_refused(file: Path) -> None:
     file.write_text("hello " * 100)
     with pytest.raises(up.SourceError, match="not a SQLite database"), opened(file):
         pass
+
+
+@pytest.mark.parametrize(
+    ("place", "content"), [(0, bytes(range(100))), (16, b"\0\7"), (18, b"\3\3"), (44, b"\0\0\0\x09")]
+)
+def test_an_encrypted_file_and_a_header_that_nobody_knows_have_a_hint(file: Path, place: int, content: bytes) -> None:
+    """Of an encrypted one nothing is plain. A page's size, a format of the file and one of its schema that none is."""
+    executed(file, "CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    whole = bytearray(file.read_bytes())
+    whole[place : place + len(content)] = content
+    file.write_bytes(whole)
+    with pytest.raises(up.SourceError) as error, opened(file) as database:
+        up.detect_table(database, None)
+    assert "encrypted" in error.value.hint
 
 
 def test_a_misspelt_column_is_an_error_and_not_a_string(file: Path) -> None:

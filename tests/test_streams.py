@@ -551,7 +551,7 @@ def test_no_table_lies_within_another_ones_folder_where_a_compaction_would_delet
     assert sorted(place.name for place in (many.folder / "lake").iterdir()) == ["raw_a", "raw_a_b"]
 
 
-@pytest.mark.parametrize("name", ["a[1]", "a]b", "a|b", "a^b", "a\\b", "a%20b"])
+@pytest.mark.parametrize("name", ["a[1]", "a]b", "a|b", "a^b", "a\\b", "a%20b", "a\nb", "a\tb", "a\x7f"])
 def test_a_table_whose_name_no_delta_table_can_have_is_told_and_the_others_go_on(
     box: Box, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -562,6 +562,28 @@ def test_a_table_whose_name_no_delta_table_can_have_is_told_and_the_others_go_on
     assert "no Delta table can be at a path with" in caplog.text
     assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
     assert box.run("--table", "zebra", DATABRICKS_TABLE="z", LAKEHOUSE_PATH=str(box.folder / name)) == 2
+
+
+@pytest.mark.parametrize(("name", "status"), [("温度湿度" * 10, 0), ("a" * 300, 1)])
+def test_a_table_with_a_long_name_keeps_no_other_waiting(box: Box, name: str, status: int) -> None:
+    """Percent-encoded it would be longer than the name of a directory may be; as a Delta table's it may be, too."""
+    box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, v)', f'INSERT INTO "{name}" VALUES (1, 1)')
+    box.execute("CREATE TABLE zebra (id INTEGER PRIMARY KEY, v)", "INSERT INTO zebra VALUES (1, 1)")
+    del box.environ["DATABRICKS_TABLE"]
+    assert box.run("--tables", "*") == status
+    assert box.run("--tables", "*") == status
+    assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
+    assert status or rows_of(DeltaTable(str(box.folder / "lake" / f"raw_{name}")), "v") == [(1,)]
+
+
+def test_what_the_disk_refuses_one_stream_keeps_no_other_waiting(box: Box) -> None:
+    for name in ("aardvark", "zebra"):
+        box.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} VALUES (1, 1)")
+    del box.environ["DATABRICKS_TABLE"]
+    (box.folder / "state").mkdir()
+    (box.folder / "state" / "raw_aardvark").write_text("no directory")
+    assert box.run("--tables", "*") == 1
+    assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
 
 
 @pytest.mark.parametrize("name", ["ä b", "a#b", "a?b", "a%b", "a'b", "a&b", "a:b", "a;b", "a{b}", "a`b", "a~b"])

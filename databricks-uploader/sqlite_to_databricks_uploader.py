@@ -1085,6 +1085,10 @@ def to_integer(value: Value, kind: str) -> int:
     return value
 
 
+# The first number that becomes infinite as a FLOAT: half a step beyond the largest one.
+FLOAT_END = 2.0**128 - 2.0**103
+
+
 def to_double(value: Value, kind: str) -> float:
     """Numbers that a double holds exactly, numeric text, NaN and infinities. A FLOAT rounds, as its owner chose.
 
@@ -1101,7 +1105,7 @@ def to_double(value: Value, kind: str) -> float:
         raise ValueError("has more digits than a double holds")
     is_finite = not isinstance(value, float) or math.isfinite(value)  # Text is digits, not the name of an infinity.
     is_lost = isinstance(value, str) and number == 0 and re.match("[^eE]*[1-9]", value)
-    if is_lost or (is_finite and abs(number) > (3.4028235677973366e38 if kind == "float" else sys.float_info.max)):
+    if is_lost or (is_finite and abs(number) >= (FLOAT_END if kind == "float" else math.inf)):
         raise ValueError(f"is outside the range of {kind}")
     return number
 
@@ -1903,7 +1907,7 @@ def way_to_open(file: Path, wal_mode: bool) -> str:
         raise SourceError(fault, "Mount the directory that holds the database.")
     if not wal_mode or (wal.exists() and shm.exists()):
         return SHARED
-    if wal_bytes(file):
+    if wal_bytes(file) > 32:  # its header alone, or a part of it, is no row (fileformat2.html, 4.1)
         return COPIED
     with source_files(file):
         names = file.stat().st_nlink
@@ -1988,6 +1992,8 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
      "{}: only the program of its producer has it",
      "Leave it out of the view, or set sqlite_table_name to a table that does without."),
+    ("unable to open", SourceError, "{}",
+     "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
      NO_DATABASE),
     ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
@@ -5811,7 +5817,7 @@ STATES = {
 REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
     "42P01": "Create the table (--print-ddl prints how), or check its name: --run-query INFO lists those there are.",
-    "42704": "Check databricks_database: that schema or catalog is not there.",
+    "42704": "Check databricks_database and databricks_volume: a schema, catalog or volume is not there.",
     "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",

@@ -110,6 +110,16 @@ def test_a_cleanly_closed_wal_database_is_read_without_side_files(file: Path) ->
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 
 
+@pytest.mark.parametrize("size", [1, 20, 32])
+def test_a_wal_that_was_cut_off_in_its_header_holds_no_rows(file: Path, size: int) -> None:
+    """As a power cut leaves it; it could be copied again and again."""
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)").close()
+    Path(f"{file}-wal").write_bytes(b"\x37\x7f\x06\x82".ljust(size, b"\0")[:size])
+    with opened(file) as database:
+        assert database.rows("SELECT * FROM t") == [(1,)]
+    assert not Path(f"{file}-shm").exists()
+
+
 def test_a_wal_without_its_shared_memory_is_read_from_a_private_copy(file: Path, tmp_path: Path) -> None:
     producer = write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
     crashed = tmp_path / "crashed"

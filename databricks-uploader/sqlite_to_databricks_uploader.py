@@ -5255,6 +5255,12 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "A constraint of the table refuses a row."),
     (RefusedValuesError, r"part-\d+-[^/]*: File name too long|KeyTooLong",
      "A value of a partition's column is too long for the name of a directory."),
+    (RefusedSizeError, r"PUT \S*/part-[^/]* in .*(code: 413\b|EntityTooLarge|RequestBodyTooLarge)",
+     "Smaller commits are tried by themselves."),
+    # Stores have words of their own for what they refuse.
+    (TransientError, r"PUT \S*/part-[^/]* in .*code: 4\d\d\b[\w\s'-]*:?\s*(<(?i:html|!doctype)|\{|$)"
+     "|403 Forbidden: <(?i:html|!doctype)",
+     "A proxy or firewall refuses it, maybe for its size."),
     (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
      "The storage credentials have expired: renew them."),
     (TargetError, "InvalidToken",
@@ -5283,9 +5289,6 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
      "|incorrectly configured region",
      "The bucket is in another region: set AWS_REGION."),
-    (RefusedSizeError, r"PUT \S*/part-[^/]* in .*(code: 413\b|EntityTooLarge|RequestBodyTooLarge)",
-     "Smaller commits are tried by themselves."),
-    (TransientError, "(?i)403 Forbidden: <(html|!doctype)", "A proxy or firewall refuses it, maybe for its size."),
     (TargetError, "AccessDenied|AuthorizationPermissionMismatch|InsufficientAccountPermissions|403 Forbidden"
      "|necessary privileges",
      "The storage credentials may not do this: to read, list, write and delete objects there."),
@@ -5313,8 +5316,12 @@ def one_line(text: str) -> str:
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
     plain = re.sub(r"(?m)^ +(\d+: |at \.).*\n?", "", plain)  # a trace of its calls
     causes = (cause.strip(" \u21b3") for cause in plain.splitlines())
-    line = re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
-    # Cut in the middle: the name comes first, and the store's own word last.
+    return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
+
+
+def shortened(line: str) -> str:
+    """A line for people: without a proxy's page, and cut in the middle, since the store's own word comes last."""
+    line = re.sub(r"(?i)<(html|!doctype)\b.*", "a page of HTML", line)
     return line if len(line) <= 400 else f"{line[:150]}\u2026{line[-250:]}"
 
 
@@ -5330,7 +5337,7 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
             raise own[0] from None
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
-            raise Conflict(one_line(text)) from None
+            raise Conflict(shortened(one_line(text))) from None
         if isinstance(error, SchemaMismatchError):
             raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
         if not isinstance(error, (DeltaError, OSError, ValueError)) and type(error) is not Exception:
@@ -5339,11 +5346,11 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
         kind = TransientError if own is not None and kind is Unreachable else kind  # It may be committed.
-        raise kind(f"{name}: {line}", hint) from None
+        raise kind(f"{name}: {shortened(line)}", hint) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
             raise
-        fault = f"{name}: delta-rs gave up: {one_line(str(error))}"
+        fault = f"{name}: delta-rs gave up: {shortened(one_line(str(error)))}"
         raise TargetError(fault, "Its developers would like to know.") from None
 
 
@@ -6493,6 +6500,14 @@ class Route:
         return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
 
 
+def not_for_its_size(refused: RefusedSizeError) -> Rejected:
+    """What the refusal of a small request says: no smaller one would go, and no row is at fault."""
+    hint = "" if refused.hint.startswith("Smaller") else f" {refused.hint}"
+    return Rejected(
+        str(refused), f"Such a small request is not refused for its size; what stands between may tell.{hint}"
+    )
+
+
 class SizedRoute(Route):
     """A route whose requests carry rows as text, as large as is allowed, which is learned."""
 
@@ -6532,8 +6547,7 @@ class SizedRoute(Route):
             self._send(intent, payload)
         except RefusedSizeError as refused:
             if payload.size < Allowance.LEAST:
-                hint = f"Such a small request is not refused for its size. {refused.hint}"
-                raise Rejected(str(refused), hint) from None
+                raise not_for_its_size(refused) from None
             self.allowance = self.allowance.without(payload.size)
             raise
         is_fast = self.session.clock() - began < 10  # seconds: no reason not to send more
@@ -8018,8 +8032,8 @@ class Delivery:
 
         An overload passes; a single row is set aside where it stood in the way for long.
         """
-        if isinstance(error, RefusedSizeError) and "route" not in intent:
-            self._narrow(intent, is_certain=True)
+        if isinstance(error, RefusedSizeError) and "route" not in intent and not self._narrow(intent, is_certain=True):
+            error = not_for_its_size(error)
         is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
         self._save(lost_again(self.state, intent) if is_passing else self.state)
@@ -8590,7 +8604,7 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
     try:
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
-        said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", one_line(str(error)))
+        said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", shortened(one_line(str(error))))
         hint = f"Tables: {', '.join(name for name, _ in tables) or 'none'}. INFO shows their columns."
         if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
             columns = (column for name, _ in tables for column in targets[name].columns() or {})

@@ -251,6 +251,9 @@ def test_rows_whose_file_does_not_get_into_its_volume_arrive_as_text(
         ("HTTP error: error sending request", [100, 100, 50, 25]),
         ("status code: 403 Forbidden: <html>no</html>", [100, 100, 50, 25]),
         ("PUT http://s/t/part-0-a.zstd.parquet in 4ms - status code: 413 Payload Too Large: <html>", [100, 50, 25]),
+        (f"PUT http://s/t/part-0-a.parquet in 4ms - status code: 413 Too Large: <html>{'x' * 3_000}", [100, 50, 25]),
+        ("PUT http://s/t/part-0-a.zstd.parquet in 4ms - status code: 403 Forbidden", [100, 100, 50, 25]),
+        ('PUT http://s/t/part-0-a.zstd.parquet in 4ms - status code: 401 Unauthorized: {"a": 1}', [100, 100, 50, 25]),
         # A checkpoint follows a commit.
         (
             "PUT http://s/t/_delta_log/9.checkpoint.parquet in 4ms - status code: 413 Payload Too Large",
@@ -288,6 +291,22 @@ def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_small
     assert max(sizes) == 100
     assert sorted(v for (v,) in box.arrived("v")) == list(range(1_150))
     assert box.quarantined() == []
+
+
+def test_a_store_before_which_nothing_goes_sets_no_small_row_aside(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever refuses a request of a few rows for its size, it is not that."""
+
+    def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
+        with up.delta_errors(self.name, []):
+            raise OSError("PUT http://s/t/part-0-a.parquet in 4ms - status code: 413 Payload Too Large: <html>")
+
+    monkeypatch.setattr(up.DeltaTarget, "_append", append)
+    box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(20)])
+    assert [box.run() for _ in range(3)] == [1, 1, 1]
+    assert box.quarantined() == []
+    assert "such a small request is not refused for its size" in caplog.text.lower()
 
 
 def test_writers_that_are_faster_are_no_reason_for_smaller_commits(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

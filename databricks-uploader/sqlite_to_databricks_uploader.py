@@ -5269,7 +5269,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
     (TargetError, "Unsupported: |Unsupported table features|Max catalog version",
      "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
-    (TargetError, "Json error|No table metadata or protocol|log segment|found gap|Invalid table version",
+    (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
      "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
@@ -5301,6 +5301,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
     (Unreachable, "error sending request|dns error",
      "The store can't be reached: check the network, and the endpoint and region in the variables."),
+    (TransientError, "Invalid table version",
+     "The next cycle tries again. If that stays, the table's _delta_log is not whole: restore it, or copy it anew."),
     (TransientError, "", "The next cycle tries again."),
 )  # fmt: skip
 
@@ -6500,14 +6502,6 @@ class Route:
         return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
 
 
-def not_for_its_size(refused: RefusedSizeError) -> Rejected:
-    """What the refusal of a small request says: no smaller one would go, and no row is at fault."""
-    hint = "" if refused.hint.startswith("Smaller") else f" {refused.hint}"
-    return Rejected(
-        str(refused), f"Such a small request is not refused for its size; what stands between may tell.{hint}"
-    )
-
-
 class SizedRoute(Route):
     """A route whose requests carry rows as text, as large as is allowed, which is learned."""
 
@@ -6545,10 +6539,9 @@ class SizedRoute(Route):
         began = self.session.clock()
         try:
             self._send(intent, payload)
-        except RefusedSizeError as refused:
-            if payload.size < Allowance.LEAST:
-                raise not_for_its_size(refused) from None
-            self.allowance = self.allowance.without(payload.size)
+        except RefusedSizeError:
+            if payload.size >= Allowance.LEAST:
+                self.allowance = self.allowance.without(payload.size)
             raise
         is_fast = self.session.clock() - began < 10  # seconds: no reason not to send more
         self.allowance = self.allowance.after(payload.size, is_fast)
@@ -8030,10 +8023,17 @@ class Delivery:
     def _not_run(self, intent: Intent, error: DidNotRun) -> UploaderError:
         """The error of a commit that did not happen, for certain: nothing has to be settled by the next run.
 
-        An overload passes; a single row is set aside where it stood in the way for long.
+        An overload passes; a single row is set aside where it stood in the way for long. A small one that is refused is
+        so only where others went: a firewall may dislike what it holds, but where nothing goes, no row is at fault.
         """
-        if isinstance(error, RefusedSizeError) and "route" not in intent and not self._narrow(intent, is_certain=True):
-            error = not_for_its_size(error)
+        if isinstance(error, RefusedSizeError):
+            is_small = 0 < intent["bytes"] < Allowance.LEAST
+            if "route" not in intent:
+                self._narrow(intent, is_certain=True)
+            if is_small and intent["size"] == 1 and not self.total.commits:
+                hint = "" if error.hint.startswith("Smaller") else f" {error.hint}"
+                hint = f"Such a small request is not refused for its size; what stands between may tell.{hint}"
+                error = Rejected(str(error), hint)
         is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
         self._save(lost_again(self.state, intent) if is_passing else self.state)

@@ -166,6 +166,22 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
     assert way.box.state()["intent"] is None
 
 
+@pytest.mark.parametrize("status", [403, 413, 400])
+def test_a_row_whose_content_a_firewall_refuses_is_set_aside_and_the_others_arrive(
+    behind: Callable[..., Behind], status: int
+) -> None:
+    """They look for words of attacks, in requests of any size."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "<script>" if n == 29 else "x") for n in range(40)])
+    way.warehouse.fail("INSERT INTO.*<script>", "status", status=status, when="before", times=-1)
+    try:
+        assert way.run() == 3
+    finally:
+        way.warehouse.heal()
+    assert way.values() == [n for n in range(40) if n != 29]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [29]
+
+
 @pytest.mark.parametrize("refuse", [429, 503, 200, 401])
 def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
     behind: Callable[..., Behind], refuse: int
@@ -299,6 +315,7 @@ def test_a_store_before_which_nothing_goes_sets_no_small_row_aside(
     """Whatever refuses a request of a few rows for its size, it is not that."""
 
     def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
+        assert list(pages)
         with up.delta_errors(self.name, []):
             raise OSError("PUT http://s/t/part-0-a.parquet in 4ms - status code: 413 Payload Too Large: <html>")
 

@@ -7800,7 +7800,7 @@ def random_id(job: Job) -> str:
 
     if not job.stream:
         return uuid.uuid4().hex
-    others = (StateFile(file.parent).load() for file in job.states.directory.parent.glob(f"*/{STATE_NAME}"))
+    others = (StateFile(file.parent).sound() for file in job.states.directory.parent.glob(f"*/{STATE_NAME}"))
     named = (other.source_id for other in others if other and "/" in other.source_id)
     return f"{next(named, uuid.uuid4().hex).partition('/')[0]}/{job.stream}"
 

@@ -36,6 +36,18 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "where nothing goes, small rows are at fault", "and not self.total.commits:", "and False:",
+        ("test_ladder.py", "before_which_nothing_goes"),
+    ),
+    Mutant(
+        "a small request is refused for all its rows", "if is_small and intent[\"size\"] == 1 and", "if is_small and",
+        ("test_ladder.py", "content_a_firewall"),
+    ),
+    Mutant(
+        "what the disk refuses one stream ends all", "with file_errors():\n                    statuses.add(deed(name, stream))",
+        "statuses.add(deed(name, stream))", ("test_streams.py", "the_disk_refuses"),
+    ),
+    Mutant(
         "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not is_shrunk",
         "True", ("test_cursor_file.py", "fewer_rows_of"),
     ),

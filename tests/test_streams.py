@@ -580,8 +580,19 @@ def test_what_the_disk_refuses_one_stream_keeps_no_other_waiting(box: Box) -> No
     for name in ("aardvark", "zebra"):
         box.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} VALUES (1, 1)")
     del box.environ["DATABRICKS_TABLE"]
-    (box.folder / "state").mkdir()
-    (box.folder / "state" / "raw_aardvark").write_text("no directory")
+    (box.folder / "state" / "raw_aardvark").mkdir(parents=True)
+    (box.folder / "state" / "raw_aardvark" / "quarantine").write_text("no directory")
+    assert box.run("--tables", "*") == 1
+    assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
+
+
+def test_a_damaged_state_of_one_stream_keeps_no_new_one_waiting(box: Box) -> None:
+    """A new one takes its name from those that there are."""
+    for name in ("aardvark", "zebra"):
+        box.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} VALUES (1, 1)")
+    del box.environ["DATABRICKS_TABLE"]
+    (box.folder / "state" / "raw_aardvark").mkdir(parents=True)
+    (box.folder / "state" / "raw_aardvark" / "last_upload.json").write_text("damaged")
     assert box.run("--tables", "*") == 1
     assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
 

@@ -1782,7 +1782,8 @@ def real_file(file: Path) -> Path:
     with source_files(file), contextlib.suppress(FileNotFoundError):
         return Path(os.path.realpath(file, strict=True))
     real = os.path.realpath(file)
-    fault = f"{file} does not exist" if real == os.path.abspath(file) else f"{file} leads to {real}: no such file"
+    wanted = os.path.abspath(file)
+    fault = f"{wanted} does not exist" if real == wanted else f"{wanted} leads to {real}: no such file"
     raise SourceError(fault, "Check sqlite; mount the directory that holds the file, and where a link leads.")
 
 

@@ -7896,6 +7896,20 @@ def lost_again(state: State, intent: Intent) -> State:
     return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0))
 
 
+def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
+    """The error, where it is a refusal of a size that is small, of a single row: then the row is not at fault.
+
+    But where others went, a firewall may dislike what it holds.
+    """
+    is_small = intent["size"] == 1 and 0 < intent["bytes"] < Allowance.LEAST
+    if total.commits or not is_small or not isinstance(error, RefusedSizeError):
+        return error
+    hint = "" if error.hint.startswith("Smaller") else f" {error.hint}"
+    return Rejected(
+        str(error), f"Such a small request is not refused for its size; what stands between may tell.{hint}"
+    )
+
+
 def find_again(delivery: Delivery) -> None:
     """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
 
@@ -8022,19 +8036,10 @@ class Delivery:
         self.total.add(tally)
 
     def _not_run(self, intent: Intent, error: DidNotRun) -> UploaderError:
-        """The error of a commit that did not happen, for certain: nothing has to be settled by the next run.
-
-        An overload passes; a single row is set aside where it stood in the way for long. A small one that is refused is
-        so only where others went: a firewall may dislike what it holds, but where nothing goes, no row is at fault.
-        """
-        if isinstance(error, RefusedSizeError):
-            is_small = 0 < intent["bytes"] < Allowance.LEAST
-            if "route" not in intent:
-                self._narrow(intent, is_certain=True)
-            if is_small and intent["size"] == 1 and not self.total.commits:
-                hint = "" if error.hint.startswith("Smaller") else f" {error.hint}"
-                hint = f"Such a small request is not refused for its size; what stands between may tell.{hint}"
-                error = Rejected(str(error), hint)
+        """The error of a commit that did not happen, for certain; an overload passes, a single row may be at fault."""
+        if isinstance(error, RefusedSizeError) and "route" not in intent:
+            self._narrow(intent, is_certain=True)
+        error = told_of_size(error, intent, self.total)
         is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
         self._save(lost_again(self.state, intent) if is_passing else self.state)

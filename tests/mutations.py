@@ -36,11 +36,11 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
-        "where nothing goes, small rows are at fault", "and not self.total.commits:", "and False:",
+        "where nothing goes, small rows are at fault", "if total.commits or not is_small", "if True or not is_small",
         ("test_ladder.py", "before_which_nothing_goes"),
     ),
     Mutant(
-        "a small request is refused for all its rows", "if is_small and intent[\"size\"] == 1 and", "if is_small and",
+        "a small request is refused for all its rows", "is_small = intent[\"size\"] == 1 and", "is_small =",
         ("test_ladder.py", "content_a_firewall"),
     ),
     Mutant(

@@ -400,19 +400,21 @@ def test_the_live_demo_says_when_a_row_is_missing(tmp_path: Path) -> None:
 # === The network demo =================================================================================
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
-    """One run of the network: its directory, status and output."""
-    directory = tmp_path_factory.mktemp("network") / "demo"
+@pytest.mark.slow
+def test_the_network_demo_ends_exact_though_an_uploader_was_killed_and_its_page_shows_all(tmp_path: Path) -> None:
+    """In one run, which is one of the longest things to wait for."""
+    directory = tmp_path / "demo"
     with demo("network_demo.py", directory, "--seconds", "20") as process:
         output = process.communicate(timeout=280)[0]
-    return directory, process.returncode, output
+    assert process.returncode == 0, output
+    all_nodes_are_exact(directory, output)
+    the_killed_one_caught_up(directory, output)
+    if CHROMIUM:
+        the_page_plots_four_nodes(directory / "page.html", output, tmp_path)
 
 
-@pytest.mark.slow
-def test_the_network_demo_is_exact_on_four_nodes_and_all_tables(network: tuple[Path, int, str]) -> None:
-    directory, status, output = network
-    assert status == 0, output
+def all_nodes_are_exact(directory: Path, output: str) -> None:
+    """Assert that each reading of four nodes arrived once, as did the rows of the other tables."""
     sensors = {station.name: station.sensor for station in network_demo.STATIONS}
     for node, name in sensors.items():
         assert re.search(rf"{node}  exact: each of \d", output)
@@ -424,13 +426,22 @@ def test_the_network_demo_is_exact_on_four_nodes_and_all_tables(network: tuple[P
         assert source and same_rows(rows_of(arrived_table(directory, f"raw_{table}"), columns), source)
 
 
-@pytest.mark.slow
-def test_an_uploader_of_the_network_is_killed_and_catches_up(network: tuple[Path, int, str]) -> None:
-    directory, _, output = network
+def the_killed_one_caught_up(directory: Path, output: str) -> None:
+    """Assert that an uploader was killed and started again, and no other one."""
     assert "uploader killed" in output
     starts = (directory / "logs" / "node-2-uploader.log").read_text().count("no processing is enabled")
     others = (directory / "logs" / "node-1-uploader.log").read_text().count("no processing is enabled")
     assert (starts, others) == (3, 2), "each starts once more for the last run"
+
+
+def the_page_plots_four_nodes(file: Path, output: str, folder: Path) -> None:
+    """Assert that rows and lag are drawn, in four colours, and the numbers are those of the output."""
+    found = looked_at(file, folder, points=10)
+    wanted = [(line["stroke"], found["charts"][line["chart"]]) for line in found["lines"]]
+    assert min(pixels(file, wanted, folder)) > 400
+    assert any("uploader of node-2 killed" in text[1] for text in found["texts"])
+    for count in re.findall(r"exact: each of (\S+) rows", output):
+        assert found["cells"].count(count) == 2, "rows in the source, rows in the target"
 
 
 @pytest.mark.slow
@@ -557,20 +568,6 @@ def overlapping(texts: list[list[Any]]) -> list[tuple[str, str]]:
 
 def is_over(a: list[float], b: list[float]) -> bool:
     return min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_the_page_of_the_network_plots_rows_and_lag_of_four_nodes(
-    network: tuple[Path, int, str], tmp_path: Path
-) -> None:
-    directory, _, output = network
-    found = looked_at(directory / "page.html", tmp_path, points=10)
-    wanted = [(line["stroke"], found["charts"][line["chart"]]) for line in found["lines"]]
-    assert min(pixels(directory / "page.html", wanted, tmp_path)) > 400
-    assert any("uploader of node-2 killed" in text[1] for text in found["texts"])
-    for count in re.findall(r"exact: each of (\S+) rows", output):
-        assert found["cells"].count(count) == 2, "rows in the source, rows in the target"
 
 
 def samples(written: int, lag: float, count: int = 41) -> list[Any]:

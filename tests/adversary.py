@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import json
 import os
 import signal
@@ -284,6 +285,7 @@ def load_everything() -> None:
 
     del adbc_driver_manager, adbc_driver_sqlite, arro3, databricks, deltalake, pandas, up
     trust_the_given()
+    gc.freeze()  # A collection in a child would copy the pages of all of it.
 
 
 # Processes that have loaded everything and that no stage uses now; they end with the tests.

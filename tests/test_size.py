@@ -12,11 +12,11 @@ from deltalake import DeltaTable, QueryBuilder
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
-from boxes import Box
+from boxes import Box, examples
 from warehouse import Warehouse
 
-# Some commits each to the warehouse; a million passed there too, in three minutes.
-SIZES = {"delta": 120_000, "warehouse": 20_000}
+# Some pages each, and some commits to the warehouse; a million passed there too, in three minutes.
+SIZES = {"delta": examples(50_000), "warehouse": 20_000}
 
 
 @pytest.fixture(scope="module")

@@ -653,7 +653,7 @@ def test_infinities_make_no_deviation_and_no_warning(recwarn: pytest.WarningsRec
     assert (repr(found["sum_temperature"]), found["max_temperature"]) == ("[nan, inf]", [math.inf, math.inf])
     assert repr(found["stddev_temperature"]) == "[nan, nan]"
     # What other tests left open may be collected just now.
-    assert [warning for warning in recwarn.list if warning.category is not ResourceWarning] == []
+    assert [str(warning) for warning in recwarn.list if warning.category is not ResourceWarning] == []
 
 
 def test_nan_is_passed_over_by_functions_and_is_a_key_of_its_own() -> None:

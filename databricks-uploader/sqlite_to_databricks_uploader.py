@@ -9883,6 +9883,8 @@ class LogLines(logging.Formatter):
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
+        # A table's name may hold the end of a line, or what a terminal obeys.
+        message = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], message)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level) if self.coloured else level} {message}"
 
 

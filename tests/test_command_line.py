@@ -172,6 +172,17 @@ def test_the_token_is_in_no_log_line_of_any_library_at_debug(box: Box, warehouse
         assert form not in everything
 
 
+def test_a_name_with_the_end_of_a_line_or_a_terminals_signs_ends_no_line_of_the_log(
+    box: Box, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = '"odd\nERROR all\x1b[2J"'
+    box.execute(f"CREATE TABLE {name} (v INTEGER, time TEXT)", f"INSERT INTO {name} VALUES (1, '2026-01-01')")
+    assert up.main(["--once"], box.environ | {"DATABRICKS_TABLE": "odd"}) == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert r"odd\nERROR all\x1b[2J" in "".join(lines)
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARNING) ", line) for line in lines)
+
+
 def test_json_logs_are_one_object_a_line(box: Box) -> None:
     box.sample()
     lines = [json.loads(line) for line in run(box, "--log-format", "json").stderr.splitlines()]

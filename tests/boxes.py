@@ -157,11 +157,11 @@ def interrupted_at(owner: Any, name: str, when: str, call: int, patch: Callable[
     """Let the `call`-th call of a method end the run as a kill would: before or after it did its work."""
     real, calls = getattr(owner, name), []
 
-    def killed(self: Any, *arguments: Any) -> Any:
+    def killed(self: Any, *arguments: Any, **named: Any) -> Any:
         calls.append(1)
         if len(calls) == call and when == "before":
             raise KeyboardInterrupt
-        result = real(self, *arguments)
+        result = real(self, *arguments, **named)
         if len(calls) == call:
             raise KeyboardInterrupt
         return result

@@ -304,6 +304,8 @@ class Siege:
             plan = [{**self.step("fill"), "place": str(self.box.folder / "state")}]
         self.upset_the_warehouse(kind)
         self.run(plan, patience=1 if kind == "delay" else 0)
+        if kind in ("zombie", "delay"):  # From now on: the run may have waited before.
+            self.awake = time.monotonic() + 3 * TIMEOUT
         self.stage.seen(self.box.folder / "state" / "filler").unlink(missing_ok=True)
         if self.warehouse:
             self.warehouse.heal()
@@ -328,10 +330,8 @@ class Siege:
             self.warehouse.fail(commit, **self.random.choice(answers), skip=self.random.randrange(3))
         elif kind == "zombie":
             self.warehouse.fail(commit, **self.random.choice(ZOMBIES), skip=self.random.randrange(2))
-            self.awake = time.monotonic() + 3 * TIMEOUT
         elif kind == "delay":
             self.warehouse.fail(commit, **self.random.choice(DELAYS))
-            self.awake = time.monotonic() + 3 * TIMEOUT
         elif kind == "call":
             self.warehouse.fail(
                 self.random.choice(calls), **self.random.choice(CALL_FAULTS), skip=self.random.randrange(2)

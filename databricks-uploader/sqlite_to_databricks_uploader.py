@@ -3025,6 +3025,14 @@ def sums(counts: Series, totals: Series, kind: str) -> Series:
     return totals.where(fitting & (counts > 0), None)
 
 
+def averages(counts: Series, totals: Series) -> Series:
+    """Sums by counts. Those of whole numbers and decimals are exact, so that an average is rounded once."""
+    if totals.dtype != "object":
+        return doubles(totals.astype("float64") / counts, counts > 0)
+    pairs = zip(totals, counts, strict=True)
+    return series_of([float(fractions.Fraction(total) / int(n)) if n else None for total, n in pairs], "double")
+
+
 def medians(values: Series) -> Series:
     """The middle value of each group, or the mean of the two middle ones; NULL where there is none."""
     import numpy as np
@@ -3053,7 +3061,7 @@ def functions_of(kind: str) -> dict[str, Function]:
         precision, scale = sizes_of(kind)
         sum_kind = f"decimal({min(38, precision + 10)},{scale})"  # ten digits wider, as in Databricks
     return functions | {
-        "avg": (("count", "total"), lambda n, total: doubles(total.astype("float64") / n, n > 0), "double"),
+        "avg": (("count", "total"), averages, "double"),
         "sum": (("count", "total"), functools.partial(sums, kind=sum_kind), sum_kind),
         "stddev": (("count", "mean", "squares"), lambda n, _, s: doubles((s / (n - 1)) ** 0.5, n > 1), "double"),
         "median": (("values",), medians, "double"),
@@ -7579,6 +7587,10 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
         job.warn_once(f"column_types count where a table is made; in {job.target.name} {', '.join(others)}")
 
 
+# So long a key of hashes is at least, as random characters: telephone numbers are soon tried under a short one.
+SECRET_LENGTH = 32
+
+
 def source_in(job: Job, database: Database, state: State | None, up_to: int | None = None) -> Source:
     """The scenario's source in a file that was opened for this cycle, its cursor that of the saved state.
 
@@ -7589,6 +7601,9 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
+    if 0 < len(config.sanitize_secret or "") < SECRET_LENGTH:
+        hint = "What can be guessed can be found again by such a key."
+        job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
     columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
     if job.scenario != "aggregate":
@@ -8570,6 +8585,8 @@ def shown(value: object) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no such number.
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
@@ -8774,6 +8791,11 @@ def age_text(seconds: float) -> str:
     """A length of time in its largest fitting unit: 40 s, 5 min, 3 h, 2 days."""
     units = ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min"), (0, 1, "s"))
     return next(f"{seconds / unit:.0f} {name}" for least, unit, name in units if seconds >= least)
+
+
+def aged(seconds: float, word: str) -> str:
+    """An age in a `word` such as old or ago; a clock that was set back knows later times than its own."""
+    return f"{age_text(abs(seconds))} {word if seconds >= 0 else 'ahead of the clock'}"
 
 
 def open_windows(position: Position, now: float) -> str:
@@ -9201,7 +9223,7 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
     yield "delivered", f"{counted(facts['commits'], 'commit')}, rows up to {newest or '-'}"
     if facts["unconfirmed"]:
         yield "unconfirmed", f"commit {facts['unconfirmed']}: the next cycle asks the target about it"
-    lag = f"; the newest before them is {age_text(facts['lag_seconds'])} old" if waiting and newest else ""
+    lag = f"; the newest before them is {aged(facts['lag_seconds'], 'old')}" if waiting and newest else ""
     yield "waiting", "- (only a cycle can tell)" if waiting is None else f"{counted(waiting, 'row')}{lag}"
     if facts["open_windows"]:
         yield "windows", facts["open_windows"]
@@ -9213,7 +9235,7 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
         yield "last cycle", "- (none has ended yet)"
         return
     ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
-    yield "last cycle", f"{age_text(now - ended)} ago{': ' if said.get('error') else ''}{said.get('error') or ''}"
+    yield "last cycle", f"{aged(now - ended, 'ago')}{': ' if said.get('error') else ''}{said.get('error') or ''}"
     yield "next cycle", next_cycle(ended + (said.get("wait") or said["interval"]) - now, said)
 
 
@@ -9883,8 +9905,8 @@ class LogLines(logging.Formatter):
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
-        # A table's name may hold the end of a line, or what a terminal obeys.
-        message = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], message)
+        # A table's name may hold the end of a line, or what a terminal obeys; lines of our own are indented.
+        message = re.sub(r"\n(?!  )|[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], message)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level) if self.coloured else level} {message}"
 
 

@@ -588,6 +588,19 @@ def test_the_example_of_the_quarantine_hides_what_sanitize_hides(box: Box, caplo
     assert "1 row in quarantine" in caplog.text and "canary" not in caplog.text
 
 
+def test_the_status_knows_times_ahead_of_a_clock_that_was_set_back(box: Box, printed: Callable[..., str]) -> None:
+    ahead = dt.datetime.now(dt.UTC) + dt.timedelta(hours=10)
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)")
+    box.execute(insert := "INSERT INTO t (time) VALUES (?)", rows=[(ahead.isoformat(),)])
+    assert box.run() == 0
+    box.execute(insert, rows=[(ahead.isoformat(),)])
+    beat = box.state_file.with_name(up.CYCLE_FILE)
+    beat.write_text(json.dumps(json.loads(beat.read_text()) | {"ended": ahead.isoformat(timespec="seconds")}))
+    said = printed("--status")
+    assert re.search(r"waiting +1 row; the newest before them is 10 h ahead of the clock", said)
+    assert re.search(r"last cycle +10 h ahead of the clock", said)
+
+
 def test_the_status_is_for_people_unless_a_program_asks(box: Box, printed: Callable[..., str]) -> None:
     some_rows(box)
     assert "NULL" not in printed("--status")

@@ -646,6 +646,26 @@ def test_equal_values_have_no_deviation_at_all(sizes: list[int]) -> None:
     assert aggregated(up.parse_aggregate(rules, GROUPED, "t"), split(rows, sizes))["stddev_level"] == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("declared", "values", "average"),
+    [
+        ("DECIMAL(10,2)", ["1.10"] * 3, 1.1), ("INTEGER", [2**53 + 1, 1, 1], (2**53 + 3) / 3),
+        ("INTEGER", [2**62, 2**62, 2**62 + 9], (3 * 2**62 + 9) / 3), ("REAL", [0.5, 1.0], 0.75), ("INTEGER", [None, 4, 5], 4.5),
+    ],
+)  # fmt: skip
+def test_an_average_of_what_is_exact_is_rounded_once(
+    box: Box, declared: str, values: list[object], average: float
+) -> None:
+    box.execute(
+        f"CREATE TABLE t (time TEXT, g TEXT, v {declared})",
+        "INSERT INTO t VALUES ('2026-01-01', 'a', ?)",
+        rows=[(value,) for value in values],
+    )
+    rules = '{"group_by": ["g"], "aggregations": {"v": "avg"}}'
+    assert box.run("--enable-aggregate", "--aggregate-config", rules) == 0
+    assert box.arrived("avg_v", "aggregated_") == [(average,)]
+
+
 def test_infinities_make_no_deviation_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     rules = {"group_by": "status", "aggregations": {"temperature": ["sum", "stddev", "median", "max"]}}
     page = frame(SEED, temperature=[math.inf, -math.inf, math.inf, 1.0], status=["a", "a", "b", "b"])

@@ -60,6 +60,10 @@ def test_a_sanitized_value_is_nowhere(box: Box, caplog: pytest.LogCaptureFixture
         if file.is_file() and file != box.database:
             assert b"canary" not in file.read_bytes(), file
     assert "canary" not in caplog.text
+    assert "SANITIZE_SECRET has fewer than 32 characters" in caplog.text
+    caplog.clear()
+    assert box.run(**environ | {"SANITIZE_SECRET": "0123456789abcdef" * 2}) == 0
+    assert "SANITIZE_SECRET" not in caplog.text
     assert box.run(ENABLE_SANITIZE="1", SANITIZE_CONFIG=json.dumps(rules)) == 2
 
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import examples
+from boxes import Box, examples
 
 BIG = 2**53 + 1
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=dt.UTC)

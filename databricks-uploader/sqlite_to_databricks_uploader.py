@@ -369,9 +369,10 @@ def text(value: object) -> str:
 
 def path(value: object) -> Path:
     """A file system path, `~` expanded. SQLite's own URIs and names of no file are refused: how to open it is ours."""
-    if re.match(r"(?i)(file|jdbc|sqlite\d?|https?):|:memory:$", text(value)):
+    name = text(value)
+    if re.match(r"(?i)(file|jdbc|sqlite\d?|https?):|:memory:$", name):
         raise ValueError("expected the path of a file, such as /data/sensor.db, and no URI")
-    return Path(text(value)).expanduser()
+    return Path(name).expanduser()
 
 
 def boolean(value: object) -> bool:

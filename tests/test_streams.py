@@ -576,25 +576,24 @@ def test_a_table_with_a_long_name_keeps_no_other_waiting(box: Box, name: str, st
     assert status or rows_of(DeltaTable(str(box.folder / "lake" / f"raw_{name}")), "v") == [(1,)]
 
 
-def test_what_the_disk_refuses_one_stream_keeps_no_other_waiting(box: Box) -> None:
+def check_that_zebra_arrives(box: Box, file: str, content: str) -> None:
+    """Of two tables the second one, though a file in the first one's state is no good."""
     for name in ("aardvark", "zebra"):
         box.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} VALUES (1, 1)")
     del box.environ["DATABRICKS_TABLE"]
     (box.folder / "state" / "raw_aardvark").mkdir(parents=True)
-    (box.folder / "state" / "raw_aardvark" / "quarantine").write_text("no directory")
+    (box.folder / "state" / "raw_aardvark" / file).write_text(content)
     assert box.run("--tables", "*") == 1
     assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
+
+
+def test_what_the_disk_refuses_one_stream_keeps_no_other_waiting(box: Box) -> None:
+    check_that_zebra_arrives(box, "quarantine", "no directory")
 
 
 def test_a_damaged_state_of_one_stream_keeps_no_new_one_waiting(box: Box) -> None:
     """A new one takes its name from those that there are."""
-    for name in ("aardvark", "zebra"):
-        box.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} VALUES (1, 1)")
-    del box.environ["DATABRICKS_TABLE"]
-    (box.folder / "state" / "raw_aardvark").mkdir(parents=True)
-    (box.folder / "state" / "raw_aardvark" / "last_upload.json").write_text("damaged")
-    assert box.run("--tables", "*") == 1
-    assert rows_of(DeltaTable(str(box.folder / "lake" / "raw_zebra")), "v") == [(1,)]
+    check_that_zebra_arrives(box, "last_upload.json", "damaged")
 
 
 @pytest.mark.parametrize("name", ["ä b", "a#b", "a?b", "a%b", "a'b", "a&b", "a:b", "a;b", "a{b}", "a`b", "a~b"])

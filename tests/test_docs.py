@@ -11,7 +11,7 @@ import docs
 import sqlite_to_databricks_uploader as up
 from boxes import ROOT, SCRIPT
 
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[!.]*/README.md")]
 
 
 def test_what_is_generated_is_in_step() -> None:

@@ -3414,7 +3414,8 @@ class State:
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may
     look like none; it was read by `time_form`. `allowance` is what was learned of the target, and `lost` how often in a
-    row a batch had no answer and did not arrive, the last time with a request of `lost_bytes`.
+    row a batch had no answer and did not arrive, the last time with a request of `lost_bytes`. Where that is too small
+    to be refused for its size, the next batch has `lost_rows` at most; 0 is any number.
     """
 
     last_upload: str | None = None
@@ -3436,6 +3437,7 @@ class State:
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
+    lost_rows: int = 0
     intent: Intent | None = None
 
 
@@ -7862,10 +7864,13 @@ def confirmed(state: State, intent: Intent, tally: Tally) -> State:
     """The state after its intent was committed."""
     latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
     is_as_large = 5 * intent.get("bytes", 0) >= 4 * state.lost_bytes  # That a much smaller one went proves nothing.
+    fewer, more = max(0, min(state.lost, HALVINGS) - int(is_as_large)), 2 * state.lost_rows
+    is_set_aside = bool(state.lost_rows) and not tally.commits
     return dataclasses.replace(
         state,
         intent=None,
-        lost=max(0, min(state.lost, HALVINGS) - int(is_as_large)),
+        lost=state.lost if is_set_aside else fewer,
+        lost_rows=state.lost_rows if is_set_aside else more if more < PAGE_ROWS else 0,
         sequence=intent["sequence"],
         committed=intent["sequence"] if tally.commits else state.committed,
         commits=state.commits + tally.commits,
@@ -7907,9 +7912,21 @@ def begin_state(states: StateFile, state: State) -> None:
         states.save(State(source_id=state.source_id))
 
 
+def is_small(intent: Intent) -> bool:
+    """Whether a request is too small to be refused for its size: then a row of it may be disliked, or the line down."""
+    return "route" in intent and intent.get("bytes", Allowance.LEAST) < Allowance.LEAST
+
+
 def lost_again(state: State, intent: Intent) -> State:
-    """The state after a request that had no answer, and did not arrive."""
-    return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0))
+    """The state after a request that had no answer, and did not arrive. The second time half of its rows may follow."""
+    half = max(1, intent["size"] // 2) if is_small(intent) and state.lost else state.lost_rows
+    return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0), lost_rows=half)
+
+
+def is_given_up(lost: int, intent: Intent) -> bool:
+    """Whether a small request of one row was lost often enough: a line that lets nothing pass costs few rows."""
+    is_alone = is_small(intent) and intent["size"] == 1 and "replayed" not in intent
+    return is_alone and lost >= 2 * HALVINGS and lost & (lost - 1) == 0
 
 
 def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
@@ -7996,11 +8013,12 @@ class Delivery:
                 lost = self.state.lost + 1
                 # The second one in a row was too large, for all that can be told.
                 is_long = "route" in intent or lost > HALVINGS  # Stores may be down for long.
-                if self._narrow(intent) and is_long and intent["size"] == 1 and "replayed" not in intent:
+                is_too_large = self._narrow(intent) and is_long and intent["size"] == 1 and "replayed" not in intent
+                if not is_too_large:
+                    self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
+                if is_too_large or is_given_up(lost, intent):
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
-                else:
-                    self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
         self.job.quarantine.forget_after(self.state.sequence)
 
     def _took_place(self, intent: Intent) -> bool:
@@ -8009,7 +8027,7 @@ class Delivery:
             settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
             return settled(lambda: (prepared.rows for prepared in self._pages_again(intent)))
         except TransientError as error:
-            if not isinstance(error, Unreachable):
+            if not isinstance(error, Unreachable) and not is_small(intent):
                 self._narrow(intent)
                 self._save(lost_again(self.state, intent))
             raise of_one_stream(error) from None
@@ -8055,11 +8073,12 @@ class Delivery:
         """The error of a commit that did not happen, for certain; an overload passes, a single row may be at fault."""
         if isinstance(error, RefusedSizeError) and "route" not in intent:
             self._narrow(intent, is_certain=True)
-        error = told_of_size(error, intent, self.total)
-        is_passing = isinstance(error, Postponed) and not isinstance(error, Unreachable)
+        told = told_of_size(error, intent, self.total)
+        is_passing = told is not error or (isinstance(error, Postponed) and not isinstance(error, Unreachable))
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
+        is_size |= is_passing and is_given_up(self.state.lost + 1, intent)
         self._save(lost_again(self.state, intent) if is_passing else self.state)
-        return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(error)
+        return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(told)
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
@@ -8105,7 +8124,7 @@ class Delivery:
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
             usual = max(1, usual >> min(max(0, self.state.lost - 1), HALVINGS))
-        return min(self.rows or usual, usual)
+        return min(self.rows or usual, usual, self.state.lost_rows or usual)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""

@@ -292,6 +292,14 @@ MUTANTS = (
         ("test_ladder.py", "reset_is_set_aside"),
     ),
     Mutant(
+        "a small row that is disliked blocks for good", "and lost >= 2 * HALVINGS and", "and lost >= 2000 and",
+        ("test_ladder.py", "ends_its_connection"),
+    ),
+    Mutant(
+        "a line that is down empties the table into quarantine", "and lost & (lost - 1) == 0", "",
+        ("test_ladder.py", "lets_no_row"),
+    ),
+    Mutant(
         "a store that went away with a commit took none", "TransientError if own is not None and kind is Unreachable else kind",
         "kind", ("test_ladder.py", "before_a_store and sending"),
     ),

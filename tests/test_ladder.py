@@ -182,6 +182,34 @@ def test_a_row_whose_content_a_firewall_refuses_is_set_aside_and_the_others_arri
     assert [line["row"]["v"] for line in way.box.quarantined()] == [29]
 
 
+@pytest.mark.parametrize("place", [0, 29])
+@pytest.mark.parametrize(("end", "said"), [("drop", {}), *(("status", {"status": n}) for n in (503, 429, 403, 400))])
+def test_a_row_whose_content_ends_its_connection_is_set_aside_at_last_and_the_others_arrive(
+    behind: Callable[..., Behind], end: str, said: dict[str, int], place: int
+) -> None:
+    """Others that inspect what passes reset the connection, or answer as if they were busy; a row may be the first."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "<script>" if n == place else "x") for n in range(40)])
+    way.warehouse.fail("INSERT INTO.*<script>", end, when="before", times=-1, **said)
+    statuses = [way.run() for _ in range(22)]
+    way.warehouse.heal()
+    assert statuses[-1] == 0
+    assert way.values() == [n for n in range(40) if n != place]
+    assert [line["row"]["v"] for line in way.box.quarantined()] == [place]
+
+
+def test_a_line_that_lets_no_row_pass_for_long_has_few_of_them_set_aside(behind: Callable[..., Behind]) -> None:
+    """As one that loses all packets of more than 1,400 bytes; ever fewer, and all of them can be replayed."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(20)])
+    way.warehouse.fail("INSERT INTO", "drop", when="before", times=-1)
+    assert {way.run() for _ in range(40)} == {1}
+    way.warehouse.heal()
+    assert len(way.box.quarantined()) == 2
+    assert [way.run(), way.run("--replay-quarantine"), way.run()] == [0, 0, 0]
+    assert way.values() == list(range(20))
+
+
 @pytest.mark.parametrize("refuse", [429, 503, 200, 401])
 def test_what_ends_the_same_way_twice_becomes_smaller_whatever_the_end(
     behind: Callable[..., Behind], refuse: int

@@ -1769,10 +1769,30 @@ def any_of(conditions: Iterable[str]) -> str:
     return " OR ".join(groups) or "0"
 
 
+# What is no word of SQLite's in a statement: comments, texts and names in quotes.
+QUOTED_SQL = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)|'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^]]*\]", re.DOTALL)
+
+
 def text_literal(value: str) -> str:
     """A text in SQL, whose own text would end at a NUL."""
     parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
     return parts[0] if len(parts) == 1 else f"({' || char(0) || '.join(parts)})"
+
+
+# The words that are none there.
+CONSTANTS = ("NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP")
+
+
+def default_in_sql(written: str) -> str:
+    """A column's default as an expression: there SQLite takes a word, bare or quoted as names are, for a text.
+
+    See the grammar of ccons in its parse.y.
+    """
+    word = re.fullmatch(r"([^\W\d][\w$]*)|\[(.*)\]|`(.*)`|\"(.*)\"", written, re.DOTALL)
+    if not word or (word[1] or "").upper() in CONSTANTS:
+        return written
+    _, bracketed, ticked, double = word.groups()
+    return text_literal(word[1] or bracketed or (ticked or "").replace("``", "`") or (double or "").replace('""', '"'))
 
 
 def real_file(file: Path) -> Path:
@@ -2161,7 +2181,7 @@ class Database:
     def autoincrement(self) -> set[str]:
         """The tables whose rowids are given once only."""
         created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
-        return {name for name, sql in created if re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE)}
+        return {name for name, sql in created if re.search(r"(?i)\bAUTOINCREMENT\b", QUOTED_SQL.sub(" ", sql))}
 
     def columns_of(self, name: str) -> list[tuple[Any, ...]]:
         """A table's columns, no hidden ones: name, declared type, place in the primary key, default, 2 if generated."""
@@ -2203,7 +2223,7 @@ def detect_table(database: Database, wanted: str | None) -> str:
     if wanted is None:
         candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
     else:
-        candidates = [name for name in found if name.lower() == wanted.lower()]
+        candidates = tables_named(wanted, found)
     if len(candidates) > 1:
         seen = "".join(f"\n    {name}: {content_of(database, name)}" for name in candidates)
         fault = f"several tables: {', '.join(candidates)}{seen}"
@@ -2214,6 +2234,12 @@ def detect_table(database: Database, wanted: str | None) -> str:
         raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
     which = f"table {wanted!r}" if wanted else "table"
     raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
+
+
+def tables_named(wanted: str, kinds: Mapping[str, str]) -> list[str]:
+    """The table of a name in any case; two names may differ by the case of a letter that is not of ASCII."""
+    found = [name for name, kind in kinds.items() if name.lower() == wanted.lower() and kind != "shadow"]
+    return [wanted] if wanted in found else found
 
 
 def content_of(database: Database, name: str) -> str:
@@ -4823,7 +4849,9 @@ class Remembered:
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
         """The rows from a time on."""
         given = {column: default for column, _, _, default, _ in self.reader.database.columns_of(self.table.name)}
-        untouched = " AND ".join(f"{cell(column)} IS ({given[column]})" for column in bridge.fresh) or "1"
+        untouched = (
+            " AND ".join(f"{cell(column)} IS ({default_in_sql(given[column])})" for column in bridge.fresh) or "1"
+        )
         groups: Groups = collections.defaultdict(list)
         key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
         for page in self.order.pages(self.order.spans(oldest), key):
@@ -5141,8 +5169,8 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
     """A `ConfigError` where two columns would be one in the target; `aimed` gives the name that each has there."""
     known: dict[str, str] = {}
     for name in names:
-        other = known.setdefault(folded(aimed(name)), name)
-        if other != name:
+        keys = {folded(aimed(name)), aimed(name).lower()}  # delta-rs compares small letters, of which İ has two.
+        for other in {known.setdefault(key, name) for key in keys} - {name}:
             raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
 
 
@@ -8284,7 +8312,7 @@ def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]
 
     Views, virtual tables and what is behind these fit no pattern.
     """
-    exact = [name for name, kind in kinds.items() if name.lower() == wanted.lower() and kind != "shadow"]
+    exact = tables_named(wanted, kinds)
     if exact or not any(sign in wanted for sign in "*?["):
         return False, exact or [wanted]
     fitting = re.compile(fnmatch.translate(wanted.lower()))

@@ -381,6 +381,20 @@ def test_rows_without_a_key_that_fill_a_new_column_stand_behind_those_that_have_
     assert source.cycle(column="x") == [7]
 
 
+@pytest.mark.parametrize(
+    "default",
+    ["celsius", "[not set]", "`n/a`", '"v"', "v", "[it's]", '"say ""so"""', "'v'", "-1.5", "+2", "x'00ff'", "true",
+     "NULL", "grün"],
+)  # fmt: skip
+def test_a_default_is_what_sqlite_takes_it_for(default: str) -> None:
+    """There a word is a text, also one that is a column's name."""
+    source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT, made TEXT) WITHOUT ROWID")
+    source.execute("INSERT INTO t VALUES (1, '2026-05-28', 'x'), (2, '2026-05-28', 'x')")
+    assert source.cycle() == [1, 2]
+    source.execute(f"ALTER TABLE t ADD COLUMN x DEFAULT {default}", "INSERT INTO t (v, ts) VALUES (3, '2026-05-28')")
+    assert source.cycle() == [3]
+
+
 def test_rows_from_the_future_are_bounded_and_the_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "MOST_FUTURE", 10)
     source = Source("CREATE TABLE t (v INTEGER PRIMARY KEY, ts TEXT)")

@@ -212,7 +212,8 @@ def test_the_length_that_spark_notes_of_a_varchar_is_kept(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("\u00c4", "\u00e4"), ("k", "\u212a"), ("a b", "a_B"), ("\u03c3", "\u03a3")]
+    ("one", "other"),
+    [("\u00c4", "\u00e4"), ("k", "\u212a"), ("a b", "a_B"), ("\u03c3", "\u03a3"), ("\u0130", "i\u0307")],
 )
 def test_names_that_are_equal_for_the_target_are_refused_before_anything_is_written(
     box: Box, caplog: pytest.LogCaptureFixture, one: str, other: str

@@ -58,6 +58,14 @@ def test_several_tables_are_listed_with_the_setting(file: Path) -> None:
     assert "c: 2 rows, newest 2026-09-21T14:15:00+00:00" in str(error.value)
 
 
+def test_a_name_counts_before_others_that_are_equal_but_for_a_letter_s_case(file: Path) -> None:
+    write(file, "CREATE TABLE \u00c4 (x)", "CREATE TABLE \u00e4 (x)").close()
+    with opened(file) as database:
+        assert [up.detect_table(database, name) for name in ("\u00c4", "\u00e4")] == ["\u00c4", "\u00e4"]
+        assert up.tables_like("\u00e4", database.kinds) == (False, ["\u00e4"])
+        assert up.tables_like("*", database.kinds) == (True, ["\u00c4", "\u00e4"])
+
+
 def test_the_tables_behind_a_full_text_index_are_nobodys(file: Path) -> None:
     write(
         file, "CREATE VIRTUAL TABLE notes USING fts5 (body)", "CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT)"
@@ -81,6 +89,19 @@ def test_a_single_table_wins_over_views_and_a_view_is_taken_where_no_table_is(fi
     [
         ("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT)", "rowid", "id", True),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)", "rowid", "id", False),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY -- no AUTOINCREMENT\n, time TEXT)", "rowid", "id", False),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY /* AUTOINCREMENT */, time TEXT DEFAULT 'it''s AUTOINCREMENT')",
+            "rowid",
+            "id",
+            False,
+        ),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY/* -- */AUTOINCREMENT, time TEXT, [autoincrement off])",
+            "rowid",
+            "id",
+            True,
+        ),
         ("CREATE TABLE t (id INT PRIMARY KEY, time TEXT)", "rowid", None, False),
         ("CREATE TABLE t (rowid TEXT, time TEXT)", "_rowid_", None, False),
         ("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT) WITHOUT ROWID", None, None, False),

@@ -295,6 +295,13 @@ class RefusedSizeError(DoesNotGo):
     """
 
 
+class StillWritten(DoesNotGo, TransientError):
+    """The newest row of a batch was written anew while it was read.
+
+    The rows before it go, in a smaller batch. A row whose time is kept up to date needs `cursor: timestamp`.
+    """
+
+
 class TooManyBadRows(UploaderError):
     """More rows than `max_bad_rows` can't be delivered; nothing of their commit was sent.
 
@@ -4392,8 +4399,10 @@ class RowidCursor(Anchored):
         first, last = self.bounds(position["rowid"])
         if first is None or not (anchors := self.anchors(first, self.reader.nth(first, last, size()))):
             return None
-        # Rows behind may have been deleted since the look at the bounds: their rowids are given anew.
-        high, before, self.newest = anchors[0].rowid, self.newest, anchors[:1]
+        # Rows behind may have been deleted since the look at the bounds: their rowids are given anew. A batch that did
+        # not go may have been larger.
+        high, before = anchors[0].rowid, [each for each in self.newest if each.rowid < first]
+        self.newest = anchors[:1]
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
@@ -4426,12 +4435,18 @@ class RowidCursor(Anchored):
             yield from self.pages(first, last)
 
     def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """A `TransientError` where rows from `first` on gave way to others since, or moved: the newest ones tell."""
+        """A `TransientError` where rows from `first` on gave way to others since, or moved: the newest ones tell.
+
+        Where only the last of several rows is another, its producer writes it still.
+        """
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
         found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
         told = operator.attrgetter("rowid", "time" if now == self.origin else "digest")
-        if {*map(told, found)} - {*map(told, [*before, *anchors])} or not (now == self.origin or len(found) == 2):
+        others = [row for row in found if told(row) not in {*map(told, [*before, *anchors])}]
+        if others and others == found[1:] and now == self.origin and others[0].rowid == anchors[0].rowid > first:
+            raise StillWritten(f"row {others[0].rowid} is written while it is read", "The next cycle goes on.")
+        if others or not (now == self.origin or len(found) == 2):
             raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
 
     def _steady(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
@@ -7319,6 +7334,13 @@ class WindowSource(NamedTuple):
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
+        try:
+            return self._next(position, size)
+        except StillWritten:  # Without the row.
+            self.cursor.up_to = (self.cursor.up_to or 0) - 1
+            return self._next(position, size)
+
+    def _next(self, position: Position, size: Callable[[], int]) -> Batch | None:
         now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
@@ -7996,6 +8018,11 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
         vars(delivery.job.figures).update(found)
 
 
+def measured(intent: Intent, size: int, bytes_per_row: float | None) -> Intent:
+    """With the size that was found while it was sent; about so many bytes where no request says its own."""
+    return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (bytes_per_row or 0)))}
+
+
 @dataclasses.dataclass
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
@@ -8069,28 +8096,23 @@ class Delivery:
         self.job.target.allowance = allowance.without(min(size, allowance.bytes))
         return True
 
-    def _measured(self, intent: Intent, tally: Tally) -> Intent:
-        """With the size that was found while it was sent; about so many bytes where no request says its own."""
-        size = self.source.count_of(tally)
-        return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (self.bytes_per_row or 0)))}
-
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
         begin_state(self.job.states, self.state)
-        target, tally = self.job.target, shipment.tally
-        sized: Intent = {**shipment.intent, "size": self.source.count_of(tally), "committed": self.state.committed}
+        target, tally, count = self.job.target, shipment.tally, functools.partial(self.source.count_of, shipment.tally)
+        sized: Intent = {**shipment.intent, "size": count(), "committed": self.state.committed}
         intent = target.ready(sized, shipment.payload)
         self.job.states.save(dataclasses.replace(self.state, intent=intent))
         began = time.monotonic()
         try:
             target.send(intent, shipment.payload)
         except DidNotRun as error:
-            raise self._not_run(self._measured(intent, tally), error) from None
+            raise self._not_run(measured(intent, count(), self.bytes_per_row), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._save_intent(self._measured(intent, tally))
+                self._save_intent(measured(intent, count(), self.bytes_per_row))
             raise
-        intent = self._measured(intent, tally)
+        intent = measured(intent, count(), self.bytes_per_row)
         if target.allowance and "route" not in intent:  # Routes learn by themselves.
             target.allowance = target.allowance.after(intent["bytes"], time.monotonic() - began < 10)
         tally.commits = int(tally.sent > 0)
@@ -8125,6 +8147,8 @@ class Delivery:
             count = self.source.count_of(shipment.tally)
             if count > 1 and self.rows != 1:
                 self.rows = max(1, min(refused.fitting or count // 2, count - 1))
+            elif isinstance(refused, StillWritten):
+                raise
             else:
                 self._set_aside(shipment.intent, refused)
             return False

@@ -627,3 +627,35 @@ def test_new_rows_behind_many_deleted_ones_where_no_anchor_is_are_not_passed_ove
     assert box.run() == 0
     box.execute("DELETE FROM t WHERE a > 25", "INSERT INTO t (time, a) VALUES ('2026-06-01T00:00:00Z', 99)")
     assert box.run() == 1 or (99,) in box.arrived("a")
+
+
+AGGREGATE = (
+    "--enable-aggregate", "true", "--aggregate-config", '{"group_by": ["hour"], "aggregations": {"a": "max"}}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [(), ("--batch-rows", "7"), AGGREGATE], ids=["", "batches", "groups"])
+def test_a_newest_row_that_is_kept_up_to_date_does_not_hold_up_those_before_it(
+    box: Box, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the end of a trip or a session is. Its time is newer after each page that is read."""
+    box.execute(table("keyed"), INSERT, rows=rows(1, 50, 1))
+    box.execute(INSERT, rows=[("2026-01-01T09:00:00Z", 51)])
+    page, count = up.Reader.page, iter(range(1, 10**6))
+
+    def touched(reader: up.Reader, *asked: Any) -> up.RawPage:
+        read = page(reader, *asked)
+        box.execute("UPDATE t SET time = ? WHERE a = 51", rows=[(f"2026-01-01T10:00:00.{next(count):06}Z",)])
+        return read
+
+    with monkeypatch.context() as patch:
+        patch.setattr(up.Reader, "page", touched)
+        assert [box.run(*flags), box.run(*flags)] == [0 if flags == AGGREGATE else 1] * 2
+    if flags != AGGREGATE:
+        assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51)]
+        assert box.quarantined() == []
+    assert box.run(*flags, *(["--flush"] if flags == AGGREGATE else [])) == 0
+    if flags == AGGREGATE:
+        assert box.arrived("max_a", "aggregated_") == [(50,), (51,)]
+    else:
+        assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 52)]

@@ -71,8 +71,10 @@ class Producer:
         connection.execute(f"PRAGMA journal_mode = {self.journal}")
         connection.execute("PRAGMA synchronous = OFF")
         known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        connection.execute("BEGIN IMMEDIATE")  # One table of several that is not there would be a wrong name.
         for name in self.kinds.keys() - known:
             connection.execute(TABLES[self.kinds[name]].format(name))
+        connection.execute("COMMIT")
         return connection
 
     def any_table(self) -> str:

@@ -3376,6 +3376,15 @@ class Position(UnderWay, total=False):
     key: list[str]
 
 
+class Former(TypedDict):
+    """Where a cursor stood in the table that was there before: it may come back, or be there under another name."""
+
+    position: Position
+    anchors: list[str]
+    columns: list[str]
+    gaps: list[list[int]]
+
+
 class Intent(TypedDict, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
@@ -3445,10 +3454,11 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in; a cycle saw it `emptied` since. `time_column` was the time: it stays so, though a value in it may
-    look like none; it was read by `time_form`. `allowance` is what was learned of the target, and `lost` how often in a
-    row a batch had no answer and did not arrive, the last time with a request of `lost_bytes`. Where that is too small
-    to be refused for its size, the next batch has `lost_rows` at most; 0 is any number.
+    they were seen in; a cycle saw it `emptied` since, and `former` is what was known before it was made anew.
+    `time_column` was the time: it stays so, though a value in it may look like none; it was read by `time_form`.
+    `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and did not
+    arrive, the last time with a request of `lost_bytes`. Where that is too small to be refused for its size, the next
+    batch has `lost_rows` at most; 0 is any number.
     """
 
     last_upload: str | None = None
@@ -3467,6 +3477,7 @@ class State:
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
     emptied: bool = False
+    former: Former | None = None
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
@@ -3961,6 +3972,22 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
+def former_of(state: State) -> Former | None:
+    """What is kept of a table that gives way to another."""
+    lines = [anchor.line() for anchor in state.anchors]
+    return Former(position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps) if lines else None
+
+
+def back_in(state: State, former: Former) -> State:
+    """The state in a former table. Windows that were sent since stay sent."""
+    position: Position = {**former["position"]}
+    if "closed" in position:
+        position["closed"] = latest_time(position["closed"], state.position.get("closed"))
+    anchors = [Anchor.of(line) for line in former["anchors"]]
+    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, former=former_of(state))
+    return dataclasses.replace(known, anchors=anchors, columns=former["columns"], gaps=former["gaps"])
+
+
 def at_any_time(position: Position) -> Position:
     """A position after which all rows are new, whatever their times."""
     after: Position = {**position}
@@ -4012,6 +4039,16 @@ def comes_back(state: State, anchor: Anchor, alike: Iterable[str], count: int) -
     )
 
 
+def other_rows(table: Table) -> SourceError:
+    """The question that a person has to answer."""
+    fault = f"{table.name} holds other rows than were delivered; whether those were edited, or gave way to new ones, "
+    hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that are rewritten "
+    hint += "with a newer time need cursor: timestamp. The state is untouched."
+    if table.time is None:
+        hint = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows."
+    return SourceError(f"{fault}can't be told", hint)
+
+
 class Anchored:
     """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
 
@@ -4047,6 +4084,11 @@ class Anchored:
         state = dataclasses.replace(state, origin=origin, emptied=False)
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
 
+    def holds(self, state: State) -> bool:
+        """Whether the rows at a state's anchors are most often theirs."""
+        looks = self._looks(state, state.anchors)
+        return 2 * sum(look.is_whole for look in looks) > len(looks)
+
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
         rows = dict(self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})"))
@@ -4066,17 +4108,17 @@ class Anchored:
             anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         evidence = self._evidence(state, origin)
-        is_other = state.emptied and not any(look.is_whole for look in evidence.looks)
+        is_gone = not any(look.is_whole for look in evidence.looks)
+        if is_gone and state.former and self.holds(before := back_in(state, state.former)):
+            log.warning("%s: the table that was there before is back", state.table)
+            return self._followed(before, origin)
+        is_other = state.emptied and is_gone
         kept = set[int]() if is_other else evidence.kept()
         if kept is None:
-            fault = "whether those were edited, or gave way to new ones, can't be told"
-            hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that "
-            hint += "are rewritten with a newer time need cursor: timestamp. The state is untouched."
-            if self.table.time is None:
-                hint = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows."
-            raise SourceError(f"{self.table.name} holds other rows than were delivered; {fault}", hint)
+            raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            return moved_to(dataclasses.replace(state, anchors=[]), None, "the table was recreated")
+            made_anew = dataclasses.replace(state, anchors=[], former=former_of(state) or state.former)
+            return moved_to(made_anew, None, "the table was recreated")
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state
 
@@ -7721,9 +7763,32 @@ def first_state(job: Job, source: Source, state: State) -> State:
         raise StateError(fault, hint)
     known = recovered(job, source) if job.config.source_id else None
     if known is None:
-        return completed(job, source, state)
+        return renamed(job, source, completed(job, source, state))
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
+
+
+def renamed(job: Job, source: Source, state: State) -> State:
+    """A first state; that of another stream to the same target where its table has this name now, as loggers rotate."""
+    cursor = source.cursor
+    if not job.stream or not isinstance(cursor, RowidCursor):
+        return state
+    for file in sorted(job.states.directory.parent.glob(f"*/{STATE_NAME}")):
+        other = StateFile(file.parent).sound()
+        if other and other.target == state.target and other.table != state.table:
+            for former in filter(None, (former_of(other), other.former)):
+                known = back_in(state, former)
+                if cursor.holds(known) and not is_in(cursor.reader.database, other.table, known):
+                    log.warning("%s was %s: going on there", state.table, other.table)
+                    return known
+    return state
+
+
+def is_in(database: Database, name: str | None, state: State) -> bool:
+    """Whether another table has the rows at a state's anchors: then these are a copy, and rows of their own."""
+    if database.kinds.get(name or "") != "table":
+        return False
+    return Anchored(Reader(database, describe(database, str(name), "none"))).holds(state)
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
@@ -8003,7 +8068,7 @@ def find_again(delivery: Delivery) -> None:
     delivery.state = found = cursor.located(state)
     if found.epoch != state.epoch:
         found = dataclasses.replace(state, emptied=state.emptied or cursor.reader.bounds()[0] is None)
-    if state.committed and found != state:
+    if (state.committed or state.anchors) and found != state:
         delivery.job.states.save(found)
 
 

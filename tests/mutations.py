@@ -282,6 +282,30 @@ MUTANTS = (
         "a batch is a span of rowids", "self.reader.nth(first, last, size())", "min(last, first - 1 + size())",
         ("test_cursor_file.py", "rows_and_not_a_span"),
     ),
+    Mutant(
+        "a file that comes back is a new one", "if is_gone and state.former and self.holds(", "if False and state.former and self.holds(",
+        ("test_cursor_file.py", "comes_back_after"),
+    ),
+    Mutant(
+        "a table that was renamed is a new one", "if cursor.holds(known) and not", "if False and not",
+        ("test_streams.py", "renamed_is_no_new"),
+    ),
+    Mutant(
+        "a copy of a table is that table", "and not is_in(cursor.reader.database, other.table, known)", "",
+        ("test_streams.py", "a_copy_of_a_table"),
+    ),
+    Mutant(
+        "a row that is written while it is read holds up all", "if others and others == found[1:]", "if False and others == found[1:]",
+        ("test_cursor_file.py", "up_to_date"),
+    ),
+    Mutant(
+        "a word in a comment makes rowids unique", 'QUOTED_SQL.sub(" ", sql)', "sql",
+        ("test_source.py", "keys_and_rowids"),
+    ),
+    Mutant(
+        "a default that is a word is an expression", "({default_in_sql(given[column])})", "({given[column]})",
+        ("test_cursor_time.py", "a_default_is"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",

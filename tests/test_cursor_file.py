@@ -265,6 +265,37 @@ def test_a_file_that_is_restored_sends_no_row_again(box: Box, how: str, times: s
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 106)]
 
 
+@crossed(key=[*KEYS], times=[*TIMES], how=["replaced", "overwritten"], grown=[0, 3])
+def test_a_file_that_comes_back_after_another_sends_no_row_again(
+    box: Box, how: str, times: str, key: str, grown: int
+) -> None:
+    """A disk is lost and the backup found later, or a logger goes back and forth between two files."""
+
+    def put_back(copy: Path) -> None:
+        if how == "overwritten":
+            box.database.write_bytes(copy.read_bytes())
+        else:
+            box.database.unlink()
+            shutil.copy(copy, box.database)
+
+    first, second, per_second = box.folder / "first.db", box.folder / "second.db", TIMES[times]
+    box.execute(table(key), INSERT, rows=rows(1, 30, per_second))
+    assert box.run() == 0
+    shutil.copy(box.database, first)
+    box.database.unlink()
+    box.execute(table(key), INSERT, rows=rows(101, 110, per_second, year=2027))
+    assert box.run() == 0
+    shutil.copy(box.database, second)
+    for number, copy in enumerate([first, second, first]):
+        put_back(copy)
+        assert box.run() == 0
+        box.execute(INSERT, rows=rows(1001 + 10 * number, 1000 + grown + 10 * number, per_second, year=2028))
+        assert box.run() == 0
+        shutil.copy(box.database, copy)
+    new = [1001 + 10 * number + n for number in range(3) for n in range(grown)]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(101, 111), *new]
+
+
 @pytest.mark.parametrize("key", ["counted", "keyed"])
 @pytest.mark.parametrize("is_seen_between", [False, True])
 @pytest.mark.parametrize("is_overwritten", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -64,6 +65,41 @@ def test_all_tables_of_a_database_arrive_each_in_one_of_its_own(many: Box) -> No
     fill(many, "b", count=2)
     assert many.run() == 0
     assert [len(arrived(many, name)) for name in ("raw_a", "raw_b", "raw_c")] == [3, 5, 3]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("name", ["readings_2026_10", "a_readings"])
+def test_a_table_that_is_renamed_is_no_new_one(many: Box, name: str, count: int) -> None:
+    """As loggers rotate: the current table gets another name, and is made anew. Its stream's turn may come first."""
+    one_target = [{"sqlite_table_name": "*readings*", "databricks_table": "all"}]
+    many.environ["UPLOAD_TABLES"] = json.dumps(one_target)
+    values = iter(range(1000))
+
+    def write(rows: int) -> None:
+        day = [f"2026-01-{1 + n // 24:02}T{n % 24:02}:00:00Z" for n in range(1000)]
+        many.execute(INSERT.format("readings"), rows=[(day[n], n) for n in itertools.islice(values, rows)])
+
+    fill(many, "readings", count=0)
+    write(20)
+    assert many.run() == 0
+    for turn in range(3):
+        write(1)
+        many.execute(f"ALTER TABLE readings RENAME TO {name}_{turn}")
+        fill(many, "readings", count=0)
+        write(count)
+        assert [many.run(), many.run()] == [0, 0]
+    write(1)
+    assert many.run() == 0
+    assert sorted(value for (value,) in arrived(many, "raw_all", "value")) == [*range(next(values))]
+
+
+def test_a_copy_of_a_table_has_rows_of_its_own(many: Box) -> None:
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
+    fill(many, "readings", count=20)
+    assert many.run() == 0
+    many.execute(TABLE.format("copied"), "INSERT INTO copied SELECT * FROM readings")
+    assert many.run() == 0
+    assert len(arrived(many, "raw_all")) == 40
 
 
 def test_a_table_for_each_month_feeds_one_target_also_those_that_come_later(many: Box) -> None:

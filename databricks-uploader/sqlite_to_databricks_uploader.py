@@ -4039,6 +4039,11 @@ def comes_back(state: State, anchor: Anchor, alike: Iterable[str], count: int) -
     )
 
 
+def time_in_row(table: Table, values: Sequence[str]) -> str:
+    """A row's time as an SQL literal, out of its values as `row_content` has them."""
+    return "NULL" if table.time is None else literal_of(values[[*table.columns].index(table.time)], table.encoding)
+
+
 def other_rows(table: Table) -> SourceError:
     """The question that a person has to answer."""
     fault = f"{table.name} holds other rows than were delivered; whether those were edited, or gave way to new ones, "
@@ -4214,7 +4219,7 @@ class Anchored:
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
-        is_same_time = anchor.time == self._time_in(values)
+        is_same_time = anchor.time == time_in_row(self.table, values)
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
@@ -4234,13 +4239,7 @@ class Anchored:
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
 
     def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
-        return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), self._time_in(values))
-
-    def _time_in(self, values: Sequence[str]) -> str:
-        """A row's time as an SQL literal."""
-        if self.table.time is None:
-            return "NULL"
-        return literal_of(values[[*self.table.columns].index(self.table.time)], self.table.encoding)
+        return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(self.table, values))
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""

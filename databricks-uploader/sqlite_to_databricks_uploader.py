@@ -3196,12 +3196,11 @@ class Aggregate(NamedTuple):
         cut: dt.datetime = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
         return cut
 
-    def result(self, partials: Partials, start: dt.datetime | None, end: dt.datetime | None) -> DataFrame:
-        """The groups of windows that start in [start, end), by window, then keys. None leaves an end open."""
+    def result(self, partials: Partials, end: dt.datetime | None) -> DataFrame:
+        """The groups of windows that start before `end`, by window, then keys. None is all of them."""
         import pandas as pd
 
         groups = self._merged(partials.pieces)
-        groups = groups[groups[WINDOW] >= start] if start else groups
         groups = groups[groups[WINDOW] < end] if end else groups
         groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
         results = {name: groups[name] for name in self.group_by}
@@ -7386,7 +7385,8 @@ class WindowSource(NamedTuple):
         first, last = self.cursor.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
         is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
-        is_idle = first is None or (is_looked_at and not (self.flush and position.get("open_rows")))
+        is_all = self.flush or not self.aggregate.window_length
+        is_idle = first is None or (is_looked_at and not (is_all and position.get("open_rows")))
         if is_idle and not is_due:
             return None
         anchors = self.cursor.anchors(first or last, last)
@@ -7416,6 +7416,11 @@ class WindowSource(NamedTuple):
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
+
+    def _first(self, closed: int | None) -> int | None:
+        """The earliest start of a window that ends after the last one that was sent, which may have been longer."""
+        length = self.aggregate.window_length
+        return closed - length // dt.timedelta(microseconds=1) + 1 if length and closed is not None else closed
 
     def _due(self, now: int) -> int:
         """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
@@ -7454,10 +7459,15 @@ class WindowSource(NamedTuple):
         newest = times[times <= moment_of(windows.now)].max()
         if not pd.isna(newest):
             windows.newest = latest_time(windows.newest, (newest - EPOCH) // dt.timedelta(microseconds=1))
-        if starts is not None:
-            keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
-            known, is_new = starts.notna(), keys > windows.seen
-            is_open = known if windows.closed is None else known & (starts >= moment_of(windows.closed))
+        keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
+        is_new = keys > windows.seen
+        # By the rows' times: windows may have had another length, or be none since.
+        is_left = times.notna() if windows.closed is None else times >= moment_of(windows.closed)
+        if starts is None:
+            frame = frame[is_new | is_left]
+        else:
+            known = starts.notna()
+            is_open = known & is_left
             reason = f"{plan.table.time} is NULL: the row belongs to no window"
             windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & is_new]]
             windows.late += int((known & ~is_open & is_new).sum())
@@ -7484,7 +7494,8 @@ class WindowSource(NamedTuple):
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        still_open = [start for start in windows.opened if not is_all and (closed is None or start >= closed)]
+        first = self._first(closed)
+        still_open = [start for start in windows.opened if not is_all and (first is None or start >= first)]
         rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         after: Position = {
             **position,
@@ -7493,7 +7504,7 @@ class WindowSource(NamedTuple):
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
             "open_rows": sum(windows.opened[start][1] for start in still_open),
-            "open_groups": self.aggregate.groups_from(windows.partials, closed) if still_open else 0,
+            "open_groups": self.aggregate.groups_from(windows.partials, first) if still_open else 0,
             "open_windows": len(still_open),
         }
         if length and still_open:
@@ -7510,9 +7521,10 @@ class WindowSource(NamedTuple):
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups of the windows between two positions as the target takes them, with what became of the rows."""
         plan, kinds = self.plan(), self.aggregate.columns
-        start, end = (None if time is None else moment_of(time) for time in (position.get("closed"), after["closed"]))
-        is_none = self.aggregate.window_length is not None and start == end
-        groups = self.aggregate.result(self.aggregate.empty() if is_none else windows.partials, start, end)
+        end = after["closed"] if self.aggregate.window_length else None
+        is_none = self.aggregate.window_length is not None and position.get("closed") == end
+        partials = self.aggregate.empty() if is_none else windows.partials
+        groups = self.aggregate.result(partials, None if end is None else moment_of(end))
         rows = plan.fitted(to_table(groups, kinds), kinds)
         return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 

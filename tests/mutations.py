@@ -306,6 +306,11 @@ MUTANTS = (
         "a default that is a word is an expression", "({default_in_sql(given[column])})", "({given[column]})",
         ("test_cursor_time.py", "a_default_is"),
     ),
+    Mutant(
+        "windows of another length are those that were sent", "is_open = known & is_left",
+        "is_open = known if windows.closed is None else known & (starts >= moment_of(windows.closed))",
+        ("test_scenarios.py", "rules_that_change"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",

@@ -464,7 +464,7 @@ def aggregated(aggregate: Any, pages: Sequence[Any]) -> dict[str, list[Any]]:
     partials = aggregate.empty()
     for page in pages:
         partials = aggregate.add(partials, page)
-    return values(aggregate.result(partials, None, None), aggregate.columns)
+    return values(aggregate.result(partials, None), aggregate.columns)
 
 
 def times(*texts: str) -> list[Any]:
@@ -575,10 +575,7 @@ def test_without_a_time_key_all_rows_count_and_no_window_closes() -> None:
     aggregate = up.parse_aggregate({"group_by": "status", "aggregations": {"rows": "count"}}, SEED, "timestamp")
     partials = aggregate.add(aggregate.empty(), frame(SEED, status=["b", None, "b"]))
     assert aggregate.closed(partials, NOON) is None
-    assert values(aggregate.result(partials, None, None), aggregate.columns) == {
-        "status": [None, "b"],
-        "row_count": [1, 2],
-    }
+    assert values(aggregate.result(partials, None), aggregate.columns) == {"status": [None, "b"], "row_count": [1, 2]}
 
 
 def test_a_window_closes_when_the_newest_time_passes_its_end_and_the_lateness() -> None:
@@ -588,9 +585,9 @@ def test_a_window_closes_when_the_newest_time_passes_its_end_and_the_lateness() 
     noon = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
     assert aggregate.closed(partials, noon + dt.timedelta(seconds=59)) is None
     assert aggregate.closed(partials, noon + dt.timedelta(seconds=60)) == noon
-    closed = aggregate.result(partials, None, noon)
+    closed = aggregate.result(partials, noon)
     assert values(closed, aggregate.columns)["hour"] == [noon - dt.timedelta(hours=1)]
-    assert values(aggregate.result(partials, noon, None), aggregate.columns)["hour"] == [noon]
+    assert values(aggregate.result(partials, None), aggregate.columns)["hour"] == [noon - dt.timedelta(hours=1), noon]
 
 
 def test_first_and_last_go_by_time_and_ties_by_the_order_of_the_source() -> None:
@@ -815,7 +812,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
         newest = waiting[-1][0].replace(tzinfo=dt.UTC) if waiting else mark
         end = None if seen == len(rows) else aggregate.closed(partials, newest)
         if end or seen == len(rows):
-            for name, items in values(aggregate.result(partials, mark, end), aggregate.columns).items():
+            for name, items in values(aggregate.result(partials, end), aggregate.columns).items():
                 sent[name] += items
         mark = end or mark
     check_equal(sent, reference(rows))
@@ -835,7 +832,7 @@ def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: l
             partials = aggregate.add(partials, page)
         end = aggregate.closed(partials, dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
         assert end is None or partials.horizon is None or (mark or up.EPOCH) < end == partials.horizon
-        for name, items in values(aggregate.result(partials, mark, end), aggregate.columns).items():
+        for name, items in values(aggregate.result(partials, end), aggregate.columns).items():
             sent[name] += items
         mark, rounds = partials.horizon, rounds + 1
     check_equal(sent, reference(rows))
@@ -850,4 +847,4 @@ def test_memory_follows_the_groups_and_not_the_rows() -> None:
     for _ in range(20):
         partials = aggregate.add(partials, page)
     assert sum(len(piece) for piece in partials.pieces) == 2
-    assert aggregate.result(partials, None, None)["count_temperature"].tolist() == [10_000, 10_000]
+    assert aggregate.result(partials, None)["count_temperature"].tolist() == [10_000, 10_000]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import logging
 import sqlite3
 from typing import Any
 
@@ -268,6 +269,37 @@ def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
     cycle_at(box, hours_after(now + 401), "--flush")
     sql = "substr(timestamp, 1, 10) || ' ' || substr(timestamp, 12, 2), count(*)"
     assert counted(box) == dict(box.source(sql, "s GROUP BY 1"))
+
+
+GROUPS = ("minute", "hour", "day", "hour_of_day", "device_id")
+# Which groups are sent, and rows, each so many minutes after the latest one or before it.
+CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(st.integers(-150, 700), max_size=8), st.booleans())
+
+
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(CHANGE, min_size=2, max_size=6))
+def test_rules_that_change_lose_no_row_and_count_none_twice(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[int], bool]]
+) -> None:
+    """By shorter windows or longer ones, or by none: rows of windows that were not sent are part of the new ones."""
+    box, now, late = Box(tmp_path_factory.mktemp("box")), 0, 0
+    box.execute(SENSOR)
+    insert_at(box, hours_after(0))
+    for key, minutes, is_flush in [*steps, ("hour", [], True)]:
+        times = [now + minute for minute in minutes]
+        insert_at(box, *(hours_after(time / 60) for time in times))
+        now = max(now, *times, 0)
+        rules = json.dumps({"group_by": [key], "aggregations": {"rows": "count"}})
+        flags = ("--schema", "evolve", "--aggregate-config", rules, *(["--flush"] if is_flush else []))
+        said: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record, said=said: said.append(record.getMessage())  # type: ignore[method-assign, misc]
+        up.log.addHandler(handler)
+        cycle_at(box, hours_after(now / 60), *flags)
+        up.log.removeHandler(handler)
+        late += sum(int(line.split()[0]) for line in said if "came too late" in line)
+    sent = sum(count for (count,) in box.arrived("row_count", "aggregated_"))
+    assert sent + late == box.source("count(*)", "s")[0][0]
 
 
 def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, caplog: pytest.LogCaptureFixture) -> None:

@@ -3617,7 +3617,7 @@ def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]
 
 def replace_durably(file: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file so that after a crash at any moment either its old or its new content is there."""
-    temporary = file.with_suffix(".tmp")
+    temporary = file.with_name(f"{file.name}.tmp")
     temporary.unlink(missing_ok=True)
     write_durably(temporary, content, mode)
     os.replace(temporary, file)
@@ -4043,6 +4043,15 @@ def time_in_row(table: Table, values: Sequence[str]) -> str:
     return "NULL" if table.time is None else literal_of(values[[*table.columns].index(table.time)], table.encoding)
 
 
+def another_order(table: Table) -> SourceError:
+    """The error for rows that stand in another order than they were delivered in."""
+    fault = f"{table.name} was rebuilt in another order: which rows were delivered can't be told"
+    hint = (
+        "Go on with --since TIMESTAMP, where a column tells the time. A table that is made anew in an order of its own "
+    )
+    return SourceError(fault, f"{hint}needs cursor: timestamp, with a new state_dir.")
+
+
 def other_rows(table: Table) -> SourceError:
     """The question that a person has to answer."""
     fault = f"{table.name} holds other rows than were delivered; whether those were edited, or gave way to new ones, "
@@ -4188,6 +4197,8 @@ class Anchored:
                 fault = f"{self.table.name} was vacuumed, and its newest rows are equal: "
                 hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
                 raise SourceError(f"{fault}which were delivered can't be told", hint)
+            if places and newest.rowid not in places and max(places) > newest.rowid:
+                raise another_order(self.table)  # No VACUUM does that: rows came in before it.
             if places:
                 self._refuse_behind(state, run[index:], max(places))
                 return None if index and max(places) == newest.rowid else max(places)
@@ -4198,8 +4209,7 @@ class Anchored:
         before = [values for _, values in self._rows(f"{self.rowid} <= {place}", CLOSE_ANCHORS + 1)]
         gone = [anchor for anchor in run if not any(self._look(state, anchor, row).is_whole for row in before)]
         if gone and any(rowid > place for rowid in self._places(state, gone[0], gone[:1], True)):
-            fault = f"{self.table.name} was rebuilt in another order: which rows were delivered can't be told"
-            raise SourceError(fault, "Go on with --since TIMESTAMP, where a column tells the time.")
+            raise another_order(self.table)
 
     def _places(self, state: State, newest: Anchor, run: Sequence[Anchor], is_long: bool) -> Iterator[int]:
         """The rowids of rows like an anchor whose rows before are, as far as they are left, those of its run."""
@@ -8897,6 +8907,17 @@ class Metrics:
         replace_durably(file, generate_latest(self.registry), 0o644)
 
 
+def refuse_other_content(file: Path) -> None:
+    """A `ConfigError` for a file that is no file of metrics: it would be replaced, and might be somebody's database."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        if opened.read(6) not in (b"", b"# HELP"):
+            raise ConfigError(
+                f"metrics_file: {file} holds something else", "It would be replaced: choose another name."
+            )
+
+
 # --- Watching: one summary a cycle, progress ---
 
 
@@ -9872,6 +9893,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
 def check_reports(session: Session, config: Config, say: Say) -> None:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
+        refuse_other_content(config.metrics_file)
         directory = config.metrics_file.absolute().parent
         is_open = os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
         said = f"metrics_file: {directory} {'can be written' if is_open else 'is no directory that can be written'}"
@@ -10175,6 +10197,8 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     watch = Watch(fleet, figures, since=since)
     for each in figures.values():
         each.waiting = each.oldest = None  # has to be looked for anew
+    if config.metrics_file:
+        refuse_other_content(config.metrics_file)
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:

@@ -105,7 +105,7 @@ MUTANTS = (
         "os.replace(temporary, file)", (STATE, "on_the_disk"),
     ),
     Mutant(
-        "the state is written in place", "temporary = file.with_suffix(\".tmp\")", "temporary = file",
+        "the state is written in place", "temporary = file.with_name(f\"{file.name}.tmp\")", "temporary = file",
         (STATE, "amid_the_saving"),
     ),
     Mutant(
@@ -310,6 +310,13 @@ MUTANTS = (
         "windows of another length are those that were sent", "is_open = known & is_left",
         "is_open = known if windows.closed is None else known & (starts >= moment_of(windows.closed))",
         ("test_scenarios.py", "rules_that_change"),
+    ),
+    Mutant(
+        "rows before a delivered one are passed over", "and max(places) > newest.rowid:", "and max(places) > 2**62:",
+        ("test_cursor_file.py", "order_of_its_own"),
+    ),
+    Mutant(
+        "metrics replace a database", 'not in (b"", b"# HELP")', 'in (b"?",)', ("test_watching.py", "is_something_else"),
     ),
     # --- The ladder ---
     Mutant(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,29 @@ def test_a_file_that_comes_back_after_another_sends_no_row_again(
         shutil.copy(box.database, copy)
     new = [1001 + 10 * number + n for number in range(3) for n in range(grown)]
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(101, 111), *new]
+
+
+LOADS: dict[str, list[Sequence[int]]] = {
+    "newest first": [range(49, -1, -1), range(59, -1, -1)],
+    "the newest 50, newest first": [range(49, -1, -1), range(59, 9, -1)],
+    "by sensor": [[*range(20), *range(100, 120)], [*range(25), *range(100, 125)]],
+    "by time, with late rows": [[*range(20), *range(25, 50)], range(50)],
+}
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_table_without_a_key_that_is_made_anew_in_an_order_of_its_own_is_asked_about(
+    box: Box, caplog: pytest.LogCaptureFixture, load: str
+) -> None:
+    """As programs do that replace a table by a sorted export: new rows stand before delivered ones, whose rowids rose."""
+    first, then = ([rows(n, n, 1)[0] for n in numbers] for numbers in LOADS[load])
+    box.execute(table("plain"), INSERT, rows=first)
+    assert box.run() == 0
+    box.execute("DROP TABLE t")
+    box.execute(table("plain"), INSERT, rows=then)
+    assert box.run() == 1
+    assert "in another order" in caplog.text
+    assert len(box.arrived()) == len(first)
 
 
 @pytest.mark.parametrize("key", ["counted", "keyed"])

@@ -66,7 +66,7 @@ def test_the_file_is_readable_by_its_owner_only(states: up.StateFile) -> None:
 def test_a_planted_link_is_not_followed(states: up.StateFile, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("kept")
-    states.file.with_suffix(".tmp").symlink_to(victim)
+    Path(f"{states.file}.tmp").symlink_to(victim)
     states.save(SAVED)
     assert victim.read_text() == "kept"
 

@@ -302,10 +302,23 @@ def test_a_metrics_file_that_cant_be_written_is_warned_of_and_stops_no_row(
     assert [r.levelname for r in caplog.records if "metrics_file:" in r.message] == ["WARNING"]
 
 
+@pytest.mark.parametrize("action", ["--once", "--check"])
+def test_a_metrics_file_that_is_something_else_is_not_replaced(box: Box, action: str) -> None:
+    """Nor is one beside it that has its name with another end."""
+    box.execute(TABLE, INSERT, rows=rows(3))
+    beside = box.folder / "uploader.tmp"
+    beside.write_text("mine")
+    before = box.database.read_bytes()
+    assert box.run(action, "--metrics-file", str(box.database)) != 0
+    assert box.database.read_bytes() == before
+    assert [box.run("--metrics-file", str(box.folder / "uploader.prom")) for _ in range(2)] == [0, 0]
+    assert beside.read_text() == "mine"
+
+
 def test_the_metrics_file_is_for_all_eyes_and_a_planted_link_is_not_followed(measured: Box) -> None:
     victim = measured.folder / "victim"
     victim.write_text("mine")
-    (measured.folder / "uploader.tmp").symlink_to(victim)
+    (measured.folder / "uploader.prom.tmp").symlink_to(victim)
     measured.execute(TABLE, INSERT, rows=rows(1))
     before = os.umask(0o077)
     try:

@@ -2002,6 +2002,14 @@ class ForeignError(SourceError):
     """
 
 
+class UncomputableError(SourceError):
+    """What a view or a generated column makes of a row fails, as where a text is no JSON.
+
+    A generated column is left out then: what it is made of arrives. Let a view look first, as by `iif(json_valid(x),
+    json_extract(x, '$.a'), NULL)`.
+    """
+
+
 class CorruptError(SourceError):
     """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known.
 
@@ -2027,6 +2035,9 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
      NO_DATABASE),
     ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
      "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
+     "a value can't be computed: {}",
+     "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL)."),
     ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
 )  # fmt: skip
 
@@ -2067,6 +2078,8 @@ class Database:
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._unchanging: tuple[int, ...] | None = None
         self.wal_mode = False
+        # Whether generated columns have to be right for all rows: one was not.
+        self.is_thorough = False
         self.copied_bytes = 0
         self._looked = -math.inf
 
@@ -2375,7 +2388,7 @@ def with_time(database: Database, table: Table, wanted: str | None, form: TimeFo
             return table._replace(**found)
     column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
     if reason := uncomputable.get(column or ""):
-        raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one.")
+        raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one, or to none.")
     if column is None and wanted.lower() != "none":
         raise ConfigError(f"{table.name} has no column {wanted!r}", nearest(wanted, columns))
     return table._replace(time=column)
@@ -2383,23 +2396,23 @@ def with_time(database: Database, table: Table, wanted: str | None, form: TimeFo
 
 def uncomputable_columns(database: Database, table: str, generated: Iterable[str]) -> dict[str, str]:
     """Of the columns that are computed when they are read, those that can't be, and why."""
-    found = {}
+    found, rows = {}, "" if database.is_thorough else "LIMIT 0"
     for column in generated:
         try:
-            database.rows(f"SELECT {cell(column)} FROM {quoted(table)} q LIMIT 0")
-        except ForeignError as error:
+            database.rows(f"SELECT count(value) FROM (SELECT {cell(column)} AS value FROM {quoted(table)} q {rows})")
+        except (ForeignError, UncomputableError) as error:
             found[column] = str(error)
     return found
 
 
 def check_order(database: Database, table: str) -> None:
-    """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
+    """A `ForeignError` where a table WITHOUT ROWID is kept, or indexed, in an order that SQLite can't tell here."""
     unknown = database.rows(
         f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
-            WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
+            WHERE c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
     )
     for column, collation in unknown:
-        fault = f"{table} is kept in the order of {column}, whose collation {collation} only its producer's program has"
+        fault = f"{table} is in the order of {column}, whose collation {collation} only its producer's program has"
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
@@ -7941,7 +7954,8 @@ def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[An
         return "Correct the source, or give the target's column a type that holds them, such as STRING."
     has_blobs = any(isinstance(value, bytes) for value in beside)
     if has_blobs and any(isinstance(value, (int, float)) for value in beside):
-        return f"No type holds blobs beside numbers. Send a view that makes texts of both, as by hex({quoted(name)})."
+        what = f"send a view that makes texts of both, as by hex({quoted(name)})"
+        return f"No type holds blobs beside numbers: {what if plan.table.time else 'leave the table out'}."
     kind = "binary" if has_blobs else "string"
     remedy = f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
     if name == plan.table.time and not formats:
@@ -8352,6 +8366,12 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
     try:
         with begun(job, database, total, up_to) as delivery:
             delivery.run()
+    except UncomputableError:
+        if database.is_thorough:
+            raise
+        database.is_thorough = True
+        job.tables.clear()
+        run_cycle(job, database, total, up_to)
     except CorruptError as error:
         if up_to is None and error.good is not None:
             run_cycle(job, database, total, error.good)

@@ -500,12 +500,14 @@ def test_a_view_or_order_that_needs_another_program_is_named_with_what_helps(fil
     foreign(
         file,
         "CREATE TABLE t (time TEXT, name TEXT COLLATE LOCALIZED, PRIMARY KEY (name)) WITHOUT ROWID",
+        "CREATE TABLE indexed (id INTEGER PRIMARY KEY, time TEXT, name TEXT COLLATE LOCALIZED UNIQUE) WITHOUT ROWID",
         "CREATE TABLE u (time TEXT, name TEXT COLLATE LOCALIZED)",
         "CREATE VIEW sorted AS SELECT * FROM u ORDER BY name",
         "CREATE VIEW called AS SELECT secret(name) AS name, time FROM u",
     )
     for name, what in (
         ("t", "order of name, whose collation LOCALIZED"),
+        ("indexed", "order of name, whose collation LOCALIZED"),
         ("sorted", "LOCALIZED"),
         ("called", "secret"),
     ):
@@ -539,6 +541,44 @@ def test_a_time_that_can_not_be_computed_is_an_error_with_what_helps(file: Path)
     with opened(file) as database, pytest.raises(up.ForeignError, match=r"time column time: .*secret") as error:
         up.describe(database, "t", None)
     assert "timestamp_col" in error.value.hint
+
+
+@pytest.mark.parametrize("is_sent_before", [True, False])
+def test_a_generated_column_that_fails_for_a_row_is_left_out_and_all_rows_arrive(
+    box: Box, caplog: pytest.LogCaptureFixture, is_sent_before: bool
+) -> None:
+    """One that came in later, so that a row was there already. What it is made of arrives; another one stays."""
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, j TEXT)",
+        "INSERT INTO t VALUES (1, '2026-01-01', '{\"a\": 1}'), (2, '2026-01-02', 'off')",
+    )
+    assert not is_sent_before or box.run() == 0
+    for name, made_of in (("a", "json_extract(j, '$.a')"), ("n", "length(j)")):
+        box.execute(f"ALTER TABLE t ADD COLUMN {name} AS ({made_of})")
+    box.execute("INSERT INTO t (id, time, j) VALUES (3, '2026-01-02', '{\"a\": 3}')")
+    assert box.run("--schema", "evolve") == 0
+    assert "the column a is left out: a value can't be computed" in caplog.text
+    box.execute("INSERT INTO t (id, time, j) VALUES (4, '2026-01-03', '{}')")
+    assert box.run("--schema", "evolve") == 0
+    assert sorted(box.arrived("id, j")) == [(1, '{"a": 1}'), (2, "off"), (3, '{"a": 3}'), (4, "{}")]
+    counted = dict(box.arrived("id, n"))
+    assert (counted[3], counted[4]) == (8, 2)
+
+
+def test_a_view_that_fails_for_a_row_says_what_helps_and_that_helps(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    view = "CREATE VIEW v AS SELECT time, {} AS a FROM t"
+    box.environ["SQLITE_TABLE_NAME"] = "v"
+    box.execute(
+        "CREATE TABLE t (time TEXT, j TEXT)", "INSERT INTO t VALUES ('2026-01-01', '{\"a\": 1}')",
+        view.format("json_extract(j, '$.a')"),
+    )  # fmt: skip
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 'off'), ('2026-01-03', '{\"a\": 3}')")
+    assert box.run() == 1
+    assert "iif(json_valid(x), json_extract(x, '$.a'), NULL)" in caplog.text
+    box.execute("DROP VIEW v", view.format("iif(json_valid(j), json_extract(j, '$.a'), NULL)"))
+    assert box.run() == 0
+    assert sorted(box.arrived("a"), key=repr) == [(1,), (3,), (None,)]
 
 
 def test_a_row_for_which_a_column_fails_is_not_called_a_damaged_file() -> None:

@@ -7804,10 +7804,10 @@ def first_state(job: Job, source: Source, state: State) -> State:
 
 def renamed(job: Job, source: Source, state: State) -> State:
     """A first state; that of another stream to the same target where its table has this name now, as loggers rotate."""
-    cursor = source.cursor
-    if not job.stream or not isinstance(cursor, RowidCursor):
+    cursor, own = source.cursor, job.config.state_dir  # Not a dry run's.
+    if not job.stream or not own or not isinstance(cursor, RowidCursor):
         return state
-    for file in sorted(job.states.directory.parent.glob(f"*/{STATE_NAME}")):
+    for file in sorted(own.parent.glob(f"*/{STATE_NAME}")):
         other = StateFile(file.parent).sound()
         if other and other.target == state.target and other.table != state.table:
             for former in filter(None, (former_of(other), other.former)):

@@ -69,7 +69,9 @@ def test_all_tables_of_a_database_arrive_each_in_one_of_its_own(many: Box) -> No
 
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("name", ["readings_2026_10", "a_readings"])
-def test_a_table_that_is_renamed_is_no_new_one(many: Box, name: str, count: int) -> None:
+def test_a_table_that_is_renamed_is_no_new_one(
+    many: Box, name: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As loggers rotate: the current table gets another name, and is made anew. Its stream's turn may come first."""
     one_target = [{"sqlite_table_name": "*readings*", "databricks_table": "all"}]
     many.environ["UPLOAD_TABLES"] = json.dumps(one_target)
@@ -87,6 +89,9 @@ def test_a_table_that_is_renamed_is_no_new_one(many: Box, name: str, count: int)
         many.execute(f"ALTER TABLE readings RENAME TO {name}_{turn}")
         fill(many, "readings", count=0)
         write(count)
+        capsys.readouterr()
+        assert many.run("--dry-run", "--table", f"{name}_{turn}") == 0
+        assert "1 rows of 1 read" in capsys.readouterr().out
         assert [many.run(), many.run()] == [0, 0]
     write(1)
     assert many.run() == 0

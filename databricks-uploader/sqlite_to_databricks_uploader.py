@@ -2028,7 +2028,8 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
      "A crashed producer left a journal; let it open its database once, which mends it."),
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
      "{}: only the program of its producer has it",
-     "Leave it out of the view, or set sqlite_table_name to a table that does without."),
+     "Leave it out of the view, or take a table that does without. A table WITHOUT ROWID with a column of such a "
+     "collation can't be read at all: let its producer copy its rows to one with rowids."),
     ("unable to open", SourceError, "{}",
      "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
@@ -2406,13 +2407,13 @@ def uncomputable_columns(database: Database, table: str, generated: Iterable[str
 
 
 def check_order(database: Database, table: str) -> None:
-    """A `ForeignError` where a table WITHOUT ROWID is kept, or indexed, in an order that SQLite can't tell here."""
+    """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
     unknown = database.rows(
         f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
-            WHERE c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
+            WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
     )
     for column, collation in unknown:
-        fault = f"{table} is in the order of {column}, whose collation {collation} only its producer's program has"
+        fault = f"{table} is kept in the order of {column}, whose collation {collation} only its producer's program has"
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
@@ -4111,9 +4112,10 @@ class Anchored:
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
 
     def holds(self, state: State) -> bool:
-        """Whether the rows at a state's anchors are most often theirs."""
-        looks = self._looks(state, state.anchors)
-        return 2 * sum(look.is_whole for look in looks) > len(looks)
+        """Whether most of a state's anchors are in their places, of several times: without these rows may be equal."""
+        whole = {look.rowid for look in self._looks(state, state.anchors) if look.is_whole}
+        times = {anchor.time for anchor in state.anchors if anchor.rowid in whole} - {"NULL"}
+        return 2 * len(whole) > len(state.anchors) and len(times) > 1
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4464,8 +4466,8 @@ class RowidCursor(Anchored):
             return None
         # Rows behind may have been deleted since the look at the bounds: their rowids are given anew. A batch that did
         # not go may have been larger.
-        high, before = anchors[0].rowid, [each for each in self.newest if each.rowid < first]
-        self.newest = anchors[:1]
+        high, before = anchors[0].rowid, [each for each in self.newest if each.rowid < first][-1:]
+        self.newest = [*before, *anchors[:1]]
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
@@ -5630,6 +5632,10 @@ class DeltaTarget:
             raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
         return {**saved, "committed": saved["sequence"]}
 
+    def last_sequence(self, state: State) -> int:
+        """The number of a source's newest commit; 0 where the target does not know it."""
+        return self._version(self.table(), application_of(state))
+
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
         if self.allowance is None or self.allowance.bytes >= Allowance.MOST:
@@ -5652,7 +5658,7 @@ class DeltaTarget:
         """Commit the rows. `LostAnswer` where it can't be told whether that happened, `DidNotRun` where it did not."""
 
         def once(table: DeltaTable | None) -> None:
-            if not self._has(table, intent):
+            if not self._has(table, intent, is_new=True):
                 self._append(table, intent, payload())
 
         self.among_others(once)
@@ -5714,8 +5720,11 @@ class DeltaTarget:
             yield from (saved for saved in told if saved.get("application") == application)
             seen = len(commits)
 
-    def _has(self, table: DeltaTable | None, intent: Intent) -> bool:
-        """Whether the table has the commit; a `StateError` where it has another one of that number."""
+    def _has(self, table: DeltaTable | None, intent: Intent, is_new: bool = False) -> bool:
+        """Whether the table has the commit; a `StateError` where it has another one of that number.
+
+        One that is new, or not the newest, is told by its history alone, which may have been cleaned.
+        """
         delivered = self._version(table, intent["application"])
         if delivered < intent["committed"]:
             hint = "Was it dropped or restored? An empty state_dir sends all rows again."
@@ -5724,7 +5733,8 @@ class DeltaTarget:
             return False
         told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
         saved = next(told, None)
-        if saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"]):
+        is_other = saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"])
+        if is_other or (not saved and (is_new or delivered > intent["sequence"])):
             fault = f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows"
             hint = "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir."
             raise StateError(fault, hint)
@@ -7127,6 +7137,12 @@ class WarehouseTarget:
         epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
         return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
 
+    def last_sequence(self, state: State) -> int:
+        """The number of a source's newest batch; 0 where the table does not tell."""
+        is_told = bool(self.session.config.databricks_http_path) and self.table.is_marked()
+        last = self.table.last_batch(state.source_id) if is_told else None
+        return int(last.split("/")[-2]) if last else 0
+
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
         rows = self.insert.text_of(pages)
@@ -7397,11 +7413,12 @@ class WindowSource(NamedTuple):
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
-        try:
-            return self._next(position, size)
-        except StillWritten:  # Without the row.
-            self.cursor.up_to = (self.cursor.up_to or 0) - 1
-            return self._next(position, size)
+        for _ in range(4):
+            try:
+                return self._next(position, size)
+            except StillWritten:  # Without the row.
+                self.cursor.up_to = (self.cursor.up_to or 0) - 1
+        raise TransientError("the newest rows are written while they are read", "The next cycle goes on.")
 
     def _next(self, position: Position, size: Callable[[], int]) -> Batch | None:
         now = int(min(self.now() * 10**6, 2**62))
@@ -7752,8 +7769,8 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
-    if state.target != job.target.name and not state.committed:
-        # What nothing was ever sent to is no target: most likely its path or name was wrong.
+    if state.target != job.target.name and not (state.sequence or state.intent):
+        # What no row was ever read for is no target: most likely its path or name was wrong.
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
@@ -7761,6 +7778,8 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     named = job.config.source_id or state.source_id
     if job.stream and named == f"{state.source_id}/{job.stream}":
         named = state.source_id  # One of the single form keeps its name.
+    if not job.stream and state.source_id == f"{named}/{PREFIXES[job.scenario]}{source.cursor.table.name}":
+        named = state.source_id  # So does a stream.
     table, cursor = source.cursor.table, "rowid" if "rowid" in state.position else "timestamp"
     told = [("table", state.table, table.name), ("target", state.target, job.target.name)]
     told += [("source_id", state.source_id, named), ("cursor", cursor, source.cursor.kind)]
@@ -7839,6 +7858,7 @@ def recovered(job: Job, source: Source) -> State | None:
     if known is None:
         return None
     state = dataclasses.replace(first, **state_fields(known))
+    state = dataclasses.replace(state, sequence=max(first.sequence, state.sequence))
     if state.anchors or not isinstance(source.cursor, RowidCursor):
         return state
     place = state.position["rowid"] or 0
@@ -8247,7 +8267,7 @@ class Delivery:
             count = self.source.count_of(shipment.tally)
             if count > 1 and self.rows != 1:
                 self.rows = max(1, min(refused.fitting or count // 2, count - 1))
-            elif isinstance(refused, StillWritten):
+            elif not count or isinstance(refused, StillWritten):
                 raise
             else:
                 self._set_aside(shipment.intent, refused)
@@ -9984,6 +10004,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = delivery.state
         else:
             state = completed(job, source, State())
+            known = job.target.last_sequence(state) if job.config.source_id else 0
+            state = dataclasses.replace(state, sequence=max(state.sequence, known))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         job.states.save(dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1))

@@ -291,6 +291,72 @@ def test_a_lost_state_with_a_recreated_source_sends_the_new_rows(box: Box) -> No
     assert values(box) == [*range(1, 41), *range(101, 161)]
 
 
+def test_a_target_that_nothing_reached_is_left_only_where_no_row_was_read_for_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A path that was wrong may be corrected; but rows that were left out, or may have arrived, belong to one target."""
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    wrong = {"LAKEHOUSE_PATH": str(box.folder / "wrong")}
+    with monkeypatch.context() as patch:
+        patch.setattr(up.DeltaTarget, "columns", lambda _: (_ for _ in ()).throw(up.Unreachable("no such host")))
+        assert box.run(**wrong) == 1
+    strict = {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"v": {">": 1000}}'}
+    assert box.run(**strict) == 0
+    assert [box.run(), box.run("--since", "2020-01-01")] == [1, 1]
+    assert "belongs to target" in caplog.text
+    assert box.run(STATE_DIR=str(box.folder / "another")) == 0
+    assert values(box) == [*range(1, 11)]
+
+
+def test_a_first_commit_that_may_have_taken_place_is_settled_before_another_target_is_taken(
+    box: Box, stage: Stage
+) -> None:
+    killed = {"at": ["DeltaTarget.send"], "call": 1, "when": "after", "do": "kill"}
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    assert stage.run(box.environ, plan=[killed]) == -signal.SIGKILL
+    assert box.run(DATABRICKS_TABLE="wrong") == 1
+    box.execute(INSERT, rows=rows(11, 12))
+    assert box.run() == 0
+    assert values(box) == [*range(1, 13)]
+
+
+def test_a_recovered_state_keeps_the_quarantine(box: Box) -> None:
+    """The newest commit had rows in quarantine alone, which the target knows nothing of."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", INSERT, rows=rows(1, 10))
+    assert box.run("--source-id", "box") == 0
+    box.execute(INSERT, rows=[("2026-01-01", "bad")])
+    assert box.run("--source-id", "box") == up.QUARANTINED
+    box.state_file.unlink()
+    box.execute("DELETE FROM t", INSERT, rows=[("2026-01-02", "worse")])
+    box.execute(INSERT, rows=rows(12, 13))
+    assert box.run("--source-id", "box") == up.QUARANTINED
+    assert [line["row"]["v"] for line in box.quarantined()] == ["bad", "worse"]
+
+
+@pytest.mark.parametrize("lost", ["state", "newest states"])
+def test_a_history_that_was_cleaned_is_no_sign_that_rows_arrived(box: Box, lost: str) -> None:
+    """Databricks and --compact clean it; then a number that the table knows may be that of other rows."""
+    box.execute(COUNTED)
+    states = list[bytes]()
+    for number in range(1, 6):
+        box.execute(INSERT, rows=rows(number, number))
+        assert box.run("--source-id", "box") == 0
+        states.append(box.state_file.read_bytes())
+    box.table().alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    cleaned = box.table()
+    cleaned.create_checkpoint()
+    cleaned.cleanup_metadata()
+    box.execute(INSERT, rows=rows(6, 6))
+    if lost == "state":
+        box.state_file.unlink()
+    else:
+        box.state_file.write_bytes(states[-2])
+        box.execute("DELETE FROM t WHERE v = 5")
+    assert box.run("--source-id", "box") == 1
+    assert box.run("--source-id", "box", "--since", rows(6, 6)[0][0], STATE_DIR=str(box.folder / "another")) == 0
+    assert values(box) == [*range(1, 7)]
+
+
 def test_a_lost_state_without_a_source_id_is_a_first_run_that_says_so(
     box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

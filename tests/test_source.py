@@ -507,7 +507,7 @@ def test_a_view_or_order_that_needs_another_program_is_named_with_what_helps(fil
     )
     for name, what in (
         ("t", "order of name, whose collation LOCALIZED"),
-        ("indexed", "order of name, whose collation LOCALIZED"),
+        ("indexed", "LOCALIZED"),
         ("sorted", "LOCALIZED"),
         ("called", "secret"),
     ):

@@ -98,6 +98,19 @@ def test_a_table_that_is_renamed_is_no_new_one(
     assert sorted(value for (value,) in arrived(many, "raw_all", "value")) == [*range(next(values))]
 
 
+def test_a_stream_that_becomes_the_only_table_keeps_its_name(many: Box) -> None:
+    many.environ["UPLOAD_SOURCE_ID"] = "box"
+    fill(many, "a", count=3)
+    assert many.run() == 0
+    del many.environ["UPLOAD_TABLES"]
+    many.environ["DATABRICKS_TABLE"] = "a"
+    fill(many, "a", count=2)
+    assert many.run() == 1
+    (many.folder / "state" / "raw_a" / "last_upload.json").rename(many.folder / "state" / "last_upload.json")
+    assert many.run() == 0
+    assert sorted(arrived(many, "raw_a")) == [(1,), (2,), (3,), (4,), (5,)]
+
+
 def test_a_copy_of_a_table_has_rows_of_its_own(many: Box) -> None:
     many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
     fill(many, "readings", count=20)

@@ -3404,7 +3404,7 @@ class Intent(TypedDict, total=False):
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
     and `span` says which of their lines it sends.
     `size` is how large its batch was, as the source counts. A target adds what it needs: `file` is the name of a staged
-    one, `bytes` the size of a request, `fields` the columns that rows are known by.
+    one in a `volume`, `bytes` the size of a request, `fields` the columns that rows are known by.
     """
 
     sequence: int
@@ -3425,6 +3425,7 @@ class Intent(TypedDict, total=False):
     rows: int
     marked: bool
     file: str
+    volume: str
     fields: list[str]
 
 
@@ -4057,6 +4058,11 @@ def time_in_row(table: Table, values: Sequence[str]) -> str:
     return "NULL" if table.time is None else literal_of(values[[*table.columns].index(table.time)], table.encoding)
 
 
+def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
+    """The anchor that a row makes."""
+    return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(table, values))
+
+
 def another_order(table: Table) -> SourceError:
     """The error for rows that stand in another order than they were delivered in."""
     fault = f"{table.name} was rebuilt in another order: which rows were delivered can't be told"
@@ -4095,7 +4101,7 @@ class Anchored:
         """The newest rows of a range, newest first, and its first one."""
         newest = list(self._rows(f"{self.rowid} BETWEEN {first} AND {last}", CLOSE_ANCHORS))
         oldest = [] if newest and newest[-1][0] == first else list(self._rows(f"{self.rowid} = {first}", 1))
-        return [self._anchor(rowid, values) for rowid, values in [*newest, *oldest]]
+        return [anchor_of(self.table, rowid, values) for rowid, values in [*newest, *oldest]]
 
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told.
@@ -4123,7 +4129,9 @@ class Anchored:
         known = state.anchors
         if state.columns != self.parts:
             known = [dataclasses.replace(anchor, digest="") for anchor in known]
-        anchors = [self._anchor(each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known]
+        anchors = [
+            anchor_of(self.table, each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known
+        ]
         return dataclasses.replace(state, anchors=anchors)
 
     def _followed(self, state: State, origin: Origin) -> State:
@@ -4261,9 +4269,6 @@ class Anchored:
         is_other = is_same_time and not is_whole
         is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
         return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
-
-    def _anchor(self, rowid: int, values: Sequence[str]) -> Anchor:
-        return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(self.table, values))
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
@@ -4506,7 +4511,7 @@ class RowidCursor(Anchored):
         """
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
-        found = [self._anchor(*row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
+        found = [anchor_of(self.table, *row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
         told = operator.attrgetter("rowid", "time" if now == self.origin else "digest")
         others = [row for row in found if told(row) not in {*map(told, [*before, *anchors])}]
         if others and others == found[1:] and now == self.origin and others[0].rowid == anchors[0].rowid > first:
@@ -5581,6 +5586,17 @@ PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns")
 
 
+def told_by(table: Any, name: str, application: str) -> Iterator[dict[str, Any]]:
+    """What the commits of an application tell of their source, newest first, as far as the history goes."""
+    seen = 0
+    for depth in (100, 10_000, None):
+        with delta_errors(name):
+            commits = list(table.history(depth))
+        told = (json.loads(commit.get("uploader", "{}")) for commit in commits[seen:])
+        yield from (saved for saved in told if saved.get("application") == application)
+        seen = len(commits)
+
+
 class DeltaTarget:
     """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
@@ -5626,7 +5642,7 @@ class DeltaTarget:
         application, table = application_of(state), self.table()
         if not self._version(table, application):
             return None
-        saved = next(self._told(table, application), None)
+        saved = next(told_by(table, self.name, application), None)
         if saved is None:
             hint = "Use --since TIMESTAMP, or restore the state from a copy."
             raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
@@ -5710,16 +5726,6 @@ class DeltaTarget:
         with delta_errors(self.name):
             return (table.transaction_version(application) or 0) if table else 0
 
-    def _told(self, table: Any, application: str) -> Iterator[dict[str, Any]]:
-        """What the commits of `application` tell of their source, newest first, as far as the history goes."""
-        seen = 0
-        for depth in (100, 10_000, None):
-            with delta_errors(self.name):
-                commits = list(table.history(depth))
-            told = (json.loads(commit.get("uploader", "{}")) for commit in commits[seen:])
-            yield from (saved for saved in told if saved.get("application") == application)
-            seen = len(commits)
-
     def _has(self, table: DeltaTable | None, intent: Intent, is_new: bool = False) -> bool:
         """Whether the table has the commit; a `StateError` where it has another one of that number.
 
@@ -5731,7 +5737,11 @@ class DeltaTarget:
             raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
         if delivered < intent["sequence"]:
             return False
-        told = (saved for saved in self._told(table, intent["application"]) if saved["sequence"] == intent["sequence"])
+        told = (
+            saved
+            for saved in told_by(table, self.name, intent["application"])
+            if saved["sequence"] == intent["sequence"]
+        )
         saved = next(told, None)
         is_other = saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"])
         if is_other or (not saved and (is_new or delivered > intent["sequence"])):
@@ -6575,6 +6585,8 @@ class WarehouseTable:
 
     def has_marked(self, intent: Intent) -> bool | None:
         """Whether all of a batch's rows are there, by its mark, or none (False); None for a part of them."""
+        if not self.is_marked():  # The column was there.
+            return None
         marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
         [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.sql} WHERE {marked}")
         return {0: False, intent["rows"]: True}.get(found)
@@ -6792,9 +6804,13 @@ class CopyRoute(Route):
 
         prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
         self._sweep(prefix)
-        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet"}
+        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet", "volume": self.volume or ""}
         self._stage(intent, payload)
         return super().ready(intent, payload)
+
+    def _volume(self, intent: Intent) -> str:
+        """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
+        return intent.get("volume", self.volume or "")
 
     def _sweep(self, prefix: str) -> None:
         """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
@@ -6809,7 +6825,7 @@ class CopyRoute(Route):
 
         Nothing is in doubt where that fails, and the cause may be its size: smaller ones are tried, then statements.
         """
-        place = literal(f"{self.volume}/{intent['file']}")
+        place = literal(f"{self._volume(intent)}/{intent['file']}")
         try:
             with payload.file.open("rb") as stream:
                 self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
@@ -6828,8 +6844,8 @@ class CopyRoute(Route):
         values = {first: guarded, **dict(others), **self.table.own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
         sql = (
-            f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self.volume or '')}) FILEFORMAT = PARQUET"
-            f" FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')"
+            f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self._volume(intent))})"
+            f" FILEFORMAT = PARQUET FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')"
         )
         try:
             self.session.run(sql, writes=True)
@@ -6837,7 +6853,7 @@ class CopyRoute(Route):
             if not re.search("42K03|PATH_NOT_FOUND", str(error)):
                 raise
             raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
-        self._left_over.add(f"{self.volume}/{intent['file']}")
+        self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
         payload.file.unlink(missing_ok=True)
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
@@ -6846,13 +6862,13 @@ class CopyRoute(Route):
             return self._copied_again(intent, pages)
         held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
         if held is not None:
-            self._left_over.add(f"{self.volume}/{intent['file']}")
+            self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
         return held
 
     def _copied_again(self, intent: Intent, pages: Pages) -> bool | None:
         """The same file again, once nothing else takes it up."""
         left = (page for page in pages() if page.num_rows)
-        first = next(left, None) if self.volume else None
+        first = next(left, None) if self._volume(intent) else None
         if first is None or not self.table.wait_out(intent, self.now()):
             return None
         rows = self.prepare(itertools.chain([first], left))
@@ -7131,7 +7147,8 @@ class WarehouseTarget:
             return None
         if (last := self.table.last_batch(state.source_id)) is None:
             return None
-        if state.position.keys() - {"rowid", "since", "until"}:
+        # A replay may have come when no row was known to be delivered.
+        if state.position.keys() - {"rowid", "since", "until"} or last.endswith("/None"):
             fault = f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand"
             raise StateError(fault, "Restore the state from a copy, or use --since TIMESTAMP.")
         epoch, sequence, place = (int(part) for part in last.split("/")[-3:])

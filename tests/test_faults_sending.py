@@ -320,6 +320,33 @@ def test_a_doubt_may_be_told_to_send_again(delivery: Deliveries, when: str) -> N
     assert way.run() == 0
 
 
+def test_a_batch_id_whose_column_has_gone_leaves_a_doubt(delivery: Deliveries) -> None:
+    """As where the table is made anew without it: a person decides."""
+    way = delivery("insert with id")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    way.warehouse.fail(way.verb, "drop", when="after")
+    assert way.run() == 1
+    way.warehouse.sql(f"DROP TABLE {way.table}")
+    way.warehouse.sql(f"CREATE TABLE {way.table} (id BIGINT, time TIMESTAMP, v BIGINT)")
+    assert way.run(later=60) == 1
+    assert "can't be told whether commit 1 took place" in way.stage.said()
+    assert way.run("--on-doubt", "resend", later=60) == 0
+    assert way.values() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("route", ["copy", "copy with id"])
+def test_a_file_is_taken_up_once_though_another_volume_is_set_since(delivery: Deliveries, route: str) -> None:
+    way = delivery(route)
+    way.warehouse.sql("CREATE VOLUME IF NOT EXISTS s.other")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    way.warehouse.fail(way.verb, "drop", when="after")
+    assert way.run() == 1
+    way.box.environ["DATABRICKS_VOLUME"] = "/Volumes/main/s/other"
+    assert way.run(later=60) == 0
+    assert way.values() == [*range(1, 11)]
+    assert way.staged() == []
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_batch_id_resolves_what_equal_rows_cannot(delivery: Deliveries, when: str) -> None:
     """With the column databricks_batch_id there is no such doubt. (matrix row 36)"""

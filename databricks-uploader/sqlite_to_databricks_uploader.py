@@ -1577,7 +1577,7 @@ FIELD_NAMES = {"am": "%p", "pm": "%p", "utc": "%Z", "gmt": "%Z"} | {
 
 # Parts of a text: digits, a word, blanks or one sign; behind a clock an offset.
 TEXT_PART = re.compile(r"[0-9]+|[^\W\d_]+|\s+|.", re.DOTALL)
-OFFSET_PART = re.compile(r"[+-][0-9]{2}:?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
+OFFSET_PART = re.compile(r"[+-](?:0[0-9]|1[0-4]):?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
 
 # Words behind a clock, save strptime's own; a region is one.
 ZONE_WORD = re.compile(r"%.|[A-Za-z_]+(?:/[A-Za-z_]+)+|[^\W\d_]{2,}")
@@ -1609,7 +1609,12 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
         form: [time for time in times if time >= lowest.get(form.name, time) and is_plausible(time, now)]
         for form, times in found.items()
     }
-    for some in (likely, {form: times for form, times in found.items() if "%" in form.name}):
+    # Else texts that are dates in any case; of a year's two digits none is ahead.
+    ends = {
+        form: now * 10**6 + DAY if "%y" in form.name else PLAUSIBLE_TIMES.stop for form in found if "%" in form.name
+    }
+    told = {form: [time for time in found[form] if -PLAUSIBLE_TIMES.stop < time <= end] for form, end in ends.items()}
+    for some in (likely, told):
         most = max(1, *map(len, some.values()), 9 * len(known) / 10)
         best = [form for form, times in some.items() if len(times) >= most]
         if best:
@@ -1640,10 +1645,12 @@ def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
 
 
 def oddness(pattern: str) -> int:
-    """In how many ways a pattern is unlike what people write, by what stands between its fields."""
+    """In how many ways a pattern is unlike what people write, by what stands between its fields; three are too many."""
     _, *parts = re.split("%(.)", pattern)
     triples = zip(parts[::2], parts[1::2], parts[2::2], strict=False)
     gaps = [({before, after}, gap) for before, gap, after in triples if not gap.isalpha()]
+    if "%y" in pattern and is_of_a_clock(pattern, gaps):
+        return 3
     day, clock = ({gap for pair, gap in gaps if pair <= set(fields)} for fields in ("Yymdj", "HIMS"))
     return sum(
         [
@@ -1657,6 +1664,31 @@ def oddness(pattern: str) -> int:
             bool(re.search("%[MS]%[Yymdj]", pattern)),
         ]
     )
+
+
+# What no day with a year of two digits has: a T or V before it, words of a clock behind it, half a clock.
+CLOCK_TOLD = re.compile(
+    r"^[TtVv]%|%[ymdj] ?(?i:hr?s?|min|s|sec|uhr|[时時点點시분分秒초])\b|^(?!.*%[HI]).*%[pzZ]"
+    r"|%[HI](?!.*%M)|%M\.(?!%)|\+%",
+    re.DOTALL,
+)
+
+
+def is_of_a_clock(pattern: str, gaps: Sequence[tuple[set[str], str]]) -> bool:
+    """Whether what a pattern takes for a year of two digits may be a field of a clock, or a part of an address.
+
+    One sign divides the fields of a day. What divides those of a clock without seconds divides no day from it.
+    """
+    day, clock = ({gap for pair, gap in gaps if pair <= set(fields)} for fields in ("ymbBdj", "HIMSf"))
+    between = {gap for pair, gap in gaps if pair & set("ymbBdj") and pair & set("HIMSf")}
+    is_short, is_uneven = "%S" not in pattern, len({gap.strip() for gap in day}) > 1
+    if CLOCK_TOLD.search(pattern) or (":" in day and ":%S" not in pattern):
+        return True
+    if is_uneven and not re.search("%[bB]", pattern):
+        return True
+    if re.search("%[HI].*%[ymdj]", pattern) and between:
+        return bool(between & {":", "."}) or (is_short and not re.search(r"[\s_]", "".join(between)))
+    return is_short and day != between and bool(between & clock)
 
 
 def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:

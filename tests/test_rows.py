@@ -174,7 +174,7 @@ NEAR_ISO = st.one_of(
 ZONES_OF_CLOCKS = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Africa/Monrovia")
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(100))
 @example("2026-01-31T12:30:60Z")
 @example("2026-01-31T12:30:00+12:99")
 @example("2026-01-31 12:61:00")
@@ -464,6 +464,64 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 )  # fmt: skip
 def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:
     assert [form.name for form in up.fitting_forms([value], UTC, 1_795_000_000)] == formats
+
+
+# Clocks and days without a year, as people and programs write them; a text that may be a date as well is none of these.
+CLOCKS_ALONE = [
+    "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%H:%M:%SZ", "%H:%M:%S+01:00", "%I:%M %p", "%I:%M:%S %p", "%Hh%M",
+    "%Hh%Mm%Ss", "%H:%M:%S UTC", "%H.%M.%S Uhr", "%M:%S.%f",
+]  # fmt: skip
+YEARLESS_DAYS = ["", "%m-%d", "%d.%m.", "%d/%m", "%b %d", "%d %B", "%d", "%a"]
+
+
+@settings(max_examples=examples(100))
+@given(
+    st.sampled_from(CLOCKS_ALONE), st.sampled_from(YEARLESS_DAYS), st.sampled_from([" ", ", ", "/", "-", "_"]), st.booleans(), st.booleans(),
+    st.integers(1_600_000_000, 1_780_000_000), st.sampled_from([1, 60, 61, 3600, 90_000]), st.integers(1, 12),
+)  # fmt: skip
+def test_times_of_the_day_and_days_without_a_year_fit_no_form(
+    clock: str, day: str, between: str, is_day_first: bool, is_cut: bool, start: int, step: int, count: int
+) -> None:
+    """Also where they all are of one hour, whose minutes or seconds might be years; fractions of three or six digits."""
+    pattern = (f"{day}{between}{clock}" if is_day_first else f"{clock}{between}{day}") if day else clock
+    times = [up.EPOCH + dt.timedelta(seconds=start + step * index, milliseconds=index) for index in range(count)]
+    fraction = [f"{time.microsecond:06}"[: 3 if is_cut else 6] for time in times]
+    written = [time.strftime(pattern.replace("%f", some)) for time, some in zip(times, fraction, strict=True)]
+    assert up.fitting_forms(written, UTC, 1_795_000_000) == [], written
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [f"10:10:{i:02}" for i in range(30)], [f"{i % 24:02}:{i:02}:{10 + i // 2}.123" for i in range(40)],
+        [f"00:05:{i:02}" for i in range(1, 13)], [f"1.02:03:{i:02}" for i in range(1, 13)], [f"3 days, 1:02:{i:02}" for i in range(1, 13)],
+        [f"PT16H12M{i:02}S" for i in range(1, 13)], [f"01h02m{i:02}s" for i in range(1, 13)],
+        [f"10.10.10.{i}" for i in range(1, 255)], [f"10.10.10.{i}" for i in range(10, 24)], [f"192.168.1.{i}" for i in range(10, 24)],
+        [f"1.2.{i}" for i in range(1, 10)], [f"v1.2.{i}" for i in range(10, 24)], [f"1.2.{i}.{i}" for i in range(10, 24)],
+        [f"00:1a:2b:3c:4d:{i:02x}" for i in range(24)], [f"10:11:12:13:14:{i}" for i in range(27, 99)], [f"+49 30 1234{i}" for i in range(10, 24)],
+        [f"555-010-{i}" for i in range(2000, 2024)], [f"06 58 72 86 {i}" for i in range(10, 24)], [f"2-{i}-28" for i in range(1, 13)],
+        [f"2026-{i:05}" for i in range(1, 300)], [f"0937{i}" for i in range(10, 24)], [f"1009{i}" for i in range(32, 60)], [f"11-28 {i:02}" for i in range(24)],
+        [f"1.3.6.1.4.{i}" for i in range(10, 24)], [f"10.05.{i} Uhr" for i in range(10, 24)], [f"10.05.{i} PM" for i in range(10, 24)],
+        [f"10.11. 10.05.{i}" for i in range(10, 24)], [f"10:10:{i:02}.000000" for i in range(1, 13)], [f"02:04:32.11282{i}" for i in range(1, 6)],
+    ],
+    ids=lambda written: written[-1],
+)  # fmt: skip
+def test_addresses_versions_durations_and_numbers_fit_no_form(written: list[str]) -> None:
+    assert up.fitting_forms(written, UTC, 1_795_000_000) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("2026:11:28 10:09:08", "%Y:%m:%d %H:%M:%S"), ("26:11:28 10:09:08", "%y:%m:%d %H:%M:%S"), ("28Nov26:10:09:08", "%d%b%y:%H:%M:%S"),
+        ("28/11/26:10:09:08", "%d/%m/%y:%H:%M:%S"), ("100908.25,281126", "%H%M%S.%f,%d%m%y"), ("26-11-28-10-59", "%y-%m-%d-%H-%M"),
+        ("26-11-28_10-09-08", "%y-%m-%d_%H-%M-%S"), ("10:09:08;28.11.26", "%H:%M:%S;%d.%m.%y"), ("28.11.26, 10:09", "%d.%m.%y, %H:%M"),
+        ("28. 11.26 10.09", "%d. %m.%y %H.%M"), ("11/28/26 9:05 AM", "%m/%d/%y %I:%M %p"), ("28 Nov 26 10:09", "%d %b %y %H:%M"),
+        ("26-11-28T10:09:08.123", "%y-%m-%dT%H:%M:%S.%f"), ("26332 10:09:08", "%y%j %H:%M:%S"), ("31.12.2030", "%d.%m.%Y"), ("03-22-00 14-10-2023", "%H-%M-%S %d-%m-%Y"), ("1.2.26", "%d.%m.%y"),
+    ],
+)  # fmt: skip
+def test_dates_that_look_a_little_like_something_else_are_found(text: str, pattern: str) -> None:
+    assert pattern in [form.name for form in up.fitting_forms([text], UTC, 1_796_000_000)]
 
 
 def test_the_name_of_a_zone_is_what_its_clocks_are_called_then() -> None:

@@ -5408,8 +5408,9 @@ def application_of(state: State) -> str:
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
 STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (RefusedValuesError, "(?i)invariant violation|violat.*(constraint|invariant)|(constraint|invariant).*violat"
-     "|check or invariant|failed validation check",
-     "A constraint of the table refuses a row."),
+     "|check or invariant|failed validation check|^(cast|parser|compute) error|^arithmetic overflow|^division by zero"
+     "|too large to store in a Decimal",
+     "A constraint of the table, or what computes one of its columns, refuses a row."),
     (RefusedValuesError, r"part-\d+-[^/]*: File name too long|KeyTooLong",
      "A value of a partition's column is too long for the name of a directory."),
     (RefusedSizeError, r"PUT \S*/part-[^/]* in .*(code: 413\b|EntityTooLarge|RequestBodyTooLarge)",
@@ -5424,6 +5425,11 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
     (TargetError, "Delta table with empty schema",
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
+    (TargetError, "(?i)duplicate [a-z ]*field name", "Two of the columns have one name to delta-rs: rename one."),
+    (TargetError, "Error during planning|This feature is not implemented|Schema error|sql parser error"
+     "|bug in DataFusion",
+     "delta-rs can't compute a generated column, CHECK constraint or invariant of the table: drop it,"
+     " or send through a SQL warehouse."),
     (TargetError, "Unsupported: |Unsupported table features|Max catalog version",
      "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
     (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
@@ -5504,7 +5510,8 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-        kind = TransientError if own is not None and kind is Unreachable else kind  # It may be committed.
+        unsure = RefusedValuesError if own is None else Unreachable  # Reading asks no row; a write may be committed.
+        kind = TransientError if kind is unsure else kind
         raise kind(f"{name}: {shortened(line)}", hint) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
@@ -5551,6 +5558,24 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
             ),
             **options,
         )
+
+
+def check_computed(name: str, table: DeltaTable) -> None:
+    """A `TargetError` where delta-rs can't compute what a table asks of its rows, which it says before it reads one."""
+    from arro3.core import RecordBatchReader, Schema
+    from deltalake import write_deltalake
+
+    asked: list[BaseException] = []
+
+    def first(_: object) -> Any:
+        asked.append(InterruptedError())
+        raise asked[0]
+
+    kinds = table.schema().to_arrow()
+    given = Schema([kinds.field(field.name) for field in table.schema().fields if GENERATED not in field.metadata])
+    mode: Any = None if is_mapped(table) else "merge"
+    with contextlib.suppress(InterruptedError), delta_errors(name, asked):
+        write_deltalake(table, RecordBatchReader.from_batches(given, map(first, [0])), mode="append", schema_mode=mode)
 
 
 def delta_type(field: Any) -> str:
@@ -9924,7 +9949,10 @@ def check_delta(session: Session, config: Config, say: Say) -> None:
         if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
             why = "can't be written" if os.path.isdir(there) else "is no directory"
             raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
-    if small := Compaction(DeltaTarget(target.name, config.storage_options)).due():
+    by_path = DeltaTarget(target.name, config.storage_options)
+    if table := by_path.table():
+        check_computed(target.name, table)
+    if small := Compaction(by_path).due():
         said = f"{small:,} small files make every cycle slower and larger"
         say("target", None, said, "--compact puts them together, beside running uploaders.")
     check_columns(config, target, say)

@@ -127,6 +127,92 @@ def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
     assert box.state()["intent"] is None if box.state_file.exists() else True
 
 
+def computing_table(box: Box, generated: str, constraint: str) -> None:
+    """A table as Databricks makes it, whose column `g` writers compute, or that has a constraint."""
+    metadata = {"g": {"delta.generationExpression": generated}} if generated else {}
+    kinds = {"time": "timestamp", "s": "string", "v": "long", "g": "integer"}
+    schema = Schema([Field(name, PrimitiveType(kind), metadata=metadata.get(name)) for name, kind in kinds.items()])
+    made = {
+        "id": "5f2a", "format": {"provider": "parquet", "options": {}}, "partitionColumns": [], "createdTime": 0,
+        "configuration": {"delta.constraints.c": constraint} if constraint else {}, "schemaString": schema.to_json(),
+    }  # fmt: skip
+    log = box.folder / "lake" / "raw_readings" / "_delta_log"
+    log.mkdir(parents=True)
+    lines = [json.dumps({"protocol": {"minReaderVersion": 1, "minWriterVersion": 4}}), json.dumps({"metaData": made})]
+    (log / "00000000000000000000.json").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("generated", "constraint"),
+    [
+        ("YEAR(time)", ""), ("hash(s)", ""), ("absent + 1", ""), ("", "s RLIKE '^[a-z]$'"), ("", "year(time) > 2000"),
+        ("", "exists(s, x -> x > 1)"), ("", "v"), ("", "v IN (SELECT 1)"),
+    ],
+)  # fmt: skip
+def test_an_expression_of_the_table_that_cannot_be_computed_is_refused_for_good(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], generated: str, constraint: str
+) -> None:
+    """Databricks has more functions than delta-rs. `--check` tells so without a row."""
+    computing_table(box, generated, constraint)
+    box.execute("CREATE TABLE t (time TEXT, s TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 'a', 1)")
+    assert box.run("--check") == 1
+    assert "can't compute a generated column, CHECK constraint or invariant" in capsys.readouterr().out
+    assert box.run() == 1
+    assert "drop it, or send through a SQL warehouse" in caplog.text
+    assert "--help-error TargetError" in caplog.text
+    assert "tries again" not in caplog.text
+    assert not [*(box.folder / "lake").rglob("*.parquet")]
+    without = (log := box.folder / "lake/raw_readings/_delta_log/00000000000000000000.json").read_text().splitlines()[1]
+    without = without.replace(json.dumps(constraint), '"true"').replace(generated or "?", "v + 1")
+    log.with_name("00000000000000000001.json").write_text(without + "\n")
+    assert box.run() == 0
+    assert box.arrived("v") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("generated", "constraint"),
+    [("CAST(s AS INT)", ""), ("CAST(to_timestamp(s) AS DATE) - DATE '2020-01-01'", ""), ("CAST(10 / v AS INT)", ""), ("", "CAST(s AS INT) > 0")],
+)  # fmt: skip
+def test_a_row_of_which_a_column_cannot_be_computed_is_set_aside_and_the_others_arrive(
+    box: Box, generated: str, constraint: str
+) -> None:
+    computing_table(box, generated, constraint)
+    good = "2026-01-01" if "to_timestamp" in generated else "5"
+    rows = [("2026-01-01", good, 1), ("2026-01-02", "x", 0), ("2026-01-03", good, 2)]
+    box.execute("CREATE TABLE t (time TEXT, s TEXT, v INTEGER)", "INSERT INTO t VALUES (?, ?, ?)", rows=rows)
+    assert box.run("--check") == 0
+    assert box.run() == up.QUARANTINED
+    assert sorted(v for (v,) in box.arrived("v")) == [1, 2]
+    assert [line["row"]["v"] for line in box.quarantined()] == [0]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("External error: Schema error: Duplicate field name (case-insensitive): 'ID'", up.TargetError),
+        ("Schema error: Schema contains duplicate qualified field name source.id", up.TargetError),
+        ("Generic DeltaTable error: Error during planning: Invalid function 'year'", up.TargetError),
+        ("Internal error: no such type.\nThis issue was likely caused by a bug in DataFusion's code.", up.TargetError),
+        ("Cast error: Cannot cast string 'a' to value of Int32 type", up.RefusedValuesError),
+        ("1000.00 is too large to store in a Decimal128 of precision 5. Max is 999.99", up.RefusedValuesError),
+        ("Generic S3 error: Error performing PUT http://store/b/part-0: InternalError: We encountered an internal error", up.TransientError),
+        ("Generic S3 error: HTTP error: error decoding response body", up.TransientError),
+        ("Parquet error: External: Generic S3 error: SlowDown: reduce your request rate", up.TransientError),
+        ("Kernel error: Error interacting with object store: 503 Service Unavailable", up.TransientError),
+    ],
+)  # fmt: skip
+def test_what_delta_rs_says_tells_whether_it_passes(said: str, kind: type[up.UploaderError]) -> None:
+    with pytest.raises(up.UploaderError) as refused, up.delta_errors("lake/t", []):
+        raise ValueError(said)
+    assert type(refused.value) is kind
+    assert ("rename one" in refused.value.hint) == ("uplicate" in said)
+
+
+def test_a_value_that_cannot_be_read_from_the_log_is_no_fault_of_a_row() -> None:
+    with pytest.raises(up.TransientError), up.delta_errors("lake/t"):
+        raise ValueError("Cast error: Cannot cast string 'a' to value of Int32 type")
+
+
 def test_a_table_whose_features_cannot_be_read_is_refused_for_good(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     table_in_log(box, ["tomorrows"], 3)
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")

@@ -3443,6 +3443,7 @@ class Intent(TypedDict, total=False):
     committed: int
     application: str
     batch_id: str
+    made_by: str
     started: str
     epoch: int
     position: Position
@@ -8082,7 +8083,15 @@ def share_heap() -> None:
         library.mallopt(-8, 1)
 
 
-def intent_of(job: Job, state: State, batch: Batch) -> Intent:
+def made_by(job: Job, plan: Plan) -> str:
+    """A digest of what rows are made by: after a change of it they can't be made again, to be looked for."""
+    rules = [getattr(job.config, f"{scenario}_config", None) for scenario in PREFIXES]
+    reads = [plan.reads.get(name) for name in plan.sources.values()]
+    told = (job.scenario, rules, reads, plan.writes, plan.sources, plan.form.line())
+    return digest_of(json.dumps(told, sort_keys=True, default=str))
+
+
+def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     """What is saved before a commit is sent, so that its fate can be found out after a crash."""
     sequence = state.sequence + 1
     place = batch.position.get("rowid", batch.position.get("latest"))
@@ -8091,6 +8100,7 @@ def intent_of(job: Job, state: State, batch: Batch) -> Intent:
         "committed": state.committed,
         "application": application_of(state),
         "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place}",
+        "made_by": made_by(job, source.plan()),
         "started": dt.datetime.fromtimestamp(job.now(), dt.UTC).isoformat(),
         "epoch": state.epoch,
         "position": batch.position,
@@ -8212,6 +8222,21 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
         vars(delivery.job.figures).update(found)
 
 
+def pages_again(delivery: Delivery, intent: Intent) -> Iterator[Prepared]:
+    """The pages of an intent, out of the source, or out of the quarantine where it was a replay.
+
+    None where they would be others by now, as by other rules: then nothing tells whether they arrived.
+    """
+    source, state, now = delivery.source, delivery.state, made_by(delivery.job, delivery.source.plan())
+    if intent.get("made_by", now) != now:
+        return iter(())
+    if "replayed" in intent:
+        return replayed(delivery.job, source, intent)
+    # Both ends are looked up anew: rowids may have been renumbered since.
+    after = source.cursor.located(confirmed(state, intent, Tally()))
+    return source.again(source.cursor.located(state).position, after.position)
+
+
 def measured(intent: Intent, size: int, bytes_per_row: float | None) -> Intent:
     """With the size that was found while it was sent; about so many bytes where no request says its own."""
     return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (bytes_per_row or 0)))}
@@ -8255,7 +8280,7 @@ class Delivery:
                 log.info("commit %d had taken place", intent["sequence"])
                 latest = None
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows
-                    latest = latest_time(*(prepared.latest for prepared in self._pages_again(intent)))
+                    latest = latest_time(*(prepared.latest for prepared in pages_again(self, intent)))
                 self._confirm(intent, Tally(commits=1, latest=latest))
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
@@ -8274,7 +8299,7 @@ class Delivery:
         """What the target says. Where a question gets no answer either, the second one is made smaller."""
         try:
             settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
-            return settled(lambda: (prepared.rows for prepared in self._pages_again(intent)))
+            return settled(lambda: (prepared.rows for prepared in pages_again(self, intent)))
         except TransientError as error:
             if not isinstance(error, Unreachable) and not is_small(intent):
                 self._narrow(intent)
@@ -8355,7 +8380,7 @@ class Delivery:
             share_heap()
             if len(tallies) == 1:
                 check_first_rows(self.source, self.state)
-            self.prepared = shipment = Shipment(intent_of(self.job, state, batch), None, Tally())
+            self.prepared = shipment = Shipment(intent_of(self.job, self.source, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
             shipment.payload = self.job.target.prepare(pages)
@@ -8396,15 +8421,6 @@ class Delivery:
             yield rows
         self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
 
-    def _pages_again(self, intent: Intent) -> Iterator[Prepared]:
-        """The pages of an intent, out of the source, or out of the quarantine where it was a replay."""
-        if "replayed" in intent:
-            return replayed(self.job, self.source, intent)
-        # Both ends are looked up anew: rowids may have been renumbered since.
-        before = self.source.cursor.located(self.state)
-        after = self.source.cursor.located(confirmed(self.state, intent, Tally()))
-        return self.source.again(before.position, after.position)
-
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         self.job.quarantine.forget(intent.get("replayed", []))
         self._save(confirmed(self.state, intent, tally))
@@ -8421,7 +8437,7 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
     """One commit of some of the quarantine's rows, which moves no position."""
     job, tally, place = delivery.job, Tally(), delivery.state.position
     span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
-    intent: Intent = {**intent_of(job, delivery.state, Batch(place, [], lambda: iter(()))), **span}
+    intent: Intent = {**intent_of(job, delivery.source, delivery.state, Batch(place, [], lambda: iter(()))), **span}
     batch = Batch(place, [], lambda: replayed(job, delivery.source, intent))
 
     def pages() -> Iterator[ArrowTable]:

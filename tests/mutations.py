@@ -318,6 +318,21 @@ MUTANTS = (
     Mutant(
         "metrics replace a database", 'not in (b"", b"# HELP")', 'in (b"?",)', ("test_watching.py", "is_something_else"),
     ),
+    Mutant(
+        "rows that are made otherwise settle a doubt", 'if intent.get("made_by", now) != now:', "if False:",
+        ("test_faults_sending.py", "other_settings"),
+    ),
+    Mutant(
+        "a cleaned history proves a commit", 'or (not saved and (is_new or delivered > intent["sequence"]))', "",
+        ("test_faults_state.py", "history_that_was_cleaned"),
+    ),
+    Mutant(
+        "rows that look like earlier ones are these", "and len(times) > 1", "", ("test_cursor_file.py", "only_look_like"),
+    ),
+    Mutant(
+        "a recovered state forgets the quarantine", "sequence=max(first.sequence, state.sequence)", "sequence=state.sequence",
+        ("test_faults_state.py", "keeps_the_quarantine"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",

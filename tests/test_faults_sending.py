@@ -320,6 +320,19 @@ def test_a_doubt_may_be_told_to_send_again(delivery: Deliveries, when: str) -> N
     assert way.run() == 0
 
 
+@pytest.mark.parametrize("route", ["insert", "copy"])
+def test_rows_that_other_settings_would_make_otherwise_settle_no_doubt(delivery: Deliveries, route: str) -> None:
+    """They would not be found, though they are there. The settings of before settle it."""
+    way = delivery(route)
+    way.box.execute(PLAIN, INSERT, rows=[(f"2026-01-01 00:00:{n:02}", n) for n in range(1, 6)])
+    way.warehouse.fail(way.verb, "drop", when="after")
+    assert way.run() == 1
+    assert way.run("--source-timezone", "Europe/Berlin", later=60) == 1
+    assert "can't be told whether commit 1 took place" in way.stage.said()
+    assert way.run(later=60) == 0
+    assert way.values() == [*range(1, 6)]
+
+
 def test_a_batch_id_whose_column_has_gone_leaves_a_doubt(delivery: Deliveries) -> None:
     """As where the table is made anew without it: a person decides."""
     way = delivery("insert with id")

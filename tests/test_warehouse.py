@@ -517,7 +517,9 @@ def test_comparing_takes_null_and_nan_as_equal(bench: Bench) -> None:
 def test_a_batch_that_tells_no_row_is_no_place_to_go_on_from(bench: Bench) -> None:
     """A replay of the quarantine may come when no row is known to be delivered."""
     bench.create("id BIGINT, databricks_batch_id STRING")
-    bench.warehouse.sql(f"INSERT INTO s.{bench.table} VALUES (1, 'me/0/000000000001/29'), (2, 'me/1/000000000002/None')")
+    bench.warehouse.sql(
+        f"INSERT INTO s.{bench.table} VALUES (1, 'me/0/000000000001/29'), (2, 'me/1/000000000002/None')"
+    )
     with pytest.raises(up.StateError, match="does not tell"):
         bench.target().recover(up.State(source_id="me", position={"rowid": None}))
 

@@ -7844,7 +7844,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
-    if state.target != job.target.name and not (state.sequence or state.intent):
+    if state.target != job.target.name and not (state.sequence or may_be_there(job, state)):
         # What no row was ever read for is no target: most likely its path or name was wrong.
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
@@ -7866,6 +7866,14 @@ def checked(job: Job, source: Source, state: State | None) -> State:
             hint += "--since TIMESTAMP begins there after the rows that were sent."
             raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
     return dataclasses.replace(state, time_form=time_form(job.config).line())
+
+
+def may_be_there(job: Job, state: State) -> bool:
+    """Whether a commit that is not confirmed may be in the target of before. One by path tells; no answer is a yes."""
+    if state.intent and re.match("/|[^/]+://", state.target or ""):
+        with contextlib.suppress(UploaderError):
+            return DeltaTarget(str(state.target), job.config.storage_options).settle(state.intent, lambda: iter(()))
+    return state.intent is not None
 
 
 def times_of(job: Job, reader: Reader, state: State) -> Iterator[tuple[str, str, str]]:

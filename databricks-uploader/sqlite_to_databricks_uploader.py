@@ -3705,11 +3705,12 @@ def sync_directory(directory: Path) -> None:
 
 
 class BadRow(NamedTuple):
-    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them."""
+    """A row that can't be delivered: its key in the source, why, and its values as SQLite holds them, but for some."""
 
     key: Any
     reason: str
     row: dict[str, Any]
+    hidden: Sequence[str] = ()
 
 
 # Rows in quarantine, as a file's lines say.
@@ -3734,7 +3735,8 @@ class Quarantine:
         lines = []
         for row in rows:
             values = {name: plain_value(value) for name, value in row.row.items()}
-            lines.append({"table": table, "key": row.key, "reason": row.reason, "row": values})
+            hidden = {"hidden": row.hidden} if row.hidden else {}
+            lines.append({"table": table, "key": row.key, "reason": row.reason, "row": values, **hidden})
         self.put_lines(sequence, lines, self.MOST_BYTES)
 
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
@@ -3792,15 +3794,19 @@ def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     return lines
 
 
-def page_of_lines(table: Table, lines: Lines) -> RawPage:
-    """Quarantined rows as a page, as if SQLite had handed them out."""
+def page_of_lines(table: Table, lines: Lines, is_hiding: bool) -> RawPage:
+    """Quarantined rows as a page, as if SQLite had handed them out. Columns that are new since are NULL.
+
+    Where rules hide values, lines of version 1.0.0 don't say which ones.
+    """
     if foreign := {line["table"] for line in lines} - {table.name}:
         fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
         raise StateError(fault, "Use the state_dir of that table.")
-    if hidden := [name for name in table.columns if any(name not in line["row"] for line in lines)]:
-        fault = f"the quarantine does not hold the values of {', '.join(hidden)}: sanitize hides them, or they are new"
+    told = {name for line in lines for name in line.get("hidden", table.columns if is_hiding else ())}
+    if lost := [name for name in table.columns if name in told and any(name not in line["row"] for line in lines)]:
+        fault = f"the quarantine does not hold the values of {', '.join(lost)}: sanitize hides them"
         raise ConfigError(fault, "Correct the rows in the source: an UPDATE is no new row, an INSERT is.")
-    columns = {n: RawColumn("mixed", [sqlite_value(line["row"][n]) for line in lines]) for n in table.columns}
+    columns = {n: RawColumn("mixed", [sqlite_value(line["row"].get(n)) for line in lines]) for n in table.columns}
     return RawPage([line["key"] for line in lines], columns, 0)
 
 
@@ -5125,12 +5131,16 @@ class TimestampCursor(Remembered):
         return max(self._reached(position) - self.lookback, position.get("known", NEVER - self.lookback))
 
     def _ended(self, position: Position) -> Position:
-        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
+        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten.
+
+        What was not wanted at the beginning is among those that are known; rows that come later are, however late.
+        """
         if not position["pass"]:
             return position
         bound = self._bound(position)
         seen = {record: count for record, count in records_in(position).items() if time_in(record, bound) >= bound}
-        return {**position, "latest": self._reached(position), "known": bound, "seen": packed(seen), "pass": None}
+        ended: Position = {**position, "latest": self._reached(position), "known": bound, "seen": packed(seen)}
+        return {**ended, "since": None, "pass": None}
 
 
 # Finds new rows after the position in a state.
@@ -5272,7 +5282,9 @@ class Plan(NamedTuple):
         """The rows set aside, without the values of columns that rules hide."""
         hidden = self.rules.touched if self.rules else frozenset()
         values = {name: column.values() for name, column in page.columns.items() if bad and name not in hidden}
-        return [BadRow(page.keys[i], why, {n: v[i] for n, v in values.items()}) for i, why in sorted(bad.items())]
+        absent = [name for name in self.table.columns if name not in values]
+        rows = ((index, {name: column[index] for name, column in values.items()}) for index in sorted(bad))
+        return [BadRow(page.keys[index], bad[index], row, absent) for index, row in rows]
 
 
 def folded(name: str) -> str:
@@ -7584,7 +7596,7 @@ class WindowSource(NamedTuple):
             known = starts.notna()
             is_open = known & is_left
             reason = f"{plan.table.time} is NULL: the row belongs to no window"
-            windows.bad += [BadRow(int(key), reason, {}) for key in keys[~known & is_new]]
+            windows.bad += [BadRow(int(key), reason, {}, [*plan.table.columns]) for key in keys[~known & is_new]]
             windows.late += int((known & ~is_open & is_new).sum())
             is_ahead = is_open & (starts >= moment_of(limit))
             windows.put_ahead(keys, starts, is_ahead)
@@ -8163,7 +8175,8 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     """The rows that an intent takes out of the quarantine."""
     lines = lines_of(file for file in job.quarantine.files() if file.name in intent["replayed"])
     first, end = intent.get("span", (0, None))
-    return map(source.plan().prepare, [page_of_lines(source.cursor.table, lines[first:end])])
+    page = page_of_lines(source.cursor.table, lines[first:end], job.scenario == "sanitize")
+    return map(source.plan().prepare, [page])
 
 
 def begin_state(states: StateFile, state: State) -> None:

@@ -411,6 +411,38 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
+def test_rows_in_quarantine_have_nothing_in_columns_that_are_new_since(box: Box) -> None:
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES (2, '2026-01-01', 'bad'), (3, '2026-01-01', 'worse')")
+    assert box.run() == up.QUARANTINED
+    box.execute("ALTER TABLE t ADD COLUMN c TEXT DEFAULT 'x'", "INSERT INTO t VALUES (4, '2026-01-01', 'worst', 'c')")
+    assert box.run("--schema", "evolve") == up.QUARANTINED
+    for file in (box.folder / "state" / "quarantine").iterdir():
+        file.write_text(re.sub('"(bad|worse|worst)"', "7", file.read_text()))
+    assert box.run("--replay-quarantine", "--schema", "evolve") == 0
+    assert sorted(box.arrived("id, v, c")) == [(1, 1, None), (2, 7, None), (3, 7, None), (4, 7, "c")]
+
+
+@pytest.mark.parametrize("written_by", ["this version", "1.0.0"])
+def test_rows_whose_values_were_hidden_are_not_replayed_without_them(box: Box, written_by: str) -> None:
+    """Nor where the rules that hid them are no more."""
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"s": 0}}'}
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, s TEXT)", "INSERT INTO t VALUES ('2026-01-01', 1, 'a')")
+    assert box.run(**rules) == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01', 'bad', 'secret')")
+    assert box.run(**rules) == up.QUARANTINED
+    [file] = (box.folder / "state" / "quarantine").iterdir()
+    assert "secret" not in file.read_text()
+    text = file.read_text().replace('"bad"', "7")
+    file.write_text(text if written_by == "this version" else text.replace(', "hidden": ["s"]', ""))
+    if written_by == "this version":
+        rules["SANITIZE_CONFIG"] = '{"remove_nulls": ["v"]}'
+    assert box.run("--replay-quarantine", **rules) == 2
+    assert len(box.arrived(prefix="secure_")) == 1
+
+
 @pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])
 def test_a_replay_that_is_killed_sends_nothing_twice(
     box: Box, monkeypatch: pytest.MonkeyPatch, name: str, when: str, call: int

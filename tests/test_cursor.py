@@ -215,6 +215,20 @@ def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> 
     assert sizes == [96] * 7
 
 
+@pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
+def test_a_time_to_start_from_is_of_no_row_that_comes_later(box: Box, cursor: str) -> None:
+    """One that is late within `lookback`; those of before that time, which were there, stay out."""
+    box.environ["UPLOAD_CURSOR"] = cursor
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES ('2026-01-01 12:00:00', 1), ('2026-01-01 12:08:00', 2)")
+    assert box.run("--since", "2026-01-01 12:09:00") == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01 12:10:00', 3)")
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01 12:08:30', 4)")
+    assert [box.run(), box.run()] == [0, 0]
+    assert sorted(box.arrived("v")) == [(3,), (4,)]
+
+
 def test_a_batch_is_found_again_though_values_of_another_class_came_in_since(box: Box) -> None:
     box.execute(*[statement.replace("time TEXT", "time") for statement in VIEW])
     insert = "INSERT INTO base VALUES (?, ?)"

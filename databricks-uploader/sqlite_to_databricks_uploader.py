@@ -7870,7 +7870,9 @@ def checked(job: Job, source: Source, state: State | None) -> State:
     table, cursor = source.cursor.table, "rowid" if "rowid" in state.position else "timestamp"
     told = [("table", state.table, table.name), ("target", state.target, job.target.name)]
     told += [("source_id", state.source_id, named), ("cursor", cursor, source.cursor.kind)]
-    if "latest" in state.position or state.position.get("closed") is not None:
+    if "read_to" in state.position:
+        told.append(("scenario", "aggregate", job.scenario))
+    if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
         told += times_of(job, source.cursor.reader, state)
     for what, known, found in told:
         if known != found:

@@ -1818,7 +1818,7 @@ def text_literal(value: str) -> str:
     return parts[0] if len(parts) == 1 else f"({' || char(0) || '.join(parts)})"
 
 
-# The words that are none there.
+# Words that are no texts in a default.
 CONSTANTS = ("NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP")
 
 
@@ -1827,11 +1827,11 @@ def default_in_sql(written: str) -> str:
 
     See the grammar of ccons in its parse.y.
     """
-    word = re.fullmatch(r"([^\W\d][\w$]*)|\[(.*)\]|`(.*)`|\"(.*)\"", written, re.DOTALL)
-    if not word or (word[1] or "").upper() in CONSTANTS:
+    is_word = re.fullmatch(r"[^\W\d][\w$]*|\[.*\]|(?:`[^`]*`)+|(?:\"[^\"]*\")+", written, re.DOTALL)
+    if not is_word or written.upper() in CONSTANTS:
         return written
-    _, bracketed, ticked, double = word.groups()
-    return text_literal(word[1] or bracketed or (ticked or "").replace("``", "`") or (double or "").replace('""', '"'))
+    mark = written[-1]
+    return text_literal(written[1:-1].replace(2 * mark, mark) if mark in ']`"' else written)
 
 
 def real_file(file: Path) -> Path:
@@ -2672,6 +2672,7 @@ def reader_of(config: Config, database: Database) -> Reader:
 def opened_reader(config: Config) -> Iterator[Reader]:
     """The source table, opened for a look."""
     with opened_database(config) as database:
+        database.is_thorough = True
         yield reader_of(config, database)
 
 
@@ -4010,6 +4011,9 @@ def held_rows(position: Position) -> int:
     return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
 
 
+GONE = "%d rows of windows that were open are gone with the old file"
+
+
 def moved_to(state: State, rowid: int | None, why: str) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
     log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
@@ -4021,7 +4025,7 @@ def moved_to(state: State, rowid: int | None, why: str) -> State:
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and lost:
-            log.warning("%d rows of windows that were open are gone with the old file", lost)
+            log.warning(GONE, lost)
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
@@ -4039,6 +4043,15 @@ def back_in(state: State, former: Former) -> State:
     anchors = [Anchor.of(line) for line in former["anchors"]]
     known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, former=former_of(state))
     return dataclasses.replace(known, anchors=anchors, columns=former["columns"], gaps=former["gaps"])
+
+
+def say_back(state: State, before: State) -> None:
+    """Say that a former table is back, and what is in no window: rows of open ones, where others were sent since."""
+    log.warning("%s: the table that was there before is back", state.table)
+    was_closed = state.former and state.former["position"].get("closed")
+    late = held_rows(before.position) if before.position.get("closed") != was_closed else 0
+    if gone := held_rows(state.position) + late:
+        log.warning(GONE, gone)
 
 
 def at_any_time(position: Position) -> Position:
@@ -4105,10 +4118,9 @@ def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
 def another_order(table: Table) -> SourceError:
     """The error for rows that stand in another order than they were delivered in."""
     fault = f"{table.name} was rebuilt in another order: which rows were delivered can't be told"
-    hint = (
-        "Go on with --since TIMESTAMP, where a column tells the time. A table that is made anew in an order of its own "
-    )
-    return SourceError(fault, f"{hint}needs cursor: timestamp, with a new state_dir.")
+    hint = "Go on with --since TIMESTAMP, where a column tells the time. A table that is made anew in an order of its "
+    hint += "own needs cursor: timestamp, with a new state_dir."
+    return SourceError(fault, hint)
 
 
 def other_rows(table: Table) -> SourceError:
@@ -4147,20 +4159,14 @@ class Anchored:
 
         Follows a file that was altered, edited, vacuumed, recreated or restored, after which anchors are made anew.
         """
-        newest, origin = self._looks(state, state.anchors[:1]), origin_of(self.reader.database)
+        newest, origin = self.looks(state, state.anchors[:1]), origin_of(self.reader.database)
         table = self.table._replace(time=time_before(state, self.table))
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
-        if state.anchors and not (is_known and any(look.is_whole for look in newest)):
+        if (state.anchors or state.former) and not (is_known and any(look.is_whole for look in newest)):
             state = self._renewed(Anchored(Reader(self.reader.database, table))._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
         state = dataclasses.replace(state, origin=origin, emptied=False)
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
-
-    def holds(self, state: State) -> bool:
-        """Whether most of a state's anchors are in their places, of several times: without these rows may be equal."""
-        whole = {look.rowid for look in self._looks(state, state.anchors) if look.is_whole}
-        times = {anchor.time for anchor in state.anchors if anchor.rowid in whole} - {"NULL"}
-        return 2 * len(whole) > len(state.anchors) and len(times) > 1
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4184,9 +4190,11 @@ class Anchored:
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         evidence = self._evidence(state, origin)
         is_gone = not any(look.is_whole for look in evidence.looks)
-        if is_gone and state.former and self.holds(before := back_in(state, state.former)):
-            log.warning("%s: the table that was there before is back", state.table)
+        if is_gone and state.former and holds(self, before := back_in(state, state.former)):
+            say_back(state, before)
             return self._followed(before, origin)
+        if not state.anchors:
+            return state
         is_other = state.emptied and is_gone
         kept = set[int]() if is_other else evidence.kept()
         if kept is None:
@@ -4198,7 +4206,7 @@ class Anchored:
         return self._cut_back(state, evidence, kept) if is_cut_back else state
 
     def _evidence(self, state: State, origin: Origin) -> Evidence:
-        looks, (first, highest) = self._looks(state, state.anchors), self.reader.bounds()
+        looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
         counter = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
         counted = self.reader.database.rows(counter) if self.table.autoincrement else [(None,)]
         return Evidence(
@@ -4282,7 +4290,7 @@ class Anchored:
                 if follows(before, run, lambda row, anchor: self._look(state, anchor, row[1]).is_whole, is_long):
                     yield rowid
 
-    def _looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
+    def looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""
         by_rowid = {anchor.rowid: anchor for anchor in anchors}
         rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
@@ -4450,6 +4458,13 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
     return sum(before > after for before, after in pairs), sum(before != after for before, after in pairs)
 
 
+def holds(table: Anchored, state: State) -> bool:
+    """Whether most of a state's anchors are in their places, of several times: without these rows may be equal."""
+    whole = {look.rowid for look in table.looks(state, state.anchors) if look.is_whole}
+    times = {anchor.time for anchor in state.anchors if anchor.rowid in whole} - {"NULL"}
+    return 2 * len(whole) > len(state.anchors) and len(times) > 1
+
+
 class RowidCursor(Anchored):
     """New rows are those with a higher rowid than any delivered before."""
 
@@ -4508,10 +4523,10 @@ class RowidCursor(Anchored):
         first, last = self.bounds(position["rowid"])
         if first is None or not (anchors := self.anchors(first, self.reader.nth(first, last, size()))):
             return None
-        # Rows behind may have been deleted since the look at the bounds: their rowids are given anew. A batch that did
-        # not go may have been larger.
+        # Rows behind may have been deleted since the look at the bounds: their rowids are given anew. What did not go
+        # may have been larger: the last one before this batch counts.
         high, before = anchors[0].rowid, [each for each in self.newest if each.rowid < first][-1:]
-        self.newest = [*before, *anchors[:1]]
+        self.newest = [*self.newest, *anchors[:1]]
         after = at_any_time(position) if high >= position.get("until", high) else position
         pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
@@ -7503,7 +7518,8 @@ class WindowSource(NamedTuple):
         for _ in range(4):
             try:
                 return self._next(position, size)
-            except StillWritten:  # Without the row.
+            except StillWritten as error:
+                log.info("%s; it waits", error)
                 self.cursor.up_to = (self.cursor.up_to or 0) - 1
         raise TransientError("the newest rows are written while they are read", "The next cycle goes on.")
 
@@ -7511,7 +7527,7 @@ class WindowSource(NamedTuple):
         now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.bounds(position["rowid"])
         is_looked_at = last == position.get("read_to") and not position.get("more")
-        is_due = "ahead" in position and position["ahead"]["due"] < self._due(now)
+        is_due = self._is_due(position, self._due(now))
         is_all = self.flush or not self.aggregate.window_length
         is_idle = first is None or (is_looked_at and not (is_all and position.get("open_rows")))
         if is_idle and not is_due:
@@ -7533,7 +7549,7 @@ class WindowSource(NamedTuple):
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if (first is not None and last is not None) or "ahead" in position:
-            end = after["closed"] if after["closed"] is not None else 2**62
+            end = after["closed"] if after["closed"] is not None and self.aggregate.window_length else 2**62
             yield self._prepared(position, after, self._read(position, first, last or 0, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
@@ -7549,9 +7565,16 @@ class WindowSource(NamedTuple):
         length = self.aggregate.window_length
         return closed - length // dt.timedelta(microseconds=1) + 1 if length and closed is not None else closed
 
+    def _is_due(self, position: Position, due: int) -> bool:
+        """Whether rows that were ahead are read: by the start of the earliest one's window, as windows are now."""
+        length = (self.aggregate.window_length or dt.timedelta.resolution) // dt.timedelta.resolution
+        return "ahead" in position and position["ahead"]["due"] // length * length < due
+
     def _due(self, now: int) -> int:
         """The time before which windows that were ahead are read: their time is over. In a flush all but the future."""
-        length = self.aggregate.window_length or dt.timedelta()
+        length = self.aggregate.window_length
+        if length is None:
+            return 2**62
         return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // dt.timedelta(microseconds=1)
 
     def _read(self, position: Position, first: int | None, last: int, now: int, limit: int, due: int) -> Windows:
@@ -7564,7 +7587,7 @@ class WindowSource(NamedTuple):
         windows = Windows(self.aggregate.empty(), seen, position.get("closed"), now)
         ahead, reader = position.get("ahead"), self.cursor.reader
         ranges = [(first, last, limit)] if first is not None else []
-        if ahead and ahead["due"] < due:
+        if ahead and self._is_due(position, due):
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
         elif ahead:
             windows.ahead = ahead
@@ -7921,24 +7944,40 @@ def first_state(job: Job, source: Source, state: State) -> State:
 def renamed(job: Job, source: Source, state: State) -> State:
     """A first state; that of another stream to the same target where its table has this name now, as loggers rotate."""
     cursor, own = source.cursor, job.config.state_dir  # Not a dry run's.
-    if not job.stream or not own or not isinstance(cursor, RowidCursor):
+    if not job.stream or not own or not isinstance(cursor, RowidCursor) or not is_renamed(cursor):
         return state
     for file in sorted(own.parent.glob(f"*/{STATE_NAME}")):
         other = StateFile(file.parent).sound()
         if other and other.target == state.target and other.table != state.table:
             for former in filter(None, (former_of(other), other.former)):
                 known = back_in(state, former)
-                if cursor.holds(known) and not is_in(cursor.reader.database, other.table, known):
+                if holds(cursor, known) and not is_in(cursor.reader.database, other.table, known):
                     log.warning("%s was %s: going on there", state.table, other.table)
-                    return known
+                    return settled(job, source, known, other) if former is not other.former else known
     return state
+
+
+def settled(job: Job, source: Source, known: State, other: State) -> State:
+    """The state after the other stream's last commit, where that is in doubt and took place: its rows are here now."""
+    intent, low = other.intent, known.position
+    if intent and job.target.settle(intent, lambda: (each.rows for each in source.again(low, intent["position"]))):
+        anchors = [Anchor.of(line) for line in intent["anchors"]]
+        return dataclasses.replace(known, position=intent["position"], anchors=anchors, gaps=intent.get("gaps", []))
+    return known
+
+
+def is_renamed(cursor: RowidCursor) -> bool:
+    """Whether a table with rows may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
+    name = text_literal(cursor.table.name)
+    made = f"SELECT 1 FROM sqlite_schema WHERE name = {name} AND sql LIKE 'CREATE TABLE \"%'"
+    return bool(cursor.reader.database.rows(made)) and cursor.reader.bounds()[0] is not None
 
 
 def is_in(database: Database, name: str | None, state: State) -> bool:
     """Whether another table has the rows at a state's anchors: then these are a copy, and rows of their own."""
     if database.kinds.get(name or "") != "table":
         return False
-    return Anchored(Reader(database, describe(database, str(name), "none"))).holds(state)
+    return holds(Anchored(Reader(database, describe(database, str(name), "none"))), state)
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
@@ -8136,12 +8175,11 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
 HALVINGS = 8
 
 
-def confirmed(state: State, intent: Intent, tally: Tally) -> State:
-    """The state after its intent was committed."""
+def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = False) -> State:
+    """The state after its intent was committed, or its one row set aside, which proves nothing."""
     latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
     is_as_large = 5 * intent.get("bytes", 0) >= 4 * state.lost_bytes  # That a much smaller one went proves nothing.
     fewer, more = max(0, min(state.lost, HALVINGS) - int(is_as_large)), 2 * state.lost_rows
-    is_set_aside = bool(state.lost_rows) and not tally.commits
     return dataclasses.replace(
         state,
         intent=None,
@@ -8201,9 +8239,12 @@ def lost_again(state: State, intent: Intent) -> State:
 
 
 def is_given_up(lost: int, intent: Intent) -> bool:
-    """Whether a small request of one row was lost often enough: a line that lets nothing pass costs few rows."""
+    """Whether a small request of one row was lost 16, 32, 64, 128, 192 times in a row, and so on.
+
+    So a line that lets nothing pass costs few rows, though several may be disliked one after another.
+    """
     is_alone = is_small(intent) and intent["size"] == 1 and "replayed" not in intent
-    return is_alone and lost >= 2 * HALVINGS and lost & (lost - 1) == 0
+    return is_alone and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)
 
 
 def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
@@ -8211,8 +8252,8 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
 
     But where others went, a firewall may dislike what it holds.
     """
-    is_small = intent["size"] == 1 and 0 < intent["bytes"] < Allowance.LEAST
-    if total.commits or not is_small or not isinstance(error, RefusedSizeError):
+    is_alone = intent["size"] == 1 and 0 < intent["bytes"] < Allowance.LEAST
+    if total.commits or not is_alone or not isinstance(error, RefusedSizeError):
         return error
     hint = "" if error.hint.startswith("Smaller") else f" {error.hint}"
     return Rejected(
@@ -8270,7 +8311,7 @@ class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
 
     `rows` is how many a batch may have while one stands in the way that does not go: half as many after each that
-    did not, twice as many after each that went. `prepared` is the last shipment that was begun.
+    did not, any number after one that went. `prepared` is the last shipment that was begun.
     """
 
     job: Job
@@ -8368,7 +8409,8 @@ class Delivery:
         told = told_of_size(error, intent, self.total)
         is_passing = told is not error or (isinstance(error, Postponed) and not isinstance(error, Unreachable))
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
-        is_size |= is_passing and is_given_up(self.state.lost + 1, intent)
+        is_told = isinstance(error, (RefusedSizeError, NotReady))  # Others are of a warehouse that read the statement.
+        is_size |= is_passing and is_told and is_given_up(self.state.lost + 1, intent)
         self._save(lost_again(self.state, intent) if is_passing else self.state)
         return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(told)
 
@@ -8380,7 +8422,7 @@ class Delivery:
                 for under_way in upcoming:
                     self.commit(under_way)
                     under_way = None
-                    self.rows = 2 * self.rows if self.rows and 2 * self.rows < self._size() else None
+                    self.rows = None
                     if self.job.stopping.is_set():
                         break
         except DoesNotGo as refused:
@@ -8424,7 +8466,7 @@ class Delivery:
         """Put the one row of an intent into quarantine, and go on after it."""
         bad = self.source.rejected(self.state.position, intent["position"], refused)
         self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
-        self._confirm(intent, Tally())
+        self._save(confirmed(self.state, intent, Tally(), is_set_aside=bool(self.state.lost_rows)))
         self.total.add(Tally(read=1, bad=1))
         check_bad_rows(self.job, self.total.bad, str(refused))
 
@@ -8836,6 +8878,7 @@ def looking(
     with tempfile.TemporaryDirectory() as scratch:
         states, quarantine = StateFile(Path(scratch)), Quarantine(Path(scratch))
         job = Job(config, scenario_of(config), target, states, quarantine, stream=stream)
+        database.is_thorough = True
         yield job, source_in(job, database, state)
 
 
@@ -9064,7 +9107,7 @@ def refuse_other_content(file: Path) -> None:
     """A `ConfigError` for a file that is no file of metrics: it would be replaced, and might be somebody's database."""
     if not file.is_file():
         return
-    with file.open("rb") as opened:
+    with contextlib.suppress(OSError), file.open("rb") as opened:
         if opened.read(6) not in (b"", b"# HELP"):
             raise ConfigError(
                 f"metrics_file: {file} holds something else", "It would be replaced: choose another name."
@@ -10124,7 +10167,9 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = dataclasses.replace(state, sequence=max(state.sequence, known))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
-        job.states.save(dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1))
+        job.states.save(
+            dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, former=None)
+        )
 
 
 # === Command line =====================================================================================

@@ -283,11 +283,11 @@ MUTANTS = (
         ("test_cursor_file.py", "rows_and_not_a_span"),
     ),
     Mutant(
-        "a file that comes back is a new one", "if is_gone and state.former and self.holds(", "if False and state.former and self.holds(",
+        "a file that comes back is a new one", "if is_gone and state.former and holds(", "if False and state.former and holds(",
         ("test_cursor_file.py", "comes_back_after"),
     ),
     Mutant(
-        "a table that was renamed is a new one", "if cursor.holds(known) and not", "if False and not",
+        "a table that was renamed is a new one", "if holds(cursor, known) and not", "if False and not",
         ("test_streams.py", "renamed_is_no_new"),
     ),
     Mutant(
@@ -333,6 +333,26 @@ MUTANTS = (
         "a recovered state forgets the quarantine", "sequence=max(first.sequence, state.sequence)", "sequence=state.sequence",
         ("test_faults_state.py", "keeps_the_quarantine"),
     ),
+    Mutant(
+        "a table that looks like an earlier one is that one", "or not is_renamed(cursor)", "",
+        ("test_streams.py", "begins_like_one_before"),
+    ),
+    Mutant(
+        "a commit in doubt is forgotten with its table's name", "return settled(job, source, known, other) if former is not other.former else known",
+        "return known", ("test_streams.py", "commit_in_doubt_is_settled"),
+    ),
+    Mutant(
+        "only a table with rows of its own may give way to the one before", "if (state.anchors or state.former) and not", "if state.anchors and not",
+        ("test_cursor_file.py", "nothing_of_the_other_one"),
+    ),
+    Mutant(
+        "the last row that arrived is forgotten after a refusal", "self.newest = [*self.newest, *anchors[:1]]", "self.newest = anchors[:1]",
+        ("test_cursor_file.py", "begins_anew_after_a_refusal"),
+    ),
+    Mutant(
+        "rows that were ahead are due by the windows of before", 'position["ahead"]["due"] // length * length < due', 'position["ahead"]["due"] < due',
+        ("test_scenarios.py", "was_ahead_is_part"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",
@@ -343,11 +363,11 @@ MUTANTS = (
         ("test_ladder.py", "reset_is_set_aside"),
     ),
     Mutant(
-        "a small row that is disliked blocks for good", "and lost >= 2 * HALVINGS and", "and lost >= 2000 and",
+        "a small row that is disliked blocks for good", "(lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)", "lost >= 2000",
         ("test_ladder.py", "ends_its_connection"),
     ),
     Mutant(
-        "a line that is down empties the table into quarantine", "and lost & (lost - 1) == 0", "",
+        "a line that is down empties the table into quarantine", "and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)", "and lost > 3",
         ("test_ladder.py", "lets_no_row"),
     ),
     Mutant(

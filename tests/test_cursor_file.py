@@ -296,6 +296,23 @@ def test_a_file_that_comes_back_after_another_sends_no_row_again(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(101, 111), *new]
 
 
+def test_a_file_that_comes_back_is_known_though_nothing_of_the_other_one_arrived(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first commit was cut off."""
+    box.execute(table("keyed"), INSERT, rows=rows(1, 30, 1))
+    assert box.run() == 0
+    original = box.database.rename(box.folder / "original.db")
+    box.execute(table("keyed"), INSERT, rows=rows(101, 105, 1, year=2027))
+    with monkeypatch.context() as patch:
+        patch.setattr(up.DeltaTarget, "send", lambda *_: (_ for _ in ()).throw(up.LostAnswer("lost")))
+        assert box.run() == 1
+    original.replace(box.database)
+    box.execute(INSERT, rows=rows(31, 32, 1))
+    assert [box.run(), box.run()] == [0, 0]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 33)]
+
+
 @pytest.mark.parametrize("time", ["", ", time DEFAULT '2026-01-01'"])
 @pytest.mark.parametrize("is_seen_empty", [True, False])
 def test_rows_that_only_look_like_those_of_a_table_before_are_new(box: Box, time: str, is_seen_empty: bool) -> None:
@@ -704,22 +721,25 @@ AGGREGATE = (
 )  # fmt: skip
 
 
-def test_a_table_that_begins_anew_after_a_refusal_is_noticed(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between a batch that did not go and the smaller one after it."""
+@pytest.mark.parametrize("size", [20, 10])
+def test_a_table_that_begins_anew_after_a_refusal_is_noticed(
+    box: Box, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a batch that did not go and the smaller one after it; another may have been prepared meanwhile."""
     box.execute(table("keyed"), INSERT, rows=rows(1, 30, 1))
     assert box.run() == 0
     box.execute(INSERT, rows=rows(31, 50, 1))
     send = up.DeltaTarget.send
 
     def refused(target: up.DeltaTarget, intent: up.Intent, payload: Any) -> None:
-        assert sum(page.num_rows for page in payload()) == 20
+        assert sum(page.num_rows for page in payload()) == size
         monkeypatch.setattr(up.DeltaTarget, "send", send)
         box.execute("DELETE FROM t")
         box.execute(INSERT, rows=rows(1001, 1080, 1, year=2027))
         raise up.RefusedValuesError("no")
 
     monkeypatch.setattr(up.DeltaTarget, "send", refused)
-    assert box.run() == 1
+    assert box.run("--batch-rows", str(size)) == 1
     assert box.run() == 0
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(1001, 1081)]
 

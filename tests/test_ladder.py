@@ -198,6 +198,34 @@ def test_a_row_whose_content_ends_its_connection_is_set_aside_at_last_and_the_ot
     assert [line["row"]["v"] for line in way.box.quarantined()] == [place]
 
 
+def test_several_rows_that_are_disliked_one_after_another_hold_up_the_others_for_long_but_not_for_good() -> None:
+    """16 tries for the first, twice as many for the second, 64 for each after that."""
+    intent: up.Intent = {"route": "insert", "size": 1, "bytes": 300}
+    assert [n for n in range(1, 300) if up.is_given_up(n, intent)] == [16, 32, 64, 128, 192, 256]
+    several: up.Intent = {**intent, "size": 2}
+    replayed: up.Intent = {**intent, "replayed": []}
+    assert not any(up.is_given_up(n, each) for n in range(1, 300) for each in (several, replayed))
+
+
+def test_a_small_row_that_is_begun_too_late_again_and_again_is_not_at_fault(behind: Callable[..., Behind]) -> None:
+    """The warehouse itself says so, which has read the statement."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(0, "x")])
+    late = "[USER_RAISED_EXCEPTION] begun too late SQLSTATE: P0001"
+    way.warehouse.fail("INSERT INTO", "error", message=late, sqlstate="P0001", times=-1)
+    assert {way.run() for _ in range(18)} == {1}
+    way.warehouse.heal()
+    assert way.box.quarantined() == []
+    assert way.run() == 0
+
+
+def test_batches_grow_again_also_where_a_filter_leaves_all_rows_out() -> None:
+    intent: up.Intent = {"sequence": 2, "epoch": 0, "position": {"rowid": 9}, "anchors": [], "bytes": 9}
+    state = up.State(lost=3, lost_rows=4)
+    assert up.confirmed(state, intent, up.Tally()).lost_rows == 8
+    assert up.confirmed(state, intent, up.Tally(), is_set_aside=True).lost_rows == 4
+
+
 def test_a_line_that_lets_no_row_pass_for_long_has_few_of_them_set_aside(behind: Callable[..., Behind]) -> None:
     """As one that loses all packets of more than 1,400 bytes; ever fewer, and all of them can be replayed."""
     way = behind(10**9)

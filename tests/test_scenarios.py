@@ -273,21 +273,25 @@ def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
 
 GROUPS = ("minute", "hour", "day", "hour_of_day", "device_id")
 # Which groups are sent, and rows, each so many minutes after the latest one or before it.
-CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(st.integers(-150, 700), max_size=8), st.booleans())
+NEAR, AHEAD = st.integers(-150, 700), st.integers(1500, 6000)
+CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(NEAR, max_size=8), st.lists(AHEAD, max_size=1), st.booleans())
 
 
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CHANGE, min_size=2, max_size=6))
 def test_rules_that_change_lose_no_row_and_count_none_twice(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[int], bool]]
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[int], list[int], bool]]
 ) -> None:
-    """By shorter windows or longer ones, or by none: rows of windows that were not sent are part of the new ones."""
+    """By shorter windows or longer ones, or by none: rows of windows that were not sent are part of the new ones.
+
+    So are rows that were more than a day ahead.
+    """
     box, now, late = Box(tmp_path_factory.mktemp("box")), 0, 0
     box.execute(SENSOR)
     insert_at(box, hours_after(0))
-    for key, minutes, is_flush in [*steps, ("hour", [], True)]:
+    for key, minutes, future, is_flush in [*steps, ("hour", [20_000], [], True)]:
         times = [now + minute for minute in minutes]
-        insert_at(box, *(hours_after(time / 60) for time in times))
+        insert_at(box, *(hours_after(time / 60) for time in [*times, *(now + minute for minute in future)]))
         now = max(now, *times, 0)
         rules = json.dumps({"group_by": [key], "aggregations": {"rows": "count"}})
         flags = ("--schema", "evolve", "--aggregate-config", rules, *(["--flush"] if is_flush else []))
@@ -300,6 +304,17 @@ def test_rules_that_change_lose_no_row_and_count_none_twice(
         late += sum(int(line.split()[0]) for line in said if "came too late" in line)
     sent = sum(count for (count,) in box.arrived("row_count", "aggregated_"))
     assert sent + late == box.source("count(*)", "s")[0][0]
+
+
+def test_a_row_that_was_ahead_is_part_of_a_longer_window_that_closes(box: Box) -> None:
+    """It waited for the end of its hour; the day that it is of now closes with it."""
+    box.execute(SENSOR)
+    insert_at(box, hours_after(0), hours_after(30))
+    cycle_at(box, hours_after(0))
+    insert_at(box, hours_after(26), hours_after(47), hours_after(49))
+    rules = '{"group_by": ["day"], "aggregations": {"rows": "count"}}'
+    cycle_at(box, hours_after(49), "--schema", "evolve", "--aggregate-config", rules)
+    assert sum(count for (count,) in box.arrived("row_count", "aggregated_")) == 4
 
 
 def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, caplog: pytest.LogCaptureFixture) -> None:

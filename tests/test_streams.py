@@ -98,6 +98,34 @@ def test_a_table_that_is_renamed_is_no_new_one(
     assert sorted(value for (value,) in arrived(many, "raw_all", "value")) == [*range(next(values))]
 
 
+def test_a_commit_in_doubt_is_settled_for_the_table_that_was_renamed(
+    many: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*readings*", "databricks_table": "all"}])
+    fill(many, "readings", count=20)
+    assert many.run() == 0
+    many.execute("INSERT INTO readings (timestamp, value) VALUES ('2026-01-31', -1), ('2026-01-31', -2)")
+    with monkeypatch.context() as patch:
+        patch.setattr(up.Delivery, "_confirm", lambda *_: (_ for _ in ()).throw(up.FileError("no disk")))
+        assert many.run() == 1
+    many.execute("ALTER TABLE readings RENAME TO a_readings")
+    fill(many, "readings", count=0)
+    assert [many.run(), many.run()] == [0, 0]
+    assert len(arrived(many, "raw_all")) == 22
+
+
+def test_a_table_of_its_own_that_begins_like_one_before_is_new(many: Box) -> None:
+    """As of sessions whose clock begins anew, and whose first values are the same."""
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "session_*", "databricks_table": "all"}])
+    for number in (1, 2):
+        many.execute(f"CREATE TABLE session_{number} (id INTEGER PRIMARY KEY, timestamp, value REAL)")
+        rows = [(f"2026-01-01T00:00:{n:02}Z", 0.0) for n in range(39 + number)]
+        many.execute(INSERT.format(f"session_{number}"), rows=rows)
+        assert many.run() == 0
+        many.execute(f"DROP TABLE session_{number}")
+    assert len(arrived(many, "raw_all")) == 40 + 41
+
+
 def test_a_stream_that_becomes_the_only_table_keeps_its_name(many: Box) -> None:
     many.environ["UPLOAD_SOURCE_ID"] = "box"
     fill(many, "a", count=3)

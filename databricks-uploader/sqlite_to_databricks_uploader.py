@@ -3437,7 +3437,8 @@ class Intent(TypedDict, total=False):
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
     and `span` says which of their lines it sends.
     `size` is how large its batch was, as the source counts. A target adds what it needs: `file` is the name of a staged
-    one in a `volume`, `bytes` the size of a request, `fields` the columns that rows are known by.
+    one in a `volume`, `bytes` the size of a request, `timeout` the seconds that a statement has, `fields` the
+    columns that rows are known by.
     """
 
     sequence: int
@@ -3458,6 +3459,7 @@ class Intent(TypedDict, total=False):
     route: str
     rows: int
     marked: bool
+    timeout: int
     file: str
     volume: str
     fields: list[str]
@@ -6698,7 +6700,8 @@ class WarehouseTable:
 
     def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool] = bool, pause: float = 30.0) -> None:
         """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
-        end = dt.datetime.fromisoformat(since).timestamp() + 2 * self.timeout + self.SLACK_SECONDS
+        given = max(self.timeout, intent.get("timeout", 0))  # Less may be given to statements since.
+        end = dt.datetime.fromisoformat(since).timestamp() + 2 * given + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0 and not is_over():
             said = "the answer to commit %d was lost; it may still take place for %d seconds"
             log.info(said, intent["sequence"], left)
@@ -6724,7 +6727,8 @@ class Route:
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
-        return {**intent, **told, "marked": self.table.is_marked(), "started": self.now()}
+        told |= {"marked": self.table.is_marked(), "started": self.now(), "timeout": self.table.timeout}
+        return {**intent, **told}
 
 
 class SizedRoute(Route):
@@ -8832,8 +8836,10 @@ class Fleet:
                 raise none_yet(self.config)
             if self.config.tables:
                 streams = self._left(streams, database)
-                if self.seen is None:
-                    adopt(self.directory, streams)
+                if self.seen is None:  # Of all streams one is its owner, also where some are chosen.
+                    adopt(
+                        self.directory, streams_in(dataclasses.replace(self.config, sqlite_table_name=None), database)
+                    )
             self.seen = set(streams)
             return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
 

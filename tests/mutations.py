@@ -353,6 +353,10 @@ MUTANTS = (
         "rows that were ahead are due by the windows of before", 'position["ahead"]["due"] // length * length < due', 'position["ahead"]["due"] < due',
         ("test_scenarios.py", "was_ahead_is_part"),
     ),
+    Mutant(
+        "a statement has the time that is set now", "max(self.timeout, intent.get(\"timeout\", 0))", "self.timeout",
+        ("test_warehouse.py", "as_it_was_given"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",

@@ -309,12 +309,12 @@ def test_rules_that_change_lose_no_row_and_count_none_twice(
 def test_a_row_that_was_ahead_is_part_of_a_longer_window_that_closes(box: Box) -> None:
     """It waited for the end of its hour; the day that it is of now closes with it."""
     box.execute(SENSOR)
-    insert_at(box, hours_after(0), hours_after(30))
-    cycle_at(box, hours_after(0))
+    insert_at(box, hours_after(0), hours_after(30), hours_after(1))
+    cycle_at(box, hours_after(1))
     insert_at(box, hours_after(26), hours_after(47), hours_after(49))
     rules = '{"group_by": ["day"], "aggregations": {"rows": "count"}}'
     cycle_at(box, hours_after(49), "--schema", "evolve", "--aggregate-config", rules)
-    assert sum(count for (count,) in box.arrived("row_count", "aggregated_")) == 4
+    assert sum(count for (count,) in box.arrived("row_count", "aggregated_")) == 5
 
 
 def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, caplog: pytest.LogCaptureFixture) -> None:

@@ -126,6 +126,18 @@ def test_a_table_of_its_own_that_begins_like_one_before_is_new(many: Box) -> Non
     assert len(arrived(many, "raw_all")) == 40 + 41
 
 
+def test_a_state_of_nobody_goes_to_no_stream_because_it_is_the_only_one_of_a_run(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that has a time alone may be of any table."""
+    fill(many, "a", "b", count=2)
+    many.state_file.parent.mkdir()
+    many.state_file.write_text('{"last_upload": "2026-01-01T00:00:00Z"}')
+    assert many.run("--table", "b") == 1
+    assert "may belong to raw_a or raw_b" in caplog.text
+    assert arrived(many, "raw_b") == []
+
+
 def test_a_stream_that_becomes_the_only_table_keeps_its_name(many: Box) -> None:
     many.environ["UPLOAD_SOURCE_ID"] = "box"
     fill(many, "a", count=3)

@@ -514,6 +514,18 @@ def test_comparing_takes_null_and_nan_as_equal(bench: Bench) -> None:
     assert target.settle(intent, lambda: iter([payload.rows])) is True
 
 
+def test_a_statement_is_waited_for_as_long_as_it_was_given(bench: Bench) -> None:
+    """A shorter time may be set since. 10 seconds twice, and what clocks differ by."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when="before")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    later = bench.target(databricks_statement_timeout=1)
+    assert later.settle(intent, lambda: iter([rows_of(1, 2)])) is False
+    assert sum(bench.waited) > 19
+
+
 def test_a_batch_that_tells_no_row_is_no_place_to_go_on_from(bench: Bench) -> None:
     """A replay of the quarantine may come when no row is known to be delivered."""
     bench.create("id BIGINT, databricks_batch_id STRING")

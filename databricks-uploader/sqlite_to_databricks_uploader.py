@@ -3809,6 +3809,10 @@ def page_of_lines(table: Table, lines: Lines, is_hiding: bool) -> RawPage:
     if lost := [name for name in table.columns if name in told and any(name not in line["row"] for line in lines)]:
         fault = f"the quarantine does not hold the values of {', '.join(lost)}: sanitize hides them"
         raise ConfigError(fault, "Correct the rows in the source: an UPDATE is no new row, an INSERT is.")
+    for names in {frozenset(line["row"]) for line in lines}:  # A column that is new may be one that was renamed.
+        if (former := names - table.columns.keys()) and table.columns.keys() - names:
+            fault = f"the quarantine has values of {', '.join(sorted(former))}, which {table.name} has no more"
+            raise ConfigError(fault, "Give them in its lines the names that the columns have now, or take them out.")
     columns = {n: RawColumn("mixed", [sqlite_value(line["row"].get(n)) for line in lines]) for n in table.columns}
     return RawPage([line["key"] for line in lines], columns, 0)
 

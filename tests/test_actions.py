@@ -425,6 +425,23 @@ def test_rows_in_quarantine_have_nothing_in_columns_that_are_new_since(box: Box)
     assert sorted(box.arrived("id, v, c")) == [(1, 1, None), (2, 7, None), (3, 7, None), (4, 7, "c")]
 
 
+def test_rows_in_quarantine_are_not_replayed_without_what_is_in_a_renamed_column(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, s TEXT)", "INSERT INTO t VALUES ('2026-01-01', 1, 'a')")
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01', 'bad', 'b')", "ALTER TABLE t RENAME COLUMN s TO r")
+    assert box.run("--schema", "evolve") == up.QUARANTINED
+    box.execute("ALTER TABLE t RENAME COLUMN r TO q")
+    [file] = (box.folder / "state" / "quarantine").iterdir()
+    file.write_text(file.read_text().replace('"bad"', "2"))
+    assert box.run("--replay-quarantine", "--schema", "evolve") == 2
+    assert "values of r, which t has no more" in caplog.text
+    file.write_text(file.read_text().replace('"r"', '"q"'))
+    assert box.run("--replay-quarantine", "--schema", "evolve") == 0
+    assert (2, "b") in box.arrived("v, q")
+
+
 @pytest.mark.parametrize("written_by", ["this version", "1.0.0"])
 def test_rows_whose_values_were_hidden_are_not_replayed_without_them(box: Box, written_by: str) -> None:
     """Nor where the rules that hid them are no more."""

@@ -3763,6 +3763,10 @@ class Quarantine:
         for name in names:
             (self.directory / name).unlink(missing_ok=True)
 
+    def lacks(self, names: Iterable[str]) -> bool:
+        """Whether one of some files has gone: what empties them has been confirmed, but for the state."""
+        return not all((self.directory / name).exists() for name in names)
+
     def forget_after(self, sequence: int) -> None:
         """Remove what was set aside for batches that were prepared but never sent: their rows are read again."""
         self.forget(file.name for file in self.files() if int(file.stem) > sequence)
@@ -7671,7 +7675,8 @@ class WindowSource(NamedTuple):
             after["window"] = int(length.total_seconds())
         # Those after the position are read again in any case.
         ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
-        after["ahead"] = {**windows.ahead, "ranges": ranges}
+        rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
+        after["ahead"] = {**windows.ahead, "ranges": ranges, "rows": rows}
         if not ranges:
             del after["ahead"]
         return after
@@ -7998,20 +8003,32 @@ def recovered(job: Job, source: Source) -> State | None:
     Where it tells a rowid alone, the rows up to it are looked for: the database may have been made anew since.
     """
     first = completed(job, source, State())
-    known = job.target.recover(first)
+    single = dataclasses.replace(first, source_id=first.source_id.removesuffix(f"/{job.stream}"))
+    if (known := job.target.recover(first)) is None and job.stream:  # It may have been the only table before.
+        known, first = job.target.recover(single), single
     if known is None:
         return None
-    state = dataclasses.replace(first, **state_fields(known))
+    state, cursor = dataclasses.replace(first, **state_fields(known)), source.cursor
     state = dataclasses.replace(state, sequence=max(first.sequence, state.sequence))
-    if state.anchors or not isinstance(source.cursor, RowidCursor):
+    if not isinstance(cursor, RowidCursor):
         return state
-    place = state.position["rowid"] or 0
-    newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
-    if not job.target.holds(prepared.rows for prepared in newest):
-        fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
-        raise StateError(fault, "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.")
-    anchors = source.cursor.anchors(place - VERIFIED_ROWS, place)
-    return dataclasses.replace(state, anchors=anchors, columns=source.cursor.parts)
+    place = read_to(state.position) or 0
+    if is_known(job, source, state, place):
+        anchors = state.anchors or cursor.anchors(place - VERIFIED_ROWS, place)
+        return dataclasses.replace(state, anchors=anchors, columns=state.columns or cursor.parts)
+    if job.stream and first is single:
+        return None
+    fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
+    raise StateError(fault, "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.")
+
+
+def is_known(job: Job, source: Source, state: State, place: int) -> bool:
+    """Whether rows of a recovered state are here, the target having them, or the table was made anew since."""
+    if not state.anchors:
+        newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
+        return job.target.holds(prepared.rows for prepared in newest)
+    looks = source.cursor.looks(state, state.anchors) if isinstance(source.cursor, RowidCursor) else []
+    return any(look.is_whole for look in looks) or source.cursor.located(state).epoch > state.epoch or not looks
 
 
 def completed(job: Job, source: Source, state: State) -> State:
@@ -8348,7 +8365,7 @@ class Delivery:
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
         if intent := self.state.intent:
-            if self._took_place(intent):
+            if self.job.quarantine.lacks(intent.get("replayed", [])) or self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
                 latest = None
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows

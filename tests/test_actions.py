@@ -411,6 +411,25 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_replay_of_rows_that_stay_loses_none_where_it_is_killed(
+    box: Box, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the files that it empties and the state: the target knows nothing of a commit without rows."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
+    assert box.run() == 0
+    for number in (2, 3):
+        box.execute(f"INSERT INTO t VALUES ({number}, '2026-01-01', 'bad')")
+        assert box.run() == up.QUARANTINED
+    with monkeypatch.context() as patch:
+        interrupted_at(up.Quarantine, "forget", "after", call, patch.setattr)
+        with contextlib.suppress(KeyboardInterrupt):
+            box.run("--replay-quarantine")
+    assert box.run() in (0, up.QUARANTINED)
+    assert sorted(line["row"]["id"] for line in box.quarantined()) == [2, 3]
+
+
 def test_rows_in_quarantine_have_nothing_in_columns_that_are_new_since(box: Box) -> None:
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
     box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")

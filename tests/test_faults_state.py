@@ -320,6 +320,36 @@ def test_a_first_commit_that_may_have_taken_place_is_settled_before_another_targ
     assert values(box) == [*range(1, 13)]
 
 
+def test_another_database_of_the_same_source_id_is_not_taken_for_the_one_that_was_here(
+    box: Box, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a second box with a copy of the settings: its rows have the same times, as readings a minute have."""
+    (tmp_path / "twin").mkdir()
+    twin = Box(tmp_path / "twin")
+    twin.environ["LAKEHOUSE_PATH"] = box.environ["LAKEHOUSE_PATH"]
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    twin.execute(COUNTED, INSERT, rows=[(time, v + 100) for time, v in rows(1, 10)])
+    assert [box.run("--source-id", "box"), twin.run("--source-id", "box")] == [0, 1]
+    assert "but not the rows that are here" in caplog.text
+    assert twin.run("--source-id", "twin") == 0
+    assert values(box) == [*range(1, 11), *range(101, 111)]
+
+
+def test_a_lost_state_of_a_stream_that_was_the_only_table_is_recovered(box: Box) -> None:
+    box.environ["UPLOAD_SOURCE_ID"] = "box"
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(11, 12))
+    tables = json.dumps([{"sqlite_table_name": "t", "databricks_table": "readings"}])
+    assert box.run("--tables", tables) == 0
+    shutil.rmtree(box.folder / "state")
+    box.execute("CREATE TABLE other (time TEXT, v INTEGER)", "INSERT INTO other VALUES ('2026-01-01', 101)")
+    box.execute(INSERT, rows=rows(13, 14))
+    both = json.dumps([{"sqlite_table_name": name, "databricks_table": "readings"} for name in ("t", "other")])
+    assert box.run("--tables", both) == 0
+    assert values(box) == [*range(1, 15), 101]
+
+
 def test_a_recovered_state_keeps_the_quarantine(box: Box) -> None:
     """The newest commit had rows in quarantine alone, which the target knows nothing of."""
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", INSERT, rows=rows(1, 10))

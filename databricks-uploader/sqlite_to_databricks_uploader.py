@@ -7151,7 +7151,8 @@ class ZerobusRoute(SizedRoute):
         may_resend = self.config.on_doubt == "resend" and self.config.zerobus_endpoint
         if not may_resend or not self.table.columns().keys() >= set(known):
             raise self._doubt(intent, len(there))
-        rows = self.text_of(pages(), known).rows
+        if not (rows := self.text_of(pages(), known).rows):  # They can't be made again.
+            return None
         missing = Records({mark: text for mark, text in rows.items() if mark not in there}, known)
         log.warning(
             "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",

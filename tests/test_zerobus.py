@@ -227,6 +227,15 @@ def test_rows_that_were_sent_again_are_waited_for_in_the_next_run_too(
     assert (there.arrived(), [entry["rows"] for entry in there.inserts()]) == ([*range(1, 11)], [0, 10])
 
 
+def test_rows_that_other_settings_would_make_otherwise_are_not_taken_for_sent(way: Ways, box: Box) -> None:
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=[(f"2026-01-01 00:00:{n:02}", n) for n in range(1, 6)])
+    there.lose(rows=0)
+    assert there.run() == 1
+    assert there.run("--source-timezone", "Asia/Tokyo", later=60) == 0, there.stage.said()
+    assert there.arrived() == [1, 2, 3, 4, 5]
+
+
 def test_rows_that_the_producer_deleted_in_the_meantime_confuse_nobody(way: Ways, box: Box) -> None:
     """Rows are known by their values, not by their number in the batch."""
     there = way().settled("resend")

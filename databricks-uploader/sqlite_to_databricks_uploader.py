@@ -3454,6 +3454,7 @@ class Intent(TypedDict, total=False):
     gaps: list[list[int]]
     replayed: list[str]
     span: list[int]
+    confirmed: bool
     size: int
     bytes: int
     route: str
@@ -3762,10 +3763,6 @@ class Quarantine:
         """Remove files whose rows were delivered after all, or are in a newer file."""
         for name in names:
             (self.directory / name).unlink(missing_ok=True)
-
-    def lacks(self, names: Iterable[str]) -> bool:
-        """Whether one of some files has gone: what empties them has been confirmed, but for the state."""
-        return not all((self.directory / name).exists() for name in names)
 
     def forget_after(self, sequence: int) -> None:
         """Remove what was set aside for batches that were prepared but never sent: their rows are read again."""
@@ -5038,7 +5035,10 @@ class TimestampCursor(Remembered):
     def start(self, since: int | None) -> Position:
         """The position of a first run, before all times or at one."""
         latest = NEVER if since is None else since
-        return {"latest": latest, "newest": None, "seen": "", **self.made_of, "since": since, "pass": None}
+        place: Position = {"latest": latest, "newest": None, "seen": "", **self.made_of, "since": since, "pass": None}
+        # Rows that come later are new, however late: where none is there, none is not wanted.
+        is_none = since is not None and not any(self._new_rows(self._begun(place).position, math.inf))
+        return {**place, "since": None} if is_none else place
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows in the order of the time column. One object goes once over all rows that were there."""
@@ -7845,7 +7845,11 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
     """
     if left_out := [name for name in given if name not in plan.sources.values()]:
         names, is_lacking = ", ".join(map(repr, left_out)), any(n.lower() not in OWN_COLUMNS for n in left_out if n)
-        hint = "schema: evolve adds columns" if job.target.evolves else "ALTER TABLE ... ADD COLUMNS makes them there"
+        hint = (
+            "schema: evolve adds columns"
+            if job.target.evolves
+            else "ALTER TABLE ... ADD COLUMNS and a restart make them there"
+        )
         hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
@@ -8102,7 +8106,7 @@ def check_first_rows(source: Source, state: State) -> None:
     Asked before an intent is saved: of the first thousand rows at most a tenth may be refused.
     """
     plan, reader = source.plan(), source.cursor.reader
-    if state.committed:
+    if state.committed or state.anchors:  # Of a table that was renamed.
         return
     page = reader.sample()
     if plan.is_made:
@@ -8321,7 +8325,9 @@ def pages_again(delivery: Delivery, intent: Intent) -> Iterator[Prepared]:
     if intent.get("made_by", now) != now:
         return iter(())
     if "replayed" in intent:
-        return replayed(delivery.job, source, intent)
+        with contextlib.suppress(ConfigError, StateError):  # Its lines, or the table's columns, are others by now.
+            return replayed(delivery.job, source, intent)
+        return iter(())
     # Both ends are looked up anew: rowids may have been renumbered since.
     after = source.cursor.located(confirmed(state, intent, Tally()))
     return source.again(source.cursor.located(state).position, after.position)
@@ -8366,7 +8372,7 @@ class Delivery:
     def settle(self) -> None:
         """Leave no doubt: the target tells whether an intent that has no confirmation was committed."""
         if intent := self.state.intent:
-            if self.job.quarantine.lacks(intent.get("replayed", [])) or self._took_place(intent):
+            if intent.get("confirmed") or self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
                 latest = None
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows
@@ -8513,6 +8519,8 @@ class Delivery:
         self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
+        if "replayed" in intent:  # Once a file has gone nothing else may tell.
+            self._save_intent({**intent, "confirmed": True})
         self.job.quarantine.forget(intent.get("replayed", []))
         self._save(confirmed(self.state, intent, tally))
 

@@ -430,6 +430,49 @@ def test_a_replay_of_rows_that_stay_loses_none_where_it_is_killed(
     assert sorted(line["row"]["id"] for line in box.quarantined()) == [2, 3]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_replay_in_doubt_blocks_nothing_where_a_column_is_renamed_since(
+    box: Box, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the target does not have."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
+    assert box.run() == 0
+    box.execute("ALTER TABLE t ADD COLUMN note TEXT", "INSERT INTO t VALUES (2, '2026-01-02', 'bad', 'n')")
+    assert box.run() == up.QUARANTINED
+    [file] = (box.folder / "state" / "quarantine").iterdir()
+    file.write_text(file.read_text().replace('"bad"', "2"))
+    with monkeypatch.context() as patch:
+        interrupted_at(up.DeltaTarget, "send", when, 1, patch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            box.run("--replay-quarantine")
+    box.execute("ALTER TABLE t RENAME COLUMN note TO remark", "INSERT INTO t VALUES (3, '2026-01-03', 3, 'n')")
+    assert box.run() == 0
+    assert sorted(box.arrived("v")) == ([(1,), (3,)] if when == "before" else [(1,), (2,), (3,)])
+    assert len(box.quarantined()) == (1 if when == "before" else 0)
+
+
+def test_a_file_that_a_person_takes_out_of_quarantine_says_nothing_of_a_replay(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was cut off before its commit."""
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    for number in (2, 3):
+        box.execute(f"INSERT INTO t VALUES ('2026-01-01', 'bad {number}')")
+        assert box.run() == up.QUARANTINED
+    first, second = sorted((box.folder / "state" / "quarantine").iterdir())
+    second.write_text(second.read_text().replace('"bad 3"', "3"))
+    with monkeypatch.context() as patch:
+        patch.setattr(up.DeltaTarget, "send", lambda *_: (_ for _ in ()).throw(up.LostAnswer("lost")))
+        assert box.run("--replay-quarantine") == 1
+    first.unlink()
+    assert box.run() == 0
+    assert [line["row"]["v"] for line in box.quarantined()] == [3]
+    assert box.run("--replay-quarantine") == 0
+    assert sorted(box.arrived("v")) == [(1,), (3,)]
+
+
 def test_rows_in_quarantine_have_nothing_in_columns_that_are_new_since(box: Box) -> None:
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
     box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")

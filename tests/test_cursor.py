@@ -215,6 +215,15 @@ def test_a_timestamp_cursor_does_not_begin_at_the_oldest_row_again(box: Box) -> 
     assert sizes == [96] * 7
 
 
+def test_a_time_to_start_from_is_of_no_later_row_where_none_was_there(box: Box) -> None:
+    box.environ["UPLOAD_CURSOR"] = "timestamp"
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01 09:00:00', 1)")
+    assert box.run("--since", "2026-01-01 12:09:00") == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01 12:08:30', 2)")
+    assert [box.run(), box.run()] == [0, 0]
+    assert box.arrived("v") == [(2,)]
+
+
 @pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
 def test_a_time_to_start_from_is_of_no_row_that_comes_later(box: Box, cursor: str) -> None:
     """One that is late within `lookback`; those of before that time, which were there, stay out."""

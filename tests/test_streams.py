@@ -98,6 +98,21 @@ def test_a_table_that_is_renamed_is_no_new_one(
     assert sorted(value for (value,) in arrived(many, "raw_all", "value")) == [*range(next(values))]
 
 
+def test_a_renamed_table_with_many_rows_in_quarantine_goes_on(many: Box) -> None:
+    """It is no first run, which would ask."""
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*readings*", "databricks_table": "all"}])
+    fill(many, "readings", count=20)
+    assert many.run() == 0
+    bad = [(f"2026-01-02T00:00:{n:02}Z", "bad") for n in range(10)]
+    many.execute(INSERT.format("readings"), rows=bad)
+    assert many.run() == up.QUARANTINED
+    many.execute("INSERT INTO readings (timestamp, value) VALUES ('2026-01-31', -1)")
+    many.execute("ALTER TABLE readings RENAME TO readings_1")
+    fill(many, "readings", count=0)
+    assert [many.run(), many.run()] == [0, 0]
+    assert len(arrived(many, "raw_all")) == 21
+
+
 def test_a_commit_in_doubt_is_settled_for_the_table_that_was_renamed(
     many: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

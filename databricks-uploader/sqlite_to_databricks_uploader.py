@@ -2672,7 +2672,6 @@ def reader_of(config: Config, database: Database) -> Reader:
 def opened_reader(config: Config) -> Iterator[Reader]:
     """The source table, opened for a look."""
     with opened_database(config) as database:
-        database.is_thorough = True
         yield reader_of(config, database)
 
 

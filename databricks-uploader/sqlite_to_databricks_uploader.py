@@ -2070,7 +2070,8 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
      "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
      "a value can't be computed: {}",
-     "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL)."),
+     "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL). A generated column is left out"
+     " by a run."),
     ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
 )  # fmt: skip
 

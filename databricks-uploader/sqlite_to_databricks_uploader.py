@@ -8009,7 +8009,8 @@ def recovered(job: Job, source: Source) -> State | None:
     """
     first = completed(job, source, State())
     single = dataclasses.replace(first, source_id=first.source_id.removesuffix(f"/{job.stream}"))
-    if (known := job.target.recover(first)) is None and job.stream:  # It may have been the only table before.
+    known, is_told = job.target.recover(first), isinstance(job.target, DeltaTarget)  # A batch id names no table.
+    if known is None and job.stream and is_told:  # It may have been the only table before.
         known, first = job.target.recover(single), single
     if known is None:
         return None
@@ -8024,7 +8025,8 @@ def recovered(job: Job, source: Source) -> State | None:
     if job.stream and first is single:
         return None
     fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
-    raise StateError(fault, "Was the database made anew? Give it another source_id, or use --since TIMESTAMP.")
+    hint = "Made anew? Give it another source_id, or use --since TIMESTAMP. All rows edited? --since with a time past them."
+    raise StateError(fault, hint)
 
 
 def is_known(job: Job, source: Source, state: State, place: int) -> bool:

@@ -8025,7 +8025,7 @@ def recovered(job: Job, source: Source) -> State | None:
     if job.stream and first is single:
         return None
     fault = f"{job.target.name} knows source {state.source_id} up to row {place}, but not the rows that are here"
-    hint = "Made anew? Give it another source_id, or use --since TIMESTAMP. All rows edited? --since with a time past them."
+    hint = "Made anew? Give it another source_id, or use --since TIMESTAMP. Edited? --since with a time past its rows."
     raise StateError(fault, hint)
 
 

@@ -357,6 +357,10 @@ MUTANTS = (
         "a statement has the time that is set now", "max(self.timeout, intent.get(\"timeout\", 0))", "self.timeout",
         ("test_warehouse.py", "as_it_was_given"),
     ),
+    Mutant(
+        "a row that was edited hides where the others went", "for edited in (0, 0.25))", "for edited in (0, 0))",
+        ("test_cursor_file.py", "is_edited_while_others"),
+    ),
     # --- The ladder ---
     Mutant(
         "a refused size is a lost answer", "is_large = status in (400, 413, 414, 431) or (writes and", "is_large = False and (writes and",

@@ -329,6 +329,21 @@ def test_rows_that_only_look_like_those_of_a_table_before_are_new(box: Box, time
     assert sorted(state for (state,) in box.arrived("state")) == sorted(produced)
 
 
+@pytest.mark.parametrize("change", ["VACUUM", "rebuild"])
+@pytest.mark.parametrize(("edited", "gone"), [(12, 2), (12, 24), (18, 11), (3, 4)])
+def test_a_row_without_a_key_that_is_edited_while_others_are_renumbered_sends_nothing_again(
+    box: Box, edited: int, gone: int, change: str
+) -> None:
+    """In a small table, all of whose rows are anchors."""
+    box.execute(table("plain"), INSERT, rows=rows(1, 25, 1))
+    assert box.run() == 0
+    box.execute(INSERT, rows=rows(26, 32, 1))
+    box.execute(f"UPDATE t SET z = 'edited' WHERE a = {edited}", f"DELETE FROM t WHERE a = {gone}")
+    box.execute(*(rebuilt("plain") if change == "rebuild" else ["VACUUM"]))
+    assert [box.run(), box.run()] == [0, 0]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 33)]
+
+
 LOADS: dict[str, list[Sequence[int]]] = {
     "newest first": [range(49, -1, -1), range(59, -1, -1)],
     "the newest 50, newest first": [range(49, -1, -1), range(59, 9, -1)],

@@ -4886,12 +4886,14 @@ class Bridge(NamedTuple):
 
     That is a digest of the columns at the places `content`, where all are there as they were; else the time and the
     columns of the key of then, or the time alone. `fresh` are the new columns. Version 1.0.0 made digests that are old.
+    Keys `may_differ` where their columns have another type, or none.
     """
 
     content: list[int]
     key: list[int]
     fresh: list[str]
     is_old: bool = False
+    may_differ: bool = True
 
     @property
     def is_by_content(self) -> bool:
@@ -4909,7 +4911,10 @@ class Bridge(NamedTuple):
         is_same = all(old in places and kinds[names[places[old]]] == kind for old, kind in position["columns"])
         fresh = [name for place, name in enumerate(names) if place not in places.values()]
         key = [places[old] for old in position["key"] if old in places]
-        return Bridge([*places.values()] if is_same else [], key if len(key) == len(position["key"]) else [], fresh)
+        types = [kind for old, kind in position["columns"] if old in position["key"]]
+        may_differ = not all(types) or types != [kinds[names[place]] for place in sorted(key)]
+        key = key if len(key) == len(position["key"]) else []
+        return Bridge([*places.values()] if is_same else [], key, fresh, may_differ=may_differ)
 
     def of_row(self, time: int | None, values: Sequence[str], encoding: str) -> Any:
         """What told a row before that has these values now."""
@@ -4944,8 +4949,8 @@ def recognised(groups: Groups, delivered: collections.Counter[Any], bridge: Brid
             if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
         found += [record for _, record in here[:count]]
-    is_strange = not (found or bridge.is_by_content) and {time for time, _ in groups} & {time for time, _ in delivered}
-    return None if is_strange else found
+    is_open = bridge.may_differ and not (found or bridge.is_by_content)
+    return None if is_open and {time for time, _ in groups} & {time for time, _ in delivered} else found
 
 
 class Remembered:

@@ -353,6 +353,16 @@ def test_new_rows_of_the_times_of_deleted_ones_are_asked_about_where_a_column_wa
         source.cycle()
 
 
+def test_new_rows_of_the_times_of_deleted_ones_are_told_by_their_keys_where_a_column_was_dropped_too() -> None:
+    source = Source(KEYED)
+    source.execute("INSERT INTO t (v, ts) VALUES (?, '2026-05-28')", rows=[(v,) for v in range(20)])
+    assert len(source.cycle()) == 20
+    source.execute("DELETE FROM t", "ALTER TABLE t DROP COLUMN a")
+    source.execute("INSERT INTO t (v, ts) VALUES (?, '2026-05-28')", rows=[(v,) for v in range(20, 26)])
+    assert source.cycle() == [*range(20, 26)]
+    assert source.cycle() == []
+
+
 @pytest.mark.parametrize(("before", "after"), [("INTEGER", "TEXT"), ("TEXT", "INTEGER")])
 def test_rows_whose_key_is_of_another_class_since_are_asked_about(before: str, after: str) -> None:
     tables = [f"CREATE TABLE {name} (k {kind} PRIMARY KEY, ts TEXT, v INTEGER) WITHOUT ROWID"

@@ -170,7 +170,7 @@ def test_a_copy_of_a_table_has_rows_of_its_own(many: Box) -> None:
     many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
     fill(many, "readings", count=20)
     assert many.run() == 0
-    many.execute(TABLE.format("copied"), "INSERT INTO copied SELECT * FROM readings")
+    many.execute(TABLE.format('"copied"'), "INSERT INTO copied SELECT * FROM readings")
     assert many.run() == 0
     assert len(arrived(many, "raw_all")) == 40
 

@@ -5837,21 +5837,17 @@ class DeltaTarget:
 
         One that is new, or not the newest, is told by its history alone, which may have been cleaned.
         """
-        delivered = self._version(table, intent["application"])
+        application, number = intent["application"], intent["sequence"]
+        delivered = self._version(table, application)
         if delivered < intent["committed"]:
             hint = "Was it dropped or restored? An empty state_dir sends all rows again."
             raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
-        if delivered < intent["sequence"]:
+        if delivered < number:
             return False
-        told = (
-            saved
-            for saved in told_by(table, self.name, intent["application"])
-            if saved["sequence"] == intent["sequence"]
-        )
-        saved = next(told, None)
+        saved = next((each for each in told_by(table, self.name, application) if each["sequence"] == number), None)
         is_other = saved and (saved["position"], saved["anchors"]) != (intent["position"], intent["anchors"])
-        if is_other or (not saved and (is_new or delivered > intent["sequence"])):
-            fault = f"{self.name} has a commit {intent['sequence']} of {intent['application']} with other rows"
+        if is_other or (not saved and (is_new or delivered > number)):
+            fault = f"{self.name} has a commit {number} of {application} with other rows"
             hint = "Was an older state put back? Then --recover. Is this box a clone? Then give it an empty state_dir."
             raise StateError(fault, hint)
         return True
@@ -7856,11 +7852,8 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
     """
     if left_out := [name for name in given if name not in plan.sources.values()]:
         names, is_lacking = ", ".join(map(repr, left_out)), any(n.lower() not in OWN_COLUMNS for n in left_out if n)
-        hint = (
-            "schema: evolve adds columns"
-            if job.target.evolves
-            else "ALTER TABLE ... ADD COLUMNS and a restart make them there"
-        )
+        by_hand = "ALTER TABLE ... ADD COLUMNS and a restart make them there"
+        hint = "schema: evolve adds columns" if job.target.evolves else by_hand
         hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
@@ -7982,17 +7975,17 @@ def renamed(job: Job, source: Source, state: State) -> State:
                 known = back_in(state, former)
                 if holds(cursor, known) and not is_in(cursor.reader.database, other.table, known):
                     log.warning("%s was %s: going on there", state.table, other.table)
-                    return settled(job, source, known, other) if former is not other.former else known
+                    is_last = former is not other.former
+                    return back_in(state, former_of(settled(job, source, other)) or former) if is_last else known
     return state
 
 
-def settled(job: Job, source: Source, known: State, other: State) -> State:
-    """The state after the other stream's last commit, where that is in doubt and took place: its rows are here now."""
-    intent, low = other.intent, known.position
+def settled(job: Job, source: Source, other: State) -> State:
+    """Another stream's state, confirmed where its last commit is in doubt and took place: its rows are here now."""
+    intent, low = other.intent, other.position
     if intent and job.target.settle(intent, lambda: (each.rows for each in source.again(low, intent["position"]))):
-        anchors = [Anchor.of(line) for line in intent["anchors"]]
-        return dataclasses.replace(known, position=intent["position"], anchors=anchors, gaps=intent.get("gaps", []))
-    return known
+        return confirmed(other, intent, Tally(commits=1))
+    return other
 
 
 def is_renamed(cursor: RowidCursor) -> bool:
@@ -8030,7 +8023,7 @@ def recovered(job: Job, source: Source) -> State | None:
     if not isinstance(cursor, RowidCursor):
         return state
     place = read_to(state.position) or 0
-    if is_known(job, source, state, place):
+    if is_known(job, source, cursor, state):
         anchors = state.anchors or cursor.anchors(place - VERIFIED_ROWS, place)
         return dataclasses.replace(state, anchors=anchors, columns=state.columns or cursor.parts)
     if job.stream and first is single:
@@ -8040,13 +8033,14 @@ def recovered(job: Job, source: Source) -> State | None:
     raise StateError(fault, hint)
 
 
-def is_known(job: Job, source: Source, state: State, place: int) -> bool:
+def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> bool:
     """Whether rows of a recovered state are here, the target having them, or the table was made anew since."""
     if not state.anchors:
-        newest = source.again({**state.position, "rowid": place - VERIFIED_ROWS}, state.position)
+        first = (read_to(state.position) or 0) - VERIFIED_ROWS
+        newest = source.again({**state.position, "rowid": first}, state.position)
         return job.target.holds(prepared.rows for prepared in newest)
-    looks = source.cursor.looks(state, state.anchors) if isinstance(source.cursor, RowidCursor) else []
-    return any(look.is_whole for look in looks) or source.cursor.located(state).epoch > state.epoch or not looks
+    looks = cursor.looks(state, state.anchors)
+    return any(look.is_whole for look in looks) or cursor.located(state).epoch > state.epoch or not looks
 
 
 def completed(job: Job, source: Source, state: State) -> State:

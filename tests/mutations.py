@@ -323,7 +323,7 @@ MUTANTS = (
         ("test_faults_sending.py", "other_settings"),
     ),
     Mutant(
-        "a cleaned history proves a commit", 'or (not saved and (is_new or delivered > intent["sequence"]))', "",
+        "a cleaned history proves a commit", "or (not saved and (is_new or delivered > number))", "",
         ("test_faults_state.py", "history_that_was_cleaned"),
     ),
     Mutant(
@@ -338,7 +338,7 @@ MUTANTS = (
         ("test_streams.py", "begins_like_one_before"),
     ),
     Mutant(
-        "a commit in doubt is forgotten with its table's name", "return settled(job, source, known, other) if former is not other.former else known",
+        "a commit in doubt is forgotten with its table's name", "return back_in(state, former_of(settled(job, source, other)) or former) if is_last else known",
         "return known", ("test_streams.py", "commit_in_doubt_is_settled"),
     ),
     Mutant(

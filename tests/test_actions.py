@@ -411,14 +411,19 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
+def deliver_one(box: Box) -> None:
+    """Make a table of id, time and v, and deliver its first row."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
+    assert box.run() == 0
+
+
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_replay_of_rows_that_stay_loses_none_where_it_is_killed(
     box: Box, call: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the files that it empties and the state: the target knows nothing of a commit without rows."""
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
-    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
-    assert box.run() == 0
+    deliver_one(box)
     for number in (2, 3):
         box.execute(f"INSERT INTO t VALUES ({number}, '2026-01-01', 'bad')")
         assert box.run() == up.QUARANTINED
@@ -435,9 +440,7 @@ def test_a_replay_in_doubt_blocks_nothing_where_a_column_is_renamed_since(
     box: Box, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that the target does not have."""
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
-    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
-    assert box.run() == 0
+    deliver_one(box)
     box.execute("ALTER TABLE t ADD COLUMN note TEXT", "INSERT INTO t VALUES (2, '2026-01-02', 'bad', 'n')")
     assert box.run() == up.QUARANTINED
     [file] = (box.folder / "state" / "quarantine").iterdir()
@@ -474,9 +477,7 @@ def test_a_file_that_a_person_takes_out_of_quarantine_says_nothing_of_a_replay(
 
 
 def test_rows_in_quarantine_have_nothing_in_columns_that_are_new_since(box: Box) -> None:
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
-    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1)")
-    assert box.run() == 0
+    deliver_one(box)
     box.execute("INSERT INTO t VALUES (2, '2026-01-01', 'bad'), (3, '2026-01-01', 'worse')")
     assert box.run() == up.QUARANTINED
     box.execute("ALTER TABLE t ADD COLUMN c TEXT DEFAULT 'x'", "INSERT INTO t VALUES (4, '2026-01-01', 'worst', 'c')")

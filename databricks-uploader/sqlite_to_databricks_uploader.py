@@ -5580,6 +5580,20 @@ def varied_columns(page: ArrowTable) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
+@contextlib.contextmanager
+def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
+    """A generator that nothing reads any more afterwards: delta-rs may, in its threads, when it raised already."""
+    try:
+        yield pages
+    finally:
+        while True:
+            try:
+                pages.close()
+                break
+            except ValueError:  # It is executing.
+                time.sleep(0.001)
+
+
 def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
     """Stream pages into a Delta table as one commit; none where they hold no rows."""
     from arro3.core import RecordBatchReader
@@ -5587,7 +5601,7 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
 
     failed: list[BaseException] = []  # delta-rs would tell of it as text only.
 
-    def batches(first: ArrowTable) -> Iterator[Any]:
+    def batches(first: ArrowTable) -> Generator[Any]:
         try:
             for page in itertools.chain([first], pages):
                 yield from page.to_batches()
@@ -5598,10 +5612,10 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
     plain = {column: ColumnProperties(dictionary_enabled=False) for column in varied_columns(first)}
-    with delta_errors(name, failed):
+    with ended(batches(first)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
-            RecordBatchReader.from_batches(first.schema, batches(first)),
+            RecordBatchReader.from_batches(first.schema, given),
             writer_properties=WriterProperties(
                 compression="ZSTD", max_row_group_size=100_000, column_properties=plain or None
             ),
@@ -5781,7 +5795,8 @@ class DeltaTarget:
 
         def once(table: DeltaTable | None) -> None:
             if not self._has(table, intent, is_new=True):
-                self._append(table, intent, payload())
+                with contextlib.closing(payload()) as pages:  # What is read ahead is over, too, before the next try.
+                    self._append(table, intent, pages)
 
         self.among_others(once)
 

@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -553,6 +554,26 @@ def written(folder: Path, columns: dict[str, tuple[list[Any], str]]) -> int:
     found = rows_of(table)
     assert same_rows(found, 2 * list(zip(*(values for values, _ in columns.values()), strict=True)))
     return sum(Path(file).stat().st_size for file in table.file_uris())
+
+
+def test_delta_rs_reads_no_more_rows_once_writing_has_failed(tmp_path: Path) -> None:
+    """By itself it does, while its error is handled: of a database that is in use for something else then."""
+    up.write_pages(str(tmp_path / "t"), iter([up.arrow_table({"v": up.array_of([1], "bigint")})]))
+    DeltaTable(tmp_path / "t").alter.add_constraint({"positive": "v > 0"})
+    times: list[float] = []
+
+    def pages() -> Iterator[Any]:
+        while len(times) < 50:
+            yield up.arrow_table({"v": up.array_of([-1] * 50_000, "bigint")})
+            time.sleep(0.02)
+            times.append(time.monotonic())
+
+    with pytest.raises(up.RefusedValuesError):
+        up.write_pages(str(tmp_path / "t"), pages(), DeltaTable(tmp_path / "t"), mode="append")
+    ended = time.monotonic()
+    time.sleep(0.1)
+    assert times[-1] < ended
+    assert len(times) < 50
 
 
 @pytest.mark.parametrize("kind", ["bigint", "double", "string"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
@@ -283,6 +285,25 @@ def test_a_negative_fraction_that_would_part_a_table_is_set_aside_and_the_table_
     )
     assert box.run() == up.QUARANTINED
     assert [v for (v,) in box.arrived("v")] == [0, 2, 3]
+    assert [line["row"]["v"] for line in box.quarantined()] == [1]
+
+
+def test_what_reads_ahead_is_over_before_a_refused_row_is_set_aside(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would take away the quarantine's file, once it comes to an end without a bad row of its own."""
+    real, is_set_aside = up.Quarantine.put, threading.Event()
+
+    def late(quarantine: up.Quarantine, sequence: int, table: str, rows: Sequence[up.BadRow]) -> None:
+        if not rows:
+            is_set_aside.wait(0.2)
+        real(quarantine, sequence, table, rows)
+        if rows:
+            is_set_aside.set()
+
+    fields = [Field("v", PrimitiveType("long")), Field("d", PrimitiveType("decimal(10,2)"))]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), partition_by=["d"])
+    box.execute("CREATE TABLE t (v INTEGER, d)", "INSERT INTO t VALUES (1, '-3.25')")
+    monkeypatch.setattr(up.Quarantine, "put", late)
+    assert box.run() == up.QUARANTINED
     assert [line["row"]["v"] for line in box.quarantined()] == [1]
 
 

@@ -4026,9 +4026,9 @@ def held_rows(position: Position) -> int:
 GONE = "%d rows of windows that were open are gone with the old file"
 
 
-def moved_to(state: State, rowid: int | None, why: str) -> State:
+def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it."""
-    log.warning("%s: %s; going on after rowid %s", state.table, why, rowid or 0)
+    log.log(level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
     gaps = [gap for gap in state.gaps if rowid is not None and gap[1] <= rowid]
     position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
@@ -4213,6 +4213,9 @@ class Anchored:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             made_anew = dataclasses.replace(state, anchors=[], former=former_of(state) or state.former)
+            if evidence.highest == 0 or state.emptied:  # As an outbox is in each cycle; said once.
+                level = logging.DEBUG if state.emptied else logging.INFO
+                return moved_to(made_anew, None, "the table was emptied", level)
             return moved_to(made_anew, None, "the table was recreated")
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state

@@ -52,6 +52,20 @@ def test_a_recreated_file_is_noticed_and_all_its_rows_are_sent(box: Box, table: 
     assert box.state()["epoch"] == 1
 
 
+def test_a_table_that_its_producer_empties_again_and_again_is_no_matter_for_a_warning(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE outbox (id INTEGER PRIMARY KEY, time TEXT)")
+    for day in (1, 2):
+        box.execute(f"INSERT INTO outbox (time) VALUES ('2026-01-0{day}'), ('2026-01-0{day}')")
+        assert box.run() == 0
+        box.execute("DELETE FROM outbox")
+        assert [box.run(), box.run()] == [0, 0]
+    assert len(box.arrived()) == 4
+    assert caplog.text.count("was emptied") == 2
+    assert "WARNING" not in caplog.text
+
+
 @pytest.mark.parametrize("table", [PLAIN, KEYED, COUNTED])
 def test_an_emptied_table_starts_anew(box: Box, table: str) -> None:
     box.execute(table, INSERT, rows=rows(1, 40))

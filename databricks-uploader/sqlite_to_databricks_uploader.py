@@ -2327,23 +2327,33 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], for
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
-        if name in by_name and has_values(database, table, by_name[name]):
+        if name in by_name and may_tell(database, table, by_name[name]):
             return [by_name[name]]
     declared = [n for n, kind in columns.items() if kind.upper().split("(")[0].strip() in TIME_TYPES]
-    declared = [name for name in declared if has_values(database, table, name)]
+    declared = [name for name in declared if may_tell(database, table, name)]
     if len(declared) == 1:
         return declared
     named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, form)]
     return named if len(named) == 1 else list(dict.fromkeys([*declared, *named]))
 
 
-def has_values(database: Database, table: str, column: str) -> bool:
-    """Whether the first thousand rows have more than NULL in a column, or there are none."""
-    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
-    [(found,)] = database.rows(
-        f"SELECT EXISTS (SELECT 1 FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL) OR NOT EXISTS ({rows})"
-    )
-    return bool(found)
+# A time of day, as a column beside one with the day has it. No format makes a moment of it.
+TIME_OF_DAY = re.compile(r"\s*\d?\d:\d\d(:\d\d([.,]\d+)?)?\s*([ap]\.?m\.?)?\s*", re.IGNORECASE)
+
+
+def may_tell(database: Database, table: str, column: str) -> bool:
+    """Whether the first thousand rows have more in a column than NULL and times of day, or there are none."""
+    rows, begins = f"SELECT {cell(column)} AS value FROM {quoted(table)} q", "trim(s.value) GLOB '[0-9]%s:*'"
+    is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
+    known = f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL"
+    if first := database.rows(f"{known} LIMIT 1"):
+        return first == [(0,)] or not all(map(is_time_of_day, first_values(database, table, column)))
+    return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+
+
+def is_time_of_day(value: Value | None) -> bool:
+    """Whether it tells no day: None does not, either."""
+    return value is None or (isinstance(value, str) and bool(TIME_OF_DAY.fullmatch(value)))
 
 
 def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:

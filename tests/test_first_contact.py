@@ -56,6 +56,15 @@ def test_times_of_another_country_are_refused_with_their_pattern_and_arrive_with
     assert sorted(box.arrived("id, timestamp")) == [(i, utc(2025, 11, 1 + i % 28, 9, 0, i % 60)) for i in range(COUNT)]
 
 
+def test_a_day_and_a_time_of_day_in_two_columns_arrive_as_they_are(box: Box) -> None:
+    box.execute("CREATE TABLE t (Date DATE, Time TIME)", "INSERT INTO t VALUES ('2026-11-01', '07:15:00')")
+    assert box.run() == 0
+    assert box.state()["last_upload"] == "2026-11-01T00:00:00+00:00"
+    box.execute("INSERT INTO t VALUES ('2026-11-01', '07:20:00')")
+    assert box.run() == 0
+    assert box.arrived('"Time"') == [("07:15:00",), ("07:20:00",)]
+
+
 def test_seconds_since_1970_as_text_are_times(box: Box) -> None:
     rows = [(i, str(1_790_000_000 + i), f"{i},5") for i in range(COUNT)]
     made(box, "r (id INTEGER PRIMARY KEY, timestamp TEXT, v TEXT)", rows)

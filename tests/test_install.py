@@ -268,7 +268,7 @@ def test_the_release_before_is_kept_and_older_ones_are_removed(tree: Tree) -> No
 @pytest.mark.network
 @pytest.mark.slow
 def test_pip_does_where_uv_is_missing(tmp_path: Path) -> None:
-    python = Path(sys.base_prefix) / "bin" / "python3"
+    python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     if subprocess.run([python, "-c", "import ensurepip"]).returncode:
         pytest.skip("this Python has no ensurepip, so pip was not tried")
     tree = Tree(tmp_path)

@@ -7,7 +7,7 @@
 #     "arro3-core>=0.9,<0.10",               # Arrow in 11 MB; deltalake brings it anyway
 #     "databricks-sdk>=0.100,<1",            # profiles and the other ways to sign in, imported only then
 #     "databricks-sql-connector>=4.9,<4.10", # pinned to a minor: its replay of INSERTs is switched off by name
-#     "deltalake>=1.6,<2",                   # Delta tables without a Databricks account or a JVM
+#     "deltalake>=1.6.6,<2",                 # Delta tables without a Databricks account or a JVM
 #     "pandas>=3,<4",                        # the connector brings it; sanitize, filter and aggregate use it
 #     "prometheus-client>=0.21,<1",          # 0.3 MB: metrics, imported only where they are wanted
 #     "pyyaml>=6,<7",

@@ -4,7 +4,7 @@
 # dependencies = [
 #     "connectorx>=0.4.6,<0.5",              # the peers; the uploader itself runs in an environment of its own
 #     "databricks-sql-connector>=4.9,<4.10",
-#     "deltalake>=1.6,<2",
+#     "deltalake>=1.6.6,<2",
 #     "dlt[deltalake,sql-database]>=1.31,<2",
 #     "pandas>=2.2,<4",
 #     "pyarrow>=18,<27",

@@ -2111,6 +2111,7 @@ class Database:
         self._stack = contextlib.ExitStack()
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._unchanging: tuple[int, ...] | None = None
+        self._before: Sequence[Path] = ()
         self.wal_mode = False
         # Whether generated columns have to be right for all rows: one was not.
         self.is_thorough = False
@@ -2123,15 +2124,17 @@ class Database:
         self.file = real_file(self.file)
         self.wal_mode = header_of(self.file)[18:19] == b"\x02"  # fileformat2.html, 1.3.3
         refuse_cut_off(self.file)
-        before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
-        try:
-            self._open(way)
-        except BusyError:
-            if way != SHARED or not self.wal_mode:
-                raise
-            self.__exit__()  # A copy is made with no connection open: closing the file would drop its locks.
-            self._open(COPIED)
-        self._leave_nothing(before)
+        self._before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
+        with contextlib.ExitStack() as unfinished:
+            unfinished.callback(self._close)
+            try:
+                self._open(way)
+            except BusyError:
+                if way != SHARED or not self.wal_mode:
+                    raise
+                self._close()  # A copy is made with no connection open: closing the file would drop its locks.
+                self._open(COPIED)
+            unfinished.pop_all()
         return self
 
     def _open(self, way: str) -> None:
@@ -2155,23 +2158,28 @@ class Database:
                 self.rows(f"PRAGMA {pragma}")
         self.rows("PRAGMA schema_version")  # the first that touches the file
 
-    def _leave_nothing(self, before: Sequence[Path]) -> None:
-        """Take side files away that were made under our user just now: the producer could not write them.
+    def _made(self) -> list[Path]:
+        """Side files that were made under our user since the opening, and that the producer could not write.
 
-        It had closed its database, and they with it, in the moment between our look and our opening.
+        SQLite makes them where the producer closed its database, and they with it, between our look and our opening, or
+        where it turned to a WAL since.
         """
-        made = [file for file in ours(side_files(self.file)) if file not in before]
-        if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
-            self.__exit__()
-            for file in made:
-                file.unlink(missing_ok=True)
-            raise TransientError("the producer closed its database while it was opened", "The next cycle reads it.")
+        made = [file for file in ours(side_files(self.file)) if file not in self._before]
+        with contextlib.suppress(FileNotFoundError):
+            if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
+                return made
+        return []
 
     def __exit__(self, *reason: object) -> None:
         for _ in range(READERS):
             self._free.get()
         self._free.put(None)
+        self._close()
+
+    def _close(self) -> None:
         self._stack.close()
+        for file in self._made():
+            file.unlink(missing_ok=True)
 
     def _private_copy(self) -> Path:
         """A copy of the database and then of its WAL, which the producer may go on writing meanwhile.
@@ -2268,6 +2276,8 @@ class Database:
             self._free.put(connection)
         if self._unchanging and self._unchanging != fingerprint(self.file):
             raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
+        if self._made():
+            raise TransientError("the producer closed its database while it was opened", "The next cycle reads it.")
         return table
 
 

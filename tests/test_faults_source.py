@@ -303,6 +303,36 @@ def test_a_producer_that_closes_in_the_moment_of_opening_can_go_on(shared: Box) 
 
 
 @privileged
+def test_a_producer_that_turns_to_a_wal_amid_a_cycle_can_go_on(shared: Box) -> None:
+    """The next page that is read makes side files of our own for one that closed its database."""
+    turning, turned = shared.folder / "turn", shared.database.parent / "turned"
+
+    def produce() -> None:
+        os.umask(0o022)
+        add(connection := producer(shared, COUNTED, mode="delete"), 1, 5)
+        connection.close()
+        turned.touch()
+        for _ in range(4_000):
+            if not turning.exists():
+                time.sleep(0.005)
+        producer(shared).close()
+        turned.unlink()
+
+    child = as_user_beside(PRODUCER, produce)
+    while not turned.exists():
+        time.sleep(0.01)
+    command = ["sh", "-c", f"touch {turning}; while [ -e {turned} ]; do sleep 0.01; done"]
+    turn = {"at": ["DeltaTarget.send"], "call": 1, "when": "after", "do": "run", "command": command}
+    with Stage(shared.folder) as stage:
+        assert stage.run({**shared.environ, "UPLOAD_BATCH_ROWS": "1"}, plan=[turn], user=READER) == 1, stage.said()
+        assert "the producer closed its database" in stage.said()
+        assert os.waitpid(child, 0)[1] == 0
+        assert as_user(PRODUCER, lambda: add(producer(shared), 6, 7))
+        assert stage.run(shared.environ, user=READER) == 0
+    assert values(shared) == list(range(1, 8))
+
+
+@privileged
 @pytest.mark.parametrize(("mode", "status"), [("wal", 1), ("delete", 0)])
 def test_a_wal_database_mounted_without_its_directory_is_refused_with_the_remedy(
     shared: Box, stage: Stage, mode: str, status: int

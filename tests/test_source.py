@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,21 @@ def test_an_encrypted_file_and_a_header_that_nobody_knows_have_a_hint(file: Path
     with pytest.raises(up.SourceError) as error, opened(file) as database:
         up.detect_table(database, None)
     assert "encrypted" in error.value.hint
+
+
+def test_a_database_that_can_not_be_opened_leaves_no_file_open(file: Path) -> None:
+    """A service tries it again for ever, and a process may open so many."""
+    write(file, "CREATE TABLE t (x)").close()
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN EXCLUSIVE'); print(flush=True); input()"
+    command, open_files = [sys.executable, "-c", program, file], []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as producer:
+        assert producer.stdout and producer.stdout.readline()
+        for _ in range(3):
+            with pytest.raises(up.BusyError), opened(file):
+                pass
+            open_files.append(len(os.listdir("/dev/fd")))
+        producer.kill()
+    assert len(set(open_files[1:])) == 1  # Libraries open what they need at the first.
 
 
 def test_a_misspelt_column_is_an_error_and_not_a_string(file: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_database_that_can_not_be_opened_leaves_no_file_open(file: Path) -> No
     """A service tries it again for ever, and a process may open so many."""
     write(file, "CREATE TABLE t (x)").close()
     program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN EXCLUSIVE'); print(flush=True); input()"
-    command, open_files = [sys.executable, "-c", program, file], []
+    command, open_files = [sys.executable, "-c", program, str(file)], list[int]()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as producer:
         assert producer.stdout and producer.stdout.readline()
         for _ in range(3):

@@ -8762,16 +8762,6 @@ NAMES = StreamNames()
 log.addFilter(NAMES)
 
 
-@contextlib.contextmanager
-def named_lines(stream: str) -> Iterator[None]:
-    """What is logged meanwhile is about a stream."""
-    NAMES.stream = stream
-    try:
-        yield
-    finally:
-        NAMES.stream = ""
-
-
 def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped: Callable[[], bool] = bool) -> int:
     """Do something for each stream, also where it fails for others; returns the worst status.
 
@@ -8781,17 +8771,19 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
     for name, stream in streams.items():
         if is_stopped():
             break
-        with named_lines(name):
-            try:
-                with file_errors():
-                    statuses.add(deed(name, stream))
-            except (Unreachable, NotReady):
-                raise  # It is the same for all.
-            except UploaderError as error:
-                if not name:
-                    raise
-                failed[name] = error
-                log.error("%s. %s", error, error.hint)
+        NAMES.stream = name
+        try:
+            with file_errors():
+                statuses.add(deed(name, stream))
+        except (Unreachable, NotReady):
+            raise  # It is the same for all.
+        except UploaderError as error:
+            if not name:
+                raise
+            failed[name] = error
+            log.error("%s. %s", error, error.hint)
+        finally:
+            NAMES.stream = ""
     if failed:
         statuses |= {error.status for error in failed.values()}
         raise StreamsError(failed, len(streams), max(statuses, key=STATUSES.index))

@@ -44,7 +44,7 @@ MUTANTS = (
         ("test_ladder.py", "content_a_firewall"),
     ),
     Mutant(
-        "what the disk refuses one stream ends all", "with file_errors():\n                    statuses.add(deed(name, stream))",
+        "what the disk refuses one stream ends all", "with file_errors():\n                statuses.add(deed(name, stream))",
         "statuses.add(deed(name, stream))", ("test_streams.py", "the_disk_refuses"),
     ),
     Mutant(

@@ -3563,11 +3563,12 @@ def checksum(document: Mapping[str, Any]) -> str:
 
 
 class StateFile:
-    """`last_upload.json` in its directory, locked while used as a context manager."""
+    """`last_upload.json` in its directory, with the quarantine beside; locked while used as a context manager."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.file = directory / STATE_NAME
+        self.quarantine = Quarantine(directory / "quarantine")
         self._lock = -1
 
     def __enter__(self) -> StateFile:
@@ -7454,7 +7455,6 @@ class Job:
     scenario: str
     target: Target
     states: StateFile
-    quarantine: Quarantine
     now: Callable[[], float] = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
@@ -7464,6 +7464,11 @@ class Job:
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """Where the stream's rows go that can't be delivered."""
+        return self.states.quarantine
 
     def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -8820,16 +8825,15 @@ def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
     if len(owners) > 1:
         hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
         raise StateError(f"{single.file} may belong to {' or '.join(owners)}", hint)
-    place = state_directory(streams[owners[0]])
-    if (place / STATE_NAME).exists():
-        raise StateError(f"{single.file} and {place / STATE_NAME} are states of one stream", "Keep the newer one.")
-    files = Quarantine(directory / "quarantine").files()
-    for new in [place, *([place / "quarantine"] if files else [])]:
-        make_directory(new)
-    for file in files:
-        os.replace(file, place / "quarantine" / file.name)
-    os.replace(single.file, place / STATE_NAME)
-    for changed in (place, directory):
+    own = StateFile(state_directory(streams[owners[0]]))
+    if own.file.exists():
+        raise StateError(f"{single.file} and {own.file} are states of one stream", "Keep the newer one.")
+    make_directory(own.directory)
+    for file in single.quarantine.files():
+        make_directory(own.quarantine.directory)
+        os.replace(file, own.quarantine.directory / file.name)
+    os.replace(single.file, own.file)
+    for changed in (own.directory, directory):
         sync_directory(changed)
     log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
@@ -8927,12 +8931,10 @@ class Fleet:
         """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
         if name not in self.jobs:
             target = target_of(config, self.session, self.directory)
-            scenario, directory = scenario_of(config), state_directory(config)
+            scenario, states = scenario_of(config), StateFile(state_directory(config))
             log.info("rows go to %s by %s: %s", target.name, route_of(config), reason_of(config, scenario))
-            states, quarantine = StateFile(directory), Quarantine(directory / "quarantine")
-            self.jobs[name] = Job(
-                config, scenario, target, states, quarantine, stopping=self.stopping, flush=self.flush, stream=name
-            )
+            job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
+            self.jobs[name] = job
         return self.jobs[name]
 
 
@@ -8949,8 +8951,7 @@ def looking(
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        states, quarantine = StateFile(Path(scratch)), Quarantine(Path(scratch))
-        job = Job(config, scenario_of(config), target, states, quarantine, stream=stream)
+        job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), stream=stream)
         database.is_thorough = True
         yield job, source_in(job, database, state)
 
@@ -9628,7 +9629,7 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
     if state is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
-    quarantine = Quarantine(directory / "quarantine")
+    quarantine = StateFile(directory).quarantine
     lines = lines_of(quarantine.files())
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     waiting, delivered = look_at(config, state, lines)
@@ -10087,8 +10088,7 @@ def check_state(config: Config, say: Say) -> None:
         if state and (state.commits or state.last_upload):
             said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
         say("state", True, f"{states.directory} can be written; {said}")
-        quarantine = Quarantine(states.directory / "quarantine")
-        if aside := quarantine_text(lines_of(quarantine.files()), quarantine.directory):
+        if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory):
             say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 

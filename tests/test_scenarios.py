@@ -225,9 +225,8 @@ def cycle_at(box: Box, now: dt.datetime, *flags: str) -> up.Tally:
     flush, total = "--flush" in flags, up.Tally()
     config = up.load_config(up.parse_arguments([*COUNTED, *flags]), box.environ)
     with up.StateFile(box.folder / "state") as states:
-        quarantine = up.Quarantine(box.folder / "state" / "quarantine")
         target = up.target_of(config, up.Session(config, {}))
-        job = up.Job(config, "aggregate", target, states, quarantine, now=now.timestamp, flush=flush)
+        job = up.Job(config, "aggregate", target, states, now=now.timestamp, flush=flush)
         with up.opened_database(config, states.directory) as database:
             up.run_cycle(job, database, total)
     return total

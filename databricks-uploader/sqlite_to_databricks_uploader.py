@@ -99,6 +99,9 @@ U = TypeVar("U")
 # Waits for some seconds; true where it was interrupted.
 Wait = Callable[[float], object]
 
+# A clock: seconds since 1970, or since the machine was started.
+Clock = Callable[[], float]
+
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAY = 86_400 * 10**6  # in microseconds
@@ -5061,7 +5064,7 @@ class TimestampCursor(Remembered):
 
     kind = "timestamp"
 
-    def __init__(self, reader: Reader, lookback: float, form: TimeForm, now: Callable[[], float]) -> None:
+    def __init__(self, reader: Reader, lookback: float, form: TimeForm, now: Clock) -> None:
         super().__init__(reader, lookback, form)
         self.now = now
         self._walk: Walk | None = None
@@ -5253,7 +5256,7 @@ class Plan(NamedTuple):
     since: int | None = None
     until: Any = None
     is_made: bool = False
-    now: Callable[[], float] = time.time
+    now: Clock = time.time
 
     def from_position(self, position: Position) -> Plan:
         """The plan for rows after a position, which may say that older ones are not wanted."""
@@ -6286,7 +6289,7 @@ class Session:
     config: Config
     environ: Mapping[str, str]
     wait: Wait = time.sleep
-    clock: Callable[[], float] = time.monotonic
+    clock: Clock = time.monotonic
     _connection: Any = None
     _ahead: float = 0.0
     _services_ahead: float | None = None
@@ -7455,7 +7458,7 @@ class Job:
     scenario: str
     target: Target
     states: StateFile
-    now: Callable[[], float] = time.time
+    now: Clock = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     flush: bool = False
     progress: Progress = lambda read, waiting: None
@@ -7574,7 +7577,7 @@ class WindowSource(NamedTuple):
     plan: Callable[[], Plan]
     aggregate: Aggregate
     flush: bool
-    now: Callable[[], float]
+    now: Clock
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The windows that are complete; None where no row came in since the last look."""
@@ -7779,31 +7782,25 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     return table
 
 
-def cursor_of(
-    config: Config, reader: Reader, now: Callable[[], float], state: State | None = None, up_to: int | None = None
-) -> Cursor:
-    """The cursor that the settings ask for; `now` is the wall clock in seconds since 1970.
-
-    With `auto` that of the state; in a first run the rowid where there is one that SQLite gives, else the time.
-    """
-    table, form, choice = reader.table, time_form(config), config.cursor
-    if choice == "rowid" and table.rowid is None:
-        raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
-    if choice == "auto" and table.rowid:
-        choice = "rowid" if is_by_rowid(config, reader, state) else "timestamp"
-    if table.rowid and choice != "timestamp":
+def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
+    """The cursor that the settings ask for."""
+    if is_by_rowid(config, reader, state):
         return RowidCursor(reader, up_to, is_trusted=config.cursor == "rowid")
-    return TimestampCursor(reader, config.lookback, form, now)
+    return TimestampCursor(reader, config.lookback, time_form(config), now)
 
 
 def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
-    """Whether `auto` finds new rows by rowid: as the state began, in a first run where SQLite gives the rowids.
+    """Whether new rows are found by rowid; with `auto` as the state began, in a first run where SQLite gives rowids.
 
-    An error where it has to, and rows under lower keys would be passed over.
+    An error where `auto` has to, and rows under lower keys would be passed over.
     """
+    table = reader.table
+    if config.cursor == "rowid" and table.rowid is None:
+        raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
+    if config.cursor != "auto" or table.rowid is None:
+        return config.cursor == "rowid"
     if state and not is_unbound(state):
         return "rowid" in state.position
-    table = reader.table
     if table.key and table.key == table.time and not config.enable_aggregate:
         return False  # The producer sets such a key, and a row may be late.
     if not is_shuffled(reader, time_form(config)):
@@ -7837,7 +7834,7 @@ def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
         job.warn_once(f"{fault}: new rows below delivered ones would be passed over", hint)
 
 
-def clock_of(job: Job) -> Callable[[], float]:
+def clock_of(job: Job) -> Clock:
     """The wall clock, or where it was never set one after which nothing comes: then the times of rows alone count."""
     if job.now() >= CLOCK_BEGAN:
         return job.now
@@ -7870,7 +7867,7 @@ def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
 
-def plan_of(job: Job, reader: Reader, now: Callable[[], float], aggregate: Aggregate | None) -> Plan:
+def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None) -> Plan:
     """The scenario's plan, for the target's columns as they are now."""
     target, rules = job.target.columns(), None
     if aggregate:
@@ -8719,7 +8716,7 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
 
 
 def streams_in(config: Config, database: Database) -> dict[str, Config]:
-    """The streams by name. Where a pattern and a name say the same, the name's entry counts."""
+    """All streams by name. Where a pattern and a name say the same, the name's entry counts."""
     if not config.tables:
         return {"": config}
     named, fitting = dict[str, Config](), dict[str, Config]()
@@ -8730,7 +8727,7 @@ def streams_in(config: Config, database: Database) -> dict[str, Config]:
             if name in found:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
             found[name] = settings
-    return the_chosen(config, {**fitting, **named})
+    return {**fitting, **named}
 
 
 def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
@@ -8902,15 +8899,14 @@ class Fleet:
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         with opened_database(self.config, self.directory) as database:
-            streams = streams_in(self.config, database)
+            known = streams_in(self.config, database)
+            streams = the_chosen(self.config, known)
             if not streams and self.seen is None:  # Those of a running service may go, and come again.
                 raise none_yet(self.config)
             if self.config.tables:
                 streams = self._left(streams, database)
-                if self.seen is None:  # Of all streams one is its owner, also where some are chosen.
-                    adopt(
-                        self.directory, streams_in(dataclasses.replace(self.config, sqlite_table_name=None), database)
-                    )
+                if self.seen is None:
+                    adopt(self.directory, known)
             self.seen = set(streams)
             return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
 
@@ -9315,7 +9311,7 @@ class StatusTable:
         config, fleet = self.fleet.config, self.fleet
         return target_of(config, fleet.session, fleet.directory, config.status_table or "")
 
-    def write(self, streams: Mapping[str, Figures], now: Callable[[], float] = time.time) -> bool:
+    def write(self, streams: Mapping[str, Figures], now: Clock = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
         moment, interval = now(), self.fleet.config.interval
         what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
@@ -9584,7 +9580,7 @@ def configured(config: Config) -> dict[str, Config]:
         return {"": config}
     with opened_database(config) as database:
         if streams := streams_in(dataclasses.replace(config, state_dir=state_directory(config)), database):
-            return streams
+            return the_chosen(config, streams)
     raise none_yet(config)
 
 
@@ -9602,7 +9598,7 @@ def print_status(config: Config, form: str) -> int:
 
     # A row is needed by all streams of its table, also by those that were not asked for.
     streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
-    chosen = the_chosen(config, streams) if config.tables else streams
+    chosen = the_chosen(config, streams)
     tables = {stream.sqlite_table_name for stream in chosen.values()}
     streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
     try:
@@ -10424,7 +10420,7 @@ class Outage:
     """A host that can't be reached: said when it begins, once a day while it lasts, and when it is over."""
 
     interval: float
-    now: Callable[[], float] = time.monotonic
+    now: Clock = time.monotonic
     failures: int = 0
     began: float = 0.0
     told: float = 0.0

@@ -7860,25 +7860,26 @@ def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool
     return {"waiting": None if rows is None else rows + held, "oldest": oldest, "held": held}
 
 
-def rules_for(config: Config, scenario: str, columns: Columns) -> Rules | None:
-    """The rules for rows with these columns; None for raw rows."""
+def rules_for(config: Config, scenario: str, columns: Columns, table: Table) -> Rules | Aggregate | None:
+    """The scenario's rules for a table's columns, checked; None for raw rows."""
     if scenario == "sanitize":
         return parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
+    if scenario == "aggregate":
+        time = table.known_time
+        return parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
 
 def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None) -> Plan:
     """The scenario's plan, for the target's columns as they are now."""
-    target, rules = job.target.columns(), None
-    if aggregate:
-        reads, given = aggregate.source_columns, aggregate.columns
-    else:
-        reads = read_types(job.config, reader, types_in(target), job.sampled)
-        rules = rules_for(job.config, job.scenario, reads)
-        given = rules.columns if rules else reads
+    target = job.target.columns()
+    reads = aggregate.source_columns if aggregate else read_types(job.config, reader, types_in(target), job.sampled)
+    rules = aggregate or rules_for(job.config, job.scenario, reads, reader.table)
+    given = rules.columns if rules else reads
     is_made, evolve = target is None, job.config.schema == "evolve" and job.target.evolves
     aimed = aimed_columns(given, target, is_made or evolve)
-    plan = Plan(reader.table, reads, *aimed, time_form(job.config), rules, is_made=is_made, now=now)
+    page_rules = rules if isinstance(rules, Rules) else None
+    plan = Plan(reader.table, reads, *aimed, time_form(job.config), page_rules, is_made=is_made, now=now)
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
     warn_of_columns(job, plan, given, types_in(target))
@@ -7924,14 +7925,13 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
     columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
-    if job.scenario != "aggregate":
-        rules_for(config, job.scenario, columns)
-        return RowSource(cursor, functools.cache(lambda: plan_of(job, reader, now, None)))
-    time = reader.table.known_time
-    aggregate = parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
+    rules = rules_for(config, job.scenario, columns, reader.table)
+    aggregate = rules if isinstance(rules, Aggregate) else None
+    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate))
+    if aggregate is None:
+        return RowSource(cursor, plan)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate))
     return WindowSource(cursor, plan, aggregate, job.flush, now)
 
 
@@ -9726,17 +9726,14 @@ def print_ddl(config: Config, which: str) -> int:
             table, reads = reader.table, read_types(stream, reader, {}, {})
         check_names(reads)
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
-            if scenario == "aggregate" and which == "all" and not stream.aggregate_config:
+            is_set = bool(getattr(stream, f"{scenario}_config", None))
+            if scenario == "aggregate" and which == "all" and not is_set:
                 print("-- aggregated: set aggregate_config to see its table")
                 continue
-            columns: Columns = reads
-            if scenario == "aggregate":
-                columns = parse_aggregate(stream.aggregate_config, reads, table.known_time).columns
-            elif getattr(stream, f"{scenario}_config", None) and (rules := rules_for(stream, scenario, reads)):
-                columns = rules.columns
+            rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
             key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
             others = made[key][1] if key in made else {}
-            made[key] = (stream, {**columns, **others}, table.time)
+            made[key] = (stream, {**(rules.columns if rules else reads), **others}, table.time)
         return 0
 
     if config.databricks_database:

@@ -5241,8 +5241,8 @@ class Plan(NamedTuple):
 
     `sources` names for each target column the source or result column that fills it. `required` are the
     target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since` (microseconds) with keys up to
-    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target. `form`
-    is how the time column is written, `now` the wall clock.
+    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target,
+    `is_windowed` where each row needs a time. `form` is how the time column is written, `now` the wall clock.
     """
 
     table: Table
@@ -5256,6 +5256,7 @@ class Plan(NamedTuple):
     since: int | None = None
     until: Any = None
     is_made: bool = False
+    is_windowed: bool = False
     now: Clock = time.time
 
     def from_position(self, position: Position) -> Plan:
@@ -5328,11 +5329,15 @@ class Plan(NamedTuple):
             # The format is that of the time column alone.
             form = self.form if name == self.table.time else TimeForm(zone=self.form.zone)
             arrays[name], refused[name] = convert(page.columns[name], kind, form)
-        for name in () if self.rules else self.required:
-            array = arrays.get(self.sources[name])  # None for what an aggregate makes.
+        names = () if self.rules else self.required
+        needed = {self.sources[name]: "is NULL, and the target's column is NOT NULL" for name in names}
+        if self.is_windowed:
+            needed[self.table.known_time] = "is NULL: the row belongs to no window"
+        for name, reason in needed.items():
+            array = arrays.get(name)  # None for what an aggregate makes.
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
-                    refused[self.sources[name]].setdefault(index, "is NULL, and the target's column is NOT NULL")
+                    refused[name].setdefault(index, reason)
         return arrays, refused
 
     def _is_old(self, moment: int | None, key: Any) -> bool:
@@ -7682,14 +7687,10 @@ class WindowSource(NamedTuple):
         if starts is None:
             frame = frame[is_new | is_left]
         else:
-            known = starts.notna()
-            is_open = known & is_left
-            reason = f"{plan.table.time} is NULL: the row belongs to no window"
-            windows.bad += [BadRow(int(key), reason, {}, [*plan.table.columns]) for key in keys[~known & is_new]]
-            windows.late += int((known & ~is_open & is_new).sum())
-            is_ahead = is_open & (starts >= moment_of(limit))
+            windows.late += int((is_new & ~is_left).sum())
+            is_ahead = is_left & (starts >= moment_of(limit))
             windows.put_ahead(keys, starts, is_ahead)
-            is_open &= ~is_ahead
+            is_open = is_left & ~is_ahead
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // dt.timedelta(microseconds=1)
                 windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
@@ -7880,6 +7881,7 @@ def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None) -
     aimed = aimed_columns(given, target, is_made or evolve)
     page_rules = rules if isinstance(rules, Rules) else None
     plan = Plan(reader.table, reads, *aimed, time_form(job.config), page_rules, is_made=is_made, now=now)
+    plan = plan._replace(is_windowed=aggregate is not None and aggregate.window_length is not None)
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
     warn_of_columns(job, plan, given, types_in(target))
@@ -8159,11 +8161,6 @@ def check_first_rows(source: Source, state: State) -> None:
     if plan.is_made:
         say_of_guesses(plan, page)
     refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
-    if isinstance(source, WindowSource) and source.aggregate.window_length:
-        column = plan.table.known_time
-        times = enumerate(page.columns[column].values())
-        missing = {index: "is NULL: the row belongs to no window" for index, time in times if time is None}
-        refused |= {column: {**missing, **refused.get(column, {})}} if missing else {}
     count = len(set().union(*refused.values()))
     if 10 * count <= len(page.keys):
         return

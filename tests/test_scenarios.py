@@ -170,7 +170,7 @@ def test_rows_without_a_time_belong_to_no_window_and_go_to_quarantine_once(box: 
     assert box.run(*FLAGS) == up.QUARANTINED
     box.execute(INSERT, rows=[reading(62)])
     assert box.run(*FLAGS) == 0
-    assert [line["key"] for line in box.quarantined()] == [3]
+    assert [(line["key"], line["row"]["timestamp"]) for line in box.quarantined()] == [(3, None)]
 
 
 def test_without_a_time_key_the_rows_of_each_cycle_are_one_group_set(box: Box) -> None:

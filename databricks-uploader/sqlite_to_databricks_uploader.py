@@ -7631,11 +7631,6 @@ class WindowSource(NamedTuple):
         """The groups of one window can't be parted, nor be kept for later: the error stays."""
         raise refused
 
-    def _first(self, closed: int | None) -> int | None:
-        """The earliest start of a window that ends after the last one that was sent, which may have been longer."""
-        length = self.aggregate.window_length
-        return closed - length // dt.timedelta(microseconds=1) + 1 if length and closed is not None else closed
-
     def _is_due(self, position: Position, due: int) -> bool:
         """Whether rows that were ahead are read: by the start of the earliest one's window, as windows are now."""
         length = (self.aggregate.window_length or dt.timedelta.resolution) // dt.timedelta.resolution
@@ -7703,16 +7698,16 @@ class WindowSource(NamedTuple):
         All of them in a flush or without a time key.
         """
         length, horizon, end, complete = self.aggregate.window_length, windows.partials.horizon, None, None
-        is_all = length is None or (self.flush and horizon is None)
-        if is_all:
+        if length is None or (self.flush and horizon is None):
             end = moment_of(max(windows.opened)) + length if length and windows.opened else None
         elif self.flush or windows.newest is not None:
             newest = moment_of(2**62 if self.flush else windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
         closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
-        first = self._first(closed)
-        still_open = [start for start in windows.opened if not is_all and (first is None or start >= first)]
+        # Windows that end after the last one that was sent, which may have been longer.
+        first = closed - length // dt.timedelta(microseconds=1) + 1 if length and closed is not None else closed
+        still_open = [start for start in windows.opened if first is None or start >= first]
         rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         after: Position = {
             **position,
@@ -8955,14 +8950,10 @@ def looking(
 COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "FAIL": "\033[31m"}
 
 
-def has_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a stream is a terminal that shows colours (no-color.org)."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-
-
-def coloured(word: str) -> str:
-    """A word in its colour, if it has one."""
-    return f"{COLOURS[word]}{word}\033[0m" if word in COLOURS else word
+def coloured(word: str, stream: TextIO, environ: Mapping[str, str]) -> str:
+    """A word in its colour, if it has one and the stream is a terminal that shows it (no-color.org)."""
+    is_shown = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return f"{COLOURS[word]}{word}\033[0m" if is_shown and word in COLOURS else word
 
 
 def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequence[Any]]], title: str = "") -> None:
@@ -9330,13 +9321,12 @@ class StatusTable:
     def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
         if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
-        told = list[tuple[Any, ...]]()
+        told = list[dict[str, Any]]()
         for stream, f in streams.items():
             box = self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}")
-            delivered = (box, __version__, f.table, f.position, f.newest)
-            told.append((*delivered, f.waiting, f.quarantined, f.failures, f.last_error, f.cycle_seconds, moment))
-        columns = zip(STATUS_COLUMNS.items(), zip(*told, strict=True), strict=True)
-        rows = arrow_table({name: array_of(list(values), kind) for (name, kind), values in columns})
+            named = {"box": box, "stream": f.table, "quarantine": f.quarantined, "error": f.last_error}
+            told.append({**vars(f), **named, "version": __version__, "time": moment})
+        rows = arrow_table({name: array_of([f[name] for f in told], kind) for name, kind in STATUS_COLUMNS.items()})
         with contextlib.closing(self.target):
             self.target.note(rows, self.create)
 
@@ -9369,12 +9359,9 @@ class Watch:
                     self.fleet.each(functools.partial(self._deliver, total, spoke))
             except UploaderError as error:
                 self._fail(error, spoke)
-                self._end(f"failed: {error}")
-                if not isinstance(error, (Unreachable, NotReady)):
-                    self._report()
+                self._end(f"failed: {error}", is_reachable=not isinstance(error, (Unreachable, NotReady)))
                 raise
             self._end(summary(total, time.monotonic() - began, "", ""))
-            self._report()
         if spoke and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values()):
             fields = {"rows": 0, "commits": 0, "quarantined": 0}
             tables = f" in {counted(len(spoke), 'table')}" if self.fleet.config.tables else ""
@@ -9399,8 +9386,8 @@ class Watch:
     def _of(self, stream: str) -> Figures:
         return self.figures.setdefault(stream, Figures(table=stream))
 
-    def _end(self, said: str) -> None:
-        """Tell everybody that a cycle has ended. Streams that are no more are forgotten."""
+    def _end(self, said: str, is_reachable: bool = True) -> None:
+        """Tell everybody that a cycle has ended, `status_table` last. Streams that are no more are forgotten."""
         config, seen = self.fleet.config, self.fleet.seen
         if seen and not (config.tables and config.sqlite_table_name):
             self.figures = {stream: self._of(stream) for stream in sorted(seen)}
@@ -9414,10 +9401,7 @@ class Watch:
             if not self.warned:
                 log.warning("metrics_file: %s can't be written: %s", config.metrics_file, error.strerror)
             self.warned = True
-
-    def _report(self) -> None:
-        """After the rows: tell the table beside them."""
-        if self.status and not self.fleet.stopping.is_set() and self.status.write(self.figures):
+        if self.status and is_reachable and not self.fleet.stopping.is_set() and self.status.write(self.figures):
             self._beat()
 
     def _deliver(self, total: Tally, spoke: dict[str, bool], job: Job, database: Database) -> int:
@@ -9686,11 +9670,9 @@ def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int
     with opened_reader(config) as reader:
         try:
             cursor = cursor_of(config, reader, time.time, state)
-            position = cursor.start(None)
-            if state.position:
-                if ("rowid" in state.position) != (cursor.kind == "rowid"):
-                    return None, None
-                position = cursor.located(state).position
+            if state.position and ("rowid" in state.position) != (cursor.kind == "rowid"):
+                return None, None
+            position = cursor.located(state).position if state.position else cursor.start(None)
         except (SourceError, ConfigError) as error:
             log.warning("%s. %s", error, error.hint)
             return None, None
@@ -9971,7 +9953,7 @@ Say = Callable[..., None]
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
     stream, failed = "", False
-    marks = {True: "ok  ", False: coloured("FAIL") if has_colours(sys.stdout, environ) else "FAIL", None: "    "}
+    marks = {True: "ok  ", False: coloured("FAIL", sys.stdout, environ), None: "    "}
 
     def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
@@ -10326,13 +10308,12 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
 
+@dataclasses.dataclass
 class LogLines(logging.Formatter):
     """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
 
-    def __init__(self, as_json: bool, coloured: bool) -> None:
-        super().__init__()
-        self.as_json = as_json
-        self.coloured = coloured
+    as_json: bool
+    environ: Mapping[str, str]
 
     def format(self, record: logging.LogRecord) -> str:
         moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
@@ -10343,7 +10324,7 @@ class LogLines(logging.Formatter):
             return json.dumps(line | fields)
         # A table's name may hold the end of a line, or what a terminal obeys; lines of our own are indented.
         message = re.sub(r"\n(?!  )|[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], message)
-        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level) if self.coloured else level} {message}"
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level, sys.stderr, self.environ)} {message}"
 
 
 def log_error(error: UploaderError, then: str = "") -> None:
@@ -10359,7 +10340,7 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     """One handler on stderr, without secrets, whoever logs them; set up again once they are known."""
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
-    handler.setFormatter(LogLines(arguments.get("log_format") == "json", has_colours(sys.stderr, environ)))
+    handler.setFormatter(LogLines(arguments.get("log_format") == "json", environ))
     HIDDEN[:] = [secret for secret in secrets if secret]
     verbose = arguments.get("verbose") or 0
     if verbose < 2:

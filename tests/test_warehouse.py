@@ -1132,7 +1132,7 @@ def test_log_lines_hold_no_secrets_and_no_signed_addresses(monkeypatch: pytest.M
     message = 'PUT %s key=%s "GET /v/x?X-Amz-Signature=abc&b=1 HTTP/1.1"'
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, message, (1, "dapi123"), None)
     for as_json in (False, True):
-        line = up.LogLines(as_json, False).format(record)
+        line = up.LogLines(as_json, {}).format(record)
         assert (json.loads(line)["message"] if as_json else line).endswith('PUT 1 key=*** "GET /v/x?*** HTTP/1.1"')
 
 

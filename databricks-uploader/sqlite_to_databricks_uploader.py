@@ -5962,8 +5962,10 @@ def quoted_sql(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def table_name(database: str, table: str) -> str:
+def table_name(database: str | None, table: str) -> str:
     """The quoted name of a table; `database` is a schema or catalog.schema, in backquotes where a part needs them."""
+    if database is None:
+        return quoted_sql(table)
     parts = re.fullmatch(r"(?:(`(?:[^`]|``)+`|[^`.]+)\.)?(`(?:[^`]|``)+`|[^`.]+)", database)
     if not parts:
         raise ConfigError(f"databricks_database is {database!r}", "Expected schema or catalog.schema.")
@@ -8227,7 +8229,6 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     place = batch.position.get("rowid", batch.position.get("latest"))
     return {
         "sequence": sequence,
-        "committed": state.committed,
         "application": application_of(state),
         "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place}",
         "made_by": made_by(job, source.plan()),
@@ -8775,13 +8776,14 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
             if not name:
                 raise
             failed[name] = error
+            statuses.add(error.status)
             log.error("%s. %s", error, error.hint)
         finally:
             NAMES.stream = ""
+    worst = max(statuses, key=STATUSES.index)
     if failed:
-        statuses |= {error.status for error in failed.values()}
-        raise StreamsError(failed, len(streams), max(statuses, key=STATUSES.index))
-    return max(statuses, key=STATUSES.index)
+        raise StreamsError(failed, len(streams), worst)
+    return worst
 
 
 def is_of(state: State, config: Config) -> bool:
@@ -9004,11 +9006,10 @@ def shown(value: object) -> Any:
 
 def scenario_tables(config: Config) -> list[str]:
     """The names that the scenarios' tables may have; of several source tables those that the source has now."""
-    bases = [config.databricks_table]
-    if config.tables and config.sqlite:
-        bases = [stream.databricks_table for stream in configured(config).values()]
-    elif config.tables:
+    if config.tables and not config.sqlite:
         bases = [entry.get("databricks_table", entry["sqlite_table_name"]) for entry in config.tables]
+    else:
+        bases = [stream.databricks_table for stream in configured(config).values()]
     return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
 
 
@@ -9229,9 +9230,9 @@ def open_windows(position: Position, now: float) -> str:
     end = moment_of(position["open_until"])
     shown = f"{end:%H:%MZ}" if abs(end.timestamp() - now) < 86400 else f"{end:%Y-%m-%d %H:%MZ}"
     window = next((word for word, length in WINDOWS.items() if length.total_seconds() == position["window"]), "window")
-    wait = f"wait for their {window.replace('_', ' ')} to end ({shown})"
+    wait = f"wait for their {window} to end ({shown})"
     if end.timestamp() < now:
-        wait = f"wait for a row after {shown}, which ends their {window.replace('_', ' ')}"
+        wait = f"wait for a row after {shown}, which ends their {window}"
     return f"{rows} in {groups} {wait}; --flush sends them now"
 
 
@@ -9500,11 +9501,10 @@ class Watch:
         """A bar on a terminal, a sign of life everywhere."""
         with contextlib.ExitStack() as stack:
             is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
-            bar = stack.enter_context(drawn_bar()) if is_drawn else None
+            draw: Progress = stack.enter_context(drawn_bar()) if is_drawn else Job.progress
 
             def advance(read: int, waiting: int) -> None:
-                if bar:
-                    bar(read, waiting)
+                draw(read, waiting)
                 figures.waiting = waiting or figures.waiting
                 self._beat()
 
@@ -9742,7 +9742,10 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
     created = f"{creation(config, name, columns)}{cluster}{properties};"
     if not config.zerobus_endpoint or config.on_doubt != "resend":
         return created
-    table, numbered = target_sql(config, name), "row_number() OVER (PARTITION BY `databricks_batch_id`"
+    table, numbered = (
+        table_name(config.databricks_database, name),
+        "row_number() OVER (PARTITION BY `databricks_batch_id`",
+    )
     names = ", ".join(map(quoted_sql, [*columns, *OWN_COLUMNS]))
     return (
         f"{created}\nCREATE OR REPLACE VIEW {table[:-1]}_once` AS\nSELECT {names} FROM (\n"
@@ -9751,15 +9754,10 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
     )
 
 
-def target_sql(config: Config, name: str) -> str:
-    """A table's name in SQL."""
-    return table_name(config.databricks_database, name) if config.databricks_database else quoted_sql(name)
-
-
 def creation(config: Config, name: str, columns: Columns) -> str:
     """What makes a table, with the columns that the uploader fills, up to its clustering."""
     body = ",\n".join(f"  {quoted_sql(column)} {kind.upper()}" for column, kind in {**columns, **OWN_COLUMNS}.items())
-    return f"CREATE TABLE IF NOT EXISTS {target_sql(config, name)} (\n{body}\n) USING DELTA"
+    return f"CREATE TABLE IF NOT EXISTS {table_name(config.databricks_database, name)} (\n{body}\n) USING DELTA"
 
 
 def status_ddl(config: Config) -> str:

@@ -10388,46 +10388,34 @@ def stop_event(supervisor: Supervisor) -> threading.Event:
 LONGEST_WAIT = 12
 
 
-@dataclasses.dataclass
-class Outage:
-    """A host that can't be reached: said when it begins, once a day while it lasts, and when it is over."""
+def run_for_ever(
+    one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait, now: Clock = time.monotonic
+) -> None:
+    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again.
 
-    interval: float
-    now: Clock = time.monotonic
-    failures: int = 0
-    began: float = 0.0
-    told: float = 0.0
+    That a host can't be reached is said when it begins, once a day while it lasts, and when it is over.
+    """
+    import random
 
-    def failed(self, error: UploaderError) -> float:
-        """Take a failed cycle in; how long to wait for the next one, with jitter: many boxes share an outage."""
-        import random
-
-        self.failures += 1
-        if self.failures == 1:
-            self.began = self.told = self.now()
-            log_error(error, "; trying again, ever more seldom")
-        elif self.now() - self.told >= 86_400:
-            self.told = self.now()
-            log_error(error, f", for {age_text(self.now() - self.began)} now")
-        return min(2.0 ** (self.failures - 1), LONGEST_WAIT) * self.interval * random.uniform(0.8, 1.0)
-
-    def over(self, sent: int) -> None:
-        """A cycle went well."""
-        if self.failures:
-            age = age_text(self.now() - self.began)
-            log.info("reachable again after %s; the %d rows that waited were sent", age, sent)
-        self.failures = 0
-
-
-def run_for_ever(one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait) -> None:
-    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again."""
-    outage = Outage(interval)
+    failures, began, told = 0, 0.0, 0.0
     while not stop.is_set():
         wait = interval
         try:
-            outage.over(one_cycle().sent)
+            sent = one_cycle().sent
+            if failures:
+                age = age_text(now() - began)
+                log.info("reachable again after %s; the %d rows that waited were sent", age, sent)
+            failures = 0
         except (Unreachable, NotReady) as error:
-            wait = outage.failed(error)
+            failures += 1
+            if failures == 1:
+                began = told = now()
+                log_error(error, "; trying again, ever more seldom")
+            elif now() - told >= 86_400:
+                told = now()
+                log_error(error, f", for {age_text(told - began)} now")
+            # With jitter: many boxes share an outage.
+            wait *= min(2.0 ** (failures - 1), LONGEST_WAIT) * random.uniform(0.8, 1.0)
         except UploaderError as error:
             if error.is_final:
                 raise

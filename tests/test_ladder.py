@@ -508,17 +508,25 @@ def test_words_that_say_a_request_is_too_large_are_known(said: str, is_so: bool)
 def test_waits_grow_while_a_host_can_t_be_reached_and_little_is_said(caplog: pytest.LogCaptureFixture) -> None:
     random.seed(7)
     now = [0.0]
-    outage = up.Outage(300, lambda: now[0])
-    waits = []
+    waits, stop = list[float](), threading.Event()
+
+    def one_cycle() -> up.Tally:
+        if len(waits) < 80:
+            raise up.Unreachable("no way")
+        stop.set()
+        return up.Tally(sent=12_400)
+
+    def rest(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
     with caplog.at_level("INFO", "uploader"):
-        for _ in range(80):
-            waits.append(outage.failed(up.Unreachable("no way")))
-            now[0] += waits[-1]
-        outage.over(12_400)
+        up.run_for_ever(one_cycle, 300, stop, rest, now=lambda: now[0])
+    waits.pop()
     assert 240 <= waits[0] <= 300 and 480 <= waits[1] <= 600
     assert all(0.8 * 3600 <= wait <= 3600 for wait in waits[5:])
     said = [record.message for record in caplog.records]
-    assert len([line for line in said if "no way" in line]) == 1 + int(now[0] // 86_400)
+    assert len([line for line in said if "no way" in line]) == 1 + int(sum(waits) // 86_400)
     assert said[-1].startswith("reachable again after 3 days") and "12400 rows" in said[-1]
 
 

@@ -80,7 +80,8 @@ MUTANTS = (
         "if False:", ("test_cursor_time.py", "times_of_deleted"),
     ),
     Mutant(
-        "a key of another class is another row's", "return None if is_strange else found", "return found",
+        "a key of another class is another row's", "return None if is_open and {time for time, _ in groups} & {time for time, _ in delivered} else found",
+        "return found",
         ("test_cursor_time.py", "another_class"),
     ),
     Mutant(
@@ -498,7 +499,7 @@ MUTANTS = (
         'schema_mode="merge" if table else None,', ("test_plan.py", "maps_names"),
     ),
     Mutant(
-        "no look at the transaction version", 'if delivered < intent["sequence"]:\n            return False',
+        "no look at the transaction version", "if delivered < number:\n            return False",
         "if True:\n            return False", ("test_cycle.py", "kill_at_each_step"),
     ),
     Mutant(

@@ -7473,7 +7473,7 @@ class Job:
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
-    tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
+    tables: dict[tuple[str, int, bool], Table] = dataclasses.field(default_factory=dict)
 
     @property
     def quarantine(self) -> Quarantine:
@@ -7557,15 +7557,12 @@ class Windows:
 
     def put_ahead(self, keys: Series, starts: Series, is_ahead: Series) -> None:
         """Remember rows in windows of the future: `keys` and `starts` of a page, and which are meant."""
-        import numpy as np
-
-        indexes = is_ahead.to_numpy().nonzero()[0]
-        if len(indexes):
-            runs = np.split(indexes, np.flatnonzero(np.diff(indexes) > 1) + 1)
-            found = [[int(keys.iloc[run[0]]), int(keys.iloc[run[-1]])] for run in runs]
+        if is_ahead.any():
+            # Rows that follow each other come after as many others.
+            runs = keys[is_ahead].groupby((~is_ahead).cumsum()[is_ahead]).agg(["min", "max"])
             due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
-            ranges = merged_ranges([*self.ahead["ranges"], *found])
-            self.ahead = {"due": due, "rows": self.ahead["rows"] + len(indexes), "ranges": ranges}
+            ranges = merged_ranges([*self.ahead["ranges"], *runs.to_numpy().tolist()])
+            self.ahead = {"due": due, "rows": self.ahead["rows"] + int(is_ahead.sum()), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > self.seen).sum())
 
 
@@ -7760,7 +7757,7 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     That of the state stays: one odd value among its times would leave a box without one after its next start.
     """
     database.look_again()
-    key = (database.birth, database.version)
+    key = (database.birth, database.version, database.is_thorough)
     if known := job.tables.get(key):
         return known
     reader = reader_of(job.config, database)
@@ -8619,7 +8616,6 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
         if database.is_thorough:
             raise
         database.is_thorough = True
-        job.tables.clear()
         run_cycle(job, database, total, up_to)
     except CorruptError as error:
         if up_to is None and error.good is not None:
@@ -8662,14 +8658,19 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     # A table within another one: its files are rubbish to that one's VACUUM.
     if ".." in table.split("/") or ("/" in table and config.databricks_table == config.sqlite_table_name):
         raise ConfigError(f"{table} would lie in another folder than {config.lakehouse_path}", "Set databricks_table.")
-    root = config.lakehouse_path or ""
-    if beside and config.table_path:
-        root = config.table_path.rstrip("/").rpartition("/")[0] or "."
-    uri = config.table_path if config.table_path and not beside else f"{root.rstrip('/')}/{table}"
+    root, _ = delta_place(config)
+    uri = absolute_uri(config.table_path if config.table_path and not beside else f"{root}/{table}")
     if unfit := UNFIT_IN_PATHS.search(uri):
         hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
         raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]!r}", hint)
-    return DeltaTarget(absolute_uri(uri), config.storage_options, session.wait)
+    return DeltaTarget(uri, config.storage_options, session.wait)
+
+
+def delta_place(config: Config) -> tuple[str, str]:
+    """Where tables by path lie side by side, and the name of the one that `table_path` is."""
+    place = absolute_uri(config.table_path or config.lakehouse_path or "").rstrip("/")
+    root, _, name = place.rpartition("/")
+    return (root, name) if config.table_path else (place, "")
 
 
 def absolute_uri(uri: str) -> str:
@@ -9015,12 +9016,8 @@ def scenario_tables(config: Config) -> list[str]:
 
 def delta_targets(config: Config) -> dict[str, DeltaTarget]:
     """The Delta tables that may be there, by name: of a lakehouse path or a table path, and `status_table` beside."""
-    if config.table_path:
-        root, _, name = absolute_uri(config.table_path).rstrip("/").rpartition("/")
-        names = [name]
-    else:
-        root, names = absolute_uri(config.lakehouse_path or "").rstrip("/"), scenario_tables(config)
-    named = filter(None, [*names, config.status_table])
+    root, own = delta_place(config)
+    named = filter(None, [*([own] if own else scenario_tables(config)), config.status_table])
     return {name: DeltaTarget(f"{root}/{name}", config.storage_options) for name in named}
 
 
@@ -9842,24 +9839,24 @@ def print_init(config: Config) -> int:
 
 def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list[str]]:
     """Whether a table can go, and its lines: what is in it, and its entry, in a comment where it can't."""
-    about, reason, times, extra, odd = "", "", "", list[str](), list[tuple[str, str]]()
+    said, extra, is_fit = list[str](), list[str](), True
     try:
         _, stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
-        about = content_of(database, name)
+        said.append(content_of(database, name))
         table = reader_of(stream, database).table
-        times = f"; {said_of_time(table)}{form_of_time(database, table)}"
+        said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
         if (kind := database.kinds[name]) in ("view", "virtual"):
             raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
         with looking(stream, database, Unasked("", {})) as (_, source):
             check_first_rows(source, State())
-            odd = odd_times_of(source)
+            said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
-        reason = f"{error}. {error.hint}"
+        said.append(f"Left out: {error}. {error.hint}")
+        is_fit = False
+    comments = [f"# {' '.join(text.split())}" for text in said]
     entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
-    lines = [f"# {' '.join((about + times).split())}", *([f"# Left out: {' '.join(reason.split())}"] if reason else [])]
-    lines += [f"# {' '.join(f'{fault}: {hint}'.split())}" for fault, hint in odd]
-    return not reason, [*lines, *(f"# {line}" if reason else line for line in entry)]
+    return is_fit, [*comments, *(line if is_fit else f"# {line}" for line in entry)]
 
 
 def form_of_time(database: Database, table: Table) -> str:

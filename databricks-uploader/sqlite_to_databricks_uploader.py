@@ -9871,61 +9871,49 @@ def form_of_time(database: Database, table: Table) -> str:
 
 
 # --- Caring: Delta tables that live for years ---
+#
+# delta-rs' optimizer puts a table's many small files together: no value changes, uploaders go on meanwhile, since
+# appends don't conflict with it. Files that were replaced stay for a week, or for the table's
+# `delta.deletedFileRetentionDuration`, so that readers and time travel find them; then the next compaction deletes
+# them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
 
 # What --compact tells of each table; sizes in bytes.
 COMPACTED = ("table", "files_before", "files", "bytes_before", "bytes", "version_before", "version", "files_deleted")
 
+# A file below this many bytes is small: delta-rs makes files of some 100 MiB.
+SMALL_FILE = 32 * 2**20
 
-@dataclasses.dataclass(frozen=True)
-class Compaction:
-    """Puts a table's many small files together by delta-rs' optimizer: no value changes, uploaders go on meanwhile.
+# From so many small files on --check asks for it: a cycle holds the list of all files, some 2 KiB each.
+TOO_MANY_FILES = 10_000
 
-    Appends don't conflict with it. Files that were replaced stay for a week, or for the table's
-    `delta.deletedFileRetentionDuration`, so that readers and time travel find them; then the next compaction deletes
-    them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
-    """
 
-    target: DeltaTarget
+def file_sizes(name: str, table: DeltaTable) -> list[int]:
+    """The sizes of a table's files in bytes."""
+    with delta_errors(name):
+        return [*table.get_add_actions().column("size_bytes").to_pylist()]
 
-    # A file below this many bytes is small: delta-rs makes files of some 100 MiB.
-    SMALL: ClassVar = 32 * 2**20
 
-    # From so many small files on it is due: a cycle holds the list of all files, some 2 KiB each.
-    DUE_FILES: ClassVar = 10_000
+def compacted(name: str, table: DeltaTable | None) -> list[Any]:
+    """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
+    from deltalake import CommitProperties, WriterProperties
 
-    def due(self) -> int:
-        """How many small files there are, where they are too many; else 0."""
-        table = self.target.table()
-        small = sum(size < self.SMALL for size in self._sizes(table)) if table else 0
-        return small if small >= self.DUE_FILES else 0
-
-    def run(self) -> list[Any] | None:
-        """Compact, and delete what was replaced long ago; what `COMPACTED` lists, None where there is no table."""
-        return self.target.among_others(lambda table: self._rewritten(table) if table else None)
-
-    def _rewritten(self, table: DeltaTable) -> list[Any]:
-        from deltalake import CommitProperties, WriterProperties
-
-        if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):
-            hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
-            raise TargetError(f"{self.target.name} can't be compacted with its features: {', '.join(unknown)}", hint)
-        before, was = self._sizes(table), table.version()
-        often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
-        with delta_errors(self.target.name):
-            # One task: each holds its part of the rows.
-            written = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
-            table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
-            # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
-            # no commit names yet are spared for the same week (delta-rs#3835).
-            gone = table.vacuum(dry_run=False, full=True, commit_properties=often)
-            table.create_checkpoint()
-        after = self._sizes(table)
-        return [self.target.name, len(before), len(after), sum(before), sum(after), was, table.version(), len(gone)]
-
-    def _sizes(self, table: DeltaTable) -> list[int]:
-        """The sizes of a table's files in bytes."""
-        with delta_errors(self.target.name):
-            return [*table.get_add_actions().column("size_bytes").to_pylist()]
+    if table is None:
+        return []
+    if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):
+        hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
+        raise TargetError(f"{name} can't be compacted with its features: {', '.join(unknown)}", hint)
+    before, was = file_sizes(name, table), table.version()
+    often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
+    with delta_errors(name):
+        # One task: each holds its part of the rows.
+        written = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
+        table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
+        # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
+        # no commit names yet are spared for the same week (delta-rs#3835).
+        gone = table.vacuum(dry_run=False, full=True, commit_properties=often)
+        table.create_checkpoint()
+    after = file_sizes(name, table)
+    return [name, len(before), len(after), sum(before), sum(after), was, table.version(), len(gone)]
 
 
 def compact(config: Config, form: str) -> int:
@@ -9934,8 +9922,9 @@ def compact(config: Config, form: str) -> int:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
     check_target(config)
-    done = [Compaction(target).run() for target in delta_targets(config).values()]
-    print_rows(form, COMPACTED, [[row for row in done if row]])
+    targets = delta_targets(config).values()
+    done = [target.among_others(functools.partial(compacted, target.name)) for target in targets]
+    print_rows(form, COMPACTED, [filter(None, done)])
     return 0
 
 
@@ -10071,12 +10060,12 @@ def check_delta(session: Session, config: Config, say: Say) -> None:
         if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
             why = "can't be written" if os.path.isdir(there) else "is no directory"
             raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
-    by_path = DeltaTarget(target.name, config.storage_options)
-    if table := by_path.table():
+    if table := DeltaTarget(target.name, config.storage_options).table():
         check_computed(target.name, table)
-    if small := Compaction(by_path).due():
-        said = f"{small:,} small files make every cycle slower and larger"
-        say("target", None, said, "--compact puts them together, beside running uploaders.")
+        small = sum(size < SMALL_FILE for size in file_sizes(target.name, table))
+        if small >= TOO_MANY_FILES:
+            said = f"{small:,} small files make every cycle slower and larger"
+            say("target", None, said, "--compact puts them together, beside running uploaders.")
     check_columns(config, target, say)
 
 

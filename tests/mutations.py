@@ -556,8 +556,8 @@ MUTANTS = (
         ("test_actions.py", "do_not_say_all"),
     ),
     Mutant(
-        "a compaction gives way to any commit", "self.target.among_others(lambda table: self._rewritten(table) if table else None)",
-        "(lambda table: self._rewritten(table) if table else None)(self.target.table())",
+        "a compaction gives way to any commit", "target.among_others(functools.partial(compacted, target.name)) for",
+        "compacted(target.name, target.table()) for",
         ("test_actions.py", "others_disturb"),
     ),
     Mutant(

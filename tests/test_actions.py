@@ -6,6 +6,7 @@ import contextlib
 import csv
 import datetime as dt
 import fcntl
+import functools
 import io
 import json
 import os
@@ -804,14 +805,15 @@ def test_compact_puts_files_together_and_changes_no_value(many_files: Box, print
 def test_an_upload_between_the_compactions_look_and_its_commit_is_kept(
     many_files: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = up.Compaction._rewritten
+    real = up.compacted
 
-    def late(self: up.Compaction, table: Any) -> Any:
-        a_row(many_files, 50)
-        assert many_files.run() == 0
-        return real(self, table)
+    def late(name: str, table: Any) -> Any:
+        if table:
+            a_row(many_files, 50)
+            assert many_files.run() == 0
+        return real(name, table)
 
-    monkeypatch.setattr(up.Compaction, "_rewritten", late)
+    monkeypatch.setattr(up, "compacted", late)
     assert many_files.run("--compact") == 0
     assert sorted(many_files.arrived("id")) == sorted((number,) for number in range(1, 14))
     assert many_files.table().get_add_actions().num_rows == 2
@@ -823,7 +825,7 @@ def test_a_compaction_between_the_uploads_look_and_its_commit_doubles_nothing(
     real, target = up.write_pages, up.DeltaTarget(many_files.table().table_uri, {})
 
     def late(*arguments: Any, **options: Any) -> None:
-        assert up.Compaction(target).run()
+        assert target.among_others(functools.partial(up.compacted, target.name))
         real(*arguments, **options)
 
     a_row(many_files, 50)
@@ -841,17 +843,17 @@ def test_a_state_lost_after_a_compaction_is_recovered(many_files: Box) -> None:
 
 
 def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tried = up.Compaction._rewritten, []
+    real, tried = up.compacted, []
 
-    def disturbed(self: up.Compaction, table: Any) -> Any:
-        tried.append(table.version())
-        if len(tried) < 3:
+    def disturbed(name: str, table: Any) -> Any:
+        tried.extend([table.version()] if table else [])
+        if table and len(tried) < 3:
             raise up.Conflict("another compaction was faster")
-        return real(self, table)
+        return real(name, table)
 
-    monkeypatch.setattr(up.Compaction, "_rewritten", disturbed)
-    target = up.DeltaTarget(many_files.table().table_uri, {}, wait=lambda seconds: None)
-    assert up.Compaction(target).run()
+    monkeypatch.setattr(up, "compacted", disturbed)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert many_files.run("--compact") == 0
     assert len(tried) == 3
 
 
@@ -880,9 +882,9 @@ def test_check_says_when_compacting_is_due(
     many_files: Box, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "--compact" not in printed("--check")
-    monkeypatch.setattr(up.Compaction, "DUE_FILES", 12)
+    monkeypatch.setattr(up, "TOO_MANY_FILES", 12)
     assert "12 small files make every cycle slower and larger\n       --compact puts them" in printed("--check")
-    monkeypatch.setattr(up.Compaction, "SMALL", 1)
+    monkeypatch.setattr(up, "SMALL_FILE", 1)
     assert "--compact" not in printed("--check")
 
 

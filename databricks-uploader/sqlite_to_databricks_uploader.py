@@ -8885,11 +8885,7 @@ class Fleet:
     @functools.cached_property
     def session(self) -> Session:
         """The one session with a warehouse, opened by its first statement; to be closed after each cycle."""
-        return Session(self.config, self.environ, self.wait)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for some seconds, or until the run stops; whether it does."""
-        return self.supervisor.wait(seconds, self.stopping)
+        return Session(self.config, self.environ, functools.partial(self.supervisor.wait, stop=self.stopping))
 
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
@@ -9288,7 +9284,6 @@ class StatusTable:
     """
 
     fleet: Fleet
-    create: str
     said: Told
 
     @functools.cached_property
@@ -9326,7 +9321,7 @@ class StatusTable:
             told.append({**vars(f), **named, "version": __version__, "time": moment})
         rows = arrow_table({name: array_of([f[name] for f in told], kind) for name, kind in STATUS_COLUMNS.items()})
         with contextlib.closing(self.target):
-            self.target.note(rows, self.create)
+            self.target.note(rows, status_ddl(self.fleet.config))
 
 
 # Beside the state: when the last cycle ended, and how.
@@ -9369,7 +9364,7 @@ class Watch:
     def rest(self, seconds: float) -> None:
         """Wait for the next cycle; the healthcheck knows how long."""
         self._beat(seconds)
-        self.fleet.wait(seconds)
+        self.fleet.supervisor.wait(seconds, self.fleet.stopping)
 
     def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
@@ -9541,7 +9536,7 @@ def health(config: Config) -> tuple[bool, str]:
         return False, "no cycle has ended yet"
     age, interval = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp(), said["interval"]
     when = f"{age:.0f} seconds ago" if age >= 0 else f"{-age:.0f} seconds ahead of the clock, which was set back"
-    patience = max(LATE_INTERVALS * interval, said.get("wait", 0) + interval) + 60 + config.databricks_statement_timeout
+    patience = max(LATE_INTERVALS * interval, said["wait"] + interval) + 60 + config.databricks_statement_timeout
     return abs(age) <= patience, f"the last cycle ended {when}" + (f": {said['error']}" if said["error"] else "")
 
 
@@ -9648,8 +9643,8 @@ def status_lines(facts: Mapping[str, Any], said: Mapping[str, Any], now: float) 
         yield "last cycle", "- (none has ended yet)"
         return
     ended = dt.datetime.fromisoformat(said["ended"]).timestamp()
-    yield "last cycle", f"{aged(now - ended, 'ago')}{': ' if said.get('error') else ''}{said.get('error') or ''}"
-    yield "next cycle", next_cycle(ended + (said.get("wait") or said["interval"]) - now, said)
+    yield "last cycle", aged(now - ended, "ago") + (f": {said['error']}" if said["error"] else "")
+    yield "next cycle", next_cycle(ended + (said["wait"] or said["interval"]) - now, said)
 
 
 def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
@@ -10421,7 +10416,7 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
-        watch.status = StatusTable(fleet, status_ddl(config), remembered(Told, saved.get("report")))
+        watch.status = StatusTable(fleet, remembered(Told, saved.get("report")))
     if watch.metrics and config.metrics_address is not None:
         watch.metrics.serve(config.metrics_address, functools.partial(health, config))
     return watch
@@ -10449,7 +10444,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
             supervisor.tell(READY="1", STATUS="started")
             if config.once:
                 return QUARANTINED if watch.cycle().bad else 0
-            fleet.wait(random.uniform(0, config.jitter))
+            supervisor.wait(random.uniform(0, config.jitter), stop)
             run_for_ever(watch.cycle, config.interval, stop, watch.rest)
             return 0
 

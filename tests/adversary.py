@@ -166,12 +166,12 @@ def come_later(script: Any, seconds: float) -> None:
     """Let a warehouse's clock be so many seconds ahead, and more with each wait, which takes no time."""
     real, waited = script.Session.now, [seconds]
 
-    def wait(fleet: Any, pause: float) -> bool:
+    def wait(supervisor: Any, pause: float, stop: Any) -> bool:
         waited.append(pause)
-        return bool(fleet.stopping.is_set())
+        return bool(stop.is_set())
 
     script.Session.now = lambda session: real(session) + sum(waited)
-    script.Fleet.wait = wait
+    script.Supervisor.wait = wait
 
 
 def lose_patience(seconds: float) -> None:

@@ -394,7 +394,7 @@ def test_writers_that_are_faster_are_no_reason_for_smaller_commits(box: Box, mon
         real(self, table, intent, iter(taken))
 
     monkeypatch.setattr(up.DeltaTarget, "_append", append)
-    monkeypatch.setattr(up.Fleet, "wait", lambda *_: False)
+    monkeypatch.setattr(up.Supervisor, "wait", lambda *_, **__: False)
     box.execute(TABLE, INSERT, rows=[(n, "x" * 4_000) for n in range(100)])
     assert [box.run() for _ in range(4)] == [1, 1, 1, 0]
     assert set(sizes) == {100}

@@ -8322,10 +8322,8 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
     is_alone = intent["size"] == 1 and 0 < intent["bytes"] < Allowance.LEAST
     if total.commits or not is_alone or not isinstance(error, RefusedSizeError):
         return error
-    hint = "" if error.hint.startswith("Smaller") else f" {error.hint}"
-    return Rejected(
-        str(error), f"Such a small request is not refused for its size; what stands between may tell.{hint}"
-    )
+    hint = "Such a small request is not refused for its size; what stands between may tell."
+    return Rejected(str(error), hint if error.hint.startswith("Smaller") else f"{hint} {error.hint}")
 
 
 def find_again(delivery: Delivery) -> None:
@@ -9161,9 +9159,8 @@ def refuse_other_content(file: Path) -> None:
         return
     with contextlib.suppress(OSError), file.open("rb") as opened:
         if opened.read(6) not in (b"", b"# HELP"):
-            raise ConfigError(
-                f"metrics_file: {file} holds something else", "It would be replaced: choose another name."
-            )
+            hint = "It would be replaced: choose another name."
+            raise ConfigError(f"metrics_file: {file} holds something else", hint)
 
 
 # --- Watching: one summary a cycle, progress ---
@@ -9734,10 +9731,8 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
     created = f"{creation(config, name, columns)}{cluster}{properties};"
     if not config.zerobus_endpoint or config.on_doubt != "resend":
         return created
-    table, numbered = (
-        table_name(config.databricks_database, name),
-        "row_number() OVER (PARTITION BY `databricks_batch_id`",
-    )
+    table = table_name(config.databricks_database, name)
+    numbered = "row_number() OVER (PARTITION BY `databricks_batch_id`"
     names = ", ".join(map(quoted_sql, [*columns, *OWN_COLUMNS]))
     return (
         f"{created}\nCREATE OR REPLACE VIEW {table[:-1]}_once` AS\nSELECT {names} FROM (\n"
@@ -10191,9 +10186,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = dataclasses.replace(state, sequence=max(state.sequence, known))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
-        job.states.save(
-            dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, former=None)
-        )
+        state = dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, former=None)
+        job.states.save(state)
 
 
 # === Command line =====================================================================================

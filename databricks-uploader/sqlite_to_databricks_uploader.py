@@ -6039,21 +6039,21 @@ def rows_source(columns: Sequence[Encoded]) -> str:
     return f"(SELECT explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST'))) AS r)"
 
 
-@dataclasses.dataclass(frozen=True)
 class Insert:
     """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`.
 
     `size` is that of the text in bytes, and `columns` are what it is made of.
     """
 
-    route: ClassVar = "insert"
-    count: int
-    size: int
-    rows: ArrowTable
-    kinds: Columns
-    values: dict[str, str]
-    columns: Sequence[Encoded]
-    source: str
+    route = "insert"
+
+    def __init__(self, rows: ArrowTable, kinds: Columns) -> None:
+        self.rows, self.kinds, self.count = rows, kinds, rows.num_rows
+        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
+        self.values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
+        self.columns = list(columns.values())
+        self.source = rows_source(self.columns)
+        self.size = len(self.source.encode())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6850,11 +6850,7 @@ class InsertRoute(SizedRoute):
 
     def text_of(self, pages: Iterable[ArrowTable]) -> Insert:
         rows = joined(list(pages))
-        kinds = self.table.types_of(rows)
-        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
-        source = rows_source(list(columns.values()))
-        values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        return Insert(rows.num_rows, len(source.encode()), rows, kinds, values, list(columns.values()), source)
+        return Insert(rows, self.table.types_of(rows))
 
     def _send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
@@ -6902,14 +6898,13 @@ class InsertRoute(SizedRoute):
 
     def _parts(self, rows: Insert) -> list[Insert]:
         """Rows in two parts; equal ones stay together."""
-        order = [*zip(*(column.texts for column in rows.columns), range(rows.count), strict=True)]
-        order.sort()
+        order = sorted(zip(*(column.texts for column in rows.columns), range(rows.count), strict=True))
         middle = rows.count // 2
         while 0 < middle < rows.count and order[middle][:-1] == order[middle - 1][:-1]:
             middle += 1
         arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
         parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:]) if part]
-        return [self.text_of([arrow_table({name: arrays[name].take(part) for name in arrays})]) for part in parts]
+        return [Insert(arrow_table({name: arrays[name].take(part) for name in arrays}), rows.kinds) for part in parts]
 
 
 class CopyRoute(Route):

@@ -6796,7 +6796,7 @@ class Route:
 
 
 class SizedRoute(Route):
-    """A route whose requests carry rows as text, as large as is allowed, which is learned."""
+    """A route whose requests carry rows as text, as large as is allowed."""
 
     # The largest request that is tried for a single row; what helps where that is too small.
     MOST_BYTES: ClassVar[int]
@@ -6806,9 +6806,8 @@ class SizedRoute(Route):
     ROW_BYTES: ClassVar = 0
     FIELD_BYTES: ClassVar[int]
 
-    # What makes text of pages of rows, whatever its size, and what sends it.
+    # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
-    _send: Callable[[Intent, Any], None]
 
     allowance = Allowance()
     _bytes_per_row: float | None = None
@@ -6827,18 +6826,6 @@ class SizedRoute(Route):
             raise TooLargeError(f"{text.count} rows are too large for a request: {text.size} bytes", self.HINT, fitting)
         return text
 
-    def send(self, intent: Intent, payload: Any) -> None:
-        """Commit the rows, and learn from what becomes of a request of so many bytes."""
-        began = self.session.clock()
-        try:
-            self._send(intent, payload)
-        except RefusedSizeError:
-            if payload.size >= Allowance.LEAST:
-                self.allowance = self.allowance.without(payload.size)
-            raise
-        is_fast = self.session.clock() - began < 10  # seconds: no reason not to send more
-        self.allowance = self.allowance.after(payload.size, is_fast)
-
 
 class InsertRoute(SizedRoute):
     """Rows in the text of an INSERT."""
@@ -6852,7 +6839,7 @@ class InsertRoute(SizedRoute):
         rows = joined(list(pages))
         return Insert(rows, self.table.types_of(rows))
 
-    def _send(self, intent: Intent, payload: Insert) -> None:
+    def send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
         names = ", ".join(map(quoted_sql, values))
         condition = begun_within(intent["started"], self.table.timeout)
@@ -7170,7 +7157,7 @@ class ZerobusRoute(SizedRoute):
             self.session.token(self.table.name)
         return {**super().ready(intent, payload), "fields": payload.fields}
 
-    def _send(self, intent: Intent, payload: Records) -> None:
+    def send(self, intent: Intent, payload: Records) -> None:
         known = self.table.columns()
         names = {name.lower(): name for name in known}
         now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.session.services_now() * 10**6)}"
@@ -7214,7 +7201,9 @@ class ZerobusRoute(SizedRoute):
                 again: Intent = {**intent, "started": self.now()}
                 save(again)  # A next question waits from now on, in another run too.
                 self.send(again, part)
-        except DoesNotGo:
+        except DoesNotGo as refused:
+            if isinstance(refused, RefusedSizeError) and part.size >= Allowance.LEAST:
+                self.allowance = self.allowance.without(part.size)
             if there:
                 raise
             return False
@@ -8438,7 +8427,7 @@ class Delivery:
         if not (self.state.lost or is_certain) or size < Allowance.LEAST:
             return False
         allowance = self.job.target.allowance or Allowance(size)
-        self.job.target.allowance = allowance.without(min(size, allowance.bytes))
+        self.job.target.allowance = allowance.without(size if is_certain else min(size, allowance.bytes))
         return True
 
     def commit(self, shipment: Shipment) -> None:
@@ -8458,15 +8447,16 @@ class Delivery:
                 self._save_intent(measured(intent, count(), self.bytes_per_row))
             raise
         intent = measured(intent, count(), self.bytes_per_row)
-        if target.allowance and "route" not in intent:  # Routes learn by themselves.
-            target.allowance = target.allowance.after(intent["bytes"], time.monotonic() - began < 10)
         tally.commits = int(tally.sent > 0)
+        if target.allowance and tally.commits and intent["bytes"]:  # 0 where a file carried the rows
+            is_fast = time.monotonic() - began < 10  # seconds: no reason not to send more
+            target.allowance = target.allowance.after(intent["bytes"], is_fast)
         self._confirm(intent, tally)
         self.total.add(tally)
 
     def _not_run(self, intent: Intent, error: DidNotRun) -> UploaderError:
         """The error of a commit that did not happen, for certain; an overload passes, a single row may be at fault."""
-        if isinstance(error, RefusedSizeError) and "route" not in intent:
+        if isinstance(error, RefusedSizeError):
             self._narrow(intent, is_certain=True)
         told = told_of_size(error, intent, self.total)
         is_passing = told is not error or (isinstance(error, Postponed) and not isinstance(error, Unreachable))

@@ -218,7 +218,7 @@ def test_rows_that_were_sent_again_are_waited_for_in_the_next_run_too(
     assert there.run() == 1
     before = box.state()["intent"]["started"]
     warehouse.zerobus(delay=2)
-    killed = {"at": ["ZerobusRoute._send"], "call": 1, "when": "after", "do": "kill"}
+    killed = {"at": ["ZerobusRoute.send"], "call": 1, "when": "after", "do": "kill"}
     if end == "lost":
         there.lose()
     assert there.run(later=60, plan=[killed] if end == "killed" else []) == (1 if end == "lost" else -signal.SIGKILL)

@@ -5471,11 +5471,6 @@ Pages = Callable[[], Iterator["ArrowTable"]]
 # Called with an intent that has changed, before anything is sent for it: the state has it from then on.
 SaveIntent = Callable[[Intent], None]
 
-
-def not_saved(intent: Intent) -> None:
-    """Of an intent that no state has."""
-
-
 Payload = Any
 
 
@@ -5845,7 +5840,7 @@ class DeltaTarget:
                 self.wait(random.uniform(0, 2**attempt))
         raise Conflict(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
-    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = not_saved) -> bool:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = lambda intent: None) -> bool:
         """Whether an earlier commit took place; waits until that is final. `DoubtError` where it can't be told."""
         return self._has(self.table(), intent)
 
@@ -6191,13 +6186,13 @@ ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 # What a status refuses for good, and what to do.
 REFUSALS = {
     "warehouse": {
-        401: "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
-        403: "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
+        **dict.fromkeys(
+            (401, 403), "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
+        ),
         404: "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
     },
     "workspace": {
-        401: f"Grant the service principal {ZEROBUS_GRANTS}",
-        403: f"Grant the service principal {ZEROBUS_GRANTS}",
+        **dict.fromkeys((401, 403), f"Grant the service principal {ZEROBUS_GRANTS}"),
         404: "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
         501: "Zerobus does not write to such a table; one that was made anew takes another name.",
     },
@@ -6684,19 +6679,14 @@ class WarehouseTable:
         self._columns = None
 
     def _described(self) -> Columns:
-        """The columns as DESCRIBE tells them."""
-        required = self._required()
+        """The columns as DESCRIBE tells them; which are NOT NULL and have no default, where the server tells that."""
+        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
+        required = set[str]()
+        with contextlib.suppress(Rejected, ValueError, IndexError):
+            told = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
+            required = {c["name"] for c in told.get("columns", []) if c.get("nullable") is False and "default" not in c}
         described = itertools.takewhile(is_column, self.session.rows(f"DESCRIBE TABLE {self.sql}"))
         return {name: kind.lower() + (" not null" if name in required else "") for name, kind, *_ in described}
-
-    def _required(self) -> set[str]:
-        """The columns that are NOT NULL and have no default, where the server tells."""
-        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
-        try:
-            answer = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
-        except (Rejected, ValueError, IndexError):
-            return set()
-        return {c["name"] for c in answer.get("columns", []) if c.get("nullable") is False and "default" not in c}
 
     def _catalogued(self) -> Columns:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
@@ -6783,6 +6773,7 @@ class Route:
     def __init__(self, table: WarehouseTable) -> None:
         self.table = table
         self.session = table.session
+        self.config = table.session.config
 
     def now(self) -> str:
         """The time of who takes the rows, in ISO-8601."""
@@ -6904,7 +6895,7 @@ class CopyRoute(Route):
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
         super().__init__(table)
-        self.volume = table.session.config.databricks_volume
+        self.volume = self.config.databricks_volume or ""
         self.directory = directory
         self._staging: list[str] = []
         self._left_over: set[str] = set()
@@ -6939,19 +6930,19 @@ class CopyRoute(Route):
 
         prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
         self._sweep(prefix)
-        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet", "volume": self.volume or ""}
+        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet", "volume": self.volume}
         self._stage(intent, payload)
         return super().ready(intent, payload)
 
     def _volume(self, intent: Intent) -> str:
         """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
-        return intent.get("volume", self.volume or "")
+        return intent.get("volume", self.volume)
 
     def _sweep(self, prefix: str) -> None:
         """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
         if not self._swept:
             self._swept = True
-            listed = self.session.rows(f"LIST {literal(self.volume or '')}")
+            listed = self.session.rows(f"LIST {literal(self.volume)}")
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
 
@@ -7126,10 +7117,6 @@ class ZerobusRoute(SizedRoute):
     MOST_BYTES = 9 * 1024 * 1024
     ROW_BYTES = OWN_BYTES
     FIELD_BYTES = 16
-
-    def __init__(self, table: WarehouseTable) -> None:
-        super().__init__(table)
-        self.config = table.session.config
 
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
@@ -7311,17 +7298,16 @@ class WarehouseTarget:
 
     def prepare(self, pages: Pages) -> Payload:
         """Rows as text; many, where there is a volume, as a Parquet file."""
+        if not self.by_files:
+            return self.usual.prepare(pages())
         upcoming, taken, count = pages(), [], 0
         for page in upcoming:
             taken.append(page)
             count += page.num_rows
-            if self.by_files and count > self.copy.LEAST_ROWS:
+            if count > self.copy.LEAST_ROWS:
                 return self.copy.prepare(itertools.chain(taken, upcoming))
-        try:
+        with contextlib.suppress(TooLargeError):
             return self.usual.prepare(taken)
-        except TooLargeError:
-            if not self.by_files:
-                raise
         return self.copy.prepare(iter(taken))
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
@@ -7338,7 +7324,7 @@ class WarehouseTarget:
             self._not_run = (intent["batch_id"], intent["started"])
             raise
 
-    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = not_saved) -> bool:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent = lambda intent: None) -> bool:
         """Whether an earlier commit took place: its route finds out, and where it can't, `on_doubt` has decided."""
         config, held = self.session.config, None
         if self._not_run == (intent["batch_id"], intent["started"]):

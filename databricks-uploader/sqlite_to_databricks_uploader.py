@@ -6897,7 +6897,7 @@ class CopyRoute(Route):
         super().__init__(table)
         self.volume = self.config.databricks_volume or ""
         self.directory = directory
-        self._staging: list[str] = []
+        self._staging = contextlib.ExitStack()
         self._left_over: set[str] = set()
         self._swept = False
 
@@ -6914,8 +6914,8 @@ class CopyRoute(Route):
         first = next(pages)
         names = [f"c{index}" for index in range(first.num_columns)]
         renamed = (page.rename_columns(names) for page in itertools.chain([first], pages))
-        folder = tempfile.mkdtemp(prefix="staging-", dir=self.directory)
-        self._staging.append(folder)
+        made = tempfile.TemporaryDirectory(prefix="staging-", dir=self.directory, ignore_cleanup_errors=True)
+        folder = self._staging.enter_context(made)
         write_pages(folder, renamed, target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
@@ -7008,8 +7008,7 @@ class CopyRoute(Route):
 
     def close(self) -> None:
         """Files that were loaded, as the state says by now, are removed from the volume, and all from here."""
-        while self._staging:
-            shutil.rmtree(self._staging.pop(), ignore_errors=True)
+        self._staging.close()
         while self._left_over:
             file = self._left_over.pop()
             try:

@@ -6519,11 +6519,6 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     import urllib.request
     from urllib.parse import urlsplit
 
-    class AsItIs(urllib.request.HTTPErrorProcessor):
-        def https_response(self, _: Any, response: Any) -> Any:
-            """No status is an error here, and none is followed elsewhere."""
-            return response
-
     sent = list[bytes]()
 
     def body() -> Iterator[bytes]:
@@ -6536,7 +6531,9 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     check_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
     request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=verifying(config)), AsItIs)
+    opener = urllib.request.OpenerDirector()  # By itself it takes no status for an error, and follows none elsewhere.
+    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=verifying(config))):
+        opener.add_handler(handler)
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             told: Any = None

@@ -6482,19 +6482,19 @@ def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
 
 
 class Answer(NamedTuple):
-    """What a host answered: the JSON object in it, if there is one; `date` is its time as HTTP writes it.
+    """What a host answered: the JSON object that it told, if it did; `date` is its time as HTTP writes it.
 
     A page is what somebody between says, whatever the status; so is nothing at all.
     """
 
     status: int
-    told: dict[str, Any]
+    told: dict[str, Any] | None
     date: str
-    is_page: bool
 
     def shown(self) -> str:
         """Its status, and what it says, for people."""
-        said = [str(self.told[key]) for key in ("error_code", "error", "message") if self.told.get(key)]
+        told = self.told or {}
+        said = [str(told[key]) for key in ("error_code", "error", "message") if told.get(key)]
         return first_line(": ".join([f"HTTP {self.status}", *said]))
 
 
@@ -6537,11 +6537,9 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             told: Any = None
-            said = answer.read()
             with contextlib.suppress(ValueError):  # as in the pages of gateways
-                told = json.loads(said)
-            is_page = not isinstance(told, dict)
-            return Answer(answer.status, {} if is_page else told, answer.headers.get("Date", ""), is_page)
+                told = json.loads(answer.read())
+            return Answer(answer.status, told if isinstance(told, dict) else None, answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
         if writes and len(sent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
@@ -6581,7 +6579,7 @@ def principal_token(config: Config, **form: str) -> tuple[str, float]:
         for_table = f" Check zerobus_endpoint, which begins with the workspace's id, and the rights: {ZEROBUS_GRANTS}"
         kind = Rejected if answer.status in (400, 401, 403) else Postponed
         raise kind(f"the service principal gets no token: {answer.shown()}", hint + for_table if form else hint)
-    if not isinstance(answer.told.get("access_token"), str):
+    if not answer.told or not isinstance(answer.told.get("access_token"), str):
         raise Rejected("the host answers without a token", "Check databricks_host.")
     return answer.told["access_token"], float(answer.told.get("expires_in") or 3600)
 
@@ -6689,7 +6687,7 @@ class WarehouseTable:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
         host = self.session.config.databricks_host
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
-        if answer.status != 200 or answer.is_page:
+        if answer.status != 200 or answer.told is None:
             raise http_error(answer.status, answer.shown(), False, "workspace")
         columns = {
             column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
@@ -7148,7 +7146,7 @@ class ZerobusRoute(SizedRoute):
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
         answer = self.session.ask(url, document, self.table.name)
-        if answer.status == 200 and not answer.is_page:
+        if answer.status == 200 and answer.told is not None:
             return
         if answer.status < 300:
             raise LostAnswer(f"HTTP {answer.status} came without Zerobus' answer: from a proxy between, most likely")

@@ -6316,20 +6316,17 @@ class Session:
             self._tokens[table] = token, self.clock() + seconds - min(120, seconds / 2)
         return token
 
-    def ask(self, url: str, content: bytes = b"", table: str = "") -> Answer:
+    def ask(self, url: str, content: bytes = b"", table: str = "", is_last: bool = False) -> Answer:
         """The answer to one request to a service; a token that isn't taken any more is renewed once."""
         from email.utils import parsedate_to_datetime
 
-        for is_last in (False, True):
-            headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
-            answer = asked(self.config, url, headers, content, writes=bool(content))
-            with contextlib.suppress(ValueError):
-                self._services_ahead = parsedate_to_datetime(answer.date).timestamp() - self.clock()
-            if answer.status in (401, 403):
-                del self._tokens[table]  # Rights are part of a token.
-            if answer.status != 401 or is_last:
-                break
-        return answer
+        headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
+        answer = asked(self.config, url, headers, content, writes=bool(content))
+        with contextlib.suppress(ValueError):
+            self._services_ahead = parsedate_to_datetime(answer.date).timestamp() - self.clock()
+        if answer.status in (401, 403):
+            del self._tokens[table]  # Rights are part of a token.
+        return self.ask(url, content, table, is_last=True) if answer.status == 401 and not is_last else answer
 
     def run(self, sql: str, *, writes: bool = False, stream: Any = None) -> Any:
         """A cursor that has executed `sql`; `writes` where that commits something."""

@@ -7047,12 +7047,10 @@ def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
     made = [c["name"] for c in told["columns"] if re.search("delta.(generation|identity)", c.get("type_json") or "")]
     if made:
         return f"has generated or identity columns, which Zerobus does not support: {', '.join(made)}"
-    own = {
-        name.lower(): kind.removesuffix(" not null") for name, kind in columns.items() if name.lower() in OWN_COLUMNS
-    }
-    if own.get("databricks_batch_id") != "string":
+    kinds = {name.lower(): kind for name, kind in types_in(columns).items()}
+    if kinds.get("databricks_batch_id") != "string":
         return "has no column databricks_batch_id of type STRING, by which rows are known again after a lost answer"
-    if own.get("databricks_inserted_at", "timestamp") not in TIMES:
+    if kinds.get("databricks_inserted_at", "timestamp") not in TIMES:
         return "has a column databricks_inserted_at that is no TIMESTAMP"
     return ""
 

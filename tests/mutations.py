@@ -396,7 +396,7 @@ MUTANTS = (
         ("test_plan.py", "negative_fraction"),
     ),
     Mutant(
-        "an empty answer is a good one", "told = json.loads(said)", 'told = json.loads(said or b"{}")',
+        "an empty answer is a good one", "json.loads(answer.read())", 'json.loads(answer.read() or b"{}")',
         ("test_zerobus.py", "page_in_place"),
     ),
     Mutant(

@@ -7177,9 +7177,7 @@ class ZerobusRoute(SizedRoute):
                 again: Intent = {**intent, "started": self.now()}
                 save(again)  # A next question waits from now on, in another run too.
                 self.send(again, part)
-        except DoesNotGo as refused:
-            if isinstance(refused, RefusedSizeError) and part.size >= Allowance.LEAST:
-                self.allowance = self.allowance.without(part.size)
+        except DoesNotGo:
             if there:
                 raise
             return False

@@ -5643,6 +5643,7 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
+            mode="append" if table else "error",
             writer_properties=WriterProperties(
                 compression="ZSTD", max_row_group_size=100_000, column_properties=plain or None
             ),
@@ -5847,9 +5848,8 @@ class DeltaTarget:
     def note(self, rows: ArrowTable, create: str) -> None:
         """Append rows that may be there twice or not at all; `create` makes the table where it is made by SQL."""
         table = self.table()
-        mode, merge = ("append", "merge") if table else ("error", None)
-        options = {**IMPATIENT, **self.options}
-        write_pages(self.name, iter([rows]), table, mode=mode, schema_mode=merge, storage_options=options)
+        merge, options = "merge" if table else None, {**IMPATIENT, **self.options}
+        write_pages(self.name, iter([rows]), table, schema_mode=merge, storage_options=options)
 
     def close(self) -> None:
         """End what was opened for one source."""
@@ -5907,11 +5907,9 @@ class DeltaTarget:
         }
         parted_by = table.metadata().partition_columns if table else []
         decimals = [f.name for f in fields if f.name in parted_by and base_of(delta_type(f)) == "decimal"]
-        filled = (nameable(with_columns(page, more), decimals) for page in pages if page.num_rows)
-        if (first := next(filled, None)) is None:
-            return
+        filled: Iterator[ArrowTable] = (nameable(with_columns(page, more), decimals) for page in pages)
         if table and self._planned_anew:
-            self._check_same(table, first.schema)
+            filled = map(functools.partial(self._fitting, table), filled)
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -5922,23 +5920,23 @@ class DeltaTarget:
         )
         write_pages(
             self.name,
-            itertools.chain([first], filled),
+            filled,
             table,
-            mode="append" if table else "error",
             # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
             schema_mode="merge" if table and not is_whole else None,
             storage_options={**PATIENT, **self.options},
             commit_properties=commit,
         )
 
-    def _check_same(self, table: DeltaTable, schema: Any) -> None:
-        """Whether a table that another writer made meanwhile has the columns that were planned without it."""
+    def _fitting(self, table: DeltaTable, page: ArrowTable) -> ArrowTable:
+        """The page, if a table that another writer made meanwhile has the columns that were planned without it."""
         from deltalake import Schema
 
         made = {field.name: field.type for field in table.schema().fields}
-        if any(made.get(field.name) != field.type for field in Schema.from_arrow(schema).fields):
+        if any(made.get(field.name) != field.type for field in Schema.from_arrow(page.schema).fields):
             said = f"{self.name}: another writer made the table meanwhile, with other columns"
             raise TransientError(said, "The next cycle fits the rows to them.")
+        return page
 
 
 # === Targets: SQL warehouse ===========================================================================

@@ -569,7 +569,7 @@ def test_delta_rs_reads_no_more_rows_once_writing_has_failed(tmp_path: Path) -> 
             times.append(time.monotonic())
 
     with pytest.raises(up.RefusedValuesError):
-        up.write_pages(str(tmp_path / "t"), pages(), DeltaTable(tmp_path / "t"), mode="append")
+        up.write_pages(str(tmp_path / "t"), pages(), DeltaTable(tmp_path / "t"))
     ended = time.monotonic()
     time.sleep(0.1)
     assert times[-1] < ended

@@ -50,14 +50,17 @@ import argparse
 import base64
 import collections
 import contextlib
+import csv
 import dataclasses
 import datetime as dt
 import decimal
+import difflib
 import fcntl
 import fnmatch
 import fractions
 import functools
 import hashlib
+import hmac
 import importlib.util
 import inspect
 import io
@@ -68,17 +71,20 @@ import math
 import operator
 import os
 import queue
+import random
 import re
 import shutil
 import signal
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:  # These are imported where they are used.
@@ -754,8 +760,6 @@ def flags_of(name: str) -> list[str]:
 
 def close_to(word: str, known: Iterable[str], similarity: float = 0.5) -> str | None:
     """The known word that looks most like this one, if one looks like it at all."""
-    import difflib
-
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=similarity)), None)
 
 
@@ -2192,8 +2196,6 @@ class Database:
         checkpoint left half written in the copy is in the WAL that is copied after it, and counts from there. Readers
         end at the last commit whose checksums are right (4.2): what was caught half written there is not read.
         """
-        import tempfile
-
         with source_files(self.file), contextlib.ExitStack() as unfinished:
             directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
             copy = Path(directory) / "copy.db"
@@ -2669,8 +2671,6 @@ class Reader:
 @contextlib.contextmanager
 def opened_database(config: Config, scratch: Path | None = None) -> Iterator[Database]:
     """The source's file; `scratch` is a directory for SQLite's temporary files and for private copies."""
-    import tempfile
-
     if config.sqlite is None:
         raise ConfigError("sqlite is not set", "Set SQLITE_PATH, --sqlite or the YAML key sqlite.")
     try:
@@ -2934,8 +2934,6 @@ def new_value(value: Any, kind: str, place: str) -> Any:
 
 def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
     """What `hash` (HMAC-SHA256), `mask` (all but the last characters) or `round` (decimals) does to a column."""
-    import hmac
-
     place = f"sanitize_config.{word}.{name}"
     if word == "hash":
         if not secret:  # Without one, the hash of a name or a number is undone by trying them all.
@@ -4385,8 +4383,6 @@ class Pace:
         In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
         process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         parts = self._parts(first, last)
         with ThreadPoolExecutor(READERS) as pool:
             while some := list(itertools.islice(parts, READERS)):
@@ -4427,8 +4423,6 @@ def ahead(items: Iterator[T]) -> Generator[T]:
     """The same items, each but the first made in another thread while the one before is used."""
     if (item := next(items, END)) is END:
         return
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         while item is not END:
             upcoming = pool.submit(next, items, END)
@@ -5830,8 +5824,6 @@ class DeltaTarget:
 
     def among_others(self, commit: Callable[[DeltaTable | None], T]) -> T:
         """What `commit` makes of the table; conflicts with other writers are tried again, ever more slowly."""
-        import random
-
         for attempt in range(5):
             table = self.table()
             try:
@@ -6512,7 +6504,6 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     """
     import http.client
     import urllib.request
-    from urllib.parse import urlsplit
 
     sent = list[bytes]()
 
@@ -6563,8 +6554,6 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def principal_token(config: Config, **form: str) -> tuple[str, float]:
     """A service principal's token, and its life in seconds (docs.databricks.com, "OAuth machine-to-machine")."""
-    from urllib.parse import urlencode
-
     pair = f"{config.databricks_client_id}:{config.databricks_client_secret}".encode()
     headers = {"Authorization": "Basic " + base64.b64encode(pair).decode()}
     content = urlencode({"grant_type": "client_credentials", "scope": "all-apis", **form}).encode()
@@ -6604,8 +6593,6 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
 
 def in_time(work: Callable[[], T]) -> T:
     """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
-    from concurrent.futures import Future
-
     future: Future[T] = Future()
 
     def run() -> None:
@@ -6897,7 +6884,6 @@ class CopyRoute(Route):
 
     def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
-        import tempfile
 
         from deltalake import DeltaTable
 
@@ -6916,11 +6902,9 @@ class CopyRoute(Route):
 
     def ready(self, intent: Intent, payload: Staged) -> Intent:
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
-        import uuid
-
         prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
         self._sweep(prefix)
-        intent = {**intent, "file": f"{prefix}{uuid.uuid4().hex}.parquet", "volume": self.volume}
+        intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
         return super().ready(intent, payload)
 
@@ -8144,13 +8128,11 @@ def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[An
 
 def random_id(job: Job) -> str:
     """A name for a source that has none; streams of one file begin alike."""
-    import uuid
-
     if not job.stream:
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()
     others = (StateFile(file.parent).sound() for file in job.states.directory.parent.glob(f"*/{STATE_NAME}"))
     named = (other.source_id for other in others if other and "/" in other.source_id)
-    return f"{next(named, uuid.uuid4().hex).partition('/')[0]}/{job.stream}"
+    return f"{next(named, os.urandom(16).hex()).partition('/')[0]}/{job.stream}"
 
 
 @functools.cache
@@ -8889,8 +8871,6 @@ def looking(
     config: Config, database: Database, target: Target, stream: str = "", state: State | None = None
 ) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), stream=stream)
         database.is_thorough = True
@@ -8911,8 +8891,6 @@ def coloured(word: str, stream: TextIO, environ: Mapping[str, str]) -> str:
 
 def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequence[Any]]], title: str = "") -> None:
     """All rows under their names, as a table for people, JSON lines or CSV, written as they come."""
-    import csv
-
     rows = ([shown(value) for value in row] for page in pages for row in page)
     if form == "json":
         sys.stdout.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
@@ -9980,8 +9958,6 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
 
 def check_state(config: Config, say: Say) -> None:
     """Whether the state can be read, and the directory written."""
-    import tempfile
-
     with StateFile(state_directory(config)) as states:
         state = states.load()
         with tempfile.TemporaryFile(dir=states.directory) as probe:
@@ -10326,8 +10302,6 @@ def run_for_ever(
 
     That a host can't be reached is said when it begins, once a day while it lasts, and when it is over.
     """
-    import random
-
     failures, began, told = 0, 0.0, 0.0
     while not stop.is_set():
         wait = interval
@@ -10374,8 +10348,6 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
 
 def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
     """Run one cycle, or cycles until a signal comes, or an action that needs the state; returns the exit status."""
-    import random
-
     supervisor, directory = Supervisor.of(environ), state_directory(config)
     stop = stop_event(supervisor)
     scenario_of(config)

@@ -543,7 +543,7 @@ MUTANTS = (
         (SENDING, "refused_its_bound"),
     ),
     Mutant(
-        "files are named by the batch", "{prefix}{uuid.uuid4().hex}.parquet", "{prefix}{intent['sequence']}.parquet",
+        "files are named by the batch", "{prefix}{os.urandom(16).hex()}.parquet", "{prefix}{intent['sequence']}.parquet",
         (SENDING, "names_of_files"),
     ),
     Mutant(

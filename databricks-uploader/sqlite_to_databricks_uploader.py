@@ -7041,27 +7041,19 @@ def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
 OWN_BYTES = 160
 
 
-@dataclasses.dataclass(frozen=True)
 class Records:
     """Rows as Zerobus takes them: JSON objects without their ends, by a mark that tells each from others of its batch.
 
     Such a mark is a digest of the row's values in the columns `fields`, with a number where rows are equal: so a row is
-    known again when others of its batch are gone from the source, or stand elsewhere.
+    known again when others of its batch are gone from the source, or stand elsewhere. `size` is about that of a request
+    with them, in bytes.
     """
 
-    route: ClassVar = "zerobus"
-    rows: dict[str, str]
-    fields: list[str]
+    route = "zerobus"
 
-    @property
-    def count(self) -> int:
-        """How many rows there are."""
-        return len(self.rows)
-
-    @functools.cached_property
-    def size(self) -> int:
-        """About how large a request with them is, in bytes."""
-        return sum(len(text.encode()) for text in self.rows.values()) + OWN_BYTES * self.count
+    def __init__(self, rows: dict[str, str], fields: list[str]) -> None:
+        self.rows, self.fields, self.count = rows, fields, len(rows)
+        self.size = sum(len(text.encode()) for text in rows.values()) + OWN_BYTES * self.count
 
     def parts(self, size: int) -> Iterator[Records]:
         """All of them, in as many parts as it takes for none to have many more bytes."""

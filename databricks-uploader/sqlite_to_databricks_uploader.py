@@ -692,8 +692,7 @@ class Config:
         "Where last_upload.json lives: one directory per source table and scenario, or for all tables of one file.",
         shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", duration, "Seconds between cycles, or 30s, 5m, 1h.")
-    jitter: float = setting(0.0, "UPLOAD_JITTER", duration,
-        "The first cycle waits a random part of this many seconds.")
+    jitter: float = setting(0.0, "UPLOAD_JITTER", duration, "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
     batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
         shown="chosen by the tool")

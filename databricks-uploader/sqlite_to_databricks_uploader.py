@@ -6851,13 +6851,12 @@ class InsertRoute(SizedRoute):
         return tuple(map(sum, zip(*map(self.compared, self._parts(rows)), strict=True)))
 
     def _parts(self, rows: Insert) -> list[Insert]:
-        """Rows in two parts; equal ones stay together."""
+        """Rows in two parts; equal ones stay together, unless all are equal: where they are there, nothing tells."""
         order = sorted(zip(*(column.texts for column in rows.columns), range(rows.count), strict=True))
-        middle = rows.count // 2
-        while 0 < middle < rows.count and order[middle][:-1] == order[middle - 1][:-1]:
-            middle += 1
+        edges = [index for index in range(1, rows.count) if order[index][:-1] != order[index - 1][:-1]]
+        middle = min(edges, key=lambda edge: abs(edge - rows.count // 2), default=rows.count // 2)
         arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
-        parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:]) if part]
+        parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:])]
         return [Insert(arrow_table({name: arrays[name].take(part) for name in arrays}), rows.kinds) for part in parts]
 
 

@@ -499,6 +499,25 @@ def test_rows_like_earlier_ones_are_told_apart_by_batch_ids(bench: Bench) -> Non
     assert target.settle(intent, lambda: iter([payload.rows])) is False
 
 
+@pytest.mark.parametrize(("ids", "told"), [((1, 2, 2, 2), (2, 0, 0, 0)), ((2, 2, 2, 2), (2, 0, 2, 0))])
+def test_rows_that_are_mostly_equal_are_compared_in_parts_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ids: tuple[int, ...], told: tuple[int, ...]
+) -> None:
+    """Equal ones in one question. Where all are equal and there, each question finds too many."""
+    bench.create()
+    target = bench.target()
+    bench.send(target, rows_of(*ids))
+    ask = target.session.rows
+
+    def limited(sql: str) -> list[tuple[Any, ...]]:
+        if sql.count('"c0":') > 3:
+            raise up.RefusedSizeError("four rows are too many")
+        return ask(sql)
+
+    monkeypatch.setattr(target.session, "rows", limited)
+    assert target.insert.compared(target.insert.text_of([rows_of(*ids)])) == told
+
+
 def test_comparing_takes_null_and_nan_as_equal(bench: Bench) -> None:
     """Every type takes part in the comparison, with its awkward values."""
     kinds = {f"c_{i}": kind for i, kind in enumerate(EDGES)}

@@ -618,9 +618,7 @@ class Setting(NamedTuple):
 def setting(default: Any, variables: str, parse: Parser, help: str, **more: Any) -> Any:
     """A field of `Config` that is declared as a `Setting`."""
     declared = {"setting": Setting(default, tuple(variables.split()), parse, help, **more)}
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=declared)
-    return dataclasses.field(default=default, repr="secret" not in more, metadata=declared)
+    return dataclasses.field(default_factory=lambda: default, repr="secret" not in more, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)

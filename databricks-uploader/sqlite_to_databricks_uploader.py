@@ -3440,8 +3440,11 @@ class Position(UnderWay, total=False):
     key: list[str]
 
 
-class Former(TypedDict):
-    """Where a cursor stood in the table that was there before: it may come back, or be there under another name."""
+class Place(TypedDict, total=False):
+    """Where a cursor stands, and what it finds that again by: after an intent, or in the table that was there before.
+
+    That one may come back, or be there under another name.
+    """
 
     position: Position
     anchors: list[str]
@@ -3449,7 +3452,7 @@ class Former(TypedDict):
     gaps: list[list[int]]
 
 
-class Intent(TypedDict, total=False):
+class Intent(Place, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
@@ -3466,10 +3469,6 @@ class Intent(TypedDict, total=False):
     made_by: str
     started: str
     epoch: int
-    position: Position
-    anchors: list[str]
-    columns: list[str]
-    gaps: list[list[int]]
     replayed: list[str]
     span: list[int]
     confirmed: bool
@@ -3546,7 +3545,7 @@ class State:
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
     emptied: bool = False
-    former: Former | None = None
+    former: Place | None = None
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
@@ -4060,13 +4059,13 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
-def former_of(state: State) -> Former | None:
+def former_of(state: State) -> Place | None:
     """What is kept of a table that gives way to another."""
     lines = [anchor.line() for anchor in state.anchors]
-    return Former(position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps) if lines else None
+    return Place(position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps) if lines else None
 
 
-def back_in(state: State, former: Former) -> State:
+def back_in(state: State, former: Place) -> State:
     """The state in a former table. Windows that were sent since stay sent."""
     position: Position = {**former["position"]}
     if "closed" in position:

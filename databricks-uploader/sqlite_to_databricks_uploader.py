@@ -6627,15 +6627,14 @@ def joined(pages: Sequence[ArrowTable]) -> ArrowTable:
 class WarehouseTable:
     """A table in Databricks, as all routes to it see it. Its columns are asked for once, and after each refusal.
 
-    A warehouse tells them, or Unity Catalog where it is `catalogued`: so Zerobus needs no warehouse.
+    A warehouse tells them, or Unity Catalog where rows go by Zerobus: so that needs no warehouse.
     """
 
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
 
-    def __init__(self, session: Session, table: str, catalogued: bool = False) -> None:
+    def __init__(self, session: Session, table: str) -> None:
         self.session = session
-        self.ask_columns = self._catalogued if catalogued else self._described
         self.timeout = session.config.databricks_statement_timeout
         self.name = f"{session.config.databricks_database}.{table}"
         self.sql = table_name(session.config.databricks_database or "", table)
@@ -6644,7 +6643,7 @@ class WarehouseTable:
     def columns(self) -> Columns:
         """The table's columns; ` not null` after the types of those that are."""
         if self._columns is None:
-            self._columns = self.ask_columns()
+            self._columns = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
         return self._columns
 
     def forget(self) -> None:
@@ -7197,7 +7196,7 @@ class WarehouseTarget:
         config = session.config
         self.session = session
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
-        self.table = WarehouseTable(session, table, bool(config.zerobus_endpoint))
+        self.table = WarehouseTable(session, table)
         self.insert = InsertRoute(self.table)
         self.copy = CopyRoute(self.table, directory)
         self.zerobus = ZerobusRoute(self.table)

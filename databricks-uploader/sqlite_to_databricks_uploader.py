@@ -9049,13 +9049,17 @@ class Metrics:
         """Serve them until the process ends, and beside them the health, as a status and in words."""
         from prometheus_client import start_http_server
 
+        server: Any
         host, _, port = address.rpartition(":")
         try:
             server, _ = start_http_server(int(port), host.strip("[]") or "127.0.0.1", self.registry)
         except (OSError, OverflowError) as error:
             said = getattr(error, "strerror", error)
             raise ConfigError(f"metrics_address {address}: {said}", "Choose a free port.") from None
-        metrics: Any = server.get_app()
+        # A probe that hangs up, or says nothing, is not worth a traceback or a thread.
+        server.handle_error = lambda *_: log.debug("metrics_address: a request was broken off", exc_info=True)
+        server.RequestHandlerClass = type("Brief", (server.RequestHandlerClass,), {"timeout": 10})  # seconds
+        metrics = server.get_app()
 
         def app(environ: Any, respond: Any) -> Any:
             if environ["PATH_INFO"].rstrip("/") != "/healthz":

@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import stat
+import struct
 import sys
 import threading
 import time
@@ -366,6 +367,22 @@ def test_metrics_and_health_are_served_and_health_says_what_the_healthcheck_says
             assert status == expected
             same = re.compile(r"\d+ seconds")
             assert same.sub("", text) == same.sub("", capsys.readouterr().out)
+
+
+def test_a_probe_of_the_metrics_that_hangs_up_leaves_no_trace(
+    box: Box, free_port: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Load balancers do so all the time; standard error is the log's, a line of JSON each."""
+    box.execute(TABLE, INSERT, rows=rows(3))
+    with watching(box, UPLOAD_METRICS_ADDRESS=f"127.0.0.1:{free_port}"):
+        for request in (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"):
+            with socket.create_connection(("127.0.0.1", free_port)) as probe:
+                probe.sendall(request)
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert asked(free_port, "/healthz")[0] == 503
+        while threads := [each for each in threading.enumerate() if "process_request_thread" in each.name]:
+            threads[0].join()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_long_wait_in_an_outage_is_no_sickness(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3578,7 +3578,7 @@ class StateFile:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            hint = "Give each uploader its own state_dir."
+            hint = "Stop the other one meanwhile, or give each uploader its own state_dir."
             raise LockedError(f"another process uses {self.directory}", hint) from None
         return self
 
@@ -7762,6 +7762,19 @@ def clock_of(job: Job) -> Clock:
     return lambda: math.inf
 
 
+def leads_clock(cursor: TimestampCursor, position: Position) -> bool:
+    """Whether a position is ahead of the clock, which was set back since: rows until then count as late."""
+    return position.get("latest", NEVER) - cursor.lookback > cursor.now() * 10**6
+
+
+def warn_of_clock(job: Job, cursor: TimestampCursor, position: Position) -> None:
+    """Say once that the position is ahead of the clock."""
+    if leads_clock(cursor, position):
+        said = f"rows up to {moment_of(position['latest']).isoformat()} were sent, which this clock has yet to reach"
+        hint = "It was ahead, then. --since TIMESTAMP sends rows from a time on, also those that were sent before."
+        job.warn_once(f"{said}: rows until then count as late, and are passed over", hint)
+
+
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
     time, name = cell(reader.table.known_time), quoted(reader.table.name)
@@ -7841,6 +7854,7 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
+        warn_of_clock(job, cursor, state.position if state else {})
     if 0 < len(config.sanitize_secret or "") < SECRET_LENGTH:
         hint = "What can be guessed can be found again by such a key."
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
@@ -9602,7 +9616,8 @@ def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str 
     needed = [line["key"] for line in lines if not columns <= line["row"].keys()]
     if isinstance(cursor, TimestampCursor):
         end: int = position["latest"] - cursor.lookback
-        return None if needed or position["latest"] == NEVER else moment_of(end).isoformat()
+        is_told = position["latest"] != NEVER and not leads_clock(cursor, position)
+        return moment_of(end).isoformat() if is_told and not needed else None
     if position["rowid"] is None or (needed and cursor.table.key is None):  # VACUUM gives rows other rowids.
         return None
     ahead = [low for low, _ in position.get("ahead", {"ranges": []})["ranges"]]
@@ -9947,17 +9962,20 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
 
 
 def check_state(config: Config, say: Say) -> None:
-    """Whether the state can be read, and the directory written."""
-    with StateFile(state_directory(config)) as states:
-        state = states.load()
-        with tempfile.TemporaryFile(dir=states.directory) as probe:
+    """Whether the state can be read, and the directory written. A running uploader is no fault."""
+    states = StateFile(state_directory(config))
+    try:
+        with states, tempfile.TemporaryFile(dir=states.directory) as probe:
             probe.write(bytes(4096))
-        said = "nothing uploaded yet"
-        if state and (state.commits or state.last_upload):
-            said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
-        say("state", True, f"{states.directory} can be written; {said}")
-        if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory):
-            say("state", None, aside, "Mend the cause, then --replay-quarantine.")
+            found = "can be written"
+    except LockedError:
+        found = "is in use by an uploader that runs"
+    said, state = "nothing uploaded yet", states.load()
+    if state and (state.commits or state.last_upload):
+        said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
+    say("state", True, f"{states.directory} {found}; {said}")
+    if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory):
+        say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
 def check_delta(session: Session, config: Config, say: Say) -> None:

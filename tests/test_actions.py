@@ -315,6 +315,15 @@ def test_check_finds_everything_right_on_a_lakehouse(box: Box, capsys: pytest.Ca
     assert {f["part"] for f in found} == {"configuration", "database", "state", "target", "columns"}
 
 
+def test_check_beside_a_running_uploader_finds_no_fault_in_that(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    with up.StateFile(box.state_file.parent):
+        assert box.run("--check") == 0
+        assert "is in use by an uploader that runs; uploaded up to 2026-" in capsys.readouterr().out
+        assert box.run() == 75
+
+
 def test_check_goes_the_whole_way_to_a_warehouse_and_removes_nothing(
     box: Box, create: Callable[[], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

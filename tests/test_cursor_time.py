@@ -416,12 +416,42 @@ def test_rows_from_the_future_are_bounded_and_the_others_wait(monkeypatch: pytes
     assert source.cycle(3) == []
 
 
+def set_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    """Have all that looks at the clock see this time."""
+    monkeypatch.setattr(time, "time", lambda: now)
+    defaults = [(lambda: now) if value is REAL_TIME else value for value in up.Job.__init__.__defaults__ or ()]
+    monkeypatch.setattr(up.Job.__init__, "__defaults__", tuple(defaults))
+
+
+def test_a_clock_that_was_ahead_for_a_while_is_told_with_the_remedy(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that come in when it is right again are older than all that were sent: nothing tells them from late ones."""
+    now = int(time.time())
+    box.execute("CREATE TABLE t (id TEXT PRIMARY KEY, time INTEGER) WITHOUT ROWID")
+    box.execute(insert := "INSERT INTO t VALUES (?, ?)", rows=[("a", now + 7200)])
+    with monkeypatch.context() as ahead:
+        set_clock(ahead, now + 7200)
+        assert box.run() == 0
+    assert "has yet to reach" not in caplog.text
+    box.execute(insert, rows=[("b", now)])
+    assert box.run() == 0
+    assert "has yet to reach" in caplog.text and "--since TIMESTAMP" in caplog.text
+    capsys.readouterr()
+    assert box.run("--status", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["delivered_to"] is None
+    assert box.run("--since", str(now - 100)) == 0
+    box.execute(insert, rows=[("c", now + 1)])
+    caplog.clear()
+    assert box.run() == 0
+    assert sorted(box.arrived("id")) == [("a",), ("a",), ("b",), ("c",)]  # --since says so.
+    assert "has yet to reach" not in caplog.text
+
+
 def test_a_box_whose_clock_was_never_set_goes_by_the_times_of_its_rows(
     box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "time", lambda: 60.0)
-    defaults = [(lambda: 60.0) if value is REAL_TIME else value for value in up.Job.__init__.__defaults__ or ()]
-    monkeypatch.setattr(up.Job.__init__, "__defaults__", tuple(defaults))
+    set_clock(monkeypatch, 60.0)
     rows = [(text(BASE + 10 * v, "%Y-%m-%d %H:%M:%S"), v) for v in range(2000)]
     box.execute(
         "CREATE TABLE t (time TEXT, v INTEGER PRIMARY KEY) WITHOUT ROWID", "INSERT INTO t VALUES (?, ?)", rows=rows

@@ -363,6 +363,11 @@ def refuse_pipe(file: Path) -> None:
         raise OSError(22, "it is no regular file", str(file))
 
 
+def counted(number: int, word: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def error_kinds(kind: type[UploaderError] = UploaderError) -> dict[str, type[UploaderError]]:
     """All kinds of error by their names; the docstring of each says what it means, and what to do."""
     return {each.__name__: each for below in kind.__subclasses__() for each in (below, *error_kinds(below).values())}
@@ -4041,7 +4046,7 @@ def held_rows(position: Position) -> int:
     return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
 
 
-GONE = "%d rows of windows that were open are gone with the old file"
+GONE = "%s of windows that were open gone with the old file"
 
 
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
@@ -4055,7 +4060,7 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and lost:
-            log.warning(GONE, lost)
+            log.warning(GONE, counted(lost, "row"))
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
@@ -4081,7 +4086,7 @@ def say_back(state: State, before: State) -> None:
     was_closed = state.former and state.former["position"].get("closed")
     late = held_rows(before.position) if before.position.get("closed") != was_closed else 0
     if gone := held_rows(state.position) + late:
-        log.warning(GONE, gone)
+        log.warning(GONE, counted(gone, "row"))
 
 
 def at_any_time(position: Position) -> Position:
@@ -7533,9 +7538,9 @@ class WindowSource(NamedTuple):
         self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
         if windows.late:
-            log.warning("%d rows came too late: their windows were sent before", windows.late)
+            log.warning("%s came too late: their windows were sent before", counted(windows.late, "row"))
         if windows.ahead_new:
-            log.warning("%d rows are more than a day ahead of the clock: their windows wait", windows.ahead_new)
+            log.warning("%s more than a day ahead of the clock: their windows wait", counted(windows.ahead_new, "row"))
         prepared = self._prepared(position, after, windows)
         gaps = self.cursor.gaps(read_to(position), self.cursor.reader.bounds(read_to(position))[0], last)
         return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
@@ -7783,7 +7788,7 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
         [(count,)] = reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
         if count:
             job.warned.add(looked)
-            job.warn_once(f"{count} rows have no time: a timestamp cursor does not find them")
+            job.warn_once(f"{counted(count, 'row')} without a time: a timestamp cursor does not find them")
 
 
 def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
@@ -9134,11 +9139,6 @@ def drawn_bar(patience: float = 0.5) -> Iterator[Progress]:
 # --- What is said of rows: pure texts ---
 
 
-def counted(number: int, word: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
 def age_text(seconds: float) -> str:
     """A length of time in its largest fitting unit: 40 s, 5 min, 3 h, 2 days."""
     units = ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min"), (0, 1, "s"))
@@ -9185,7 +9185,8 @@ def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
         return waits
     commits = counted(tally.commits, "commit")
     dropped = tally.read - tally.sent - tally.bad if scenario == "filter" else 0
-    parts = [f"{tally.sent} rows sent in {commits}, {seconds:.1f} s", f"{dropped} filtered out" if dropped > 0 else ""]
+    sent = f"{counted(tally.sent, 'row')} sent in {commits}, {seconds:.1f} s"
+    parts = [sent, f"{dropped} filtered out" if dropped > 0 else ""]
     return "; ".join(filter(None, [*parts, f"{tally.bad} to quarantine", waits]))
 
 
@@ -9724,7 +9725,7 @@ def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str)
     if aside:
         log.warning("%s", aside)
     where = f"{target.name} by {route_of(config)}"
-    title = f"Would go to {where}: {total.sent} rows of {total.read} read, {total.bad} to quarantine"
+    title = f"Would go to {where}: {counted(total.sent, 'row')} of {total.read} read, {total.bad} to quarantine"
     print_rows(form, names, [first], title)
     return 0
 
@@ -10083,7 +10084,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
         sent, stay = replay(delivery)
     if stay:
         log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory))
-    log.info("%d rows sent from quarantine, %d stay", sent, stay)
+    log.info("%s sent from quarantine, %d stay", counted(sent, "row"), stay)
     return QUARANTINED if stay else 0
 
 
@@ -10317,7 +10318,7 @@ def run_for_ever(
             sent = one_cycle().sent
             if failures:
                 age = age_text(now() - began)
-                log.info("reachable again after %s; the %d rows that waited were sent", age, sent)
+                log.info("reachable again after %s; %s sent", age, counted(sent, "row"))
             failures = 0
         except (Unreachable, NotReady) as error:
             failures += 1

@@ -281,7 +281,7 @@ def test_a_dry_run_goes_on_from_the_state(box: Box, printed: Callable[..., str])
     assert box.run() == 0
     before = box.state_file.read_bytes()
     box.execute(INSERT, rows=[("2026-01-01T00:01:00Z", 1.0, "new")])
-    assert "1 rows of 1 read" in printed("--dry-run")
+    assert "1 row of 1 read" in printed("--dry-run")
     assert box.state_file.read_bytes() == before
 
 

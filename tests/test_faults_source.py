@@ -127,7 +127,7 @@ def test_rows_without_a_time_are_named_where_the_cursor_is_the_time(box: Box, ca
     box.execute(*VIEW, "INSERT INTO base VALUES (?, ?)", rows=[*rows(1, 3), (None, 4)])
     box.run("--table", "t")
     assert values(box) == [1, 2, 3]
-    assert "1 rows have no time" in caplog.text
+    assert "1 row without a time" in caplog.text
 
 
 def test_times_of_different_forms_in_one_column_are_each_delivered_once(box: Box) -> None:

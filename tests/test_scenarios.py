@@ -126,7 +126,7 @@ def test_late_rows_wait_for_in_the_allowed_lateness_and_are_counted_after_it(
     box.execute(INSERT, rows=[reading(3)])
     assert box.run(*flags) == 0
     assert [row[4] for row in hours(box)] == [2]
-    assert "1 rows came too late" in caplog.text
+    assert "1 row came too late" in caplog.text
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -320,7 +320,7 @@ def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, cap
     box.execute(SENSOR)
     insert_at(box, hours_after(5e5), hours_after(0))
     cycle_at(box, hours_after(0))
-    assert "1 rows are more than a day ahead" in caplog.text
+    assert "1 row more than a day ahead" in caplog.text
     insert_at(box, hours_after(0.5), hours_after(1), hours_after(2), hours_after(3))
     cycle_at(box, hours_after(3))
     assert counted(box) == {"2026-06-01 00": 2, "2026-06-01 01": 1, "2026-06-01 02": 1}
@@ -357,7 +357,7 @@ def test_rows_of_the_future_are_told_when_their_database_is_made_anew(
     box.execute(SENSOR)
     insert_at(box, hours_after(3))
     cycle_at(box, hours_after(3))
-    assert "3 rows of windows that were open are gone" in caplog.text
+    assert "3 rows of windows that were open gone" in caplog.text
     assert "ahead" not in box.state()["position"]
 
 

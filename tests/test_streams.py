@@ -91,7 +91,7 @@ def test_a_table_that_is_renamed_is_no_new_one(
         write(count)
         capsys.readouterr()
         assert many.run("--dry-run", "--table", f"{name}_{turn}") == 0
-        assert "1 rows of 1 read" in capsys.readouterr().out
+        assert "1 row of 1 read" in capsys.readouterr().out
         assert [many.run(), many.run()] == [0, 0]
     write(1)
     assert many.run() == 0

@@ -5744,7 +5744,8 @@ class DeltaTarget:
     """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
     A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
-    where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
+    where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks;
+    whether it `is_lacking` some, the plan tells.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
     the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
@@ -5762,6 +5763,7 @@ class DeltaTarget:
         self.wait = wait
         self.allowance: Allowance | None = None
         self.evolves = True
+        self.is_lacking = False
         self._answered = False
         self._planned_anew = False
 
@@ -7209,6 +7211,7 @@ class WarehouseTarget:
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
+        self.is_lacking = False
         self._not_run: tuple[str, str] | None = None
 
     @property
@@ -7221,6 +7224,9 @@ class WarehouseTarget:
         self.usual.allowance = known or self.usual.allowance
 
     def columns(self) -> Columns:
+        """The table's columns and types; asked for anew where some were lacking, which people add while this runs."""
+        if self.is_lacking:
+            self.table.forget()
         return self.table.columns()
 
     def recover(self, state: State) -> dict[str, Any] | None:
@@ -7830,11 +7836,12 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
 
     After a column was renamed both are so.
     """
-    if left_out := [name for name in given if name not in plan.sources.values()]:
-        names, is_lacking = ", ".join(map(repr, left_out)), any(n.lower() not in OWN_COLUMNS for n in left_out if n)
-        by_hand = "ALTER TABLE ... ADD COLUMNS and a restart make them there"
+    left_out = [name for name in given if name not in plan.sources.values()]
+    job.target.is_lacking = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
+    if left_out:
+        names, by_hand = ", ".join(map(repr, left_out)), "ALTER TABLE ... ADD COLUMNS makes them there"
         hint = "schema: evolve adds columns" if job.target.evolves else by_hand
-        hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
+        hint = f"{hint}; rows that were sent before stay without them." if job.target.is_lacking else ""
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"

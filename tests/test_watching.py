@@ -797,3 +797,24 @@ def test_a_wait_may_be_longer_than_the_system_counts() -> None:
     stop = threading.Event()
     threading.Timer(0.05, stop.set).start()
     assert up.Supervisor().wait(1e300, stop)
+
+
+# --- While it runs ---
+
+
+def test_a_column_that_the_table_gets_while_the_service_runs_is_filled_without_a_restart(
+    box: Box, warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.behind(warehouse, "s.raw_wider", "id BIGINT, timestamp TIMESTAMP")
+    box.execute(TABLE, INSERT, rows=rows(1))
+    with watching(box) as watch:
+        watch.cycle()
+        assert "left out, since the target has no such column, or the uploader fills it: 'value'" in caplog.text
+        # The local warehouse knows no ALTER TABLE.
+        warehouse.sql("DROP TABLE s.raw_wider")
+        warehouse.sql("CREATE TABLE s.raw_wider (id BIGINT, timestamp TIMESTAMP, value DOUBLE)")
+        for _ in range(2):
+            box.execute(INSERT, rows=rows(1))
+            watch.cycle()
+    table = DeltaTable(str(warehouse.table_path("s.raw_wider")))
+    assert rows_of(table, "id, value IS NULL") == [(2, False), (3, False)]

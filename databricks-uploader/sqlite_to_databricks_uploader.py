@@ -2075,8 +2075,9 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
      "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
      NO_DATABASE),
-    ("image is malformed|disk I/O", CorruptError, "the database is damaged: {}",
-     "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("image is malformed", CorruptError, "the database is damaged: {}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("disk I/O", CorruptError, "the database can't be read: {}",
+     "Is a disk full, the database's or state_dir's? Else run `sqlite3 FILE 'PRAGMA integrity_check'`."),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
      "a value can't be computed: {}",
      "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL). A generated column is left out"

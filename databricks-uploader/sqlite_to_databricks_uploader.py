@@ -6076,6 +6076,13 @@ def comparison(table: str, sent: Insert) -> str:
     )
 
 
+def compared_text(text: str, kind: str) -> str:
+    """A value's text; one for all values that SQL takes as equal."""
+    if kind.startswith("char"):
+        return text.rstrip('" ')
+    return text.replace("-", "") if kind in REALS and text == '"-0.0"' else text
+
+
 def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
     """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs."""
     if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
@@ -6852,13 +6859,19 @@ class InsertRoute(SizedRoute):
                 if rows.count == 1 or (isinstance(refused, Rejected) and rows.size < Allowance.LEAST):
                     raise
                 self.allowance = self.allowance.without(rows.size)
-        return tuple(map(sum, zip(*map(self.compared, self._parts(rows)), strict=True)))
+        first, second = self._parts(rows)
+        found = tuple(map(operator.add, self.compared(first), self.compared(second) if second.count else (0, 0, 0, 0)))
+        # Where all are equal one of them was asked for. That it is there tells nothing of the others.
+        return found if second.count or found[3] else (1, 1, 0, 0)
 
     def _parts(self, rows: Insert) -> list[Insert]:
-        """Rows in two parts; equal ones stay together, unless all are equal: where they are there, nothing tells."""
-        order = sorted(zip(*(column.texts for column in rows.columns), range(rows.count), strict=True))
+        """Rows in two parts, equal ones in the same; where all are equal, one of them and none."""
+        pairs = zip(rows.kinds.values(), rows.columns, strict=True)
+        texts = [[compared_text(text, kind) for text in column.texts] for kind, column in pairs]
+        order = sorted(zip(*texts, range(rows.count), strict=True))
         edges = [index for index in range(1, rows.count) if order[index][:-1] != order[index - 1][:-1]]
-        middle = min(edges, key=lambda edge: abs(edge - rows.count // 2), default=rows.count // 2)
+        middle = min(edges, key=lambda edge: abs(edge - rows.count // 2), default=1)
+        order = order if edges else order[:1]
         arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
         parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:])]
         return [Insert(arrow_table({name: arrays[name].take(part) for name in arrays}), rows.kinds) for part in parts]

@@ -7423,7 +7423,7 @@ class Job:
     stream: str = ""
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
-    tables: dict[tuple[str, int, bool], Table] = dataclasses.field(default_factory=dict)
+    tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
 
     @property
     def quarantine(self) -> Quarantine:
@@ -7707,7 +7707,7 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     That of the state stays: one odd value among its times would leave a box without one after its next start.
     """
     database.look_again()
-    key = (database.birth, database.version, database.is_thorough)
+    key = (database.birth, database.version)
     if known := job.tables.get(key):
         return known
     reader = reader_of(job.config, database)
@@ -8578,6 +8578,7 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
         if database.is_thorough:
             raise
         database.is_thorough = True
+        job.tables.clear()
         run_cycle(job, database, total, up_to)
     except CorruptError as error:
         if up_to is None and error.good is not None:

@@ -818,3 +818,26 @@ def test_a_column_that_the_table_gets_while_the_service_runs_is_filled_without_a
             watch.cycle()
     table = DeltaTable(str(warehouse.table_path("s.raw_wider")))
     assert rows_of(table, "id, value IS NULL") == [(2, False), (3, False)]
+
+
+def test_a_generated_column_that_fails_for_a_row_is_tried_once_and_not_in_each_cycle(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, real = list[bool](), up.uncomputable_columns
+
+    def looked(database: up.Database, *arguments: Any) -> dict[str, str]:
+        looks.append(database.is_thorough)
+        return real(database, *arguments)
+
+    box.execute(
+        "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, j TEXT)",
+        "INSERT INTO s (timestamp, j) VALUES ('2026-11-01', 'off')",
+        "ALTER TABLE s ADD COLUMN g AS (json_extract(j, '$.a'))",
+    )
+    monkeypatch.setattr(up, "uncomputable_columns", looked)
+    with watching(box) as watch:
+        for _ in range(3):
+            box.execute("INSERT INTO s (timestamp, j) VALUES ('2026-11-01', '{}')")
+            watch.cycle()
+    assert looks == [False, True]
+    assert len(rows_of(box.table(), "id, j")) == 4

@@ -582,6 +582,23 @@ def test_names_that_zerobus_refuses_are_printed_as_it_takes_them_and_found_again
     assert there.arrived("Temp__in__C") == [20.5]
 
 
+@pytest.mark.parametrize("taken", [5, 0])
+def test_what_is_sent_again_becomes_smaller_where_its_size_is_refused(
+    way: Ways, box: Box, warehouse: Warehouse, taken: int
+) -> None:
+    there = way("time TIMESTAMP, v BIGINT, note STRING").settled("resend")
+    long = [(time, v, "x" * 500) for time, v in rows(1, 500)]
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, note TEXT)", "INSERT INTO t VALUES (?, ?, ?)", rows=long)
+    with Gateway(warehouse, limit=None, refuse=413) as gateway:
+        box.environ |= gateway.environment(zerobus=True)
+        there.lose(rows=taken)
+        assert there.run() == 1
+        gateway.limit = 80_000
+        ended = [there.run(later=60) for _ in range(2)]
+    assert ended[-1] == 0
+    assert there.arrived() == [*range(1, 501)]
+
+
 def test_a_lost_state_is_made_anew_from_the_marks(way: Ways, box: Box) -> None:
     import shutil
 

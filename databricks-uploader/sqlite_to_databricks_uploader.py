@@ -1956,7 +1956,7 @@ def ours(files: Iterable[Path]) -> list[Path]:
     """Those that belong to our user and that no other may write."""
     found = []
     for file in files:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             found += [file] if file.stat().st_uid == os.geteuid() and not file.stat().st_mode & 0o022 else []
     return found
 
@@ -2175,7 +2175,7 @@ class Database:
         where it turned to a WAL since.
         """
         made = [file for file in ours(side_files(self.file)) if file not in self._before]
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError, UploaderError):
             if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
                 return made
         return []
@@ -8645,6 +8645,8 @@ def delta_place(config: Config) -> tuple[str, str]:
     """Where tables by path lie side by side, and the name of the one that `table_path` is."""
     place = absolute_uri(config.table_path or config.lakehouse_path or "").rstrip("/")
     root, _, name = place.rpartition("/")
+    if root.endswith(":/"):  # Nothing lies beside a bucket.
+        root = place
     return (root, name) if config.table_path else (place, "")
 
 
@@ -10261,7 +10263,7 @@ class LogLines(logging.Formatter):
     """A line for people, in colour on a terminal, or one JSON object: no tracebacks, secrets or signed addresses."""
 
     as_json: bool
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = dataclasses.field(repr=False)
 
     def format(self, record: logging.LogRecord) -> str:
         moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname

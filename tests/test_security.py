@@ -323,3 +323,7 @@ def test_a_token_goes_to_no_other_host(box: Box, host: str) -> None:
 def test_nothing_in_the_settings_switches_verification_off() -> None:
     for name in up.SETTINGS:
         assert not any(word in name for word in ("verify", "insecure", "no_tls", "skip"))
+
+
+def test_what_writes_the_log_does_not_show_the_environment_itself() -> None:
+    assert "hunter2" not in repr(up.LogLines(True, {"DATABRICKS_TOKEN": "hunter2"}))

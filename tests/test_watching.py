@@ -734,6 +734,17 @@ def test_beside_one_table_by_path_lies_its_neighbour(box: Box) -> None:
     assert len(told(box.folder / "lake" / "boxes")) == 1
 
 
+@pytest.mark.parametrize(
+    ("table_path", "place"),
+    [("/t", ("", "t")), ("/lake/t/", ("/lake", "t")), ("s3://bucket/a/t", ("s3://bucket/a", "t")),
+     ("s3://bucket/", ("s3://bucket", "bucket"))],
+)  # fmt: skip
+def test_a_status_table_lies_beside_the_table_and_never_in_another_bucket(
+    table_path: str, place: tuple[str, str]
+) -> None:
+    assert up.delta_place(up.Config(table_path=table_path)) == place
+
+
 def test_the_status_table_of_a_warehouse_is_made_and_filled_in_the_session_of_the_rows(
     far: Box, warehouse: Warehouse
 ) -> None:

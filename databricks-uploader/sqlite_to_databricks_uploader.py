@@ -2345,27 +2345,35 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], for
     """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
-        if name in by_name and may_tell(database, table, by_name[name]):
+        if name in by_name and may_tell(database, table, by_name[name], form):
             return [by_name[name]]
     declared = [n for n, kind in columns.items() if kind.upper().split("(")[0].strip() in TIME_TYPES]
-    declared = [name for name in declared if may_tell(database, table, name)]
+    declared = [name for name in declared if may_tell(database, table, name, form)]
     if len(declared) == 1:
         return declared
     named = [name for name in columns if TIME_PARTS.search(name) and holds_times(database, table, name, form)]
     return named if len(named) == 1 else list(dict.fromkeys([*declared, *named]))
 
 
-# A time of day, as a column beside one with the day has it. No format makes a moment of it.
-TIME_OF_DAY = re.compile(r"\s*\d?\d:\d\d(:\d\d([.,]\d+)?)?\s*([ap]\.?m\.?)?\s*", re.IGNORECASE)
+# A time of day, as a column beside one with the day has it.
+TIME_OF_DAY = re.compile(
+    r"\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?\s*", re.IGNORECASE
+)
 
 
-def may_tell(database: Database, table: str, column: str) -> bool:
-    """Whether the first thousand rows have more in a column than NULL and times of day, or there are none."""
-    rows, begins = f"SELECT {cell(column)} AS value FROM {quoted(table)} q", "trim(s.value) GLOB '[0-9]%s:*'"
+def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:
+    """Whether the first thousand rows have more in a column than NULL and times of day, or there are none.
+
+    A form that the settings name may make days of such texts.
+    """
+    rows, begins = (
+        f"SELECT {cell(column)} AS value FROM {quoted(table)} q",
+        "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'",
+    )
     is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
     known = f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL"
     if first := database.rows(f"{known} LIMIT 1"):
-        return first == [(0,)] or not all(map(is_time_of_day, first_values(database, table, column)))
+        return first == [(0,)] or form != AUTO or not all(map(is_time_of_day, first_values(database, table, column)))
     return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
 
 
@@ -4051,8 +4059,8 @@ GONE = "%s of windows that were open gone with the old file"
 
 
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
-    """The state after rowids changed: a new epoch, and the position in it."""
-    log.log(level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
+    """The state after rowids changed: a new epoch, and the position in it. Of an emptied table that was said before."""
+    log.log(logging.DEBUG if state.emptied else level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
     gaps = [gap for gap in state.gaps if rowid is not None and gap[1] <= rowid]
     position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
@@ -4061,7 +4069,7 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None and lost:
-            log.warning(GONE, counted(lost, "row"))
+            log.log(logging.DEBUG if state.emptied else logging.WARNING, GONE, counted(lost, "row"))
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
@@ -4237,9 +4245,8 @@ class Anchored:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             made_anew = dataclasses.replace(state, anchors=[], former=former_of(state) or state.former)
-            if evidence.highest == 0 or state.emptied:  # As an outbox is in each cycle; said once.
-                level = logging.DEBUG if state.emptied else logging.INFO
-                return moved_to(made_anew, None, "the table was emptied", level)
+            if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
+                return moved_to(made_anew, None, "the table was emptied", logging.INFO)
             return moved_to(made_anew, None, "the table was recreated")
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state

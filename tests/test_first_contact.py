@@ -65,6 +65,12 @@ def test_a_day_and_a_time_of_day_in_two_columns_arrive_as_they_are(box: Box) -> 
     assert box.arrived('"Time"') == [("07:15:00",), ("07:20:00",)]
 
 
+def test_days_that_look_like_times_of_day_are_days_where_the_format_says_so(box: Box) -> None:
+    box.execute("CREATE TABLE t (ts TEXT, v INTEGER)", "INSERT INTO t VALUES ('05:12:26', 1)")
+    assert box.run("--timestamp-format", "%d:%m:%y") == 0
+    assert box.arrived("ts, v") == [(utc(2026, 12, 5), 1)]
+
+
 def test_seconds_since_1970_as_text_are_times(box: Box) -> None:
     rows = [(i, str(1_790_000_000 + i), f"{i},5") for i in range(COUNT)]
     made(box, "r (id INTEGER PRIMARY KEY, timestamp TEXT, v TEXT)", rows)

@@ -239,6 +239,7 @@ def time_of(file: Path, columns: str, *rows: str, wanted: str | None = None) -> 
         ("Date DATE, Time TIME", ["'2026-11-01', '07:15:00'", "'2026-11-01', NULL"], "Date"),
         ("time TEXT, date TEXT", ["'7:15 pm', '01.11.2026'", "'07:15:00.5 p.m.', '01.11.2026'"], "date"),
         ("time TEXT, d DATETIME", ["'07:15', '2026-11-01'"], "d"),
+        ("time TEXT, d DATETIME", ["'07:15:00+02:00', '2026-11-01'", "'T07:15Z', ''"], "d"),
         ("time TEXT, date TEXT", ["'07:15 01.11.2026', '01.11.2026'"], "time"),
         ("time TEXT, date TEXT", ["'07:15', '2026-11-01'", "'2026-11-01 07:15', '2026-11-01'"], "time"),
         ("created_ts FLOAT, start_ts FLOAT", ["1790000000.5, NULL"], "created_ts"),

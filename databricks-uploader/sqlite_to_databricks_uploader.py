@@ -50,6 +50,7 @@ import argparse
 import base64
 import collections
 import contextlib
+import copy
 import csv
 import dataclasses
 import datetime as dt
@@ -623,7 +624,9 @@ class Setting(NamedTuple):
 def setting(default: Any, variables: str, parse: Parser, help: str, **more: Any) -> Any:
     """A field of `Config` that is declared as a `Setting`."""
     declared = {"setting": Setting(default, tuple(variables.split()), parse, help, **more)}
-    return dataclasses.field(default_factory=lambda: default, repr="secret" not in more, metadata=declared)
+    shown = "secret" not in more
+    # A mapping is made anew for each.
+    return dataclasses.field(default_factory=functools.partial(copy.copy, default), repr=shown, metadata=declared)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6192,15 +6195,16 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
 ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
 # What a status refuses for good, and what to do.
+NO_ACCESS = "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
 REFUSALS = {
     "warehouse": {
-        **dict.fromkeys(
-            (401, 403), "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
-        ),
+        401: NO_ACCESS,
+        403: NO_ACCESS,
         404: "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
     },
     "workspace": {
-        **dict.fromkeys((401, 403), f"Grant the service principal {ZEROBUS_GRANTS}"),
+        401: f"Grant the service principal {ZEROBUS_GRANTS}",
+        403: f"Grant the service principal {ZEROBUS_GRANTS}",
         404: "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
         501: "Zerobus does not write to such a table; one that was made anew takes another name.",
     },
@@ -6906,7 +6910,6 @@ class CopyRoute(Route):
 
     def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
-
         from deltalake import DeltaTable
 
         first = next(pages)
@@ -8425,6 +8428,7 @@ class Delivery:
         if not (self.state.lost or is_certain) or size < Allowance.LEAST:
             return False
         allowance = self.job.target.allowance or Allowance(size)
+        # A single row may be larger than is allowed: that it was refused tells nothing of what is smaller.
         self.job.target.allowance = allowance.without(size if is_certain else min(size, allowance.bytes))
         return True
 

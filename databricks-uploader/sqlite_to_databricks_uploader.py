@@ -7172,27 +7172,25 @@ class ZerobusRoute(SizedRoute):
             len(there), intent["rows"], intent["sequence"], missing.count,
         )  # fmt: skip
         try:
-            for part in self._resent(intent, missing, self.allowance.bytes, save):
-                there |= part.rows.keys()
+            self._resend(intent, missing, self.allowance.bytes, save)
         except DoesNotGo:
             if there:
                 raise
             return False
         return True
 
-    def _resent(self, intent: Intent, rows: Records, size: int, save: SaveIntent) -> Iterator[Records]:
-        """The parts in which rows went, about as large as `size` at first."""
+    def _resend(self, intent: Intent, rows: Records, size: int, save: SaveIntent) -> None:
+        """Send rows again, in parts of about this size, or smaller ones where that is refused."""
         for part in rows.parts(size):
             again: Intent = {**intent, "started": self.now()}
             save(again)  # A next question waits from now on, in another run too.
             try:
                 self.send(again, part)
-                yield part
             except RefusedSizeError:
                 if part.count == 1:
                     raise
                 self.allowance = self.allowance.without(part.size)
-                yield from self._resent(intent, part, part.size // 2, save)
+                self._resend(intent, part, part.size // 2, save)
 
     def _doubt(self, intent: Intent, there: int) -> DoubtError:
         fault = f"{there or 'none'} of the {intent['rows']} rows of commit {intent['sequence']} can be found"

@@ -584,6 +584,34 @@ MUTANTS = (
         "a database made anew is followed too late", "position = cursor.located(state).position",
         "position = state.position", ("test_watching.py", "made_anew_are_not_safe"),
     ),
+    Mutant(
+        "delta-rs reads on while its error is handled", "with ended(batches(first)) as given", "with contextlib.nullcontext(batches(first)) as given",
+        ("test_object_stores.py", "reads_no_more"),
+    ),
+    Mutant(
+        "what reads ahead takes the quarantine's file away", "with contextlib.closing(payload()) as pages:", "with contextlib.nullcontext(payload()) as pages:",
+        ("test_plan.py", "reads_ahead_is_over"),
+    ),
+    Mutant(
+        "a database that can't be opened leaves files open", "unfinished.callback(self._close)", "pass",
+        ("test_source.py", "leaves_no_file_open"),
+    ),
+    Mutant(
+        "side files of our own stay beside the database", "            file.unlink(missing_ok=True)\n\n    def _private_copy", "            pass\n\n    def _private_copy",
+        ("test_faults_source.py", "turns_to_a_wal or moment_of_opening"),
+    ),
+    Mutant(
+        "rows that are all equal are there where one is", "return found if second.count or found[3] else (1, 1, 0, 0)", "return found",
+        ("test_warehouse.py", "mostly_equal"),
+    ),
+    Mutant(
+        "a position ahead of the clock is not told", "if leads_clock(cursor, position):", "if False:",
+        (TIMES, "ahead_for_a_while"),
+    ),
+    Mutant(
+        "what is sent again stays as large", "self._resend(intent, part, part.size // 2, save)", "raise",
+        ("test_zerobus.py", "becomes_smaller_where_its"),
+    ),
 )  # fmt: skip
 
 

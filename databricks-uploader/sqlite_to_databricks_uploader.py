@@ -2111,6 +2111,10 @@ def is_utf8(column: ArrowColumn) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
+# The private copy that there is; it goes with the process, also where that ends at once.
+COPIES: list[str] = []
+
+
 class Database:
     """The file, open for one cycle; a file that was replaced is seen by the next one.
 
@@ -2204,6 +2208,7 @@ class Database:
         """
         with source_files(self.file), contextlib.ExitStack() as unfinished:
             directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
+            COPIES[:] = [directory]
             copy = Path(directory) / "copy.db"
             files = dict(zip([self.file, *side_files(self.file)[:1]], [copy, *side_files(copy)[:1]], strict=True))
             for _ in range(8):  # All but the first write only what changed.
@@ -10190,6 +10195,7 @@ exit status:
   2  wrong configuration or usage
   3  done, but some rows went to quarantine
   75 another process uses the state directory
+  143, 130  broken off by SIGTERM, SIGINT; an upload only by a second one
 
 Each setting is also a YAML key and a variable: docs/configuration.md."""
 
@@ -10319,30 +10325,67 @@ def secrets_of(config: Config, environ: Mapping[str, str]) -> list[str | None]:
     return [*(getattr(config, name) for name, setting in SETTINGS.items() if setting.secret), *options, *stores]
 
 
-def stop_event(supervisor: Supervisor) -> threading.Event:
-    """An event that SIGTERM and SIGINT set; a second signal, a second or more later, ends the process at once.
+# What a run that ends by itself does when it is asked to. An action is broken off instead.
+STOPS: list[Callable[[], None]] = []
+# So many seconds an action has to clear away after itself.
+GRACE_SECONDS = 5.0
 
-    `uv run` passes on what its whole group was sent, so the same request can come twice.
-    """
-    stop, requested = threading.Event(), list[float]()
+
+def stop_event(supervisor: Supervisor) -> threading.Event:
+    """An event that SIGTERM and SIGINT set, where they are heeded."""
+    stop = threading.Event()
 
     def announce() -> None:
         supervisor.tell(STOPPING="1")
         log.info("stopping as soon as what is under way has ended; a second signal ends it at once")
 
-    def request_stop(number: int, _frame: object) -> None:
-        if not stop.is_set():
-            # By a thread: a signal may come while a log line is being written.
-            threading.Thread(target=announce, daemon=True).start()
+    def request_stop() -> None:
+        announcing = threading.Thread(target=announce, daemon=True)
+        announcing.start()
+        announcing.join(0.5)  # It may take for ever where nobody reads the log.
         stop.set()
-        requested.append(time.monotonic())
-        if requested[-1] - requested[0] >= 1.0:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, request_stop)
+    STOPS[:] = [request_stop]
     return stop
+
+
+def heed_signals() -> None:
+    """Let SIGTERM and SIGINT end the process in good order, and a second one, a second or more later, at once.
+
+    A thread hears them. Python's own handlers have to wait while the main thread is in a long call into C, and wait
+    for good for a lock that it holds itself.
+    """
+    hears, tells = os.pipe()
+    os.set_blocking(tells, False)
+    signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, break_off)
+    threading.Thread(target=hear, args=[hears], daemon=True).start()
+
+
+def break_off(number: int, _frame: object) -> None:
+    """End an action by an exception, which lets it clear away after itself; by one alone."""
+    if not STOPS:
+        for heeded in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(heeded, lambda *_: None)
+        raise SystemExit(128 + number)
+
+
+def hear(pipe: int) -> None:
+    """Pass the first request on; at a second one, or where an action does not end, end the process.
+
+    `uv run` passes on what its whole group was sent, so the same request can come twice.
+    """
+    import select
+
+    [number], began = os.read(pipe, 1), time.monotonic()
+    if STOPS:
+        STOPS[0]()
+    while time.monotonic() - began < 1 and select.select([pipe], [], [], None if STOPS else GRACE_SECONDS)[0]:
+        [number] = os.read(pipe, 1)
+    for directory in COPIES:
+        shutil.rmtree(directory, ignore_errors=True)
+    os._exit(128 + number)
 
 
 # While a host can't be reached, waits grow to so many intervals.
@@ -10473,12 +10516,13 @@ def open_streams() -> None:
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run the program; returns its exit status. The only place where errors end."""
-    open_streams()
     arguments = parse_arguments(argv)
     set_up_logging(arguments, [], environ)
     try:
         with file_errors():
-            return act(arguments, environ)
+            status = act(arguments, environ)
+            sys.stdout.flush()
+            return status
     except UploaderError as error:
         log_error(error)
         return error.status
@@ -10486,12 +10530,25 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         log.error("the package %s is missing: start the script by `uv run %s`", error.name, Path(__file__).name)
         return ConfigError.status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-if __name__ == "__main__":
+def run_process() -> NoReturn:
+    """Run the program as a process, whose status is the program's, whatever comes once that is known.
+
+    Python would write to streams that nobody reads any more, and be open to signals again, on its way out.
+    """
+    open_streams()
+    heed_signals()
     try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # while looking: an upload ends by itself
-        sys.exit(130)
+        status = main()
+    except SystemExit as end:  # argparse's, or a signal's
+        status = int(end.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    run_process()

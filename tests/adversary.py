@@ -102,6 +102,7 @@ def kill(_: Happening) -> None:
 def terminate(_: Happening) -> None:
     """The signal of a container that is stopped."""
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.05)  # A thread hears it.
 
 
 def fill(happening: Happening) -> None:
@@ -159,6 +160,7 @@ def run(request: Mapping[str, Any]) -> int:
         lose_patience(request["patience"])
     Plan(request["plan"], Path(request["trace"])).install(up)
     become(request["user"])
+    up.heed_signals()
     return up.main(request["flags"], request["environ"])
 
 

@@ -29,7 +29,7 @@ SCRIPT = ROOT / "databricks-uploader" / "sqlite_to_databricks_uploader.py"
 PROGRAM = [
     sys.executable, "-P", "-c",
     f"import sys; sys.path.insert(0, {str(Path(up.__file__).parent)!r});"
-    " from sqlite_to_databricks_uploader import main; sys.exit(main())",
+    " from sqlite_to_databricks_uploader import run_process; run_process()",
 ]  # fmt: skip
 # Whether this is a long run, which tries many more examples.
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

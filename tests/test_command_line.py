@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,9 +42,8 @@ def run(box: Box, *flags: str, **environ: str) -> subprocess.CompletedProcess[st
 def test_help_and_version_import_nothing_heavy(flag: str) -> None:
     code = f"""
 import runpy, sys
-sys.argv = ["uploader", {flag!r}]
 try:
-    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+    runpy.run_path({str(SCRIPT)!r})["main"]([{flag!r}])
 except SystemExit as ended:
     assert not ended.code
 heavy = {{"pandas", "numpy", "deltalake", "arro3", "databricks", "yaml", "adbc_driver_manager", "tqdm"}} & set(sys.modules)
@@ -283,8 +283,10 @@ def test_output_in_a_plain_locale_is_never_a_traceback(box: Box, environ: dict[s
     lines += [["--table", "no\u2082", "--log-format", form] for form in ("text", "json")]
     program = f"""
 import sys
+import time
 sys.path.insert(0, {str(Path(up.__file__).parent)!r})
 import sqlite_to_databricks_uploader as up
+up.open_streams()
 for line in {lines!a}:
     print("ended with", up.main(line), flush=True)
 """
@@ -403,3 +405,96 @@ def test_an_interrupt_while_looking_is_no_traceback(box: Box) -> None:
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
         assert process.stderr and process.stderr.read() == ""
+
+
+# --- Signals, and streams that nobody reads ---
+
+
+def program(*lines: str) -> list[str]:
+    """A process that does what lines of Python say, the script at hand as `up`."""
+    imports = f"import os, signal, sys, time; sys.path.insert(0, {str(SCRIPT.parent)!r})"
+    return [sys.executable, "-c", "\n".join([imports, "import sqlite_to_databricks_uploader as up", *lines])]
+
+
+# A call into C that lasts, in which none of Python's own handlers runs.
+IN_C = "__import__('hashlib').pbkdf2_hmac('sha1', b'', b'', 10**9)"
+
+
+def test_a_second_signal_ends_a_run_that_is_in_c_and_the_first_is_said(box: Box) -> None:
+    box.execute("CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES ('2026-01-01')")
+    started = program(f"up.DeltaTarget.send = lambda *_: (print('sending', flush=True), {IN_C})", "up.run_process()")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(started, env=box.environ, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "sending\n"
+        process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.2)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.stderr and "stopping as soon as what is under way has ended" in process.stderr.read()
+
+
+def test_a_signal_that_comes_again_and_again_for_a_moment_is_one(box: Box) -> None:
+    """Also on the way out, where Python would let it end the process."""
+    box.execute("CREATE TABLE t (time TEXT)")
+    with subprocess.Popen(PROGRAM, env=box.environ | {"ONCE": "0"}, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        while "nothing new" not in process.stderr.readline():
+            assert process.poll() is None
+        end = time.monotonic() + 0.9
+        while process.poll() is None and time.monotonic() < end:
+            process.terminate()
+            time.sleep(0.001)
+        assert process.wait(60) == 0
+        assert process.stderr.read().count("stopping as soon as what is under way has ended") == 1
+
+
+def test_a_signal_while_the_lock_of_the_stop_is_held_does_not_hang() -> None:
+    signals = "[os.kill(os.getpid(), each) for each in (signal.SIGTERM, signal.SIGINT)]; time.sleep(0.1)"
+    lines = ["up.heed_signals(); stop = up.stop_event(up.Supervisor())", f"with stop._cond: {signals}"]
+    stopped = subprocess.run(program(*lines, "sys.exit(not stop.wait(20))"), timeout=60)
+    assert stopped.returncode == 0
+
+
+@pytest.mark.parametrize(("copying", "grace"), [("time.sleep(60)", 60), (IN_C, 0.3)], ids=["python", "c"])
+def test_a_signal_while_looking_leaves_no_copy_of_the_database(box: Box, copying: str, grace: float) -> None:
+    """Whether the main thread comes to hear of it or not."""
+    box.execute("CREATE TABLE t (time TEXT)")
+    scratch = box.folder / "scratch"
+    scratch.mkdir()
+    lines = ["up.way_to_open = lambda *_: up.COPIED", "up.wal_generation = lambda _: ()", f"up.GRACE_SECONDS = {grace}"]
+    lines += [f"up.copy_file = lambda _, copy: (copy.touch(), print('copying', flush=True), {copying})"]
+    started = program(*lines, "sys.argv[1:] = ['--print-ddl']", "up.run_process()")
+    environ = {**box.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(started, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "copying\n" and list(scratch.rglob("copy.db"))
+        time.sleep(0.2)  # It goes into C now.
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.stderr and process.stderr.read() == ""
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "status"), [("--once", 0), ("--status", 1), ("--print-ddl", 1), ("--check", 1), ("--help", 0)]
+)
+def test_streams_that_nobody_reads_change_no_status(box: Box, flag: str, status: int) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {name: value for name, value in {**os.environ, **box.environ}.items() if name != "PYTHONUNBUFFERED"}
+    errors = subprocess.PIPE if status else writer
+    ended = subprocess.run([*PROGRAM, flag], env=environ, stdout=writer, stderr=errors, timeout=200, text=True)
+    os.close(writer)
+    assert ended.returncode == status
+    assert not re.search("Exception|Error|ERROR|Traceback", ended.stderr or "")
+    assert flag != "--once" or box.arrived("v") == [(1,)]
+
+
+def test_results_that_find_no_room_end_with_an_error(box: Box) -> None:
+    box.execute("CREATE TABLE t (time TEXT)")
+    environ = {name: value for name, value in {**os.environ, **box.environ}.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([*PROGRAM, "--init"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"\S+ ERROR No space left on device\n.*\n.*\n", ended.stderr)

@@ -346,6 +346,10 @@ class LockedError(TransientError):
     status = 75
 
 
+class Stopped(Exception):
+    """A signal came while something was waited for. This is no failure: the next run goes on there."""
+
+
 @contextlib.contextmanager
 def file_errors() -> Iterator[None]:
     """What the operating system refuses, as an error of ours with the file's name; a closed pipe is none."""
@@ -6394,7 +6398,7 @@ class Session:
                     raise
                 log.warning("%s; waiting for it, %d of at most %d seconds so far", error, waited, START_SECONDS)
                 if self.wait(pause):
-                    raise TransientError("stopped while the warehouse was starting") from None
+                    raise Stopped("stopped while the warehouse was starting") from None
                 waited, pause = waited + pause, min(2 * pause, 30.0)
         return self._connection
 
@@ -6763,7 +6767,7 @@ class WarehouseTable:
             said = "the answer to commit %d was lost; it may still take place for %d seconds"
             log.info(said, intent["sequence"], left)
             if self.session.wait(min(left, pause)):
-                raise TransientError("stopped while waiting for the end of a commit whose answer was lost")
+                raise Stopped("stopped while waiting for the end of a commit whose answer was lost")
             pause = min(2 * pause, 30.0)
 
 
@@ -9390,7 +9394,7 @@ class Watch:
         try:
             if self.since is not None:
                 start_since(job, database, self.since)
-            with self._progress(figures) as progress:
+            with self._progress(figures) as progress, contextlib.suppress(Stopped):
                 asked = figures if self.metrics or self.status else None
                 run_cycle(dataclasses.replace(job, progress=progress, figures=asked), database, own)
         except UploaderError as error:
@@ -9441,7 +9445,8 @@ class Watch:
         message = summary(total, figures.cycle_seconds, job.scenario, waits)
         if job.stopping.is_set():
             waiting, _ = look_at(job.config, state, [])
-            message += "; stopped" + (f", {counted(waiting, 'row')} wait" if waiting else "")
+            message = f"{message}; stopped".removeprefix("nothing new; ")
+            message += f", {counted(waiting, 'row')} wait" if waiting else ""
         elif total.commits and state.commits == total.commits:
             message += ". --run-query INFO shows what arrived"
         # What was set aside is said first: the last line is the whole.
@@ -10523,6 +10528,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
             status = act(arguments, environ)
             sys.stdout.flush()
             return status
+    except Stopped as stopped:
+        log.info("%s", stopped)
+        return 0
     except UploaderError as error:
         log_error(error)
         return error.status

@@ -498,3 +498,13 @@ def test_results_that_find_no_room_end_with_an_error(box: Box) -> None:
         ended = subprocess.run([*PROGRAM, "--init"], env=environ, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
     assert re.fullmatch(r"\S+ ERROR No space left on device\n.*\n.*\n", ended.stderr)
+
+
+def test_a_stop_amid_an_action_that_waits_is_no_error(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.execute("CREATE TABLE t (time TEXT)")
+
+    def waiting(*_: object) -> int:
+        raise up.Stopped("stopped while the warehouse was starting")
+
+    monkeypatch.setattr(up, "replay_quarantine", waiting)
+    assert box.run("--replay-quarantine") == 0

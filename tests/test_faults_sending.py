@@ -669,6 +669,25 @@ def test_a_stop_at_any_step_neither_loses_nor_doubles(delivery: Deliveries, rout
     at_each_step(delivery(route), "terminate", when)
 
 
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_a_stop_while_the_warehouse_is_waited_for_is_a_clean_one(delivery: Deliveries, doubtful: bool) -> None:
+    """While it starts, and while a commit whose answer was lost may still take place. (matrix row 47)"""
+    way = delivery("insert")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    if doubtful:
+        way.warehouse.fail(way.verb, "reset", when="before")
+        assert way.run() == 1
+    else:
+        way.warehouse.starting(600)
+    asked = {"at": ["Supervisor.wait"], "call": 1, "when": "before", "do": "terminate"}
+    status = way.run(plan=[asked])
+    way.warehouse.starting(0)
+    said = way.stage.said()
+    assert (status, "stopped, 10 rows wait" in said, "ERROR" in said) == (0, True, False), said
+    assert way.run(later=60) == 0
+    assert way.values() == list(range(1, 11))
+
+
 def test_a_second_signal_ends_a_run_that_hangs(delivery: Deliveries) -> None:
     """And what it was doing is found out later. (matrix row 47)"""
     way = delivery("insert")

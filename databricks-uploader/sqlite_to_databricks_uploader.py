@@ -6119,6 +6119,10 @@ def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
 # constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
 # (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open.
 DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0"])
+# A file that COPY INTO can't read, before it commits. It is of a class that leaves it open otherwise.
+UNREADABLE = "KD001"
+# Its SQLSTATE is that of a conflict (2DKD0), but the commit is there (delta-io/delta, delta-error-classes.json).
+COMMITTED = r"\bDELTA_POST_COMMIT_HOOK_FAILED\b"
 
 # SQLSTATEs of conditions that some servers name without them.
 STATES = {
@@ -6252,11 +6256,14 @@ def server_error(message: str, writes: bool) -> UploaderError:
         return Postponed("the statement reached the warehouse too late and did not run", hint)
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
+    is_open = writes and (state[:2] not in DEFINITE and state != UNREADABLE)
+    if writes and re.search(COMMITTED, message):
+        return LostAnswer(shown)
     if state[:2] in ("2D", "40"):
         return Postponed(shown, hint)
-    if state[:2] == "54" or says_too_large(message):
+    if state[:2] == "54" or (says_too_large(message) and not (is_open and state)):
         return RefusedSizeError(shown, "Smaller statements are tried by themselves.")
-    if writes and state[:2] not in DEFINITE:
+    if is_open:
         return LostAnswer(shown)
     kind = RefusedValuesError if writes and state[:2] in ("22", "23") else Rejected
     return kind(shown, hint)

@@ -894,12 +894,27 @@ def test_a_warehouse_that_does_not_start_is_given_up(bench: Bench) -> None:
         ("XX000", up.LostAnswer),
         ("HY008", up.LostAnswer),
         ("KD000", up.LostAnswer),
+        ("KD001", up.Rejected),
     ],
 )
 def test_an_sqlstate_says_whether_a_statement_ran(state: str, kind: type[Exception]) -> None:
     """What does not say so for certain counts as lost, so the table is asked."""
     assert type(up.server_error(f"[SOME_CONDITION] What happened. SQLSTATE: {state}", writes=True)) is kind
     assert not isinstance(up.server_error(f"[X_Y] What. SQLSTATE: {state}", writes=False), up.LostAnswer)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[DELTA_POST_COMMIT_HOOK_FAILED] Committing to the Delta table version 7 succeeded but …. SQLSTATE: 2DKD0", up.LostAnswer),
+        ("gRPC message exceeds maximum size 67108864: 70000000. SQLSTATE: XX000", up.LostAnswer),
+        ("response headers too large. SQLSTATE: 08006", up.LostAnswer),
+        ("the statement is too large. SQLSTATE: 42000", up.RefusedSizeError),
+        ("request entity too large", up.RefusedSizeError),
+    ],
+)  # fmt: skip
+def test_what_may_have_been_committed_is_in_doubt_whatever_the_words(message: str, kind: type[Exception]) -> None:
+    assert type(up.server_error(message, True)) is kind
 
 
 def test_a_message_without_an_sqlstate_is_known_by_its_condition() -> None:

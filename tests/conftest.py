@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ settings.load_profile("long" if LONG else "suite")
 # Hundreds of processes import the same packages; where this is set each of them would compile all of them anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell's job in the background ignores SIGINT, and so would all processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 trust_the_given()
 

@@ -5764,8 +5764,8 @@ class DeltaTarget:
     """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
     A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
-    where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks;
-    whether it `is_lacking` some, the plan tells.
+    where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
+    `asks_anew`: its columns may be others by the next cycle, since some were lacking or values did not fit.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
     the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
@@ -5783,7 +5783,7 @@ class DeltaTarget:
         self.wait = wait
         self.allowance: Allowance | None = None
         self.evolves = True
-        self.is_lacking = False
+        self.asks_anew = False
         self._answered = False
         self._planned_anew = False
 
@@ -7261,7 +7261,7 @@ class WarehouseTarget:
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
-        self.is_lacking = False
+        self.asks_anew = False
         self._not_run: tuple[str, str] | None = None
 
     @property
@@ -7274,8 +7274,8 @@ class WarehouseTarget:
         self.usual.allowance = known or self.usual.allowance
 
     def columns(self) -> Columns:
-        """The table's columns and types; asked for anew where some were lacking, which people add while this runs."""
-        if self.is_lacking:
+        """The table's columns and types; asked for again where people may have changed them while this runs."""
+        if self.asks_anew:
             self.table.forget()
         return self.table.columns()
 
@@ -7887,11 +7887,11 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
     After a column was renamed both are so.
     """
     left_out = [name for name in given if name not in plan.sources.values()]
-    job.target.is_lacking = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
+    job.target.asks_anew = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
     if left_out:
         names, by_hand = ", ".join(map(repr, left_out)), "ALTER TABLE ... ADD COLUMNS makes them there"
         hint = "schema: evolve adds columns" if job.target.evolves else by_hand
-        hint = f"{hint}; rows that were sent before stay without them." if job.target.is_lacking else ""
+        hint = f"{hint}; rows that were sent before stay without them." if job.target.asks_anew else ""
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
@@ -8552,6 +8552,7 @@ class Delivery:
                 check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
             yield rows
+        self.job.target.asks_anew |= bool(bad)
         self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:

@@ -831,6 +831,21 @@ def test_a_column_that_the_table_gets_while_the_service_runs_is_filled_without_a
     assert rows_of(table, "id, value IS NULL") == [(2, False), (3, False)]
 
 
+def test_a_column_that_is_widened_while_the_service_runs_takes_the_next_values(box: Box, warehouse: Warehouse) -> None:
+    box.behind(warehouse, "s.raw_narrow", "id INT, timestamp TIMESTAMP, value DOUBLE")
+    box.execute(TABLE, INSERT, rows=rows(1))
+    with watching(box) as watch:
+        watch.cycle()
+        warehouse.sql("DROP TABLE s.raw_narrow")
+        warehouse.sql("CREATE TABLE s.raw_narrow (id BIGINT, timestamp TIMESTAMP, value DOUBLE)")
+        for _ in range(3):
+            box.execute("INSERT INTO s (id, timestamp, value) SELECT 3000000000 + count(*), '2026-11-01', 1 FROM s")
+            watch.cycle()
+    table = DeltaTable(str(warehouse.table_path("s.raw_narrow")))
+    assert rows_of(table, "id") == [(3000000002,), (3000000003,)]
+    assert [line["row"]["id"] for line in box.quarantined()] == [3000000001]
+
+
 def test_a_generated_column_that_fails_for_a_row_is_tried_once_and_not_in_each_cycle(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

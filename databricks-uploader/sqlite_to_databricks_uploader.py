@@ -6769,7 +6769,9 @@ class WarehouseTable:
     def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool] = bool, pause: float = 30.0) -> None:
         """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
         given = max(self.timeout, intent.get("timeout", 0))  # Less may be given to statements since.
-        end = dt.datetime.fromisoformat(since).timestamp() + 2 * given + self.SLACK_SECONDS
+        # A time ahead of now is one of a clock that was wrong.
+        began = min(dt.datetime.fromisoformat(since).timestamp(), self.session.now())
+        end = began + 2 * given + self.SLACK_SECONDS
         while (left := end - self.session.now()) > 0 and not is_over():
             said = "the answer to commit %d was lost; it may still take place for %d seconds"
             log.info(said, intent["sequence"], left)
@@ -6904,6 +6906,10 @@ class InsertRoute(SizedRoute):
         return [Insert(arrow_table({name: arrays[name].take(part) for name in arrays}), rows.kinds) for part in parts]
 
 
+# What a warehouse says of a file or folder that is not in a volume.
+NO_PATH = "42K03|PATH_NOT_FOUND"
+
+
 class CopyRoute(Route):
     """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded."""
 
@@ -6957,7 +6963,12 @@ class CopyRoute(Route):
         """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
         if not self._swept:
             self._swept = True
-            listed = self.session.rows(f"LIST {literal(self.volume)}")
+            try:
+                listed = self.session.rows(f"LIST {literal(self.volume)}")
+            except Rejected as error:
+                if not re.search(NO_PATH, str(error)):
+                    raise
+                listed = []  # A folder of the volume that the first file makes.
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
 
@@ -6991,11 +7002,15 @@ class CopyRoute(Route):
         try:
             self.session.run(sql, writes=True)
         except Rejected as error:
-            if not re.search("42K03|PATH_NOT_FOUND", str(error)):
+            if not re.search(NO_PATH, str(error)):
                 raise
             raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
-        self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
+        self.leave(intent)
         payload.file.unlink(missing_ok=True)
+
+    def leave(self, intent: Intent) -> None:
+        """Have a batch's file removed: it was loaded, or never will be."""
+        self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
         """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
@@ -7003,7 +7018,7 @@ class CopyRoute(Route):
             return self._copied_again(intent, pages)
         held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
         if held is not None:
-            self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
+            self.leave(intent)
         return held
 
     def _copied_again(self, intent: Intent, pages: Pages) -> bool | None:
@@ -7022,7 +7037,7 @@ class CopyRoute(Route):
         return True
 
     def close(self) -> None:
-        """Files that were loaded, as the state says by now, are removed from the volume, and all from here."""
+        """Files that are needed no more, as the state says by now, are removed from the volume, and all from here."""
         self._staging.close()
         while self._left_over:
             file = self._left_over.pop()
@@ -7336,6 +7351,8 @@ class WarehouseTarget:
         try:
             self.routes[payload.route].send(intent, payload)
         except DidNotRun:
+            if "file" in intent:
+                self.copy.leave(intent)
             self.table.forget()
             self._not_run = (intent["batch_id"], intent["started"])
             raise

@@ -872,14 +872,19 @@ def secret_from_file(file: Path, variable: str) -> str:
         raise ConfigError(f"{variable}: {file} can't be read: {error.__class__.__name__}") from None
 
 
+# What a token is made of: all else could not stand in a header.
+TOKEN = re.compile(r"[!-~]+")
+
+
 def renewed(config: Config, environ: Mapping[str, str]) -> Config:
-    """The settings, with sign-in secrets as their files have them now; one that can't be read stays as it was."""
+    """The settings, with sign-in secrets as their files have them now; one that can't be one stays as it was."""
     fresh: Layer = {}
     for name in ("databricks_token", "databricks_client_secret"):  # Others are part of what is sent.
         setting = SETTINGS[name]
         if file := environ.get(f"{setting.variables[0]}_FILE", "").strip():
             with contextlib.suppress(OSError, ValueError):
-                fresh[name] = setting.parse(Path(file).read_text(encoding="utf-8"))
+                found = setting.parse(Path(file).read_text(encoding="utf-8"))
+                fresh |= {name: found} if TOKEN.fullmatch(found) else {}
     HIDDEN.extend(secret for secret in fresh.values() if secret not in HIDDEN)
     return dataclasses.replace(config, **fresh)
 
@@ -6531,7 +6536,9 @@ def verifying(config: Config) -> Any:
         return ssl.create_default_context(cafile=config.databricks_ca_file)
     except OSError as error:
         file = config.databricks_ca_file
-        raise ConfigError(f"databricks_ca_file: {file} is no readable PEM file: {error.strerror}") from None
+        fault = ConfigError(f"databricks_ca_file: {file} is no readable PEM file: {error.strerror}")
+        fault.is_final = False  # One that is being replaced is there again in the next cycle.
+        raise fault from None
 
 
 def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes = b"", writes: bool = False) -> Answer:
@@ -6578,7 +6585,7 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
         hint = "Unset one, or set DATABRICKS_AUTH_TYPE to pat or oauth-m2m."
         raise ConfigError("both a token and a service principal are set", hint)
     if token and method in ("", "pat"):
-        if not re.fullmatch(r"[!-~]+", token):
+        if not TOKEN.fullmatch(token):
             # It would be shown in full by the error that says that a header can't hold it.
             raise ConfigError("databricks_token holds a character that no token has", "Copy it again.")
         return {"access_token": token}
@@ -7034,6 +7041,11 @@ class CopyRoute(Route):
             # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
             self._stage(intent, rows)
             self.send({**intent, "started": self.now()}, rows)
+        except LostAnswer as lost:
+            lost.hint = (
+                "If each try ends so: raise databricks_statement_timeout, or give the table a databricks_batch_id."
+            )
+            raise
         return True
 
     def close(self) -> None:

@@ -846,6 +846,33 @@ def test_a_column_that_is_widened_while_the_service_runs_takes_the_next_values(b
     assert [line["row"]["id"] for line in box.quarantined()] == [3000000001]
 
 
+@pytest.mark.parametrize("odd", ["", "half a tok", "token\n# rotated today\n", "t\u00f6ken", None])
+def test_a_token_file_that_is_odd_while_it_is_replaced_leaves_the_token_as_it_was(
+    tmp_path: Path, odd: str | None
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first")
+    environ = {"DATABRICKS_TOKEN_FILE": str(file)}
+    config = up.load_config({}, environ)
+    if odd is None:
+        file.unlink()
+    else:
+        file.write_text(odd)
+    assert up.renewed(config, environ).databricks_token == "first"
+    file.write_text("second\n")
+    assert up.renewed(config, environ).databricks_token == "second"
+
+
+def test_a_ca_file_that_is_odd_while_it_is_replaced_ends_no_service(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    for content in (None, "", "garbage"):
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(up.ConfigError, match="no readable PEM") as error:
+            up.verifying(up.Config(databricks_ca_file=file))
+        assert (error.value.status, error.value.is_final) == (2, False)
+
+
 def test_a_generated_column_that_fails_for_a_row_is_tried_once_and_not_in_each_cycle(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ Clock = Callable[[], float]
 UTC = ZoneInfo("UTC")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAY = 86_400 * 10**6  # in microseconds
+MICROSECOND = dt.timedelta(microseconds=1)
 
 
 # === Errors ===========================================================================================
@@ -1240,59 +1241,46 @@ def to_date(value: Value, form: TimeForm) -> str:
     return moment.date().isoformat()
 
 
-def to_timestamp(value: Value, zone: ZoneInfo) -> int:
-    """ISO text, and numbers since 1970, also as text of digits, as microseconds since 1970.
-
-    Text without a zone is in `zone`, the first of two equal times where clocks go back. Eight digits are a day.
-    """
-    if isinstance(value, (int, float)):
-        return epoch_microseconds(value)
-    text = value.strip(BLANKS) if isinstance(value, str) else ""
-    if EPOCH_TEXT.fullmatch(text):
-        return epoch_microseconds(fractions.Fraction(text))
-    moment = iso_moment(text)
-    if moment is None:
-        raise ValueError("is no time")
-    try:
-        utc = (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(dt.UTC)
-    except OverflowError:
-        raise ValueError("is outside the years 1 to 9999") from None
-    return (utc - EPOCH) // dt.timedelta(microseconds=1)
+# The first and the last microsecond of the years 1 to 9999.
+FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
 
 
-# The size of an epoch number tells its unit: seconds, milliseconds and microseconds (years 1973 to 5138), each with
-# what makes microseconds of it; larger numbers are nanoseconds.
-EPOCH_UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+def moment_of(microseconds: int) -> dt.datetime:
+    """A time in UTC out of microseconds since 1970, at least a day within the years that Python knows."""
+    return EPOCH + MICROSECOND * max(FIRST_TIME + DAY, min(microseconds, LAST_TIME + 1 - DAY))
+
+
+def microseconds_of(moment: dt.datetime, zone: ZoneInfo) -> int:
+    """The inverse, for years of any zone. A time without one is in `zone`, the first of two where clocks go back."""
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(dt.UTC) - EPOCH) // MICROSECOND
+
+
+# The size of an epoch number tells its unit: seconds, milliseconds and microseconds are of the years 1973 to 5138.
+EPOCH_UNITS = ((10**11, "unix"), (10**14, "unix_ms"), (10**17, "unix_us"), (2**63, "unix_ns"))
 
 # Such numbers as text. Eight digits are a day in ISO-8601's basic form: 20260131.
 EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
 
 def epoch_microseconds(value: Any) -> int:
-    """Microseconds since 1970 of an epoch number: the nearest one, by exact arithmetic; nanoseconds are cut."""
+    """Microseconds since 1970 of an epoch number."""
     if not abs(value) < 2**63:  # nor is NaN
-        raise ValueError("is no time")
-    if abs(value) >= EPOCH_UNITS[-1][0]:
-        return int(math.floor(value) // 1000)
-    factor = next(factor for limit, factor in EPOCH_UNITS if abs(value) < limit)
-    above, below = map(int, value.as_integer_ratio())
-    return (2 * above * factor + below) // (2 * below)
+        raise ValueError
+    return nearest_time(value, next(name for limit, name in EPOCH_UNITS if abs(value) < limit))
 
 
-def moment_of(microseconds: int) -> dt.datetime:
-    """A time in UTC out of microseconds since 1970, within the years that Python knows."""
-    return EPOCH + dt.timedelta(microseconds=max(-62_135_510_400_000_000, min(microseconds, 253_402_214_400_000_000)))
-
-
-# The first and the last microsecond of the years 1 to 9999.
-FIRST_TIME, LAST_TIME = -719_162 * DAY, 2_932_897 * DAY - 1
+def nearest_time(value: float | fractions.Fraction, name: str) -> int:
+    """Microseconds since 1970 of a number in a format: the nearest one, by exact arithmetic; nanoseconds are cut."""
+    unit, origin = NUMBER_FORMATS[name]
+    (above, below), (factor, parts) = value.as_integer_ratio(), unit.as_integer_ratio()
+    return (2 * above * factor + (below if parts == 1 else 0)) // (2 * below * parts) + origin
 
 
 class TimeForm(NamedTuple):
-    """How a column writes its times: auto (`to_timestamp`), one of `NUMBER_FORMATS`, or a pattern of strptime, with %.
+    """How a column writes its times: auto, one of `NUMBER_FORMATS`, or a pattern of strptime, with %.
 
-    Texts in a pattern need not sort as their times do. Texts without a zone are in `zone`; where clocks go back, the
-    first of two equal times is meant.
+    By auto they are in ISO-8601 or numbers since 1970, as text too. Texts in a pattern need not sort as their times do.
+    Texts without a zone are in `zone`; where clocks go back, the first of two equal times is meant.
     """
 
     name: str = "auto"
@@ -1325,10 +1313,10 @@ def time_form(config: Config) -> TimeForm:
 
 def to_microseconds(value: Value, form: TimeForm) -> int:
     """A time in a form, in microseconds since 1970; a `ValueError` for what is not written so."""
-    if form.name == "auto":
-        return to_timestamp(value, form.zone)
-    text = value.strip(BLANKS) if isinstance(value, str) else digits_of(value)
     try:
+        if form.name == "auto":
+            return auto_microseconds(value, form.zone)
+        text = plain_text(value)
         if "%" in form.name:
             return pattern_microseconds(text, form.name, form.zone, isinstance(value, str))
         if isinstance(value, (int, float)):
@@ -1339,25 +1327,32 @@ def to_microseconds(value: Value, form: TimeForm) -> int:
         raise ValueError("is outside the years 1 to 9999") from None
     except ValueError:
         pass
-    raise ValueError(f"is no time in timestamp_format {form.name}")
+    raise ValueError("is no time" if form.name == "auto" else f"is no time in timestamp_format {form.name}")
 
 
-def digits_of(value: Value | None) -> str:
-    """A whole number as text, such as 20260131; nothing for other values that are no text."""
+def plain_text(value: Value | None) -> str:
+    """Text without blanks around it, a whole number as text, such as 20260131; nothing for other values."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         value = int(value)
-    return str(value) if isinstance(value, int) else ""
+    return value.strip(BLANKS) if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+
+
+def auto_microseconds(value: Value, zone: ZoneInfo) -> int:
+    """Microseconds since 1970 of ISO text, and of numbers since then, also as text of digits, save a day of eight."""
+    if isinstance(value, (int, float)):
+        return epoch_microseconds(value)
+    text = plain_text(value)
+    if EPOCH_TEXT.fullmatch(text):
+        return epoch_microseconds(fractions.Fraction(text))
+    if moment := iso_moment(text):
+        return microseconds_of(moment, zone)
+    raise ValueError
 
 
 def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
-    """Microseconds since 1970 of a number: the nearest one, by exact arithmetic; nanoseconds are cut."""
-    if not -(2**80) < value < 2**80:  # nor is NaN
-        raise OverflowError
-    unit, origin = NUMBER_FORMATS[name]
-    above, below = value.as_integer_ratio()
-    above, below = 2 * above * unit.numerator, 2 * below * unit.denominator
-    time = (above + (below // 2 if unit >= 1 else 0)) // below + origin
-    if not FIRST_TIME <= time <= LAST_TIME:
+    """Microseconds since 1970 of a number in a format, within the years 1 to 9999."""
+    time = nearest_time(value, name) if -(2**80) < value < 2**80 else None  # NaN is not, either
+    if time is None or not FIRST_TIME <= time <= LAST_TIME:
         raise OverflowError
     return time
 
@@ -1369,8 +1364,7 @@ def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool)
     written = text if is_text else moment.strftime(pattern)
     if text != (written[: len(text)] if pattern.endswith("%f") else written):  # No zeros need follow a fraction.
         raise ValueError
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-    return (aware.astimezone(dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+    return microseconds_of(moment, zone)
 
 
 def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
@@ -1462,7 +1456,7 @@ def arrow_table(columns: Mapping[str, Array | ChunkedArray]) -> ArrowTable:
 
 
 # Numbers of a new column are taken for times where most are of these years: no age and no day of Julius'.
-PLAUSIBLE_TIMES = range(to_timestamp("2000-01-01", UTC), to_timestamp("2100-01-01", UTC))
+PLAUSIBLE_TIMES = range(to_microseconds("2000-01-01", AUTO), to_microseconds("2100-01-01", AUTO))
 
 
 class InvalidText(bytes):
@@ -1517,8 +1511,8 @@ def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
     return "string"
 
 
-# Times in the forms that Arrow's parser reads as `to_timestamp` does, each digit as 0; and what it reads although no
-# clock shows it: minutes and seconds over 59.
+# Times in the forms that Arrow's parser reads as `auto_microseconds` does, each digit as 0; and what it reads although
+# no clock shows it: minutes and seconds over 59.
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
 ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = (b":6", b":7", b":8", b":9")
@@ -1559,7 +1553,7 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
 def offset_of(zone: ZoneInfo, minute: int) -> int:
     """How far a zone's clocks are ahead of UTC, in microseconds, at a minute (since 1970) of its own."""
     offset = (EPOCH + dt.timedelta(minutes=minute)).replace(tzinfo=zone).utcoffset()
-    return (offset or dt.timedelta()) // dt.timedelta(microseconds=1)
+    return (offset or dt.timedelta()) // MICROSECOND
 
 
 def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> tuple[Array, dict[int, str]]:
@@ -1622,7 +1616,7 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
     known = [value for value in values if value is not None]
     forms = [TimeForm(name, zone) for name in ("auto", *NUMBER_FORMATS)]
     for value in known[:: max(1, len(known) // 4)]:
-        forms += forms_of(value.strip(BLANKS) if isinstance(value, str) else digits_of(value), zone)
+        forms += forms_of(plain_text(value), zone)
     found = {form: times_read(known, form) for form in dict.fromkeys(forms)}
     # Numbers that are too small for the years since 2004 are days, or the digits of one.
     lowest = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
@@ -3656,7 +3650,7 @@ class StateFile:
     def _utc_text(self, value: object) -> str:
         """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
         try:
-            return moment_of(to_timestamp(str(value), UTC)).isoformat()
+            return moment_of(to_microseconds(str(value), AUTO)).isoformat()
         except ValueError:
             hint = "Write it as 2026-01-31T12:00:00Z."
             raise StateError(f"{self.file}: last_upload {value!r} is no time", hint) from None
@@ -4723,12 +4717,13 @@ def number_spans(oldest: int) -> list[Span]:
 
     In a column of TEXT affinity, where numbers compare as texts, the limits above sort below all dates.
     """
-    lows, (first, *_, last) = [oldest // factor - 1 for _, factor in EPOCH_UNITS], [limit for limit, _ in EPOCH_UNITS]
     if oldest <= -(10**14):  # Before 1966 negative numbers have several units.
         return [(None, "", "")]
-    starts = map(max, lows, [-first, *(limit for limit, _ in EPOCH_UNITS)])
-    units: list[Span] = [(low, limit, "") for low, (limit, _) in zip(starts, EPOCH_UNITS, strict=True) if low < limit]
-    return [(None, -(2**63) + 1, ""), *units, (max(last, oldest * 1000 - 1), "", "")]
+    limits = [limit for limit, _ in EPOCH_UNITS]
+    lows = (oldest // NUMBER_FORMATS[name][0] - 1 for _, name in EPOCH_UNITS)
+    *starts, last = map(max, lows, [-limits[0], *limits])
+    units: list[Span] = [(low, limit, "") for low, limit in zip(starts, limits, strict=False) if low < limit]
+    return [(None, -(2**63) + 1, ""), *units, (last, "", "")]
 
 
 def text_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
@@ -8120,7 +8115,7 @@ def completed(job: Job, source: Source, state: State) -> State:
         target=job.target.name,
         # Numbers go on after those of a state that was lost: its quarantine stays.
         sequence=job.quarantine.newest(),
-        position=source.cursor.start(to_timestamp(state.last_upload, UTC) if state.last_upload else None),
+        position=source.cursor.start(to_microseconds(state.last_upload, AUTO) if state.last_upload else None),
     )
 
 
@@ -9465,7 +9460,7 @@ class Watch:
         """Take in what lies on the disk; the state, empty where it can't be read."""
         state = job.states.sound() or State()
         figures.source_id = state.source_id
-        figures.newest = to_timestamp(state.last_upload, UTC) if state.last_upload else None
+        figures.newest = to_microseconds(state.last_upload, AUTO) if state.last_upload else None
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
         figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
@@ -9887,8 +9882,8 @@ def form_of_time(database: Database, table: Table) -> str:
     known = next((value for value in values if value is not None), None)
     if not isinstance(known, (int, float)):
         return " (text)" if known else ""
-    units = {10**6: "seconds", 1000: "milliseconds", 1: "microseconds"}
-    unit = next((units[factor] for limit, factor in EPOCH_UNITS if abs(known) < limit), "nanoseconds")
+    units = {"unix": "seconds", "unix_ms": "milliseconds", "unix_us": "microseconds"}
+    unit = next((units[name] for limit, name in EPOCH_UNITS[:-1] if abs(known) < limit), "nanoseconds")
     return f" ({unit} since 1970)"
 
 
@@ -10203,7 +10198,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
     """Move the position so that rows from a time on count as new, also those that were sent before."""
     try:
         form = time_form(job.config)
-        since = to_timestamp(text, form.zone) if iso_moment(text) else to_microseconds(text, form)
+        since = to_microseconds(text, TimeForm(zone=form.zone) if iso_moment(text) else form)
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):

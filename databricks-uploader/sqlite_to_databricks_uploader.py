@@ -1501,12 +1501,11 @@ def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
     sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
     for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
         array, bad = convert(column, kind, TimeForm(zone=zone))
-        is_number = [isinstance(value, (int, float)) for value in values]
-        if kind == "timestamp" and any(is_number) and not bad:
+        is_fitting = not bad
+        if is_fitting and kind == "timestamp" and {"integer", "real"} & {*classes}:
             times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
-            if sum(time in PLAUSIBLE_TIMES for time in times) * 2 <= len(times):
-                continue
-        if not bad:
+            is_fitting = sum(time in PLAUSIBLE_TIMES for time in times) * 2 > len(times)
+        if is_fitting:
             return kind
     return "string"
 
@@ -1618,23 +1617,17 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
     for value in known[:: max(1, len(known) // 4)]:
         forms += forms_of(plain_text(value), zone)
     found = {form: times_read(known, form) for form in dict.fromkeys(forms)}
+    soon, latest = now * 10**6 + DAY, PLAUSIBLE_TIMES.stop
     # Numbers that are too small for the years since 2004 are days, or the digits of one.
-    lowest = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
-    likely = {
-        form: [time for time in times if time >= lowest.get(form.name, time) and is_plausible(time, now)]
-        for form, times in found.items()
-    }
+    first = {"apple": NUMBER_FORMATS["apple"][1] + 10**14}
+    likely = {form: (first.get(form.name, PLAUSIBLE_TIMES.start), soon) for form in found}
     # Else texts that are dates in any case; of a year's two digits none is ahead.
-    ends = {
-        form: now * 10**6 + DAY if "%y" in form.name else PLAUSIBLE_TIMES.stop for form in found if "%" in form.name
-    }
-    told = {form: [time for time in found[form] if -PLAUSIBLE_TIMES.stop < time <= end] for form, end in ends.items()}
-    for some in (likely, told):
+    told = {form: (1 - latest, soon if "%y" in form.name else latest) for form in found if "%" in form.name}
+    for spans in (likely, told):
+        some = {form: [time for time in found[form] if low <= time <= high] for form, (low, high) in spans.items()}
         most = max(1, *map(len, some.values()), 9 * len(known) / 10)
-        best = [form for form, times in some.items() if len(times) >= most]
-        if best:
-            least = min((form.name != "auto", oddness(form.name)) for form in best)
-            best = [form for form in best if (form.name != "auto", oddness(form.name)) == least]
+        ranks = {form: (form.name != "auto", oddness(form.name)) for form, times in some.items() if len(times) >= most}
+        if best := [form for form, rank in ranks.items() if rank == min(ranks.values())]:
             return sorted(best, key=lambda form: (max(some[form]) - min(some[form]), -max(some[form])))
     return []
 
@@ -2339,8 +2332,7 @@ def newest_of(reader: Reader, form: TimeForm) -> str | None:
     """The highest value in the time column, as people read it; None where there is none."""
     if reader.table.time is None:
         return None
-    name, time = quoted(reader.table.name), cell(reader.table.time)
-    [(newest,)] = reader.database.rows(f"SELECT CAST(max({time}) AS TEXT) FROM {name} q")
+    [(newest,)] = reader.select(f"CAST(max({cell(reader.table.time)}) AS TEXT)")
     with contextlib.suppress(ValueError):
         if newest and not iso_moment(newest):
             return moment_of(to_microseconds(newest, form)).isoformat(timespec="seconds")
@@ -2432,11 +2424,7 @@ class Table(NamedTuple):
         if self.time is None:
             doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
             which = f"{doubtful} may be it" if doubtful else f"its columns: {columns}"
-            hint = (
-                "Set timestamp_col."
-                if self.rowid
-                else "Set timestamp_col. Without any time it can't be sent: leave it out."
-            )
+            hint = "Set timestamp_col." + ("" if self.rowid else " Without any time it can't be sent: leave it out.")
             raise ConfigError(f"{self.name} has no single time column; {which}", hint)
         return self.time
 
@@ -2574,29 +2562,33 @@ SAMPLE_ROWS = 1000
 
 
 class Reader:
-    """Reads pages of a table, each in one statement; nothing stays open in between."""
+    """Reads pages of a table, each in one statement; nothing stays open in between.
+
+    In SQL the table is `q`, and `rowid` its rowid.
+    """
 
     def __init__(self, database: Database, table: Table) -> None:
         self.database = database
         self.table = table
+        self.rowid = f"q.{quoted(table.rowid or '')}"
+
+    def select(self, values: str, more: str = "") -> list[tuple[Any, ...]]:
+        """The rows of a small query of the table alone."""
+        return self.database.rows(f"SELECT {values} FROM {quoted(self.table.name)} q {more}")
 
     def remarks(self) -> Iterator[tuple[str, str]]:
         """What a person should know of how the table is read, and what would mend it."""
         hint = "Let the producer make it STORED, or fill a column of its own."
-        yield from (
-            (f"the column {column} is left out: {why}", hint) for column, why in self.table.uncomputable.items()
-        )
+        for column, why in self.table.uncomputable.items():
+            yield f"the column {column} is left out: {why}", hint
         if size := self.database.copied_bytes:
             said = f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed"
             yield said, f"{size / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL."
 
     def bounds(self, low: int | None = None) -> tuple[int | None, int]:
         """The lowest rowid over `low`, None for none, and the highest of all, in two look-ups; 0 for an empty table."""
-        rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
-        after = "" if low is None else f"WHERE {rowid} > {low}"
-        (first,), (last,) = self.database.rows(
-            f"SELECT min({rowid}) FROM {name} q {after} UNION ALL SELECT max({rowid}) FROM {name} q"
-        )
+        highest = f"SELECT max({self.rowid}) FROM {quoted(self.table.name)} q"
+        (first,), (last,) = self.select(f"min({self.rowid})", f"{self.after(low)} UNION ALL {highest}")
         if first is None and low == HIGHEST_ROWID:
             fault = f"{self.table.name} uses the highest possible rowid, so SQLite gives new rows random ones below it"
             raise SourceError(fault, "Set cursor: timestamp, or make the table anew without that row.")
@@ -2604,23 +2596,26 @@ class Reader:
             raise out_of_order(self.table.name, low)
         return first, last or 0
 
+    def after(self, low: int | None) -> str:
+        """The condition for rows over a rowid; none where there is none."""
+        return "" if low is None else f"WHERE {self.rowid} > {low}"
+
     def nth(self, first: int, last: int, count: int) -> int:
         """The rowid of the `count`th row from `first` on, at most `last`; of an earlier one before a damaged page."""
         if last - first < count:
             return last
-        rowid = f"q.{quoted(self.table.rowid or '')}"
-        rows = f"{quoted(self.table.name)} q WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid}"
+        where = f"WHERE {self.rowid} BETWEEN {first} AND {last}"
         try:
-            found = self.database.rows(f"SELECT {rowid} FROM {rows} LIMIT 1 OFFSET {count - 1}")
+            found = self.select(self.rowid, f"{where} ORDER BY {self.rowid} LIMIT 1 OFFSET {count - 1}")
         except CorruptError:
             return self.nth(first, last, count // 4) if count > 4 else first
         return found[0][0] if found else last
 
     def neighbours(self, first: int, last: int) -> list[tuple[int, int]]:
         """The rowids on either side of 32 places, spread evenly between two rowids in use."""
-        rowid, name = f"q.{quoted(self.table.rowid or '')}", quoted(self.table.name)
         sides = "SELECT (SELECT max({0}) FROM {1} q WHERE {0} < {2}), (SELECT min({0}) FROM {1} q WHERE {0} >= {2})"
-        looks = [sides.format(rowid, name, first + (last - first) * place // 33) for place in range(1, 33)]
+        places = (first + (last - first) * place // 33 for place in range(1, 33))
+        looks = [sides.format(self.rowid, quoted(self.table.name), place) for place in places]
         return [pair for pair in self.database.rows(" UNION ALL ".join(looks)) if None not in pair and pair[1] <= last]
 
     def bytes_per_row(self) -> float:
@@ -2640,10 +2635,10 @@ class Reader:
 
     def sample(self) -> RawPage:
         """The first thousand rows, or fewer where a page of the database is damaged."""
-        key = f"q.{quoted(self.table.rowid)}" if self.table.rowid else "''"
+        order, key = (self.rowid, self.rowid) if self.table.rowid else ("NULL", "''")
         for rows in (SAMPLE_ROWS, 100, 10):
             with contextlib.suppress(CorruptError):
-                return self.page("", key if self.table.rowid else "NULL", rows, key)
+                return self.page("", order, rows, key)
         return self.page("", "NULL", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
@@ -4194,7 +4189,7 @@ class Anchored:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.table = reader.table
-        self.rowid = f"q.{quoted(reader.table.rowid or '')}"
+        self.rowid = reader.rowid
         self.origin: Origin | None = None
         self.newest: Sequence[Anchor] = []
 
@@ -4283,7 +4278,7 @@ class Anchored:
         times, time = {anchor.time for anchor in anchors} - {"NULL"}, f"q.{quoted(self.table.time)} COLLATE BINARY"
         later = " AND ".join(f"{time} > {literal}" for literal in sorted(times)) or "0"
         where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
-        return not self.reader.database.rows(f"SELECT 1 FROM {quoted(self.table.name)} q WHERE {where} LIMIT 1")
+        return not self.reader.select("1", f"WHERE {where} LIMIT 1")
 
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
@@ -4306,11 +4301,9 @@ class Anchored:
         unknown = self._rows(f"{self.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
         if kept and not (replaced and any(unknown)):
             return moved_to(state, known if replaced else evidence.highest, "its newest rows were taken away")
-        raise SourceError(
-            f"{self.table.name} was restored from an older copy, and new rows came in since: "
-            f"which of the rows {known + 1} to {upper - 1} were delivered can't be told",
-            "Find out where they end, then use --since TIMESTAMP; the state is untouched.",
-        )
+        fault = f"{self.table.name} was restored from an older copy, and new rows came in since: "
+        fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
+        raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
 
     def _found_by_content(self, state: State) -> int | None:
         """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed.
@@ -4377,12 +4370,10 @@ class Anchored:
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
-        name, content = quoted(self.table.name), row_content(self.table.columns)
-        select = f"SELECT {self.rowid}, {content} FROM {name} q WHERE {where}"
-        fitting = 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1
-        limit, below = min(most, fitting), ""
+        values, below = f"{self.rowid}, {row_content(self.table.columns)}", ""
+        limit = min(most, 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1)
         while most > 0:
-            rows = self.reader.database.rows(f"{select} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
+            rows = self.reader.select(values, f"WHERE {where} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
             yield from ((rowid, content.split(",")) for rowid, content in rows)
             if len(rows) < limit:
                 return
@@ -4394,7 +4385,6 @@ class Pace:
     """Reads ranges of rowids, as many `rows` at once as seem right by what was read before."""
 
     reader: Reader
-    rowid: str
     rows: int
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
@@ -4416,7 +4406,7 @@ class Pace:
 
     def _part(self, part: tuple[int, int]) -> list[RawPage]:
         """A small range of rowids: one page, or more where rows have become larger."""
-        (first, last), rows, rowid, pages = part, self.rows, self.rowid, list[RawPage]()
+        (first, last), rows, rowid, pages = part, self.rows, self.reader.rowid, list[RawPage]()
         while first <= last:
             try:
                 page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
@@ -4482,12 +4472,10 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     are late by less than all that the table spans. Keys that are times themselves are in order. None where keys are
     far apart and no column tells.
     """
-    table, rowid = reader.table, f"q.{quoted(reader.table.rowid or '')}"
+    table, rowid = reader.table, reader.rowid
     with contextlib.suppress(CorruptError):  # What stands before a damaged page is delivered.
         first, last = reader.bounds() if table.key else (None, 0)
-        if first is None or all(
-            key > 0 and is_plausible(epoch_microseconds(key), time.time()) for key in (first, last)
-        ):
+        if first is None or all(is_plausible(epoch_microseconds(max(0, key)), time.time()) for key in (first, last)):
             return False
         pairs = reader.neighbours(first, last)
         wide = [pair for pair in pairs if pair[1] - pair[0] >= FAR_APART]
@@ -4591,16 +4579,16 @@ class RowidCursor(Anchored):
         count = self.count_after(low)
         if not count or self.table.time is None:
             return count, None
-        where = "" if low is None else f"WHERE {self.rowid} > {low}"
-        page = self.reader.narrowed([]).page(where, self.rowid, 100, self.rowid)  # Some may have no time.
+        # Some may have no time.
+        page = self.reader.narrowed([]).page(self.reader.after(low), self.rowid, 100, self.rowid)
         times = (time for time in times_in(page, self.table.time, form) if time is not None)
         return count, min(times, default=None)
 
     def count_after(self, low: int | None) -> int:
         """How many rows have a higher rowid. Of more than `COUNTED_ROWS` it is guessed how many, by their density."""
-        name, after = quoted(self.table.name), "" if low is None else f"WHERE {self.rowid} > {low}"
-        first_ones = f"SELECT {self.rowid} AS key FROM {name} q {after} ORDER BY {self.rowid} LIMIT {COUNTED_ROWS}"
-        [(count, end)] = self.reader.database.rows(f"SELECT count(*), max(key) FROM ({first_ones})")
+        rows = f"{quoted(self.table.name)} q {self.reader.after(low)} ORDER BY {self.rowid} LIMIT {COUNTED_ROWS}"
+        counts = f"SELECT count(*), max(key) FROM (SELECT {self.rowid} AS key FROM {rows})"
+        [(count, end)] = self.reader.database.rows(counts)
         if count < COUNTED_ROWS:
             return int(count)
         first, last = self.reader.bounds(low)
@@ -4635,7 +4623,7 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, self.rowid, fitting_rows(reader.bytes_per_row()))
+        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
         for pages in ahead(pace.groups(first, last)):
             yield from pages
 
@@ -5048,9 +5036,8 @@ class Remembered:
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
         """The rows from a time on."""
         given = {column: default for column, _, _, default, _ in self.reader.database.columns_of(self.table.name)}
-        untouched = (
-            " AND ".join(f"{cell(column)} IS ({default_in_sql(given[column])})" for column in bridge.fresh) or "1"
-        )
+        defaults = (f"{cell(column)} IS ({default_in_sql(given[column])})" for column in bridge.fresh)
+        untouched = " AND ".join(defaults) or "1"
         groups: Groups = collections.defaultdict(list)
         key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
         for page in self.order.pages(self.order.spans(oldest), key):

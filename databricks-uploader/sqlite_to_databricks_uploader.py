@@ -3391,6 +3391,11 @@ class Anchor:
     digest: str
     time: str
 
+    def parts(self, columns: Sequence[str]) -> dict[str, bytes]:
+        """The digest of the value of each of the state's columns."""
+        together = base64.b64decode(self.digest)
+        return {name: together[4 * place : 4 * place + 4] for place, name in enumerate(columns)}
+
     def line(self) -> str:
         """The anchor as the state file has it."""
         return f"{self.rowid} {self.digest} {self.time}"
@@ -4139,20 +4144,16 @@ def time_before(state: State, table: Table) -> str | None:
     return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
 
 
-def comes_back(state: State, anchor: Anchor, alike: Iterable[str], count: int) -> bool:
+def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> bool:
     """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
 
     Of a single anchor it takes half of so many columns.
     """
-    places = [state.columns.index(name) for name in alike]
-    known = [base64.b64decode(each.digest) for each in state.anchors]
-    own, (key,) = base64.b64decode(anchor.digest), digests_of([str(anchor.rowid)])
-    parts = [(own[4 * place : 4 * place + 4], place) for place in places]
-    if len(known) == 1:
-        return 2 * len(parts) >= count
-    return any(
-        part != key and sum(each[4 * place : 4 * place + 4] == part for each in known) == 1 for part, place in parts
-    )
+    if len(state.anchors) == 1:
+        return 2 * len(alike) >= count
+    known = [each.parts(state.columns) for each in state.anchors]
+    own, (key,) = anchor.parts(state.columns), digests_of([str(anchor.rowid)])
+    return any(own[name] != key and sum(each[name] == own[name] for each in known) == 1 for name in alike)
 
 
 def time_in_row(table: Table, values: Sequence[str]) -> str:
@@ -4275,7 +4276,7 @@ class Anchored:
         """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
         if self.table.time is None:
             return False
-        times, time = {anchor.time for anchor in anchors} - {"NULL"}, f"q.{quoted(self.table.time)} COLLATE BINARY"
+        times, time = {anchor.time for anchor in anchors} - {"NULL"}, cell(self.table.time)
         later = " AND ".join(f"{time} > {literal}" for literal in sorted(times)) or "0"
         where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
         return not self.reader.select("1", f"WHERE {where} LIMIT 1")
@@ -4335,7 +4336,7 @@ class Anchored:
     def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[int]:
         """The rowids of rows like a run's first anchor whose rows before are its others, but for what was `edited`."""
         newest, time, is_long = run[0], self.table.time, len(state.anchors) >= CLOSE_ANCHORS
-        for rowid, values in self._rows(f"q.{quoted(time)} COLLATE BINARY IS {newest.time}" if time else "1"):
+        for rowid, values in self._rows(f"{cell(time)} IS {newest.time}" if time else "1"):
             if self._look(state, newest, values).is_whole:
                 before = self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)
                 if follows(before, run, lambda row, each: self._look(state, each, row[1]).is_whole, is_long, edited):
@@ -4355,8 +4356,7 @@ class Anchored:
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
             is_whole = anchor.digest in (digest_of(quotes, self.table.encoding) for quotes in so_far)
             return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
-        together, now = base64.b64decode(anchor.digest), dict(zip(self.parts, digests_of(values), strict=True))
-        then = {name: together[4 * place : 4 * place + 4] for place, name in enumerate(state.columns)}
+        then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
         shared = [name for name in then if name in now]
         alike = [name for name in shared if then[name] == now[name]]
         told = tuple(then[name] for name in alike if name != self.table.key)

@@ -4839,7 +4839,8 @@ class TimeColumn:
         return int(self.reader.database.rows(f"SELECT count(*) FROM (SELECT 1 {rows} LIMIT {most})")[0][0])
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
-        rows, (low, high, more), ties = fitting_rows(self.reader.bytes_per_row()), span, dict[Any, int]()
+        rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
+        ties = collections.Counter[Any]()
         while True:
             count = sum(ties.values())
             limit = count + max(rows, count)
@@ -4901,11 +4902,11 @@ def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
     return digest_of(",".join(values[place] for place in key))[:8] if key else ""
 
 
-def beyond(counts: Mapping[Any, int], digests: Sequence[Any]) -> list[int]:
-    """The indexes of the rows that come more often than they were counted."""
-    left, found = dict(counts), []
+def beyond(left: collections.Counter[Any], digests: Iterable[Any]) -> list[int]:
+    """The indexes of the rows that come more often than they were counted; those that come are counted down."""
+    found = []
     for index, digest in enumerate(digests):
-        left[digest] = left.get(digest, 0) - 1
+        left[digest] -= 1
         if left[digest] < 0:
             found.append(index)
     return found
@@ -5103,8 +5104,8 @@ class TimestampCursor(Remembered):
         resumed = position["pass"] is not None
         if not resumed:
             until = latest_time(position["newest"], self.order.newest(self.now() * 10**6))
-            oldest = self._bound(position)
-            position = {**position, "pass": {"oldest": oldest, "until": until, "place": None, "sent": ""}}
+            under_way: Pass = {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
+            position = {**position, "pass": under_way}
         self._held_back = 0
         return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
 
@@ -5132,14 +5133,13 @@ class TimestampCursor(Remembered):
         walk = self._begun(position)
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
         for page in self._new_rows(walk.position, math.inf):
-            raws, chosen = page.columns[self.order.name].values(), list[int]()
-            for index, record in enumerate(page.keys):
-                left[record[16:32]] -= 1
-                is_old = time_in(record, bound) < bound
-                is_passed = place is None or self.order.key(raws[index]) <= place
-                chosen += [index] if left[record[16:32]] >= 0 or (is_old and is_passed) else []
+            raws, chosen = page.columns[self.order.name].values(), {*range(len(page.keys))}
+            for index in beyond(left, (record[16:32] for record in page.keys)):
+                is_old = time_in(page.keys[index], bound) < bound
+                if not is_old or (place is not None and self.order.key(raws[index]) > place):
+                    chosen.remove(index)
             if chosen:
-                yield page.only(chosen)
+                yield page.only(sorted(chosen))
 
     def _new_rows(self, position: Position, most_future: float) -> Iterator[RawPage]:
         """The rows of a pass that were not delivered, from its place on, under their records."""
@@ -5148,9 +5148,9 @@ class TimestampCursor(Remembered):
         place = sqlite_value(under_way["place"])
         for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
             times, chosen, keys = self.order.times(page), list[int](), self.digests(page.keys)
-            for index, (moment, key) in enumerate(zip(times, keys, strict=True)):
-                known[key[:16]] -= 1
-                if known[key[:16]] >= 0 or (moment is not None and moment < under_way["oldest"]):
+            for index in beyond(known, (key[:16] for key in keys)):
+                moment = times[index]
+                if moment is not None and moment < under_way["oldest"]:
                     continue
                 if moment is not None and moment > now:
                     future += 1

@@ -1169,12 +1169,10 @@ BOOLEAN_WORDS = {
 
 def to_boolean(value: Value, _kind: str) -> bool:
     """0 and 1, as numbers or as text, and the words that Databricks takes; blanks around them don't count."""
-    word = value.strip(BLANKS).lower() if isinstance(value, str) else value
-    if isinstance(word, str) and word.isascii() and word in BOOLEAN_WORDS:
-        return BOOLEAN_WORDS[word]
-    if isinstance(value, (int, float)) and value in (0, 1):
-        return bool(value)
-    raise ValueError("is neither 0 nor 1, true nor false")
+    word = plain_text(value).lower()
+    if word not in BOOLEAN_WORDS:
+        raise ValueError("is neither 0 nor 1, true nor false")
+    return BOOLEAN_WORDS[word]
 
 
 def to_string(value: Value, kind: str) -> str:
@@ -1332,9 +1330,11 @@ def to_microseconds(value: Value, form: TimeForm) -> int:
 
 def plain_text(value: Value | None) -> str:
     """Text without blanks around it, a whole number as text, such as 20260131; nothing for other values."""
+    if isinstance(value, str):
+        return value.strip(BLANKS)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         value = int(value)
-    return value.strip(BLANKS) if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+    return str(value) if isinstance(value, int) else ""
 
 
 def auto_microseconds(value: Value, zone: ZoneInfo) -> int:
@@ -2296,10 +2296,8 @@ class Database:
 def detect_table(database: Database, wanted: str | None) -> str:
     """The table or view to read: the one that is set, else the only table, else the only view."""
     found = {name: kind for name, kind in database.kinds.items() if kind != "shadow"}
-    if wanted is None:
-        candidates = [name for name, kind in found.items() if kind != "view"] or list(found)
-    else:
-        candidates = tables_named(wanted, found)
+    tables = [name for name, kind in found.items() if kind != "view"]
+    candidates = tables_named(wanted, found) if wanted is not None else tables or list(found)
     if len(candidates) > 1:
         seen = "".join(f"\n    {name}: {content_of(database, name)}" for name in candidates)
         fault = f"several tables: {', '.join(candidates)}{seen}"
@@ -2369,20 +2367,16 @@ def may_tell(database: Database, table: str, column: str, form: TimeForm) -> boo
 
     A form that the settings name may make days of such texts.
     """
-    rows, begins = (
-        f"SELECT {cell(column)} AS value FROM {quoted(table)} q",
-        "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'",
-    )
+    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
+    begins = "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'"
     is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
     known = f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL"
     if first := database.rows(f"{known} LIMIT 1"):
-        return first == [(0,)] or form != AUTO or not all(map(is_time_of_day, first_values(database, table, column)))
+        if first == [(0,)] or form != AUTO:
+            return True
+        told = [value for value in first_values(database, table, column) if value is not None]
+        return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in told)
     return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
-
-
-def is_time_of_day(value: Value | None) -> bool:
-    """Whether it tells no day: None does not, either."""
-    return value is None or (isinstance(value, str) and bool(TIME_OF_DAY.fullmatch(value)))
 
 
 def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:

@@ -4877,10 +4877,7 @@ def records_in(position: Position) -> collections.Counter[str]:
 
 def counts_in(position: Position) -> collections.Counter[str]:
     """How often each row that a position remembers was delivered."""
-    digests = collections.Counter[str]()
-    for record, count in records_in(position).items():
-        digests[record[16:32]] += count
-    return digests
+    return collections.Counter(record[16:32] for record in records_in(position).elements())
 
 
 def old_records(position: Position) -> list[tuple[int | None, str, str]]:
@@ -4919,11 +4916,6 @@ class Bridge(NamedTuple):
     fresh: list[str]
     is_old: bool = False
     may_differ: bool = True
-
-    @property
-    def is_by_content(self) -> bool:
-        """Whether rows are told by all their values, and not by time and key."""
-        return self.is_old or bool(self.content)
 
     @staticmethod
     def between(position: Position, made_of: Position) -> Bridge:
@@ -4967,14 +4959,14 @@ def recognised(groups: Groups, delivered: collections.Counter[Any], bridge: Brid
     found = list[str]()
     for before, rows in groups.items():
         here, count = sorted(rows), delivered[before]
-        if count > len(here) and not (bridge.is_by_content or bridge.key):
+        if count > len(here) and not (bridge.content or bridge.key):
             return None
         if 0 < count < len(here):
             is_touched, _ = here[count]
             if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
         found += [record for _, record in here[:count]]
-    is_open = bridge.may_differ and not (found or bridge.is_by_content)
+    is_open = bridge.may_differ and not (found or bridge.content)
     return None if is_open and {time for time, _ in groups} & {time for time, _ in delivered} else found
 
 

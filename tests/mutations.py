@@ -76,7 +76,7 @@ MUTANTS = (
         ("test_cursor_time.py", "read_otherwise"),
     ),
     Mutant(
-        "times alone tell rows of which some were deleted", "if count > len(here) and not (bridge.is_by_content or bridge.key):",
+        "times alone tell rows of which some were deleted", "if count > len(here) and not (bridge.content or bridge.key):",
         "if False:", ("test_cursor_time.py", "times_of_deleted"),
     ),
     Mutant(

@@ -2374,23 +2374,23 @@ def may_tell(database: Database, table: str, column: str, form: TimeForm) -> boo
     if first := database.rows(f"{known} LIMIT 1"):
         if first == [(0,)] or form != AUTO:
             return True
-        told = [value for value in first_values(database, table, column) if value is not None]
+        told = first_values(database, table, column)
         return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in told)
     return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
 
 
 def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:
     """Whether the first rows have times in a column, and nothing else, that something was measured at."""
-    known = [value for value in first_values(database, table, column) if value is not None]
+    known = first_values(database, table, column)
     with contextlib.suppress(ValueError):
         return bool(known) and all(is_plausible(to_microseconds(value, form), time.time()) for value in known)
     return False
 
 
-def first_values(database: Database, table: str, column: str) -> list[Value | None]:
-    """A column's values in the first rows; of a damaged table, in as many as can be read."""
+def first_values(database: Database, table: str, column: str) -> list[Value]:
+    """A column's values in the first rows but NULL; of a damaged table, in as many as can be read."""
     alone = Table(table, {column: ""}, None, None, None, False, database.encoding)
-    return Reader(database, alone).sample().columns[column].values()
+    return [value for value in Reader(database, alone).sample().columns[column].values() if value is not None]
 
 
 class Table(NamedTuple):
@@ -4215,14 +4215,12 @@ class Anchored:
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
-        rows = dict(self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})"))
+        rows = self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})")
+        now = {rowid: anchor_of(self.table, rowid, values) for rowid, values in rows}
         known = state.anchors
         if state.columns != self.parts:
             known = [dataclasses.replace(anchor, digest="") for anchor in known]
-        anchors = [
-            anchor_of(self.table, each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known
-        ]
-        return dataclasses.replace(state, anchors=anchors)
+        return dataclasses.replace(state, anchors=[now.get(anchor.rowid, anchor) for anchor in known])
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
@@ -4254,17 +4252,12 @@ class Anchored:
 
     def _evidence(self, state: State, origin: Origin) -> Evidence:
         looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
-        counter = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
-        counted = self.reader.database.rows(counter) if self.table.autoincrement else [(None,)]
-        return Evidence(
-            looks,
-            read_to(state.position),
-            highest,
-            is_same_file=origin.file == state.origin.file if state.origin else None,
-            changes=origin.schema - state.origin.schema if state.origin else 0,
-            counter=counted[0][0] if counted else 0,
-            is_later=self._is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest]),
-        )
+        is_same_file = origin.file == state.origin.file if state.origin else None
+        changes = origin.schema - state.origin.schema if state.origin else 0
+        counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
+        (counter,), *_ = (self.reader.database.rows(counted) or [(0,)]) if self.table.autoincrement else [(None,)]
+        is_later = self._is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
+        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later)
 
     def _is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
         """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
@@ -9852,7 +9845,7 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
 def form_of_time(database: Database, table: Table) -> str:
     """How the time column is written, for people."""
     values = first_values(database, table.name, table.time) if table.time else []
-    known = next((value for value in values if value is not None), None)
+    known = next(iter(values), None)
     if not isinstance(known, (int, float)):
         return " (text)" if known else ""
     units = {"unix": "seconds", "unix_ms": "milliseconds", "unix_us": "microseconds"}

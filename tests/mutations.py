@@ -193,8 +193,8 @@ MUTANTS = (
         ("test_cursor.py", "recreated"),
     ),
     Mutant(
-        "anchors whose rows are gone mark nothing", "anchor_of(self.table, each.rowid, rows[each.rowid]) if each.rowid in rows else each for each in known",
-        "anchor_of(self.table, each.rowid, rows[each.rowid]) for each in known if each.rowid in rows",
+        "anchors whose rows are gone mark nothing", "now.get(anchor.rowid, anchor) for anchor in known",
+        "now[anchor.rowid] for anchor in known if anchor.rowid in now",
         ("test_cursor_file.py", "first_rows_were_deleted"),
     ),
     Mutant(
@@ -214,11 +214,11 @@ MUTANTS = (
         "len(alike) == len(state.columns)", ("test_cursor_file.py", "altered_or_edited"),
     ),
     Mutant(
-        "another file passes for the same", "is_same_file=origin.file == state.origin.file if state.origin else None",
+        "another file passes for the same", "is_same_file = origin.file == state.origin.file if state.origin else None",
         "is_same_file=True", ("test_cursor_file.py", "made_anew"),
     ),
     Mutant(
-        "the same file passes for another", "is_same_file=origin.file == state.origin.file if state.origin else None",
+        "the same file passes for another", "is_same_file = origin.file == state.origin.file if state.origin else None",
         "is_same_file=False", ("test_cursor_file.py", "altered_or_edited"),
     ),
     Mutant(

@@ -2470,11 +2470,9 @@ def uncomputable_columns(database: Database, table: str, generated: Iterable[str
 
 def check_order(database: Database, table: str) -> None:
     """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
-    unknown = database.rows(
-        f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
-            WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
-    )
-    for column, collation in unknown:
+    unknown = f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
+                  WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
+    for column, collation in database.rows(unknown):
         fault = f"{table} is kept in the order of {column}, whose collation {collation} only its producer's program has"
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 

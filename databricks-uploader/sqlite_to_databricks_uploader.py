@@ -1597,9 +1597,7 @@ OFFSET_PART = re.compile(r"[+-](?:0[0-9]|1[0-4]):?[0-5][0-9](?![0-9:.-])|(?<=[0-
 ZONE_WORD = re.compile(r"%.|[A-Za-z_]+(?:/[A-Za-z_]+)+|[^\W\d_]{2,}")
 
 # Words beside a clock that tell nothing; any other may be a half of the day.
-CLOCK_WORDS = re.compile(
-    "[tuhms]|hrs?|min|sec|gmt|utc|uhr|um|at|kl|às|las?|le|[日號号일时時点點시分분秒초]", re.IGNORECASE
-)
+CLOCK_WORDS = re.compile("(?i)[tuhms]|hrs?|min|sec|gmt|utc|uhr|um|at|kl|às|las?|le|[日號号일时時点點시分분秒초]")
 
 
 def is_plausible(time: int, now: float) -> bool:
@@ -2357,9 +2355,7 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], for
 
 
 # A time of day, as a column beside one with the day has it.
-TIME_OF_DAY = re.compile(
-    r"\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?\s*", re.IGNORECASE
-)
+TIME_OF_DAY = re.compile(r"(?i)\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?)?\s*(Z|UTC|GMT|[+-]\d\d:?\d\d)?\s*")
 
 
 def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:

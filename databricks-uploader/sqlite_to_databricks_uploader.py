@@ -4764,10 +4764,6 @@ class TimeColumn:
     def times(self, page: RawPage) -> list[int | None]:
         return times_in(page, self.name, self.form)
 
-    def newest(self, now: float) -> int | None:
-        """A time that the table has reached, not after `now` (microseconds); None where its last values have none."""
-        return max((time for time in self.newest_times() if time is not None and time <= now), default=None)
-
     def newest_times(self) -> list[int | None]:
         """The times of the last values, which may be numbers or texts."""
         reader, times = self.reader.narrowed([]), list[int | None]()
@@ -5076,7 +5072,9 @@ class TimestampCursor(Remembered):
         """A walk from a position on; where no pass is under way there it is a whole one."""
         resumed = position["pass"] is not None
         if not resumed:
-            until = latest_time(position["newest"], self.order.newest(self.now() * 10**6))
+            now = self.now() * 10**6
+            reached = (time for time in self.order.newest_times() if time is not None and time <= now)
+            until = latest_time(position["newest"], *reached)
             under_way: Pass = {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
             position = {**position, "pass": under_way}
         self._held_back = 0

@@ -123,8 +123,8 @@ MUTANTS = (
     ),
     Mutant(
         "bad rows are not kept",
-        "            yield rows\n        self.job.quarantine.put(intent[\"sequence\"], self.source.cursor.table.name, bad)",
-        "            yield rows", (STATE, "bad_rows_are_kept"),
+        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], self.source.cursor.table.name, bad)",
+        "bool(bad)", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---
     Mutant("any text is Arrow's", "not all(forms) or any(part in lines for part in OVER_59)", "False", ("test_rows.py", "both_ways")),
@@ -522,12 +522,12 @@ MUTANTS = (
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(
-        "any error means that nothing ran", "if writes and state[:2] not in DEFINITE:", "if writes and not state:",
+        "any error means that nothing ran", "is_open = writes and (state[:2] not in DEFINITE and state != UNREADABLE)", "is_open = writes and not state",
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(
         "lost statements are not waited for",
-        "end = dt.datetime.fromisoformat(since).timestamp() + 2 * given + self.SLACK_SECONDS", "end = 0", (SENDING, "runs_on_after and insert"),
+        "end = began + 2 * given + self.SLACK_SECONDS", "end = 0", (SENDING, "runs_on_after and insert"),
     ),
     Mutant(
         "a statement may begin whenever it likes",

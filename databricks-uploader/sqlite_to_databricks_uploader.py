@@ -2361,16 +2361,19 @@ TIME_OF_DAY = re.compile(r"(?i)\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?
 def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:
     """Whether the first thousand rows have more in a column than NULL and times of day, or there are none.
 
-    A form that the settings name may make days of such texts.
+    A format that the settings name may make moments of such texts.
     """
     rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
     begins = "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'"
     is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
     known = f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL"
     if first := database.rows(f"{known} LIMIT 1"):
-        if first == [(0,)] or form != AUTO:
+        if first == [(0,)]:
             return True
         told = first_values(database, table, column)
+        with contextlib.suppress(ValueError):
+            if form.name != "auto":
+                return bool([to_microseconds(value, form) for value in told])
         return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in told)
     return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
 
@@ -6080,7 +6083,7 @@ DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42"
 # A file that COPY INTO can't read, before it commits. It is of a class that leaves it open otherwise.
 UNREADABLE = "KD001"
 # Its SQLSTATE is that of a conflict (2DKD0), but the commit is there (delta-io/delta, delta-error-classes.json).
-COMMITTED = r"\bDELTA_POST_COMMIT_HOOK_FAILED\b"
+COMMITTED = "DELTA_POST_COMMIT_HOOK_FAILED"
 
 # SQLSTATEs of conditions that some servers name without them.
 STATES = {
@@ -6215,7 +6218,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     is_open = writes and (state[:2] not in DEFINITE and state != UNREADABLE)
-    if writes and re.search(COMMITTED, message):
+    if writes and condition and condition[1] == COMMITTED:
         return LostAnswer(shown)
     if state[:2] in ("2D", "40"):
         return Postponed(shown, hint)
@@ -7168,25 +7171,28 @@ class ZerobusRoute(SizedRoute):
             len(there), intent["rows"], intent["sequence"], missing.count,
         )  # fmt: skip
         try:
-            self._resend(intent, missing, self.allowance.bytes, save)
+            self._resend(intent, missing, self.allowance.bytes, save, may_part=bool(there))
         except DoesNotGo:
             if there:
                 raise
             return False
         return True
 
-    def _resend(self, intent: Intent, rows: Records, size: int, save: SaveIntent) -> None:
-        """Send rows again, in parts of about this size, or smaller ones where that is refused."""
+    def _resend(self, intent: Intent, rows: Records, size: int, save: SaveIntent, may_part: bool) -> None:
+        """Send rows again, in parts of about this size, or smaller ones where that is refused.
+
+        Where none is there they become a new batch instead, which goes around a row that never goes.
+        """
         for part in rows.parts(size):
             again: Intent = {**intent, "started": self.now()}
             save(again)  # A next question waits from now on, in another run too.
             try:
                 self.send(again, part)
             except RefusedSizeError:
-                if part.count == 1:
+                if part.count == 1 or not may_part:
                     raise
                 self.allowance = self.allowance.without(part.size)
-                self._resend(intent, part, part.size // 2, save)
+                self._resend(intent, part, part.size // 2, save, may_part)
 
     def _doubt(self, intent: Intent, there: int) -> DoubtError:
         fault = f"{there or 'none'} of the {intent['rows']} rows of commit {intent['sequence']} can be found"
@@ -7315,8 +7321,8 @@ class WarehouseTarget:
             return
         try:
             self.routes[payload.route].send(intent, payload)
-        except DidNotRun:
-            if "file" in intent:
+        except DidNotRun as error:
+            if "file" in intent and not isinstance(error, (NotReady, Unreachable)):  # Else its removal would wait.
                 self.copy.leave(intent)
             self.table.forget()
             self._not_run = (intent["batch_id"], intent["started"])
@@ -9374,8 +9380,10 @@ class Watch:
             if not self.warned:
                 log.warning("metrics_file: %s can't be written: %s", config.metrics_file, error.strerror)
             self.warned = True
-        if self.status and is_reachable and not self.fleet.stopping.is_set() and self.status.write(self.figures):
-            self._beat()
+        if self.status and is_reachable and not self.fleet.stopping.is_set():
+            with contextlib.suppress(Stopped):  # What the cycle ended with counts.
+                if self.status.write(self.figures):
+                    self._beat()
 
     def _deliver(self, total: Tally, spoke: dict[str, bool], job: Job, database: Database) -> int:
         """One stream's part of a cycle, counted in; whether it had anything to say, once it came to a good end."""
@@ -10335,9 +10343,10 @@ def stop_event(supervisor: Supervisor) -> threading.Event:
         log.info("stopping as soon as what is under way has ended; a second signal ends it at once")
 
     def request_stop() -> None:
-        announcing = threading.Thread(target=announce, daemon=True)
-        announcing.start()
-        announcing.join(0.5)  # It may take for ever where nobody reads the log.
+        with contextlib.suppress(RuntimeError):  # No more threads.
+            announcing = threading.Thread(target=announce, daemon=True)
+            announcing.start()
+            announcing.join(0.5)  # It may take for ever where nobody reads the log.
         stop.set()
 
     STOPS[:] = [request_stop]
@@ -10354,7 +10363,8 @@ def heed_signals() -> None:
     os.set_blocking(tells, False)
     signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, break_off)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and a shell's background want it
+            signal.signal(number, break_off)
     threading.Thread(target=hear, args=[hears], daemon=True).start()
 
 
@@ -10364,6 +10374,13 @@ def break_off(number: int, _frame: object) -> None:
         for heeded in (signal.SIGTERM, signal.SIGINT):
             signal.signal(heeded, lambda *_: None)
         raise SystemExit(128 + number)
+
+
+def end_at_once() -> None:
+    """Let signals end the process by themselves: deltalake lets no thread run while it reads a query's result."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is break_off:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def hear(pipe: int) -> None:
@@ -10376,8 +10393,10 @@ def hear(pipe: int) -> None:
     [number], began = os.read(pipe, 1), time.monotonic()
     if STOPS:
         STOPS[0]()
-    while time.monotonic() - began < 1 and select.select([pipe], [], [], None if STOPS else GRACE_SECONDS)[0]:
+    while select.select([pipe], [], [], None if STOPS else GRACE_SECONDS)[0]:
         [number] = os.read(pipe, 1)
+        if time.monotonic() - began >= 1:
+            break
     for directory in COPIES:
         shutil.rmtree(directory, ignore_errors=True)
     os._exit(128 + number)
@@ -10399,7 +10418,7 @@ def run_for_ever(
         wait = interval
         try:
             sent = one_cycle().sent
-            if failures:
+            if failures and (sent or not stop.is_set()):
                 age = age_text(now() - began)
                 log.info("reachable again after %s; %s sent", age, counted(sent, "row"))
             failures = 0
@@ -10476,6 +10495,8 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
+    if "run_query" in arguments:
+        end_at_once()
     form = arguments.get("format", "table")
     actions: dict[str, Callable[[], int]] = {
         "check": lambda: check(config, environ, arguments.get("log_format") == "json"),

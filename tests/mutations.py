@@ -609,7 +609,7 @@ MUTANTS = (
         (TIMES, "ahead_for_a_while"),
     ),
     Mutant(
-        "what is sent again stays as large", "self._resend(intent, part, part.size // 2, save)", "raise",
+        "what is sent again stays as large", "self._resend(intent, part, part.size // 2, save, may_part)", "raise",
         ("test_zerobus.py", "becomes_smaller_where_its"),
     ),
 )  # fmt: skip

@@ -65,6 +65,16 @@ def test_a_day_and_a_time_of_day_in_two_columns_arrive_as_they_are(box: Box) -> 
     assert box.arrived('"Time"') == [("07:15:00",), ("07:20:00",)]
 
 
+@pytest.mark.parametrize(
+    ("day", "flags"),
+    [("2026-11-01", ("--source-timezone", "Europe/Berlin")), ("01.11.2026", ("--timestamp-format", "%d.%m.%Y"))],
+)
+def test_a_zone_or_a_format_for_days_makes_no_time_of_a_time_of_day(box: Box, day: str, flags: tuple[str, str]) -> None:
+    box.execute("CREATE TABLE t (time TEXT, date TEXT)", f"INSERT INTO t VALUES ('12:01:00', '{day}')")
+    assert box.run(*flags) == 0
+    assert box.arrived("time") == [("12:01:00",)]
+
+
 def test_days_that_look_like_times_of_day_are_days_where_the_format_says_so(box: Box) -> None:
     box.execute("CREATE TABLE t (ts TEXT, v INTEGER)", "INSERT INTO t VALUES ('05:12:26', 1)")
     assert box.run("--timestamp-format", "%d:%m:%y") == 0

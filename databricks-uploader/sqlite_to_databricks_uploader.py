@@ -884,8 +884,8 @@ def renewed(config: Config, environ: Mapping[str, str]) -> Config:
         setting = SETTINGS[name]
         if file := environ.get(f"{setting.variables[0]}_FILE", "").strip():
             with contextlib.suppress(OSError, ValueError):
-                found = setting.parse(Path(file).read_text(encoding="utf-8"))
-                fresh |= {name: found} if TOKEN.fullmatch(found) else {}
+                if TOKEN.fullmatch(found := setting.parse(Path(file).read_text(encoding="utf-8"))):
+                    fresh[name] = found
     HIDDEN.extend(secret for secret in fresh.values() if secret not in HIDDEN)
     return dataclasses.replace(config, **fresh)
 
@@ -6217,7 +6217,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
         return Postponed("the statement reached the warehouse too late and did not run", hint)
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
-    is_open = writes and (state[:2] not in DEFINITE and state != UNREADABLE)
+    is_open = writes and state[:2] not in DEFINITE and state != UNREADABLE
     if writes and condition and condition[1] == COMMITTED:
         return LostAnswer(shown)
     if state[:2] in ("2D", "40"):
@@ -7534,7 +7534,7 @@ class Windows:
         if is_ahead.any():
             # Rows that follow each other come after as many others.
             runs = keys[is_ahead].groupby((~is_ahead).cumsum()[is_ahead]).agg(["min", "max"])
-            due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // dt.timedelta(microseconds=1))
+            due = min(self.ahead["due"], (starts[is_ahead].min() - EPOCH) // MICROSECOND)
             ranges = merged_ranges([*self.ahead["ranges"], *runs.to_numpy().tolist()])
             self.ahead = {"due": due, "rows": self.ahead["rows"] + int(is_ahead.sum()), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > self.seen).sum())
@@ -7606,7 +7606,7 @@ class WindowSource(NamedTuple):
 
     def _is_due(self, position: Position, due: int) -> bool:
         """Whether rows that were ahead are read: by the start of the earliest one's window, as windows are now."""
-        length = (self.aggregate.window_length or dt.timedelta.resolution) // dt.timedelta.resolution
+        length = (self.aggregate.window_length or MICROSECOND) // MICROSECOND
         return "ahead" in position and position["ahead"]["due"] // length * length < due
 
     def _due(self, now: int) -> int:
@@ -7614,7 +7614,7 @@ class WindowSource(NamedTuple):
         length = self.aggregate.window_length
         if length is None:
             return 2**62
-        return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // dt.timedelta(microseconds=1)
+        return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // MICROSECOND
 
     def _read(self, position: Position, first: int | None, last: int, now: int, limit: int, due: int) -> Windows:
         """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
@@ -7647,7 +7647,7 @@ class WindowSource(NamedTuple):
         starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
         newest = times[times <= moment_of(windows.now)].max()
         if not pd.isna(newest):
-            windows.newest = latest_time(windows.newest, (newest - EPOCH) // dt.timedelta(microseconds=1))
+            windows.newest = latest_time(windows.newest, (newest - EPOCH) // MICROSECOND)
         keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
         is_new = keys > windows.seen
         # By the rows' times: windows may have had another length, or be none since.
@@ -7660,7 +7660,7 @@ class WindowSource(NamedTuple):
             windows.put_ahead(keys, starts, is_ahead)
             is_open = is_left & ~is_ahead
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
-                begin = (start - EPOCH) // dt.timedelta(microseconds=1)
+                begin = (start - EPOCH) // MICROSECOND
                 windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
             frame = frame[is_open]
         windows.partials = self.aggregate.add(windows.partials, frame)
@@ -7677,9 +7677,9 @@ class WindowSource(NamedTuple):
             newest = moment_of(2**62 if self.flush else windows.newest or 0)
             complete = self.aggregate.closed(windows.partials, newest)
             end = complete and self.aggregate.first_windows(windows.partials, complete, size())
-        closed = (end - EPOCH) // dt.timedelta(microseconds=1) if end else position.get("closed")
+        closed = (end - EPOCH) // MICROSECOND if end else position.get("closed")
         # Windows that end after the last one that was sent, which may have been longer.
-        first = closed - length // dt.timedelta(microseconds=1) + 1 if length and closed is not None else closed
+        first = closed - length // MICROSECOND + 1 if length and closed is not None else closed
         still_open = [start for start in windows.opened if first is None or start >= first]
         rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         after: Position = {
@@ -7694,7 +7694,7 @@ class WindowSource(NamedTuple):
         }
         if length and still_open:
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
-            after["open_until"] = (until - EPOCH) // dt.timedelta(microseconds=1)
+            after["open_until"] = (until - EPOCH) // MICROSECOND
             after["window"] = int(length.total_seconds())
         # Those after the position are read again in any case.
         ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]

@@ -1573,31 +1573,45 @@ def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> t
 
 # --- Which format values are in ---
 
-# The orders in which people tell the fields of a time, in groups, named as strptime does: day and clock, or a month.
-DAYS, CLOCKS = ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy", "Yj", "jY", "yj"), ("HM", "HMS", "HMS f", "H")
-ORDERS = (
-    *(order for day in DAYS for clock in CLOCKS for order in (f" {day} {clock}", f" {clock} {day}")),
-    *(f" {day} {clock} Y" for day in ("dm", "md") for clock in CLOCKS),
-    *(f" {day}" for day in (*DAYS, "Ym", "mY")),
+# Days and clocks as people and programs write them, in strptime's words.
+DAYS = (
+    *(
+        sign.join(f"%{field}" for field in order)
+        for order in ("Ymd", "dmY", "mdY", "ymd", "dmy", "mdy")
+        for sign in ("-", "/", ".", " ", "_", "")
+    ),
+    *(f"%d{gap}{month}{gap}%{year}" for gap in (" ", "-", "/") for month in ("%b", "%B") for year in "Yy"),
+    *(f"{month} %d{comma} %Y" for month in ("%b", "%B") for comma in ("", ",")),
+    *("%Y:%m:%d", "%d. %m. %Y", "%d. %m.%y", "%d. %b %Y", "%d. %B %Y", "%d%b%Y", "%d%b%y", "%Y-%b-%d", "%Y-%j", "%Y%j"),
+    *("%Y年%m月%d日", "%Y년 %m월 %d일", "%Y. %m. %d.", "%m-%Y", "%Y%m", "%b %Y", "%B %Y"),
 )
-WIDTHS = {"Y": 4, "j": 3, "f": 6}  # So many digits a field has, others two.
+CLOCKS = [sign.join(fields) for fields in (("%H", "%M", "%S"), ("%H", "%M")) for sign in (":", ".", "-", "_", "")]
+CLOCKS += [clock + fraction for clock in CLOCKS if clock[-1] == "S" for fraction in (".%f", ",%f", ":%f", "%f")]
+CLOCKS += [clock.replace("%H", "%I") + half for clock in CLOCKS for half in (" %p", "%p")]
+CLOCKS += ["%Hh%M", "%Hh%Mm%Ss", "%H时%M分%S秒", "%H時%M分%S秒", "%H시 %M분 %S초"]
+CLOCKS = [clock + behind for clock in CLOCKS for behind in ("", "%z", " %z", " GMT%z", " %Z", " Uhr")]
+# date(1) has the year behind the clock.
+YEARLESS, CLOCKS_AND_YEARS = ("%b %d", "%B %d", "%d %b", "%d %B", "%d. %B"), [f"{clock} %Y" for clock in CLOCKS]
 
-# The names that strptime reads. 31 days on are in another month, on another day of the week.
-FIELD_NAMES = {"am": "%p", "pm": "%p", "utc": "%Z", "gmt": "%Z"} | {
-    (EPOCH + dt.timedelta(31 * number)).strftime(field).lower(): field
-    for field in ("%A", "%B", "%a", "%b")
-    for number in range(12)
+# What fields look like. A word behind a clock may be a zone; one in small letters, a half of the day.
+FIELDS = {
+    **dict.fromkeys("dmHI", r"(?:[0-9]{2}|(?<![0-9])\s?[0-9](?![0-9]))"),
+    **dict.fromkeys("yMS", "[0-9]{2}"),
+    "Y": "[0-9]{4}",
+    "j": "[0-9]{3}",
+    "f": "(?:(?<![0-9])[0-9]{1,6}|[0-9]{3})",
+    "b": "[A-Za-z]{3}",
+    "B": "[A-Za-z]{3,}",
+    "p": "(?i:[ap]m)",
+    "z": "(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])",
+    "Z": "(?P<zone>[A-Z]{3,5}|[A-Z][A-Za-z_]+(?:/[A-Za-z_]+)+)",
 }
 
-# Parts of a text: digits, a word, blanks or one sign; behind a clock an offset.
-TEXT_PART = re.compile(r"[0-9]+|[^\W\d_]+|\s+|.", re.DOTALL)
-OFFSET_PART = re.compile(r"[+-](?:0[0-9]|1[0-4]):?[0-5][0-9](?![0-9:.-])|(?<=[0-9\s])Z(?!\w)")
-
-# Words behind a clock, save strptime's own; a region is one.
-ZONE_WORD = re.compile(r"%.|[A-Za-z_]+(?:/[A-Za-z_]+)+|[^\W\d_]{2,}")
-
-# Words beside a clock that tell nothing; any other may be a half of the day.
-CLOCK_WORDS = re.compile("(?i)[tuhms]|hrs?|min|sec|gmt|utc|uhr|um|at|kl|às|las?|le|[日號号일时時点點시分분秒초]")
+# What stands around a time, maybe with the day of the week, and between its halves.
+FRAME = re.compile(
+    r"([^\w%+-]*)((?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(day)?)?([., ]*)(.*?)([^\w%.]*)"
+)
+JOINT = r"(?P<joint>T|,? [a-zà]{1,3}\.? |[ ,;:|/_-]{0,3})"
 
 
 def is_plausible(time: int, now: float) -> bool:
@@ -1624,153 +1638,58 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
     for spans in (likely, told):
         some = {form: [time for time in found[form] if low <= time <= high] for form, (low, high) in spans.items()}
         most = max(1, *map(len, some.values()), 9 * len(known) / 10)
-        ranks = {form: (form.name != "auto", oddness(form.name)) for form, times in some.items() if len(times) >= most}
-        if best := [form for form, rank in ranks.items() if rank == min(ranks.values())]:
+        if best := [form for form, times in some.items() if len(times) >= most]:
+            best = [form for form in best if form.name == "auto"] or best
             return sorted(best, key=lambda form: (max(some[form]) - min(some[form]), -max(some[form])))
     return []
 
 
 def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
-    """The times of those values that a form reads, where they name the day of the week on that day.
-
-    None where a word may say which half of the day an hour is of.
-    """
-    times, is_named = list[int](), re.search("%[aA]", form.name) and not re.search("%[zZ]", form.name)
+    """The times of those values that a form reads."""
+    times = list[int]()
     for value in values:
         with contextlib.suppress(ValueError):
-            time = to_microseconds(value, form)
-            if not is_named or f"{moment_of(time).astimezone(form.zone):%a}".lower() in str(value).lower():
-                times.append(time)
-    word = zone_word(form.name)
-    zone = word[0] if word and re.fullmatch("[A-Z]{3,5}|.*/.*", word[0]) else ""
-    signs = re.sub("%(.)", lambda field: "0" if field[1] in "HMSf" else "1", form.name) if "%H" in form.name else ""
-    words = re.findall(r"[^\W\d_]+", " ".join(re.findall("(?<=0)[^01]+|[^01]+(?=0)", signs)))
-    if all(CLOCK_WORDS.fullmatch(word) or word in zone for word in words):
-        return times
-    return times if len(times_read(values, form._replace(name=form.name.replace("%H", "%I")))) < len(times) else []
-
-
-def oddness(pattern: str) -> int:
-    """In how many ways a pattern is unlike what people write, by what stands between its fields; three are too many."""
-    _, *parts = re.split("%(.)", pattern)
-    triples = zip(parts[::2], parts[1::2], parts[2::2], strict=False)
-    gaps = [({before, after}, gap) for before, gap, after in triples if not gap.isalpha()]
-    if "%y" in pattern and is_of_a_clock(pattern, gaps):
-        return 3
-    day, clock = ({gap for pair, gap in gaps if pair <= set(fields)} for fields in ("Yymdj", "HIMS"))
-    return sum(
-        [
-            len(day) > 1,
-            len(clock) > 1,
-            ":" in day - clock,
-            not clock - day <= {":", ".", " ", ""},
-            not {gap for pair, gap in gaps if "f" in pair} <= {".", ",", ":", " ", ""},
-            bool(day & clock and re.search("%[HI].*%[dj]", pattern)),
-            bool(re.search("%H(?!.*%M)|%y.*%[bB]", pattern)),
-            bool(re.search("%[MS]%[Yymdj]", pattern)),
-        ]
-    )
-
-
-# What no day with a year of two digits has: a T or V before it, words of a clock behind it, half a clock.
-CLOCK_TOLD = re.compile(
-    r"^[TtVv]%|%[ymdj] ?(?i:hr?s?|min|s|sec|uhr|[时時点點시분分秒초])\b|^(?!.*%[HI]).*%[pzZ]"
-    r"|%[HI](?!.*%M)|%M\.(?!%)|\+%",
-    re.DOTALL,
-)
-
-
-def is_of_a_clock(pattern: str, gaps: Sequence[tuple[set[str], str]]) -> bool:
-    """Whether what a pattern takes for a year of two digits may be a field of a clock, or a part of an address.
-
-    One sign divides the fields of a day. What divides those of a clock without seconds divides no day from it.
-    """
-    day, clock = ({gap for pair, gap in gaps if pair <= set(fields)} for fields in ("ymbBdj", "HIMSf"))
-    between = {gap for pair, gap in gaps if pair & set("ymbBdj") and pair & set("HIMSf")}
-    is_short, is_uneven = "%S" not in pattern, len({gap.strip() for gap in day}) > 1
-    if CLOCK_TOLD.search(pattern) or (":" in day and ":%S" not in pattern):
-        return True
-    if is_uneven and not re.search("%[bB]", pattern):
-        return True
-    if re.search("%[HI].*%[ymdj]", pattern) and between:
-        return bool(between & {":", "."}) or (is_short and not re.search(r"[\s_]", "".join(between)))
-    return is_short and day != between and bool(between & clock)
+            times.append(to_microseconds(value, form))
+    return times
 
 
 def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
     """The patterns that may have written a text, each with the zone, or the zones that a word of it may mean."""
-    told = dict.fromkeys(filter(None, (pattern_told(text, order) for order in ORDERS if len(text) < 100)))
-    likely = [pattern for pattern in told if oddness(pattern) < 3]
-    for pattern in [name for known in likely for name in dict.fromkeys((known, known.replace("%b", "%B")))]:
-        word = zone_word(pattern)
-        if word is None:
-            yield TimeForm(pattern, zone)
+    framed = FRAME.fullmatch(text)
+    if framed is None or "%" in text:
+        return
+    before, weekday, is_long, gap, core, after = framed.groups()
+    before += ("%A" if is_long else "%a") + gap if weekday else gap
+    for pattern, word in dict.fromkeys(patterns_of(core)):
+        name, read = f"{before}{pattern}{after}", dict[int, TimeForm]()
+        if word in ("", "UTC", "GMT", zone.key, *clock_names(zone)):
+            yield TimeForm(name, zone)
             continue
-        # A word that names no zone stays as it is.
-        named, read = f"{pattern[: word.start()]}%Z{pattern[word.end() :]}", dict[int, TimeForm]()
-        for each in [zone] if word[0] in (zone.key, *clock_names(zone)) else zones_called(word[0]):
+        for each in zones_called(word):
             with contextlib.suppress(ValueError):
-                read.setdefault(to_microseconds(text, TimeForm(named, each)), TimeForm(named, each))
-        yield from read.values() or [TimeForm(pattern, zone)]
+                read.setdefault(to_microseconds(text, TimeForm(name, each)), TimeForm(name, each))
+        # A word that names no zone stays as it is.
+        yield from read.values() or [TimeForm(name.replace("%Z", word), zone)]
 
 
-def pattern_told(text: str, order: str) -> str | None:
-    """The pattern of strptime by which a text tells the fields of an order; None where it does not tell them so."""
-    made, place, left = "", 0, order
-    while place < len(text):
-        may_follow = "H" in order and left[:1] in ("", " ") and not set("HMSf") & set(left)
-        offset = OFFSET_PART.match(text, place) if may_follow else None
-        part = offset[0] if offset else next(TEXT_PART.finditer(text, place))[0]
-        place += len(part)
-        said = "%z" if offset else part_told(part, left, text[place : place + 1])
-        if said is None:
-            return None
-        made += said
-        for _ in re.findall("%[YymbBdjHMSf]", said):
-            left = left.lstrip()[1:]
-    fields = [field for field in re.findall("%(.)", made) if field != "%"]
-    if left or len(set(fields)) < len(fields):
-        return None
-    return made.replace("%H", "%I") if "%p" in made else made
+def patterns_of(text: str) -> Iterator[tuple[str, str]]:
+    """The patterns of a day, and maybe a clock behind or before it, that look like a text; and what may name a zone."""
+    for halves, others in ((DAYS, ["", *CLOCKS]), (CLOCKS, DAYS), (YEARLESS, CLOCKS_AND_YEARS)):
+        for half in halves:
+            if begun := shape_of(half).match(text):
+                for other in others:
+                    # What is joined to a clock without seconds by a colon may be its hours.
+                    is_told = begun["joint"] != ":" or "%S" in other
+                    if is_told and (ended := shape_of(other).fullmatch(text, begun.end())) and not ended["joint"]:
+                        word = {**begun.groupdict(), **ended.groupdict()}.get("zone", "")
+                        yield f"{half}{begun['joint']}{other}", word
 
 
-def part_told(part: str, left: str, behind: str) -> str | None:
-    """What a pattern has for a part of a text, while some fields are left; None where it is none of the next ones."""
-    name = FIELD_NAMES.get(part.lower(), "")
-    if part[0] in "0123456789":
-        return fields_told(part, left)
-    if name in ("%b", "%B"):
-        return name if left.lstrip()[:1] == "m" else None
-    is_beside_clock = left[:2] == " H" or not set("HMSf") & set(left)
-    if name in ("%a", "%A") or (name == "%p" and is_beside_clock) or (name == "%Z" and behind not in ("+", "-")):
-        return name
-    return " " if part.isspace() else part.replace("%", "%%")
-
-
-def fields_told(digits: str, left: str) -> str | None:
-    """The next of the fields that are left, or whole groups of them; None where digits are too many or too few.
-
-    Those of a fraction that strptime does not read stay as they are.
-    """
-    made, rest, is_alone = list[str](), left, len(digits) == 1
-    while digits and rest:
-        field, rest = rest.lstrip()[0], rest.lstrip()[1:]
-        width = WIDTHS.get(field, 2)
-        is_fraction = field == "f" and (not made or len(digits) == 3)
-        if len(digits) < width and not is_fraction and not (is_alone and width == 2):
-            return None
-        made, digits = [*made, f"%{field}"], digits[width:]
-    is_whole = left[:1] == " " and rest[:1] in ("", " ") and not {"%j", "%f"} <= {*made}
-    if (digits and made != ["%f"]) or (len(made) > 1 and not is_whole):
-        return None
-    return "".join(made) + digits
-
-
-def zone_word(pattern: str) -> re.Match[str] | None:
-    """The first word behind a pattern's clock that may name a zone, as far as strptime would not know it."""
-    clock = re.match("(?s).*%[HIMSf]", pattern)
-    words = ZONE_WORD.finditer(pattern, clock.end() if clock else len(pattern))
-    return next((word for word in words if word[0][0] != "%" and not CLOCK_WORDS.fullmatch(word[0])), None)
+@functools.cache
+def shape_of(pattern: str) -> re.Pattern[str]:
+    """What a pattern writes, and what may join it to more."""
+    plain = re.escape(pattern).replace("\\ ", "\\s+")
+    return re.compile(re.sub("%(.)", lambda field: FIELDS[field[1]], plain) + JOINT)
 
 
 @functools.cache
@@ -8107,7 +8026,7 @@ def said_of_form(plan: Plan, form: TimeForm) -> str:
     said = f"timestamp_format: {json.dumps(form.name, ensure_ascii=False)}"
     if form.zone != plan.form.zone:
         return f"{said} with source_timezone: {json.dumps(form.zone.key)}"
-    word = None if "%z" in form.name else zone_word(form.name)
+    word = None if "%z" in form.name else re.search("(?<=%[MSfp] )" + FIELDS["Z"], form.name)
     return f"{said}, and source_timezone, if {word[0]} means a zone" if word else said
 
 

@@ -223,15 +223,15 @@ FORMS = [
     "{t:%d/%m/%Y} às {t:%H:%M:%S}", "{t.year}年{t.month}月{t.day}日 {t:%H时%M分%S秒}", "{t.year}년 {t.month}월 {t.day}일 {t:%H:%M:%S}", "{t.month}/{t.day}/{t.year}, {h}:{t:%M:%S}\u202f{t:%p}",
     "{t:%A, %B} {t.day}, {t:%Y} {h}:{t:%M %p}", "{t:%a %d/%m/%Y %H:%M:%S}.{cs:02}", "{t:%a %m/%d/%Y}", "{t:%B} {t.day}, {t:%Y} at {h}:{t:%M %p}",
     # Databases.
-    "{t:%d-%b-%y}", "{T:%d-%b-%y %I.%M.%S}.{us:06} {t:%p}", "{T:%d-%b-%y %I.%M.%S}.{us:06}000 {t:%p} +00:00", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M%p}", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M:%S}:{ms:03}{t:%p}",
-    "{t:%d %b %Y %H:%M:%S}:{ms:03}", "{t:%m-%d-%y}", "{T:%d%b%Y:%H:%M:%S}.{ms:03}", "{T:%d%b%y}", "{t:%d.%m.%Y %H:%M:%S}.{us:06} UTC", "{t:%a %b %d %H:%M:%S}.{us:06} {t.year} UTC",
+    "{t:%d-%b-%y}", "{T:%d-%b-%y %I.%M.%S}.{us:06} {t:%p}", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M%p}", "{t:%b} {t.day:>2} {t.year} {h:>2}:{t:%M:%S}:{ms:03}{t:%p}",
+    "{t:%d %b %Y %H:%M:%S}:{ms:03}", "{t:%m-%d-%y}", "{T:%d%b%Y:%H:%M:%S}.{ms:03}", "{T:%d%b%y}", "{t:%d.%m.%Y %H:%M:%S}.{us:06} UTC",
     # Logs, mails and protocols.
     "{t:%a %b} {t.day:>2} {t:%H:%M:%S %Y}", "{t:%a %b} {t.day:>2} {t:%H:%M:%S} UTC {t:%Y}", "{t:%a %b %d %H:%M:%S} +0000 {t:%Y}", "{t:%a %b %d %Y %H:%M:%S} GMT+0000", "{t:%a, %d %b %Y %H:%M:%S} GMT", "{t:%a, %d %b %Y %H:%M:%S} +0000",
     "{t:%A, %d-%b-%y %H:%M:%S} GMT", "[{t:%d/%b/%Y:%H:%M:%S} +0000]", "[{t:%a %b %d %H:%M:%S}.{us:06} {t.year}]", "{t:%Y/%m/%d %H:%M:%S}", "{t:%m/%d/%y-%H:%M:%S}.{us:06}", "{t:%b %d, %Y %H:%M:%S}.{us:06} UTC",
     "{t:%a} {t.day:2} {t:%b %H:%M:%S} UTC {t:%Y}", "{t:%d %b %y %H:%M} UTC", "\"{t:%Y-%m-%dT%H:%M:%S}Z\"", "'{t:%Y-%m-%d %H:%M:%S}'", "{t:%b} {t.day} {t:%Y %H:%M:%S}", "{t:%H:%M:%S %d-%m-%Y}", "{t:%Y-%m-%d at %H:%M:%S}",
     # Devices and file names.
     "{t:%Y:%m:%d %H:%M:%S}", "{t:%d%m%y %H%M%S}", "{t:%H%M%S}.{cs:02},{t:%d%m%y}", "{t:%H:%M:%S;%d.%m.%y}", "{t:%Y%m%d-%H%M%S}", "{t:%Y%m%d_%H%M%S}{ms:03}", "{t:%Y%m%d%H%M%S}Z", "{t:%Y-%m-%d-%H-%M-%S}", "{t:%Y_%m_%d__%H_%M_%S}",
-    "{t:%Y-%j}", "{t:%Y-%jT%H:%M:%S}Z", "{t:%y/%j %H:%M}", "DT#{t:%Y-%m-%d-%H:%M:%S}", "{t:%Y}/{t:%m}/{t:%d}_{t:%H}h{t:%M}m{t:%S}s", "{t.day}/{t.month}/{t.year} {t.hour}:{t.minute}:{t.second}", "{t:%m-%Y}", "{t:%b %Y}",
+    "{t:%Y-%j}", "{t:%Y-%jT%H:%M:%S}Z", "{t:%Y}/{t:%m}/{t:%d}_{t:%H}h{t:%M}m{t:%S}s", "{t.day}/{t.month}/{t.year} {t.hour}:{t.minute}:{t.second}", "{t:%m-%Y}", "{t:%b %Y}",
     # Digits.
     "{t:%Y%m%d%H%M%S}", "{t:%Y%m%d%H%M%S}{ms:03}", "{t:%Y%m%d%H%M}", "{t:%y%m%d%H%M%S}", "{t:%d%m%Y%H%M%S}", "{t:%Y%m}", "{t:%d%m%y}", "{t:%Y%j}", "{t:%y%m%d%H%M}",
 ]  # fmt: skip

@@ -404,11 +404,8 @@ WRITTEN_DAYS += [
     "%A, %d %B %Y",
     "%a %d/%m/%Y",
     "%Y-%j",
-    "%j/%Y",
-    "%y%j",
     "%d%b%Y",
     "%Y年%m月%d日",
-    "%d de %m de %Y",
 ]
 WRITTEN_CLOCKS = [
     "%H:%M",
@@ -424,7 +421,6 @@ WRITTEN_CLOCKS = [
     "%I.%M.%S.%f %p",
     "%H时%M分%S秒",
     "%Hh%M",
-    "%H:%M Uhr",
 ]
 WRITTEN_ZONES = ["", "%z", " %z", " %Z", " GMT%z"]
 
@@ -432,7 +428,7 @@ WRITTEN_ZONES = ["", "%z", " %z", " %Z", " GMT%z"]
 @settings(max_examples=examples(100))
 @given(
     st.tuples(st.sampled_from(WRITTEN_DAYS), st.sampled_from([" ", "T", ", ", "_", " - ", " at "]), st.sampled_from(WRITTEN_CLOCKS), st.sampled_from(WRITTEN_ZONES)),
-    st.sampled_from(["", "before", "around"]), st.sampled_from(["{}", '"{}"', "[{}]", "% {}", "#{}#"]),
+    st.sampled_from(["", "before", "around"]), st.sampled_from(["{}", '"{}"', "[{}]", "#{}#"]),
     st.lists(st.integers(1_600_000_000 * 10**6, 1_780_000_000 * 10**6), min_size=1, max_size=9),
 )  # fmt: skip
 def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
@@ -440,9 +436,12 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 ) -> None:
     """Or another one that reads them to the same times."""
     day, between, clock, zone = parts
-    place, between = "" if ":" in day else place, " " if between == "T" and (place or day[-1] == "日") else between
+    place, between = (
+        "" if ":" in day or "%a" in day.lower() else place,
+        " " if between == "T" and (place or day[-1] == "日") else between,
+    )
     pattern = f"{day}{between}{clock}{zone}" if place == "" else f"{clock}{zone}{between}{day}"
-    if place == "around" and day.endswith(" %Y") and "," not in day and " de " not in day:
+    if place == "around" and day[-4:].lower() == "b %y":
         pattern = f"{day[:-3]} {clock}{zone} %Y"
     times = [up.EPOCH + dt.timedelta(microseconds=moment) for moment in moments]
     written = [frame.format(time.strftime(pattern)) for time in times]
@@ -513,11 +512,11 @@ def test_addresses_versions_durations_and_numbers_fit_no_form(written: list[str]
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("2026:11:28 10:09:08", "%Y:%m:%d %H:%M:%S"), ("26:11:28 10:09:08", "%y:%m:%d %H:%M:%S"), ("28Nov26:10:09:08", "%d%b%y:%H:%M:%S"),
+        ("2026:11:28 10:09:08", "%Y:%m:%d %H:%M:%S"), ("28Nov26:10:09:08", "%d%b%y:%H:%M:%S"),
         ("28/11/26:10:09:08", "%d/%m/%y:%H:%M:%S"), ("100908.25,281126", "%H%M%S.%f,%d%m%y"), ("26-11-28-10-59", "%y-%m-%d-%H-%M"),
         ("26-11-28_10-09-08", "%y-%m-%d_%H-%M-%S"), ("10:09:08;28.11.26", "%H:%M:%S;%d.%m.%y"), ("28.11.26, 10:09", "%d.%m.%y, %H:%M"),
         ("28. 11.26 10.09", "%d. %m.%y %H.%M"), ("11/28/26 9:05 AM", "%m/%d/%y %I:%M %p"), ("28 Nov 26 10:09", "%d %b %y %H:%M"),
-        ("26-11-28T10:09:08.123", "%y-%m-%dT%H:%M:%S.%f"), ("26332 10:09:08", "%y%j %H:%M:%S"), ("31.12.2030", "%d.%m.%Y"), ("03-22-00 14-10-2023", "%H-%M-%S %d-%m-%Y"), ("1.2.26", "%d.%m.%y"),
+        ("26-11-28T10:09:08.123", "%y-%m-%dT%H:%M:%S.%f"), ("31.12.2030", "%d.%m.%Y"), ("03-22-00 14-10-2023", "%H-%M-%S %d-%m-%Y"), ("1.2.26", "%d.%m.%y"),
     ],
 )  # fmt: skip
 def test_dates_that_look_a_little_like_something_else_are_found(text: str, pattern: str) -> None:

@@ -74,3 +74,19 @@ def test_messages_stand_in_troubleshooting_as_they_are_printed() -> None:
             parts = re.findall(r"[a-z' ,;:%-]{6,}", message)
             missing += [message] if parts and not any(part.strip() in script for part in parts) else []
     assert missing == []
+
+
+def test_images_are_named_by_this_version() -> None:
+    """A job that asks for another one than the guide builds finds no image."""
+    files = [
+        file
+        for folder in ("docs", "demo-network")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in (".md", ".yaml")
+    ]
+    named = {
+        tag
+        for file in files
+        for tag in re.findall(r"(?:databricks-uploader:|build\.sh --tag )(v[\d.]+\d)", file.read_text())
+    }
+    assert named == {f"v{up.__version__}"}

@@ -446,7 +446,7 @@ def test_a_state_of_a_newer_format_stops_the_run_and_stays(tmp_path: Path) -> No
 
 
 def test_numbers_in_the_guides_are_the_program_s() -> None:
-    assert f"fewer than {up.CopyRoute.LEAST_ROWS:,} rows" in ROUTES.read_text()
+    assert f"up to {up.CopyRoute.LEAST_ROWS:,} rows" in ROUTES.read_text()
     assert f"`interval` is {up.Config().interval:g} seconds" in ROUTES.read_text()
     seconds = int(up.PATIENT["timeout"].rstrip("s"))
     assert seconds == 300 and "each within five minutes" in S3.read_text()

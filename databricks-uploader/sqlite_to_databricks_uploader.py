@@ -117,8 +117,8 @@ MICROSECOND = dt.timedelta(microseconds=1)
 
 # === Errors ===========================================================================================
 #
-# One tree. A `TransientError` passes by itself: the rows wait and the next cycle tries again. Any
-# other error needs a person. Each has a hint (what to do next) and the exit status of a `--once` run.
+# One tree. A `TransientError` passes by itself: the rows wait and the next cycle tries again. What `DoesNotGo`
+# is gone around. Any other error needs a person. Each has a hint (what to do next) and a run's exit status.
 
 
 class UploaderError(Exception):

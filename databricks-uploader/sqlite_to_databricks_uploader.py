@@ -1707,7 +1707,7 @@ def zones_called(name: str) -> list[ZoneInfo]:
 #
 # The producer's file, read through ADBC alone: a second copy of SQLite in this process would drop the
 # first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction,
-# finished before anything is sent, so the producer's WAL can always be checkpointed.
+# finished before its rows are sent, so the producer's WAL can always be checkpointed.
 
 # Behind it SQLite chooses rowids at random (sqlite.org/autoinc.html).
 HIGHEST_ROWID = 2**63 - 1

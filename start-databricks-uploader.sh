@@ -10,7 +10,7 @@ Run the uploader with the YAML file CONFIG in a container. Paths in CONFIG, in v
 arguments are paths of this machine; the launcher mounts what they name:
 
   the directory of the SQLite database, read-only: its -wal and -shm files are needed too
-  the state directory, and a local lakehouse_path or table_path, to be written
+  the state directory, a local lakehouse_path or table_path, and the directory of metrics_file, to be written
   CONFIG, CA file, secret files and the Databricks profile file, read-only
 
 The container runs as you, with a read-only root and no privileges. Of the environment it gets the
@@ -42,16 +42,17 @@ VARIABLES=(
     DATABRICKS_CLIENT_ID DATABRICKS_CLIENT_SECRET DATABRICKS_CONFIG_PROFILE DATABRICKS_AUTH_TYPE
     STORAGE_OPTIONS ENABLE_SANITIZE ENABLE_FILTER ENABLE_AGGREGATE SANITIZE_CONFIG FILTER_CONFIG AGGREGATE_CONFIG
     SANITIZE_SECRET UPLOAD_INTERVAL UPLOAD_JITTER ONCE UPLOAD_BATCH_ROWS UPLOAD_SCHEMA UPLOAD_MAX_BAD_ROWS UPLOAD_ON_DOUBT
-    UPLOAD_METRICS_ADDRESS UPLOAD_METRICS_FILE UPLOAD_STATUS_TABLE
+    UPLOAD_METRICS_ADDRESS UPLOAD_STATUS_TABLE
     ARM_CLIENT_ID ARM_CLIENT_SECRET ARM_TENANT_ID
     AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ENDPOINT_URL
+    AWS_ALLOW_HTTP AWS_FORCE_CREDENTIAL_LOAD AZURE_ALLOW_HTTP AZURE_STORAGE_SAS_TOKEN
     AZURE_STORAGE_ACCOUNT_NAME AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_SAS_KEY
     AZURE_STORAGE_CLIENT_ID AZURE_STORAGE_CLIENT_SECRET AZURE_STORAGE_TENANT_ID
     HTTPS_PROXY HTTP_PROXY NO_PROXY https_proxy http_proxy no_proxy NO_COLOR TZ
 )
 
-# Variables that name a file with a secret.
-SECRET_FILES=(DATABRICKS_TOKEN_FILE DATABRICKS_CLIENT_SECRET_FILE SANITIZE_SECRET_FILE)
+# Variables that name a file: a secret, or the roots of TLS.
+FILES=(DATABRICKS_TOKEN_FILE DATABRICKS_CLIENT_SECRET_FILE SANITIZE_SECRET_FILE SSL_CERT_FILE)
 
 # The image's own user. Root's runs use it, so that the container never runs as root.
 IMAGE_USER=65534:65534
@@ -100,6 +101,7 @@ run_container() {
     mount_source
     pass_target
     pass_files
+    mount_metrics
     pass_variables
     options+=(--user "$user")
     # A terminal would mix the log on stderr into the data on stdout, so all three must be one.
@@ -111,16 +113,16 @@ run_container() {
 
 # Sort the uploader's arguments: paths into variables, since the container has paths of its own.
 read_arguments() {
-    sqlite='' state_dir='' table_path='' lakehouse_path='' ca_file='' profile=''
+    sqlite='' state_dir='' table_path='' lakehouse_path='' ca_file='' metrics_file='' profile=''
     target_in_arguments=false needs_database=true
     while [ $# -gt 0 ]; do
         case $1 in
-            --sqlite | --state-dir | --table-path | --lakehouse-path | --databricks-ca-file)
+            --sqlite | --state-dir | --table-path | --lakehouse-path | --databricks-ca-file | --metrics-file)
                 [ $# -gt 1 ] || fail "$1 needs a value"
                 take_path "$1" "$2"
                 shift
                 ;;
-            --sqlite=* | --state-dir=* | --table-path=* | --lakehouse-path=* | --databricks-ca-file=*)
+            --sqlite=* | --state-dir=* | --table-path=* | --lakehouse-path=* | --databricks-ca-file=* | --metrics-file=*)
                 take_path "${1%%=*}" "${1#*=}"
                 ;;
             *)
@@ -140,6 +142,7 @@ take_path() {
         --table-path) table_path=$2 target_in_arguments=true ;;
         --lakehouse-path) lakehouse_path=$2 target_in_arguments=true ;;
         --databricks-ca-file) ca_file=$2 ;;
+        --metrics-file) metrics_file=$2 ;;
     esac
 }
 
@@ -148,16 +151,20 @@ read_config() {
     yaml_sqlite=$(yaml_value 'sqlite|sqlite_path')
     yaml_state_dir=$(yaml_value state_dir)
     yaml_http_path=$(yaml_value databricks_http_path)
+    yaml_zerobus=$(yaml_value zerobus_endpoint)
     yaml_table_path=$(yaml_value table_path)
     yaml_lakehouse_path=$(yaml_value lakehouse_path)
     yaml_ca_file=$(yaml_value databricks_ca_file)
+    yaml_metrics_file=$(yaml_value metrics_file)
     yaml_profile=$(yaml_value databricks_config_profile)
 }
 
 # What an argument that is passed on says about the mounts.
 note_argument() {
     case $1 in
-        --databricks-http-path | --databricks-http-path=*) target_in_arguments=true ;;
+        --databricks-http-path | --databricks-http-path=* | --zerobus-endpoint | --zerobus-endpoint=*)
+            target_in_arguments=true
+            ;;
         --databricks-config-profile | --databricks-config-profile=*) profile=given ;;
         --run-query | --run-query=* | --status | --version | --help | -h) needs_database=false ;;
         --local) fail "--local comes before CONFIG" ;;
@@ -268,13 +275,17 @@ pass_target() {
     if "$target_in_arguments"; then
         argument_target --table-path "$table_path"
         argument_target --lakehouse-path "$lakehouse_path"
-    elif [ -n "${TABLE_PATH:-}${LAKEHOUSE_PATH:-}${DATABRICKS_HTTP_PATH:-}${DATABRICKS_WAREHOUSE_ID:-}" ]; then
+    elif [ -n "${TABLE_PATH:-}${LAKEHOUSE_PATH:-}" ] || has_remote_variable; then
         variable_target TABLE_PATH "${TABLE_PATH:-}"
         variable_target LAKEHOUSE_PATH "${LAKEHOUSE_PATH:-}"
-    elif [ -z "$yaml_http_path" ]; then
+    elif [ -z "$yaml_http_path$yaml_zerobus" ]; then
         variable_target TABLE_PATH "$yaml_table_path"
         variable_target LAKEHOUSE_PATH "$yaml_lakehouse_path"
     fi
+}
+
+has_remote_variable() {
+    [ -n "${DATABRICKS_HTTP_PATH:-}${DATABRICKS_WAREHOUSE_ID:-}${DATABRICKS_ZEROBUS_ENDPOINT:-}" ]
 }
 
 argument_target() {
@@ -304,11 +315,24 @@ mount_target() {
 
 pass_files() {
     local name
-    for name in "${SECRET_FILES[@]}"; do pass_file "$name" "${!name:-}"; done
+    for name in "${FILES[@]}"; do pass_file "$name" "${!name:-}"; done
     pass_file DATABRICKS_CA_FILE "$(first "$ca_file" "${DATABRICKS_CA_FILE:-}" "$yaml_ca_file")"
     profile=$(first "$profile" "${DATABRICKS_CONFIG_PROFILE:-}" "$yaml_profile")
     pass_file DATABRICKS_CONFIG_FILE "$(first "${DATABRICKS_CONFIG_FILE:-}" "${profile:+$HOME/.databrickscfg}")"
     bind "$config" /config.yaml readonly
+}
+
+# It is replaced in its directory, so a mount of the file alone would not do.
+mount_metrics() {
+    metrics_file=$(first "$metrics_file" "${UPLOAD_METRICS_FILE:-}" "$yaml_metrics_file")
+    [ -n "$metrics_file" ] || return 0
+    metrics_file=$(absolute "$metrics_file")
+    if [ "$(dirname "$metrics_file")" = "$state_dir" ]; then
+        metrics_file=/state/$(basename "$metrics_file")
+    else
+        mount_target "$(dirname "$metrics_file")"
+    fi
+    options+=(--env "UPLOAD_METRICS_FILE=$metrics_file")
 }
 
 # Mount file $2, if there is one, and name it in variable $1.

@@ -193,10 +193,33 @@ def test_a_target_among_the_arguments_stays_one(place: Place) -> None:
     assert not any(word.startswith("TABLE_PATH=") for word in words)
 
 
-def test_a_target_in_the_environment_keeps_that_of_the_file_out(place: Place) -> None:
+@pytest.mark.parametrize("name", ["DATABRICKS_WAREHOUSE_ID", "DATABRICKS_ZEROBUS_ENDPOINT"])
+def test_a_target_in_the_environment_keeps_that_of_the_file_out(place: Place, name: str) -> None:
     place.configure(f"sqlite: {place.database}\nlakehouse_path: ./lake\n")
-    place.variables["DATABRICKS_WAREHOUSE_ID"] = "1"
+    place.variables[name] = "1"
     assert not any("lake" in word for word in place.recorded())
+
+
+def test_zerobus_among_the_arguments_keeps_the_target_of_the_file_out(place: Place) -> None:
+    place.configure(f"sqlite: {place.database}\nlakehouse_path: ./lake\n")
+    assert not any("lake" in word for word in place.recorded("config.yaml", "--zerobus-endpoint", "1.zerobus.x"))
+
+
+@pytest.mark.parametrize("way", ["file", "variable", "argument"])
+def test_the_directory_of_the_metrics_is_mounted_writable_at_its_own_path(place: Place, way: str) -> None:
+    said = "metrics_file: out/uploader.prom\n" if way == "file" else ""
+    place.configure(f"sqlite: {place.database}\ndatabricks_http_path: /sql/1.0/warehouses/1\n{said}")
+    place.variables |= {"UPLOAD_METRICS_FILE": "out/uploader.prom"} if way == "variable" else {}
+    arguments = ["--metrics-file", "out/uploader.prom"] if way == "argument" else []
+    words = place.recorded("config.yaml", *arguments)
+    assert mounts(words)[f"{place.home}/out"] == f"{place.home}/out"
+    assert f"UPLOAD_METRICS_FILE={place.home}/out/uploader.prom" in environment(words)
+
+
+def test_metrics_beside_the_state_need_no_mount_of_their_own(place: Place) -> None:
+    words = place.recorded("config.yaml", "--metrics-file", "state/uploader.prom")
+    assert "UPLOAD_METRICS_FILE=/state/uploader.prom" in environment(words)
+    assert f"{place.home}/state" not in mounts(words)
 
 
 def test_a_remote_table_is_not_mounted(place: Place) -> None:
@@ -223,7 +246,7 @@ def test_variables_are_passed_by_name_and_no_secret_is_on_the_command_line(place
 
 
 def test_every_setting_can_be_passed_in_the_environment(place: Place) -> None:
-    mounted = {"SQLITE_PATH", "STATE_DIR", "TABLE_PATH", "LAKEHOUSE_PATH", "DATABRICKS_CA_FILE"}
+    mounted = {"SQLITE_PATH", "STATE_DIR", "TABLE_PATH", "LAKEHOUSE_PATH", "DATABRICKS_CA_FILE", "UPLOAD_METRICS_FILE"}
     names = {name for setting in up.SETTINGS.values() for name in setting.variables} - mounted
     place.variables |= dict.fromkeys(names, "1")
     (place.home / ".databrickscfg").touch()
@@ -232,7 +255,7 @@ def test_every_setting_can_be_passed_in_the_environment(place: Place) -> None:
 
 def test_files_named_by_variables_are_mounted_and_renamed(place: Place) -> None:
     secrets = [setting.variables[0] for setting in up.SETTINGS.values() if setting.secret]
-    names = ["DATABRICKS_CA_FILE", *(f"{secret}_FILE" for secret in secrets)]
+    names = ["DATABRICKS_CA_FILE", "SSL_CERT_FILE", *(f"{secret}_FILE" for secret in secrets)]
     for name in names:
         (place.home / name.lower()).write_text("secret")
         place.variables[name] = name.lower()

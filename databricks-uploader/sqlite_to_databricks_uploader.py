@@ -971,13 +971,13 @@ def routed_table(base: str, scenario: str) -> str:
     return PREFIXES[scenario] + base[len(known) :]
 
 
-def check_target(config: Config) -> None:
-    """Exactly one target, with all that it needs, or a `ConfigError` that says what to set."""
+def check_target(config: Config, needless: Iterable[str] = frozenset()) -> None:
+    """Exactly one target, with all that it needs but what is `needless`, or a `ConfigError` that says what to set."""
     named = [name for name in TARGETS if getattr(config, name)]
     if not named:
         hint = "Set databricks_http_path (or DATABRICKS_WAREHOUSE_ID), zerobus_endpoint, lakehouse_path or table_path."
         raise ConfigError("no target is set", hint)
-    given = {"databricks_table"} if config.tables else set()  # Each table's own.
+    given = {*needless, "databricks_table"} if config.tables else needless  # Each table's own.
     needed = dict.fromkeys(name for target in named for name in TARGETS[target] if name not in given)
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
@@ -8641,7 +8641,7 @@ def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
     word = config.sqlite_table_name.lower()
     only = {n: s for n, s in streams.items() if word in (n.lower(), (s.sqlite_table_name or "").lower())}
     if not only:
-        known = [str(settings.sqlite_table_name) for settings in streams.values()]
+        known = dict.fromkeys(str(settings.sqlite_table_name) for settings in streams.values())
         raise MissingTableError(f"{config.sqlite_table_name} is none of the tables", nearest(word, known))
     return only
 
@@ -8951,14 +8951,19 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
-    check_target(config)
+    is_info, by_warehouse = sql.strip().upper() == "INFO", bool(config.databricks_http_path)
+    asked_for = (
+        "databricks_database",
+        "databricks_table",
+    )  # A statement has names of its own; by path it is given ours.
+    check_target(config, asked_for[is_info:] if by_warehouse else ())
     if config.zerobus_endpoint and not config.databricks_http_path:
         hint = "Zerobus takes rows and gives none: set databricks_http_path."
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
-        by_path = {} if config.databricks_http_path else delta_targets(config)
+        by_path = {} if by_warehouse else delta_targets(config)
         query: Query = functools.partial(query_delta, by_path) if by_path else session.query
-        if sql.strip().upper() != "INFO":
+        if not is_info:
             print_rows(form, *query(sql))
             return 0
         database, routed = config.databricks_database or "", scenario_tables(config)

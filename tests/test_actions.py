@@ -124,6 +124,12 @@ def test_info_and_queries_work_on_a_warehouse(
     assert re.search(r"Rows in raw_readings\nrows\n----\n3\n", out)
     out = printed("--run-query", f"SELECT id, note FROM {schema}.raw_readings ORDER BY id", "--format", "json")
     assert [json.loads(line)["note"] for line in out.splitlines()] == ["n0", "n1", "n2"]
+    for name in ("SQLITE_PATH", "DATABRICKS_TABLE"):
+        del box.environ[name]
+    assert "raw_readings" in printed("--run-query", "INFO")
+    del box.environ["DATABRICKS_DATABASE"]
+    assert printed("--run-query", "SELECT 1 AS one", "--format", "csv") == "one\n1\n"
+    assert box.run("--run-query", "INFO") == 2
 
 
 @pytest.mark.parametrize("table", ["Readings", "A.b c", 'q"d'])

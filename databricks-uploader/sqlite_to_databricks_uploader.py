@@ -2786,9 +2786,13 @@ def fits(value: Any, kind: str) -> bool:
 
 
 class Rules(NamedTuple):
-    """Rules, checked: `apply` makes a frame with `columns`. The raw values of `touched` ones may be kept nowhere."""
+    """Rules, checked: `apply` makes a frame with `columns`, as far as it was given these, and all that are `used`.
+
+    The raw values of `touched` ones may be kept nowhere.
+    """
 
     columns: Columns
+    used: frozenset[str]
     touched: frozenset[str]
     apply: Callable[[DataFrame], DataFrame]
 
@@ -2910,9 +2914,10 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
 
     def apply(frame: DataFrame) -> DataFrame:
         complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
-        return changed(complete, disguises)[list(kept)]
+        return changed(complete, disguises)[[name for name in kept if name in frame]]
 
-    return Rules(kept, frozenset([*(step.column for step in (*repairs, *disguises)), *dropped]), apply)
+    steps = frozenset(step.column for step in (*repairs, *disguises))
+    return Rules(kept, steps.union(not_null), steps.union(dropped), apply)
 
 
 # --- Filter ---
@@ -2969,7 +2974,7 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
             frame = frame[passed.reindex(frame.index, fill_value=False)]
         return frame.reset_index(drop=True)
 
-    return Rules(columns, frozenset(), apply)
+    return Rules(columns, frozenset(name for name, *_ in tests), frozenset(), apply)
 
 
 # --- Aggregate ---
@@ -3245,7 +3250,9 @@ def measure_of(label: object, word: object, columns: Columns) -> Measure:
     name = word_of(label, columns, "aggregate_config.aggregations", "column")
     functions = functions_of(columns[name])
     if function not in functions:
-        raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}")
+        numbers = json.dumps({name: "double"}, ensure_ascii=False)
+        hint = f"column_types: {numbers} reads its numbers, and sets rows with other values aside."
+        raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}", hint)
     return Measure(f"{function}_{name}", name, *functions[function])
 
 
@@ -3392,9 +3399,9 @@ class Intent(Place, total=False):
 
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
     and `span` says which of their lines it sends.
-    `size` is how large its batch was, as the source counts. A target adds what it needs: `file` is the name of a staged
-    one in a `volume`, `bytes` the size of a request, `timeout` the seconds that a statement has, `fields` the
-    columns that rows are known by.
+    `size` is how large its batch was, as the source counts, `reads` the types that rules were made for. A target adds
+    what it needs: `file` is the name of a staged one in a `volume`, `bytes` the size of a request, `timeout` the
+    seconds that a statement has, `fields` the columns that rows are known by.
     """
 
     sequence: int
@@ -3407,6 +3414,7 @@ class Intent(Place, total=False):
     replayed: list[str]
     span: list[int]
     confirmed: bool
+    reads: Columns
     size: int
     bytes: int
     route: str
@@ -3458,7 +3466,8 @@ class State:
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in; a cycle saw it `emptied` since, and `former` is what was known before it was made anew.
-    `time_column` was the time: it stays so, though a value in it may look like none; it was read by `time_form`.
+    `time_column` was the time: it stays so, though a value in it may look like none; it was read by `time_form`. So do
+    the types that columns were read as by rules, `reads`.
     `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and did not
     arrive, the last time with a request of `lost_bytes`. Where that is too small to be refused for its size, the next
     batch has `lost_rows` at most; 0 is any number.
@@ -3469,6 +3478,7 @@ class State:
     table: str | None = None
     time_column: str | None = None
     time_form: str | None = None
+    reads: Columns = dataclasses.field(default_factory=dict)
     target: str | None = None
     epoch: int = 0
     sequence: int = 0
@@ -3781,9 +3791,13 @@ def plain_value(value: Value | None) -> Any:
 
 
 def sqlite_value(plain: Any) -> Any:
-    """The inverse of `plain_value`."""
+    """The inverse of `plain_value`; a `ValueError` for what no SQLite value is written as."""
+    if isinstance(plain, list) or (isinstance(plain, int) and not -(2**63) <= plain < 2**63):
+        raise ValueError
+    if isinstance(plain, str):
+        plain.encode()  # no half of a surrogate pair
     if not isinstance(plain, dict):
-        return plain
+        return int(plain) if isinstance(plain, bool) else plain
     [(kind, text)] = plain.items()
     if kind == "real":
         return float(text)
@@ -5200,8 +5214,9 @@ class Plan(NamedTuple):
         """The times of a page's rows in microseconds, as an array of bigint; without a time column NULL each."""
         if self.table.time is None:
             return array_of([None] * len(page.keys), "bigint")
-        times = arrays[self.table.time]
-        if self.reads[self.table.time] != "timestamp":
+        if self.reads.get(self.table.time) == "timestamp":
+            times = arrays[self.table.time]
+        else:
             times, _ = convert(page.columns[self.table.time], "timestamp", self.form)
         return times.cast(arrow_type("bigint"))
 
@@ -5309,13 +5324,18 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
     return given
 
 
-def read_types(config: Config, reader: Reader, target: Columns, known: dict[Any, Columns]) -> Columns:
-    """What each column is read as: the target's type, the one that is set, or what a sample holds (kept in `known`)."""
+def read_types(
+    config: Config, reader: Reader, target: Columns, known: dict[Any, Columns], before: Columns | None = None
+) -> Columns:
+    """What each column is read as: the target's type, the one that is set or was `before`, or what a sample holds.
+
+    That is kept in `known`.
+    """
     table, given = reader.table, types_set(config, reader.table.columns)
     reads = {
         name: target.get(target_column(name, target) or "")
         or given.get(name)
-        or ("timestamp" if name == table.time else None)
+        or ("timestamp" if name == table.time else (before or {}).get(name))
         for name in table.columns
     }
     undecided = [name for name, kind in reads.items() if kind is None]
@@ -7771,20 +7791,39 @@ def rules_for(config: Config, scenario: str, columns: Columns, table: Table) -> 
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
 
-def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None) -> Plan:
-    """The scenario's plan, for the target's columns as they are now."""
+def early_rules(job: Job, reader: Reader, before: Columns) -> Rules | Aggregate | None:
+    """The scenario's rules by what the source tells. Where they don't fit that, the target is asked for types."""
+    try:
+        reads = read_types(job.config, reader, {}, job.sampled, before) if job.scenario != "raw" else {}
+        return rules_for(job.config, job.scenario, reads, reader.table)
+    except ConfigError:
+        if job.scenario == "aggregate":  # Its groups tell nothing of the rows.
+            raise
+        reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
+        return rules_for(job.config, job.scenario, reads, reader.table)
+
+
+def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, before: Columns) -> Plan:
+    """The scenario's plan, for the target's columns as they are now. What is neither sent nor used is not looked at."""
     target = job.target.columns()
-    reads = aggregate.source_columns if aggregate else read_types(job.config, reader, types_in(target), job.sampled)
+    types = types_in(target)
+    reads = aggregate.source_columns if aggregate else read_types(job.config, reader, types, job.sampled, before)
     rules = aggregate or rules_for(job.config, job.scenario, reads, reader.table)
     given = rules.columns if rules else reads
     is_made, evolve = target is None, job.config.schema == "evolve" and job.target.evolves
     aimed = aimed_columns(given, target, is_made or evolve)
     page_rules = rules if isinstance(rules, Rules) else None
+    if aggregate is None:
+        needed = page_rules.used.union(aimed[1].values()) if page_rules else {*aimed[1].values()}
+        reads = {name: kind for name, kind in reads.items() if name in needed}
+    if page_rules:
+        sent = {name: kind for name, kind in page_rules.columns.items() if name in reads}
+        page_rules = page_rules._replace(columns=sent)
     plan = Plan(reader.table, reads, *aimed, time_form(job.config), page_rules, is_made=is_made, now=now)
     plan = plan._replace(is_windowed=aggregate is not None and aggregate.window_length is not None)
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
-    warn_of_columns(job, plan, given, types_in(target))
+    warn_of_columns(job, plan, given, types)
     return plan
 
 
@@ -7828,10 +7867,10 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
         hint = "What can be guessed can be found again by such a key."
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
-    columns = read_types(config, reader, {}, job.sampled) if job.scenario != "raw" else {}
-    rules = rules_for(config, job.scenario, columns, reader.table)
+    before = state.reads if state else {}
+    rules = early_rules(job, reader, before)
     aggregate = rules if isinstance(rules, Aggregate) else None
-    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate))
+    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, before))
     if aggregate is None:
         return RowSource(cursor, plan)
     if not isinstance(cursor, RowidCursor):
@@ -8140,6 +8179,7 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
         "columns": state.columns,
+        "reads": source.plan().reads if job.scenario != "raw" else {},
         "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
     }
 
@@ -8165,6 +8205,7 @@ def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = F
         position=intent["position"],
         anchors=[Anchor.of(line) for line in intent["anchors"]],
         columns=intent.get("columns", []),
+        reads=intent.get("reads", {}),
         gaps=intent.get("gaps", []),
         last_upload=max(filter(None, [state.last_upload, latest]), default=None),
     )

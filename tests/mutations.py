@@ -143,6 +143,11 @@ MUTANTS = (
         "a half of the day is any word", '"(?P<zone>[A-Z]{3,5}|', '"(?P<zone>[A-Za-z]{2,}|',
         ("test_first_contact.py", "half_of_the_day"),
     ),
+    Mutant(
+        "rows wait for columns that are not sent", "for name, kind in reads.items() if name in needed}",
+        "for name, kind in reads.items() if needed}", ("test_plan.py", "set_aside_for"),
+    ),
+    Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---
     Mutant(

@@ -427,6 +427,23 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
+@pytest.mark.parametrize("wrong", ["[1]", '{"a": 1}', "9223372036854775808", '"\\ud800"', '{"real": "x"}'])
+def test_a_corrected_line_with_no_value_of_sqlite_is_named_and_blocks_nothing(
+    box: Box, wrong: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned(box)
+    [file] = (box.folder / "state" / "quarantine").glob("*.jsonl")
+    right = file.read_text()
+    file.write_text(right.replace('"warm"', wrong))
+    assert box.run("--replay-quarantine") == 1
+    assert "line 1: this is no quarantined row" in caplog.text
+    box.execute(INSERT, rows=[("2026-01-02T00:00:00Z", 3.0, "c")])
+    assert box.run() == 0
+    file.write_text(right.replace('"warm"', "true"))
+    assert box.run("--replay-quarantine") == up.QUARANTINED
+    assert (2, 1.0) in box.arrived("id, value")
+
+
 def deliver_one(box: Box) -> None:
     """Make a table of id, time and v, and deliver its first row."""
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")

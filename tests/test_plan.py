@@ -25,6 +25,60 @@ def test_a_column_that_the_target_lacks_is_named_and_left_out(box: Box, caplog: 
 
 
 @pytest.mark.parametrize(
+    ("prefix", "rules"),
+    [
+        ("raw_", {}),
+        ("filtered_", {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"v": {">": 0}}'}),
+        ("secure_", {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["name"]}'}),
+    ],
+)
+def test_no_row_is_set_aside_for_a_value_that_is_not_sent(box: Box, prefix: str, rules: dict[str, str]) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, name)", "INSERT INTO t VALUES ('2026-01-01', 1, 1)")
+    fields = [Field("time", PrimitiveType("timestamp")), Field("v", PrimitiveType("long"))]
+    DeltaTable.create(str(box.folder / "lake" / f"{prefix}readings"), Schema(fields))
+    assert box.run(**rules) == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 2, ?)", rows=[("a",), (b"b",), (1.5,)])
+    assert box.run(**rules) == 0
+    assert len(box.arrived("v", prefix)) == 4
+
+
+RULES = {
+    "filtered_": {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"v": {">": 0}}'},
+    "secure_": {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"round": {"v": 1}}'},
+    "aggregated_": {
+        "ENABLE_AGGREGATE": "1",
+        "AGGREGATE_CONFIG": '{"group_by": ["minute"], "aggregations": {"v": "avg"}}',
+    },
+}
+
+
+@pytest.mark.parametrize("declared", ["REAL", ""])
+@pytest.mark.parametrize("prefix", RULES)
+def test_one_value_of_another_class_stops_no_rules_that_ran_before(box: Box, prefix: str, declared: str) -> None:
+    """Though it is among the first rows, which tell what a column holds."""
+    box.execute(f"CREATE TABLE t (time TEXT, v {declared})")
+    box.execute("INSERT INTO t VALUES (?, 1.5)", rows=[(f"2026-01-01T00:00:{i:02}",) for i in range(20)])
+    assert box.run(**RULES[prefix]) == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-01T00:01:00', 'error'), ('2026-01-01T00:02:00', 2.5)")
+    assert box.run(**RULES[prefix]) == up.QUARANTINED
+    box.execute("INSERT INTO t VALUES ('2026-01-01T00:03:00', 3.5)")
+    assert box.run(**RULES[prefix]) == 0
+    assert len(box.arrived("*", prefix)) == (2 if prefix == "aggregated_" else 22)
+    assert [line["reason"] for line in box.quarantined()] == ["v is no number"]
+
+
+@pytest.mark.parametrize("prefix", ["filtered_", "secure_"])
+def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Box, prefix: str) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v REAL)")
+    rows: list[tuple[object]] = [*[(1.5,)] * 19, ("error",)]
+    box.execute("INSERT INTO t VALUES ('2026-01-01', ?)", rows=rows)
+    fields = [Field("time", PrimitiveType("timestamp")), Field("v", PrimitiveType("double"))]
+    DeltaTable.create(str(box.folder / "lake" / f"{prefix}readings"), Schema(fields))
+    assert box.run(**RULES[prefix]) == up.QUARANTINED
+    assert len(box.arrived("v", prefix)) == 19
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"x": "long"}, "the target has none of the columns time, v"),
@@ -497,6 +551,6 @@ def test_a_first_run_into_a_table_that_is_there_names_its_column(box: Box, caplo
 
 def test_a_refusal_shows_no_value_that_a_rule_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('canary', 1)")
-    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["time"]}'}
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"time": 2}}'}
     assert box.run(**rules) == 2
     assert "canary" not in caplog.text

@@ -2668,7 +2668,7 @@ def python_values(series: Series) -> list[Any]:
 
 
 def to_table(frame: DataFrame, columns: Columns) -> ArrowTable:
-    """The inverse of `to_frame`. A decimal that does not fit its type is a `SourceError`."""
+    """The inverse of `to_frame`. A decimal that rules made too large for its type is refused."""
     arrays = {}
     for name, kind in columns.items():
         series = frame[name]
@@ -2678,7 +2678,7 @@ def to_table(frame: DataFrame, columns: Columns) -> ArrowTable:
             series = series.map(canonical_text, na_action="ignore")
         arrays[name] = array_of(python_values(series), kind)
         if arrays[name].null_count != series.isna().sum():
-            raise SourceError(f"{name!r} holds a value that does not fit {kind}", "Declare a wider type.")
+            raise RefusedValuesError(f"{name} holds a value that does not fit {kind}", "Declare a wider type.")
     return arrow_table(arrays)
 
 
@@ -2860,7 +2860,8 @@ def new_value(value: Any, kind: str, place: str) -> Any:
     found = None if value is None else rule_value(value, kind, place)
     if found is not None and not isinstance(found, dt.date) and not fits(found, kind):
         raise ConfigError(f"{place}: {value!r} does not fit a {kind} column")
-    return found
+    # With the column's digits: 21.5 and 21.50 have one hash.
+    return decimal.Decimal(to_decimal(f"{found:f}", kind)) if isinstance(found, decimal.Decimal) else found
 
 
 def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -> Step:
@@ -3366,6 +3367,8 @@ class Position(UnderWay, total=False):
     read_to: int | None
     closed: int | None
     more: bool
+    soon: int
+    held: int
     open_rows: int
     open_groups: int
     open_windows: int
@@ -3987,7 +3990,7 @@ def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool]
 
 def held_rows(position: Position) -> int:
     """How many rows are in open windows, those of the future among them."""
-    return position.get("open_rows", 0) + (position["ahead"]["rows"] if "ahead" in position else 0)
+    return position.get("held", position.get("open_rows", 0))
 
 
 GONE = "%s of windows that were open gone with the old file"
@@ -4003,8 +4006,10 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
         lost = held_rows(position)
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
-        if rowid is None and lost:
-            log.log(logging.DEBUG if state.emptied else logging.WARNING, GONE, counted(lost, "row"))
+        if rowid is None:
+            position |= {"held": 0, "open_rows": 0, "open_groups": 0}
+            if lost:
+                log.log(logging.DEBUG if state.emptied else logging.WARNING, GONE, counted(lost, "row"))
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
@@ -7450,8 +7455,9 @@ def merged_ranges(ranges: Sequence[Sequence[int]], most: int = 100) -> list[list
 class Windows:
     """What was read of the open windows: their groups; by their start the first key and the number of rows; and more.
 
-    Keys up to `seen` were looked at before, windows before `closed` were sent. `latest` is the latest time of all,
-    `newest` that of those up to `now`. Times are in microseconds since 1970.
+    Of keys up to `seen`, which were looked at before, `again` are in open windows now; windows before `closed` were
+    sent. `latest` is the latest time of all, `newest` that of those up to `now`, `soon` the first one after it. Times
+    are in microseconds since 1970.
     """
 
     partials: Partials
@@ -7459,9 +7465,11 @@ class Windows:
     closed: int | None
     now: int
     opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    again: int = 0
     late: int = 0
     read: int = 0
     latest: int | None = None
+    soon: int | None = None
     newest: int | None = None
     ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
@@ -7485,9 +7493,10 @@ class WindowSource(NamedTuple):
     A window is sent once, when a time past its end and `allowed_lateness` was read.
     The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
     rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
-    that memory had no room for. Nothing else is kept: a cycle with new rows reads those of the open windows
-    anew. A time in the future closes no window, since the rows before it would all come too late. Rows in windows that
-    begin more than a day ahead hold no position: `ahead` has where they are, and they are read when they are over.
+    that memory had no room for, and `soon`, the first time of a row that the clock has yet to reach. Nothing else is
+    kept: a cycle with new rows reads those of the open windows anew. A time in the future closes no window, since the
+    rows before it would all come too late. Rows in windows that begin more than a day ahead hold no position: `ahead`
+    has where they are, and they are read when they are over.
     """
 
     cursor: RowidCursor
@@ -7509,7 +7518,8 @@ class WindowSource(NamedTuple):
     def _next(self, position: Position, size: Callable[[], int]) -> Batch | None:
         now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.bounds(position["rowid"])
-        is_looked_at = last == position.get("read_to") and not position.get("more")
+        has_more = position.get("more") or position.get("soon", now + 1) <= now
+        is_looked_at = last == position.get("read_to") and not has_more
         is_due = self._is_due(position, self._due(now))
         is_all = self.flush or not self.aggregate.window_length
         is_idle = first is None or (is_looked_at and not (is_all and position.get("open_rows")))
@@ -7520,6 +7530,8 @@ class WindowSource(NamedTuple):
         windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
         self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
+        if (gone := position.get("open_rows", 0) - windows.again) > 0:
+            log.warning("%s of open windows were deleted, or given other times", counted(gone, "row"))
         if windows.late:
             log.warning("%s came too late: their windows were sent before", counted(windows.late, "row"))
         if windows.ahead_new:
@@ -7584,9 +7596,12 @@ class WindowSource(NamedTuple):
 
         frame = to_frame(typed.rows, plan.reads)
         starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
-        newest = times[times <= moment_of(windows.now)].max()
+        is_past = times <= moment_of(windows.now)
+        newest, soon = times[is_past].max(), times[~is_past].min()
         if not pd.isna(newest):
             windows.newest = latest_time(windows.newest, (newest - EPOCH) // MICROSECOND)
+        if not pd.isna(soon):
+            windows.soon = min((soon - EPOCH) // MICROSECOND, windows.soon or 2**62)
         keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
         is_new = keys > windows.seen
         # By the rows' times: windows may have had another length, or be none since.
@@ -7598,6 +7613,7 @@ class WindowSource(NamedTuple):
             is_ahead = is_left & (starts >= moment_of(limit))
             windows.put_ahead(keys, starts, is_ahead)
             is_open = is_left & ~is_ahead
+            windows.again += int((is_open & ~is_new).sum())
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // MICROSECOND
                 windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
@@ -7621,13 +7637,15 @@ class WindowSource(NamedTuple):
         first = closed - length // MICROSECOND + 1 if length and closed is not None else closed
         still_open = [start for start in windows.opened if first is None or start >= first]
         rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
+        open_rows = sum(windows.opened[start][1] for start in still_open)
         after: Position = {
             **position,
             "rowid": rowid,
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
-            "open_rows": sum(windows.opened[start][1] for start in still_open),
+            "held": open_rows + windows.ahead["rows"],
+            "open_rows": open_rows,
             "open_groups": self.aggregate.groups_from(windows.partials, first) if still_open else 0,
             "open_windows": len(still_open),
         }
@@ -7635,6 +7653,9 @@ class WindowSource(NamedTuple):
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
             after["open_until"] = (until - EPOCH) // MICROSECOND
             after["window"] = int(length.total_seconds())
+        after.pop("soon", None)
+        if windows.soon is not None:
+            after["soon"] = windows.soon
         # Those after the position are read again in any case.
         ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
         rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
@@ -8118,7 +8139,8 @@ def check_first_rows(source: Source, state: State) -> None:
 
 def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
     """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
-    formats = fitting_forms(beside, plan.form.zone, plan.now()) if name == plan.table.time else []
+    is_time = name == plan.table.time and values[0] is not None
+    formats = fitting_forms(beside, plan.form.zone, plan.now()) if is_time else []
     if formats and plan.form not in formats:
         return " or ".join(said_of_form(plan, form) for form in formats)
     if not plan.is_made or values[0] is None:
@@ -8157,9 +8179,14 @@ def share_heap() -> None:
         library.mallopt(-8, 1)
 
 
+def named_by_text(rules: Any) -> Any:
+    """Rules with texts for keys: YAML has others, which can't be put in order."""
+    return {str(key): named_by_text(value) for key, value in rules.items()} if isinstance(rules, Mapping) else rules
+
+
 def made_by(job: Job, plan: Plan) -> str:
     """A digest of what rows are made by: after a change of it they can't be made again, to be looked for."""
-    rules = [getattr(job.config, f"{scenario}_config", None) for scenario in PREFIXES]
+    rules = [named_by_text(getattr(job.config, f"{scenario}_config", None)) for scenario in PREFIXES]
     reads = [plan.reads.get(name) for name in plan.sources.values()]
     told = (job.scenario, rules, reads, plan.writes, plan.sources, plan.form.line())
     return digest_of(json.dumps(told, sort_keys=True, default=str))
@@ -8445,6 +8472,8 @@ class Delivery:
             shipment = under_way or self.prepared
             self.job.quarantine.forget_after(self.state.sequence)
             count = self.source.count_of(shipment.tally)
+            if not isinstance(refused, StillWritten):
+                count = count or self._size()  # Not one page could be made.
             if count > 1 and self.rows != 1:
                 self.rows = max(1, min(refused.fitting or count // 2, count - 1))
             elif not count or isinstance(refused, StillWritten):

@@ -549,6 +549,14 @@ def test_a_first_run_into_a_table_that_is_there_names_its_column(box: Box, caplo
     assert "give the target's column a type" in caplog.text
 
 
+def test_rows_without_a_time_have_no_format_that_would_help(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute("CREATE TABLE t (time INTEGER, v REAL)")
+    box.execute("INSERT INTO t VALUES (?, 1)", rows=[(1_790_000_000 + i if i % 4 else None,) for i in range(40)])
+    assert box.run("--timestamp-format", "unix", **RULES["aggregated_"]) == 2
+    assert "is NULL: the row belongs to no window" in caplog.text
+    assert "\n  timestamp_format" not in caplog.text and "Correct the source" in caplog.text
+
+
 def test_a_refusal_shows_no_value_that_a_rule_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('canary', 1)")
     rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"time": 2}}'}

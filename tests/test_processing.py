@@ -116,7 +116,7 @@ def test_a_page_in_several_chunks_is_one_frame() -> None:
 
 def test_a_decimal_that_does_not_fit_is_an_error_and_not_null() -> None:
     too_wide = frame({"price": "decimal(10,2)"}, price=[Decimal("100.00")])
-    with pytest.raises(up.SourceError, match="price"):
+    with pytest.raises(up.RefusedValuesError, match="price"):
         up.to_table(too_wide, {"price": "decimal(4,2)"})
 
 

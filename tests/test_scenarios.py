@@ -338,6 +338,78 @@ def test_a_row_of_the_future_takes_no_window_and_holds_no_position(box: Box, cap
     assert sum(counted(box).values()) == 7
 
 
+def test_a_row_that_was_ahead_closes_windows_once_the_clock_has_passed_it(box: Box) -> None:
+    """Though no other row comes in."""
+    box.execute(SENSOR)
+    insert_at(box, hours_after(0), hours_after(0.5), hours_after(2), hours_after(3))
+    for clock, closed in ((1, 0), (1.9, 0), (2.1, 1), (2.5, 1), (5, 2), (40, 2)):
+        cycle_at(box, hours_after(clock))
+        assert len(counted(box)) == closed
+    assert "soon" not in box.state()["position"]
+
+
+def test_rows_of_the_future_behind_those_of_open_windows_count_as_waiting(box: Box) -> None:
+    box.execute(SENSOR)
+    insert_at(box, hours_after(300), hours_after(0), *[hours_after(300)] * 20)
+    cycle_at(box, hours_after(0.5))
+    assert (up.held_rows(box.state()["position"]), box.state()["position"]["open_rows"]) == (22, 1)
+    insert_at(box, hours_after(2))
+    cycle_at(box, hours_after(2))
+    assert (up.held_rows(box.state()["position"]), box.state()["position"]["open_rows"]) == (22, 1)
+
+
+def test_rows_that_are_deleted_from_open_windows_are_told(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute(SENSOR)
+    insert_at(box, *(hours_after(minute / 60) for minute in range(30)))
+    cycle_at(box, hours_after(0.5))
+    box.execute("DELETE FROM s WHERE id BETWEEN 3 AND 14")
+    insert_at(box, hours_after(0.6))
+    cycle_at(box, hours_after(0.6))
+    assert "12 rows of open windows were deleted, or given other times" in caplog.text
+    caplog.clear()
+    insert_at(box, hours_after(1.5), hours_after(2.5))
+    cycle_at(box, hours_after(2.5))
+    assert "were deleted" not in caplog.text
+    assert sum(counted(box).values()) == 20
+
+
+def test_a_value_that_rules_make_too_large_goes_to_quarantine_alone(box: Box) -> None:
+    box.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, price DECIMAL(5,2))")
+    rows = [(f"2026-01-01T00:00:{i:02}Z", 999.99 if i == 7 else i) for i in range(20)]
+    box.execute("INSERT INTO s (timestamp, price) VALUES (?, ?)", rows=rows)
+    assert box.run("--enable-sanitize", "--sanitize-config", '{"round": {"price": 0}}') == up.QUARANTINED
+    assert len(box.arrived("id", "secure_")) == 19
+    assert [line["key"] for line in box.quarantined()] == [8]
+
+
+def test_keys_of_several_classes_may_stand_in_one_rule(box: Box) -> None:
+    """In YAML they are null, numbers and days beside texts."""
+    box.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, status TEXT, day DATE)")
+    rows = [
+        ("2026-01-01", "error", "9999-12-31"),
+        ("2026-01-01", None, "2026-01-02"),
+        ("2026-01-01", "ok", "2026-01-03"),
+    ]
+    box.execute("INSERT INTO s (timestamp, status, day) VALUES (?, ?, ?)", rows=rows)
+    file = box.folder / "uploader.yaml"
+    rule = "{status: {null: unknown, error: failed}, day: {9999-12-31: null}}"
+    file.write_text(f"enable_sanitize: true\nsanitize_config: {{replace_values: {rule}}}\n")
+    assert box.run("--config", str(file)) == 0
+    assert sorted(box.arrived("id, status, day", "secure_")) == [
+        (1, "failed", None),
+        (2, "unknown", dt.date(2026, 1, 2)),
+        (3, "ok", dt.date(2026, 1, 3)),
+    ]
+
+
+def test_a_decimal_that_is_put_in_has_the_hash_of_one_that_was_there(box: Box) -> None:
+    box.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, price DECIMAL(5,2))")
+    box.execute("INSERT INTO s (timestamp, price) VALUES ('2026-01-01', 21.5), ('2026-01-01', 0)")
+    rules = '{"replace_values": {"price": {"0": 21.5}}, "mask": {"price": 2}}'
+    assert box.run("--enable-sanitize", "--sanitize-config", rules) == 0
+    assert box.arrived("price", "secure_") == [("***50",), ("***50",)]
+
+
 def test_a_clock_that_was_never_set_closes_windows_by_the_times_of_the_rows(box: Box) -> None:
     box.execute(SENSOR)
     for hour in range(6):

@@ -2317,7 +2317,7 @@ class Table(NamedTuple):
     `time` is None where no column tells the time of a row, or several may: the `doubtful` ones.
     `rowid` is a name under which the rowid can be read, None for views and WITHOUT ROWID tables.
     `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone. `uncomputable` are generated
-    columns that are not among `columns`, each with the reason.
+    columns that are not among `columns`, each with the reason; of `hidden` ones no digest is kept or sent.
     """
 
     name: str
@@ -2329,6 +2329,13 @@ class Table(NamedTuple):
     encoding: str
     uncomputable: Mapping[str, str] = {}
     doubtful: tuple[str, ...] = ()
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def telling(self) -> dict[str, str]:
+        """The columns that rows are known again by. Time and key tell where a cursor stands, hidden or not."""
+        open_ones = {*self.columns} - self.hidden | {self.time, self.key}
+        return {name: kind for name, kind in self.columns.items() if name in open_ones} or self.columns
 
     @property
     def known_time(self) -> str:
@@ -2898,10 +2905,21 @@ def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str
     return [(word, word_of(name, columns, place, "column"), rule) for name, rule in entries]
 
 
+def rules_by_column(rules: Mapping[str, Any], columns: Columns) -> list[tuple[str, str, Any]]:
+    """`sanitize_config` as words, each with a column and what is said of it."""
+    return [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+
+
+def hidden_columns(config: Config, columns: Columns) -> frozenset[str]:
+    """The columns whose values sanitize changes or drops: nothing but what it makes of them may leave the box."""
+    said = rules_by_column(config.sanitize_config, columns) if config.enable_sanitize else []
+    return frozenset(name for word, name, _ in said if word != "remove_nulls")
+
+
 def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
     """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    named = [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+    named = rules_by_column(rules, columns)
     named.sort(key=lambda entry: entry[0] != "replace_values")
     not_null = [name for word, name, _ in named if word == "remove_nulls"]
     dropped = [name for word, name, _ in named if word == "drop"]
@@ -3938,7 +3956,7 @@ class Evidence(NamedTuple):
         it. Where the newest rows were deleted and rowids may be used again, an equal time alone says nothing. What has
         no such row is new in another file, where the counter was set back, where rowids have shrunk, and where all
         times are later and no values come back. Where all values come back but the times, rows were given new times, or
-        came anew.
+        came anew; fewer rows with later times came anew.
         """
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
         kept = {look.rowid for look in self.looks if look.is_whole or look in same}
@@ -3961,11 +3979,12 @@ class Evidence(NamedTuple):
             return {look.rowid for look in self.looks}
         if is_most:
             return kept if alike and (is_telling or len(told) > 1) else None
-        if self.looks and all(look.is_but_time for look in self.looks):
+        is_cut = is_shrunk and (self.changes == 0 or self.is_later)
+        if self.looks and all(look.is_but_time for look in self.looks) and not (is_cut and self.is_later):
             return None
         values = {look.alike[1:] for look in self.looks}
         is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
-        return set() if not self.looks or is_new or (is_shrunk and self.changes == 0) else None
+        return set() if not self.looks or is_new or is_cut else None
 
 
 def fitting_rows(bytes_per_row: float) -> int:
@@ -4087,7 +4106,7 @@ def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> boo
 
 def time_in_row(table: Table, values: Sequence[str]) -> str:
     """A row's time as an SQL literal, out of its values as `row_content` has them."""
-    return "NULL" if table.time is None else literal_of(values[[*table.columns].index(table.time)], table.encoding)
+    return "NULL" if table.time is None else literal_of(values[[*table.telling].index(table.time)], table.encoding)
 
 
 def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
@@ -4126,7 +4145,7 @@ class Anchored:
     @property
     def parts(self) -> list[str]:
         """What anchors are digested by: each column, as the state names it."""
-        return parts_of(list(self.table.columns), "\0")
+        return parts_of(list(self.table.telling), "\0")
 
     def anchors(self, first: int, last: int) -> list[Anchor]:
         """The newest rows of a range, newest first, and its first one."""
@@ -4141,6 +4160,8 @@ class Anchored:
         """
         newest, origin = self.looks(state, state.anchors[:1]), origin_of(self.reader.database)
         table = self.table._replace(time=time_before(state, self.table))
+        if not state.columns:  # Version 1.0.0 had one digest of all columns.
+            table = table._replace(hidden=frozenset())
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
         if (state.anchors or state.former) and not (is_known and any(look.is_whole for look in newest)):
             state = self._renewed(Anchored(Reader(self.reader.database, table))._followed(state, origin))
@@ -4292,7 +4313,7 @@ class Anchored:
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
-        values, below = f"{self.rowid}, {row_content(self.table.columns)}", ""
+        values, below = f"{self.rowid}, {row_content(self.table.telling)}", ""
         limit = min(most, 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1)
         while most > 0:
             rows = self.reader.select(values, f"WHERE {where} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
@@ -4906,13 +4927,20 @@ class Remembered:
     @functools.cached_property
     def made_of(self) -> Position:
         """The columns with their declared types, and those of the primary key."""
-        key = sorted((pk, name) for name, _, pk, *_ in self.reader.database.columns_of(self.table.name) if pk)
-        columns = [[name, kind] for name, kind in self.table.columns.items()]
-        return {"columns": columns, "key": [name for _, name in key]}
+        keyed = sorted((pk, name) for name, _, pk, *_ in self.reader.database.columns_of(self.table.name) if pk)
+        key = [name for _, name in keyed]
+        # Without a key that may be told, rows that differ in what is hidden alone could not be told apart.
+        columns = self.table.telling if key and not self.table.hidden.intersection(key) else self.table.columns
+        return {"columns": [[name, kind] for name, kind in columns.items()], "key": key}
+
+    @functools.cached_property
+    def content(self) -> str:
+        """The values that rows are known by, in SQL."""
+        return row_content(name for name, _ in self.made_of["columns"])
 
     def digests(self, contents: Iterable[str]) -> list[str]:
         """The digest of each row's content, and behind it that of its key, which tells apart rows of one time."""
-        names = list(self.table.columns)
+        names = [name for name, _ in self.made_of["columns"]]
         key = [names.index(name) for name in self.made_of["key"]]
         return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
 
@@ -4926,6 +4954,9 @@ class Remembered:
         if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
             return state
         log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
+        if "columns" not in position and self.table.hidden:  # Version 1.0.0 had one digest of all columns.
+            whole = Reader(self.reader.database, self.table._replace(hidden=frozenset()))
+            position = Remembered(whole, self.lookback / 10**6, self.order.form).located(state).position
         return dataclasses.replace(state, position=self._renewed(position, made_of))
 
     def _renewed(self, position: Position, made_of: Position) -> Position:
@@ -4950,7 +4981,7 @@ class Remembered:
         defaults = (f"{cell(column)} IS ({default_in_sql(given[column])})" for column in bridge.fresh)
         untouched = " AND ".join(defaults) or "1"
         groups: Groups = collections.defaultdict(list)
-        key = f"{row_content(self.table.columns)} || ',' || ({untouched})"
+        key = f"{self.content} || ',' || ({untouched})"
         for page in self.order.pages(self.order.spans(oldest), key):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
             rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
@@ -5058,7 +5089,7 @@ class TimestampCursor(Remembered):
         under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
-        for page in self.order.pages(self.order.spans(under_way["oldest"]), row_content(self.table.columns), place):
+        for page in self.order.pages(self.order.spans(under_way["oldest"]), self.content, place):
             times, chosen, keys = self.order.times(page), list[int](), self.digests(page.keys)
             for index in beyond(known, (key[:16] for key in keys)):
                 moment = times[index]
@@ -5337,8 +5368,10 @@ def read_types(
     That is kept in `known`.
     """
     table, given = reader.table, types_set(config, reader.table.columns)
+    said = rules_by_column(config.sanitize_config, table.columns) if config.enable_sanitize else ()
+    disguised = {name for word, name, _ in said if word in ("hash", "mask")}  # The target has what these make.
     reads = {
-        name: target.get(target_column(name, target) or "")
+        name: target.get((name not in disguised and target_column(name, target)) or "")
         or given.get(name)
         or ("timestamp" if name == table.time else (before or {}).get(name))
         for name in table.columns
@@ -7469,7 +7502,7 @@ class Windows:
     late: int = 0
     read: int = 0
     latest: int | None = None
-    soon: int | None = None
+    soon: int = 2**63 - 1
     newest: int | None = None
     ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
@@ -7518,7 +7551,7 @@ class WindowSource(NamedTuple):
     def _next(self, position: Position, size: Callable[[], int]) -> Batch | None:
         now = int(min(self.now() * 10**6, 2**62))
         first, last = self.cursor.bounds(position["rowid"])
-        has_more = position.get("more") or position.get("soon", now + 1) <= now
+        has_more = position.get("more") or position.get("soon", 2**63 - 1) <= now
         is_looked_at = last == position.get("read_to") and not has_more
         is_due = self._is_due(position, self._due(now))
         is_all = self.flush or not self.aggregate.window_length
@@ -7601,7 +7634,7 @@ class WindowSource(NamedTuple):
         if not pd.isna(newest):
             windows.newest = latest_time(windows.newest, (newest - EPOCH) // MICROSECOND)
         if not pd.isna(soon):
-            windows.soon = min((soon - EPOCH) // MICROSECOND, windows.soon or 2**62)
+            windows.soon = min((soon - EPOCH) // MICROSECOND, windows.soon)
         keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
         is_new = keys > windows.seen
         # By the rows' times: windows may have had another length, or be none since.
@@ -7644,6 +7677,7 @@ class WindowSource(NamedTuple):
             "read_to": last,
             "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
             "closed": closed,
+            "soon": windows.soon,
             "held": open_rows + windows.ahead["rows"],
             "open_rows": open_rows,
             "open_groups": self.aggregate.groups_from(windows.partials, first) if still_open else 0,
@@ -7651,11 +7685,7 @@ class WindowSource(NamedTuple):
         }
         if length and still_open:
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
-            after["open_until"] = (until - EPOCH) // MICROSECOND
-            after["window"] = int(length.total_seconds())
-        after.pop("soon", None)
-        if windows.soon is not None:
-            after["soon"] = windows.soon
+            after |= {"open_until": (until - EPOCH) // MICROSECOND, "window": int(length.total_seconds())}
         # Those after the position are read again in any case.
         ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
         rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
@@ -7713,6 +7743,8 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
 
 def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
     """The cursor that the settings ask for."""
+    hidden = hidden_columns(config, reader.table.columns)
+    reader = Reader(reader.database, reader.table._replace(hidden=hidden))
     if is_by_rowid(config, reader, state):
         return RowidCursor(reader, up_to, is_trusted=config.cursor == "rowid")
     return TimestampCursor(reader, config.lookback, time_form(config), now)

@@ -147,6 +147,8 @@ MUTANTS = (
         "rows wait for columns that are not sent", "for name, kind in reads.items() if name in needed}",
         "for name, kind in reads.items() if needed}", ("test_plan.py", "set_aside_for"),
     ),
+    Mutant("the target's type decides what is hashed", "(name not in disguised and target_column(name, target))", "target_column(name, target)", ("test_scenarios.py", "disguised_alike")),
+    Mutant("hidden values leave digests", "{*self.columns} - self.hidden | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
     Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---

@@ -158,6 +158,25 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 101 + count)]
 
 
+MADE_ANEW = [("DELETE FROM t",), ("DROP TABLE t", "CREATE"), ("ALTER TABLE t RENAME TO old", "CREATE")]
+
+
+@pytest.mark.parametrize("how", MADE_ANEW, ids=["emptied", "dropped", "renamed"])
+@pytest.mark.parametrize("key", ["", "id INTEGER PRIMARY KEY, "])
+def test_fewer_rows_with_later_times_are_new_though_their_values_come_again(
+    box: Box, key: str, how: tuple[str, ...]
+) -> None:
+    """As a producer that counts from 0 writes them at each start."""
+    create, insert = f"CREATE TABLE t ({key}time TEXT, v INTEGER)", "INSERT INTO t (time, v) VALUES (?, ?)"
+    box.execute(create)
+    box.execute(insert, rows=[(f"2026-01-01T00:00:{i:02}Z", i) for i in range(50)])
+    assert box.run("--table", "t") == 0
+    box.execute(*(create if statement == "CREATE" else statement for statement in how))
+    box.execute(insert, rows=[(f"2026-01-02T00:00:{i:02}Z", i) for i in range(30)])
+    assert box.run("--table", "t") == 0
+    assert len(box.arrived()) == 80
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_file_that_is_made_anew_sends_all_its_rows_though_they_are_more_and_earlier(box: Box, key: str) -> None:
     """Only the file itself tells: no rowid is missing, no time is later. The old file stays, and with it its inode."""

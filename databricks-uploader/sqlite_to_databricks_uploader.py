@@ -286,8 +286,8 @@ class DoesNotGo(DidNotRun, TargetError):
 class RefusedValuesError(DoesNotGo):
     """The target refuses values of a row: a constraint, a cast, NULL where none may be. Which row, it does not tell.
 
-    It is searched for by ever smaller batches, and goes to quarantine; the others arrive. For groups of `aggregate` the
-    run stops instead.
+    It is searched for by ever smaller batches, and goes to quarantine; the others arrive. Of `aggregate` all groups of
+    the window go there.
     """
 
 
@@ -7469,6 +7469,10 @@ class RowSource(NamedTuple):
         pages = self.cursor.again(before, after)
         return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
+    def of_lines(self, lines: Lines, is_hiding: bool) -> Prepared:
+        """Rows out of the quarantine."""
+        return self.plan().prepare(page_of_lines(self.cursor.table, lines, is_hiding))
+
     def _prepared(self, position: Position, pages: Iterator[RawPage]) -> Iterator[Prepared]:
         return map(self.plan().from_position(position).prepare, pages)
 
@@ -7518,6 +7522,23 @@ class Windows:
             ranges = merged_ranges([*self.ahead["ranges"], *runs.to_numpy().tolist()])
             self.ahead = {"due": due, "rows": self.ahead["rows"] + int(is_ahead.sum()), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > self.seen).sum())
+
+
+def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
+    """Quarantined groups. Rows of no window, which are there too, can't be sent: they stay."""
+    arrays, refused = dict[str, "Array"](), dict[int, str]()
+    rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
+    for index, row in enumerate(rows):
+        if not row.keys() >= writes.keys():
+            refused[index] = str(lines[index]["reason"])
+    for name, kind in writes.items():
+        arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
+        refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
+    wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
+    stay = [BadRow(lines[index]["key"], reason, rows[index]) for index, reason in sorted(refused.items())]
+    return Prepared(
+        arrow_table({name: array.take(wanted) for name, array in arrays.items()}), [], len(rows), stay, None
+    )
 
 
 class WindowSource(NamedTuple):
@@ -7585,8 +7606,18 @@ class WindowSource(NamedTuple):
         return tally.sent
 
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
-        """The groups of one window can't be parted, nor be kept for later: the error stays."""
-        raise refused
+        """The groups of the one window between two positions, of which one does not go; a replay parts them."""
+        tables = [prepared.rows for prepared in self.again(before, after)]
+        groups = (group for table in tables for group in zip(*(c.to_pylist() for c in table.columns), strict=True))
+        names = list(self.plan().writes)
+        values = ([v if isinstance(v, (int, float, bytes)) or v is None else str(v) for v in group] for group in groups)
+        return [
+            BadRow(number, str(refused), dict(zip(names, group, strict=True))) for number, group in enumerate(values)
+        ]
+
+    def of_lines(self, lines: Lines, _: bool) -> Prepared:
+        """Groups out of the quarantine."""
+        return groups_of_lines(self.plan().writes, lines)
 
     def _is_due(self, position: Position, due: int) -> bool:
         """Whether rows that were ahead are read: by the start of the earliest one's window, as windows are now."""
@@ -8288,8 +8319,7 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     """The rows that an intent takes out of the quarantine."""
     lines = lines_of(file for file in job.quarantine.files() if file.name in intent["replayed"])
     first, end = intent.get("span", (0, None))
-    page = page_of_lines(source.cursor.table, lines[first:end], job.scenario == "sanitize")
-    return map(source.plan().prepare, [page])
+    return iter([source.of_lines(lines[first:end], job.scenario == "sanitize")])
 
 
 def begin_state(states: StateFile, state: State) -> None:
@@ -8544,7 +8574,7 @@ class Delivery:
         bad = self.source.rejected(self.state.position, intent["position"], refused)
         self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
         self._save(confirmed(self.state, intent, Tally(), is_set_aside=bool(self.state.lost_rows)))
-        self.total.add(Tally(read=1, bad=1))
+        self.total.add(Tally(read=1, bad=max(1, len(bad))))
         check_bad_rows(self.job, self.total.bad, str(refused))
 
     def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[ArrowTable]:
@@ -10155,9 +10185,6 @@ def replay_quarantine(job: Job, database: Database) -> int:
     if not job.quarantine.files():
         log.info("the quarantine is empty")
         return 0
-    if job.scenario == "aggregate":
-        hint = "Correct the rows in the source instead."
-        raise ConfigError("groups can't be replayed: their windows were sent", hint)
     with begun(job, database, Tally()) as delivery:
         delivery.settle()
         sent, stay = replay(delivery)

@@ -495,3 +495,28 @@ def test_merged_ranges_hold_all_that_they_are_made_of(rowids: list[int], most: i
     assert len(merged) == min(most, len(rowids))
     assert all(any(low <= rowid <= high for low, high in merged) for rowid in rowids)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(merged))
+
+
+def test_groups_that_the_target_refuses_hold_no_other_windows_back_and_can_be_replayed(box: Box) -> None:
+    """An hour without a value has no average, where the target wants one."""
+    fields = [Field("hour", PrimitiveType("timestamp")), Field("device_id", PrimitiveType("string"))]
+    fields.append(Field("avg_temperature", PrimitiveType("double"), nullable=False))
+    DeltaTable.create(str(box.folder / "lake" / "aggregated_readings"), Schema(fields))
+    box.execute(SENSOR)
+    box.execute(INSERT, rows=[reading(10 * i, "ab"[i % 2], None if i in (6, 8, 10) else 20.0) for i in range(30)])
+    rules = '{"group_by": ["hour", "device_id"], "aggregations": {"temperature": "avg"}}'
+    flags = ("--enable-aggregate", "--aggregate-config", rules)
+    assert box.run(*flags) == up.QUARANTINED
+    assert len(box.arrived("*", "aggregated_")) == 6
+    assert [line["row"]["device_id"] for line in box.quarantined()] == ["a", "b"]
+    box.execute("INSERT INTO s (device_id) VALUES ('c')")
+    assert box.run(*flags) == up.QUARANTINED
+    assert box.run("--replay-quarantine", *flags) == up.QUARANTINED
+    assert len(box.arrived("*", "aggregated_")) == 7
+    assert sorted(line["row"]["device_id"] for line in box.quarantined()) == ["a", "c"]
+    for file in box.state_file.parent.glob("quarantine/*.jsonl"):
+        file.write_text(file.read_text().replace('"avg_temperature": null', '"avg_temperature": 1.5'))
+    assert box.run("--replay-quarantine", *flags) == up.QUARANTINED
+    assert (dt.datetime(2026, 1, 1, 1, tzinfo=up.UTC), "a", 1.5) in box.arrived("*", "aggregated_")
+    assert box.run("--flush", *flags) == 0
+    assert len(box.arrived("*", "aggregated_")) == 10

@@ -5170,7 +5170,8 @@ OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "st
 class Prepared(NamedTuple):
     """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
 
-    `odd` is a time that can't be right, and the value that says so, with those of some other rows.
+    `odd` is a time that can't be right, and the value that says so, with those of some other rows. `old` ones are not
+    wanted.
     """
 
     rows: ArrowTable
@@ -5179,6 +5180,7 @@ class Prepared(NamedTuple):
     bad: list[BadRow]
     latest: int | None
     odd: tuple[int, list[Any]] | None = None
+    old: int = 0
 
 
 class Plan(NamedTuple):
@@ -5235,8 +5237,8 @@ class Plan(NamedTuple):
             rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
             keys = [page.keys[index] for index in wanted]
         ends = (min(known), max(known)) if known else ()
-        latest, odd = max(ends, default=None), self._odd(page, times, ends)
-        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd)
+        latest, odd, old = max(ends, default=None), self._odd(page, times, ends), len(page.keys) - len(keys) - len(bad)
+        return Prepared(rows, keys, len(page.keys), self.bad_rows(page, bad), latest, odd, old)
 
     def _odd(self, page: RawPage, times: Array, ends: Iterable[int]) -> tuple[int, list[Any]] | None:
         """The earliest or the latest of a page's times, where it can't be right, with its value and the first ones."""
@@ -7356,13 +7358,14 @@ class Tally:
     read: int = 0
     sent: int = 0
     bad: int = 0
+    old: int = 0
     commits: int = 0
     latest: int | None = None
     nbytes: int = 0
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
-        for name in ("read", "sent", "bad", "commits", "nbytes"):
+        for name in ("read", "sent", "bad", "old", "commits", "nbytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latest = latest_time(self.latest, other.latest)
 
@@ -8188,7 +8191,7 @@ def check_first_rows(source: Source, state: State) -> None:
     refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
     count = len(set().union(*refused.values()))
     if 10 * count <= len(page.keys):
-        return
+        return check_not_null(plan, page)
     name = max(refused, key=lambda name: len(refused[name]))
     reason = min(refused[name].items())[1]
     values = [page.columns[name].values()[index] for index in refused[name]]
@@ -8198,6 +8201,20 @@ def check_first_rows(source: Source, state: State) -> None:
         f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
         remedy_for(plan, name, values, page.columns[name].values()),
     )
+
+
+def check_not_null(plan: Plan, page: RawPage) -> None:
+    """The same for what rules leave or make NULL; of other rows the target's NOT NULL columns are told before."""
+    rows = None
+    with contextlib.suppress(RefusedValuesError):  # That is one row's.
+        rows = plan.prepare(page).rows if plan.rules and plan.required else None
+    for name in plan.required if rows else ():
+        count = rows.column(name).null_count if rows else 0
+        if 10 * count > len(page.keys):
+            fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} is NULL"
+            raise ConfigError(
+                f"{fault}; nothing was sent", "Drop NOT NULL in the target, or let a rule leave them out."
+            )
 
 
 def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
@@ -8586,7 +8603,8 @@ class Delivery:
                 self.job.warn_once(*said_of_odd_time(self.source.plan(), *prepared.odd))
             bad += prepared.bad
             rows, count = prepared.rows, len(prepared.bad)
-            tally.add(Tally(prepared.read, rows.num_rows, count, latest=prepared.latest, nbytes=rows.nbytes))
+            sizes = (prepared.read, rows.num_rows, count, prepared.old)
+            tally.add(Tally(*sizes, latest=prepared.latest, nbytes=rows.nbytes))
             if bad:
                 check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
@@ -9290,9 +9308,10 @@ def summary(tally: Tally, seconds: float, scenario: str, waits: str) -> str:
     if waits and not (tally.sent or tally.bad):
         return waits
     commits = counted(tally.commits, "commit")
-    dropped = tally.read - tally.sent - tally.bad if scenario == "filter" else 0
+    dropped = tally.read - tally.sent - tally.bad - tally.old if scenario == "filter" else 0
     sent = f"{counted(tally.sent, 'row')} sent in {commits}, {seconds:.1f} s"
     parts = [sent, f"{dropped} filtered out" if dropped > 0 else ""]
+    parts.append(f"{tally.old} of an earlier time left out" if tally.old else "")
     return "; ".join(filter(None, [*parts, f"{tally.bad} to quarantine", waits]))
 
 
@@ -9741,7 +9760,6 @@ def print_ddl(config: Config, which: str) -> int:
     def look(_: str, stream: Config) -> int:
         with opened_reader(stream) as reader:
             table, reads = reader.table, read_types(stream, reader, {}, {})
-        check_names(reads)
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
             is_set = bool(getattr(stream, f"{scenario}_config", None))
             if scenario == "aggregate" and which == "all" and not is_set:
@@ -9749,6 +9767,7 @@ def print_ddl(config: Config, which: str) -> int:
                 continue
             rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
             key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
+            check_names(rules.columns if rules else reads)
             others = made[key][1] if key in made else {}
             made[key] = (stream, {**(rules.columns if rules else reads), **others}, table.time)
         return 0

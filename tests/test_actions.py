@@ -580,6 +580,10 @@ def test_since_sends_rows_from_a_time_on_again(box: Box, caplog: pytest.LogCaptu
     assert box.run() == 0
     assert len(box.arrived("id")) == 7
     assert box.run("--since", "yesterday") == 2
+    filtered = ("--enable-filter", "--filter-config", '{"value": {">": 1.5}}', "--state-dir", str(box.folder / "f"))
+    assert box.run("--since", "2026-01-01T00:00:03Z", *filtered) == 0
+    assert "1 row sent in 1 commit" in caplog.text
+    assert "1 filtered out; 3 of an earlier time left out; 0 to quarantine" in caplog.text
 
 
 def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box: Box) -> None:

@@ -557,6 +557,19 @@ def test_rows_without_a_time_have_no_format_that_would_help(box: Box, caplog: py
     assert "\n  timestamp_format" not in caplog.text and "Correct the source" in caplog.text
 
 
+@pytest.mark.parametrize("prefix", ["filtered_", "secure_"])
+def test_no_first_run_begins_with_a_quarantine_of_what_rules_leave_null(
+    box: Box, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v REAL, name TEXT)")
+    box.execute("INSERT INTO t VALUES ('2026-01-01', 1, ?)", rows=[("a" if i % 5 else None,) for i in range(20)])
+    fields = [Field("time", PrimitiveType("timestamp")), Field("v", PrimitiveType("double"))]
+    fields.append(Field("name", PrimitiveType("string"), nullable=False))
+    DeltaTable.create(str(box.folder / "lake" / f"{prefix}readings"), Schema(fields))
+    assert box.run(**RULES[prefix]) == 2
+    assert "4 of the first 20 rows would go to quarantine: name is NULL" in caplog.text
+
+
 def test_a_refusal_shows_no_value_that_a_rule_hides(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('canary', 1)")
     rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"time": 2}}'}

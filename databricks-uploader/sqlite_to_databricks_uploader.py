@@ -8462,10 +8462,13 @@ class Delivery:
         if intent := self.state.intent:
             if intent.get("confirmed") or self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
-                latest = None
+                tally = Tally(commits=1)
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows
-                    latest = latest_time(*(prepared.latest for prepared in pages_again(self, intent)))
-                self._confirm(intent, Tally(commits=1, latest=latest))
+                    for prepared in pages_again(self, intent):
+                        tally.add(Tally(prepared.read, prepared.rows.num_rows, latest=prepared.latest))
+                tally.sent = intent.get("rows", tally.sent)
+                self._confirm(intent, tally)
+                self.total.add(tally)
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 lost = self.state.lost + 1

@@ -25,7 +25,7 @@ from deltalake import DeltaTable
 from prometheus_client.parser import text_string_to_metric_families
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, rows_of
+from boxes import Box, interrupted_at, rows_of
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL)"
@@ -127,6 +127,19 @@ def test_the_file_has_the_metrics_after_a_cycle_and_counts_go_on_in_the_next_run
     found = in_file(measured)
     assert [found[name, "raw_s"] for name in ("rows_sent_total", "commits_total", "cycle_seconds_count")] == [5, 2, 2]
     assert [found[name, "raw_s"] for name in ("rows_quarantined_total", "quarantine_rows")] == [1, 1]
+
+
+def test_a_commit_whose_end_was_not_seen_is_counted_once_it_is_known(
+    measured: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured.execute(TABLE, INSERT, rows=rows(3))
+    with monkeypatch.context() as patch:
+        interrupted_at(up.DeltaTarget, "send", "after", 1, patch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            measured.run()
+    assert measured.run() == 0
+    assert [in_file(measured)[name, "raw_s"] for name in ("rows_sent_total", "commits_total")] == [3, 1]
+    assert "3 rows sent in 1 commit" in caplog.text
 
 
 def test_the_info_names_version_source_route_target_and_scenario(measured: Box) -> None:

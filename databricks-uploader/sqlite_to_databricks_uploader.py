@@ -4109,6 +4109,14 @@ def time_in_row(table: Table, values: Sequence[str]) -> str:
     return "NULL" if table.time is None else literal_of(values[[*table.telling].index(table.time)], table.encoding)
 
 
+def is_one_time(before: str, now: str, form: TimeForm) -> bool:
+    """Whether two SQL literals are one time."""
+    with contextlib.suppress(ValueError):
+        values = [text[1:-1].replace("''", "'") if text[0] == "'" else float(text) for text in (before, now)]
+        return to_microseconds(values[0], form) == to_microseconds(values[1], form)
+    return False
+
+
 def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
     """The anchor that a row makes."""
     return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(table, values))
@@ -4133,11 +4141,16 @@ def other_rows(table: Table) -> SourceError:
 
 
 class Anchored:
-    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
+    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it.
 
-    def __init__(self, reader: Reader) -> None:
+    Where that is not asked exactly, a time in another spelling is the same time.
+    """
+
+    def __init__(self, reader: Reader, is_exact: bool = True, form: TimeForm = AUTO) -> None:
         self.reader = reader
         self.table = reader.table
+        self.is_exact = is_exact
+        self.form = form
         self.rowid = reader.rowid
         self.origin: Origin | None = None
         self.newest: Sequence[Anchor] = []
@@ -4164,7 +4177,9 @@ class Anchored:
             table = table._replace(hidden=frozenset())
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
         if (state.anchors or state.former) and not (is_known and any(look.is_whole for look in newest)):
-            state = self._renewed(Anchored(Reader(self.reader.database, table))._followed(state, origin))
+            state = self._renewed(
+                Anchored(Reader(self.reader.database, table), False, self.form)._followed(state, origin)
+            )
         self.origin, self.newest = origin, state.anchors[:1]
         state = dataclasses.replace(state, origin=origin, emptied=False)
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
@@ -4293,7 +4308,8 @@ class Anchored:
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
-        is_same_time = anchor.time == time_in_row(self.table, values)
+        time = time_in_row(self.table, values)
+        is_same_time = anchor.time == time or (not self.is_exact and is_one_time(anchor.time, time, self.form))
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
@@ -4301,7 +4317,7 @@ class Anchored:
             return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
         shared = [name for name in then if name in now]
-        alike = [name for name in shared if then[name] == now[name]]
+        alike = [name for name in shared if then[name] == now[name] or (is_on_time and name == self.table.time)]
         told = tuple(then[name] for name in alike if name != self.table.key)
         others = set(shared) - {self.table.key, self.table.time}
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
@@ -4455,8 +4471,10 @@ class RowidCursor(Anchored):
 
     kind = "rowid"
 
-    def __init__(self, reader: Reader, up_to: int | None = None, is_trusted: bool = False) -> None:
-        super().__init__(reader)
+    def __init__(
+        self, reader: Reader, up_to: int | None = None, is_trusted: bool = False, form: TimeForm = AUTO
+    ) -> None:
+        super().__init__(reader, form=form)
         self.up_to = up_to
         self.is_trusted = is_trusted
 
@@ -7780,7 +7798,7 @@ def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, u
     hidden = hidden_columns(config, reader.table.columns)
     reader = Reader(reader.database, reader.table._replace(hidden=hidden))
     if is_by_rowid(config, reader, state):
-        return RowidCursor(reader, up_to, is_trusted=config.cursor == "rowid")
+        return RowidCursor(reader, up_to, config.cursor == "rowid", time_form(config))
     return TimestampCursor(reader, config.lookback, time_form(config), now)
 
 

@@ -148,6 +148,7 @@ MUTANTS = (
         "for name, kind in reads.items() if needed}", ("test_plan.py", "set_aside_for"),
     ),
     Mutant("the target's type decides what is hashed", "(name not in disguised and target_column(name, target))", "target_column(name, target)", ("test_scenarios.py", "disguised_alike")),
+    Mutant("a time in another spelling is another time", "(not self.is_exact and is_one_time(", "(not self.is_exact and not is_one_time(", ("test_cursor_file.py", "another_spelling")),
     Mutant("hidden values leave digests", "{*self.columns} - self.hidden | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
     Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),

@@ -158,6 +158,31 @@ def test_a_table_that_is_made_anew_or_emptied_sends_its_new_rows(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51), *range(101, 101 + count)]
 
 
+SPELLINGS = [
+    "replace(time, ' ', 'T') || 'Z'",
+    "time || '.000000'",
+    "unixepoch(time)",
+    "replace(time, ' ', 'T') || '+00:00'",
+]
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS)
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("step", [0, 1], ids=["equal", "rising"])
+def test_times_in_another_spelling_are_the_same_times(box: Box, key: str, spelled: str, step: int) -> None:
+    """As a migration of the producer's writes them."""
+    box.execute(f"CREATE TABLE t ({KEYS[key]}time, v REAL)")
+    insert = "INSERT INTO t (time, v) VALUES (?, ?)"
+    box.execute(insert, rows=[(f"2026-01-01 00:00:{step * i:02}", i) for i in range(20)])
+    assert box.run() == 0
+    box.execute(f"UPDATE t SET time = {spelled}")
+    assert box.run() == 0
+    box.execute(insert, rows=[("2026-01-02T00:00:00Z", 20)])
+    assert box.run() == 0
+    assert box.run() == 0
+    assert sorted(box.arrived("v")) == [(float(i),) for i in range(21)]
+
+
 MADE_ANEW = [("DELETE FROM t",), ("DROP TABLE t", "CREATE"), ("ALTER TABLE t RENAME TO old", "CREATE")]
 
 

@@ -6033,10 +6033,11 @@ class Staged:
     file: Path
 
 
-def comparison(table: str, sent: Insert) -> str:
+def comparison(table: str, sent: Insert, past: str = "") -> str:
     """How many different rows were sent, how many of them the table has too rarely, too often, and not at all.
 
-    GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with their padding.
+    Those that it had in the `past` do not count. GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with
+    their padding.
     """
     trims = {name: "rtrim({})" if kind.startswith("char") else "{}" for name, kind in sent.kinds.items()}
     keys = {name: f"k{index}" for index, name in enumerate(trims)}
@@ -6044,11 +6045,13 @@ def comparison(table: str, sent: Insert) -> str:
     held = ", ".join(trim.format(quoted_sql(name)) for name, trim in trims.items())
     # All these rows meet it, and it lets the warehouse skip files.
     spans = [span_of(sent.rows.column(name), name, kind) for name, kind in sent.kinds.items()]
+    where = " AND ".join(filter(None, spans)) or "true"
+    before = f" UNION ALL SELECT 0, -1, {held} FROM {table} {past} WHERE {where}" if past else ""
     return (
         "SELECT count(*), count(CASE WHEN held < sent THEN 1 END), count(CASE WHEN held > sent THEN 1 END),"
         " count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
         f" (SELECT 1 AS s, 0 AS h, {given} FROM {sent.source}"
-        f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {' AND '.join(filter(None, spans)) or 'true'})"
+        f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {where}{before})"
         f" GROUP BY {', '.join(keys.values())}) WHERE sent > 0"
     )
 
@@ -6794,6 +6797,10 @@ class SizedRoute(Route):
         return text
 
 
+# What a warehouse says of a time after a table's last commit.
+NO_COMMIT_SINCE = "DELTA_TIMESTAMP_GREATER_THAN_COMMIT|is after the latest"
+
+
 class InsertRoute(SizedRoute):
     """Rows in the text of an INSERT."""
 
@@ -6801,6 +6808,8 @@ class InsertRoute(SizedRoute):
     MOST_BYTES = 15 * 1024 * 1024
     FIELD_BYTES = 9
     HINT = "Set databricks_volume; files can hold them."
+    # So much earlier than its statement was sent a commit may seem to be: S3 tells times in whole seconds.
+    STAMP_SECONDS = 1
 
     def text_of(self, pages: Iterable[ArrowTable]) -> Insert:
         rows = joined(list(pages))
@@ -6825,31 +6834,62 @@ class InsertRoute(SizedRoute):
     def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
-        Without batch ids rows are compared, as often as each occurs. One statement commits all or nothing, so a mixture
-        tells nothing: rows are equal to earlier ones, or were changed since. Where all stood there before, each exactly
-        as often, it looks as if they had been committed.
+        Without batch ids rows are compared, as often as each occurs. That they are there proves nothing, since earlier
+        ones may equal them: those count that the table did not have when the statement was sent. A table whose past
+        can't be read leaves a doubt: a person's question costs less than rows that are lost in silence.
         """
         if rows is None:
             return self.table.has_marked(intent)
         if not rows.count:
             return None
-        different, too_few, too_many, absent = self.compared(rows)
+        different, _, _, absent = self.compared(rows)
         if absent == different:
             return False
-        return None if too_few or too_many else True
+        try:
+            return self._came(rows, dt.datetime.fromisoformat(intent["started"]))
+        except Rejected as refused:
+            log.warning(
+                "%s does not tell what it held before commit %d: %s", self.table.name, intent["sequence"], refused
+            )
+            return None
 
-    def compared(self, rows: Insert) -> tuple[int, ...]:
+    def _came(self, rows: Insert, sent: dt.datetime) -> bool | None:
+        """Whether the rows came after the statement was `sent`, none did (False), or neither can be said.
+
+        One statement commits all or nothing, so a mixture tells nothing: rows were changed since.
+        """
+        if sent.timestamp() > self.session.now():  # By a clock that was wrong.
+            return None
+        different, too_few, too_many, absent = self.came_since(rows, sent)
+        if absent < different:
+            return None if too_few or too_many else True
+        # Its commit may bear an earlier time; rows that came just before it can't be told from it.
+        different, _, _, absent = self.came_since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))
+        return False if absent == different else None
+
+    def came_since(self, rows: Insert, since: dt.datetime) -> tuple[int, ...]:
+        """What `comparison` tells of the rows that came since then. The past is asked for by its commits' times."""
+        try:
+            return self.compared(rows, f"TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}'")
+        except Rejected as refused:
+            if not re.search(NO_COMMIT_SINCE, str(refused)):
+                raise
+            return (1, 1, 0, 1)
+
+    def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
         """What `comparison` asks, in as many questions as the size of the rows takes."""
         if rows.size <= self.allowance.bytes or rows.count == 1:
             try:
-                [found] = self.session.rows(comparison(self.table.sql, rows))
+                [found] = self.session.rows(comparison(self.table.sql, rows, past))
                 return found
             except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
-                if rows.count == 1 or (isinstance(refused, Rejected) and rows.size < Allowance.LEAST):
+                # Not where as many bytes have just gone: then it is said of the past.
+                if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
                     raise
                 self.allowance = self.allowance.without(rows.size)
         first, second = self._parts(rows)
-        found = tuple(map(operator.add, self.compared(first), self.compared(second) if second.count else (0, 0, 0, 0)))
+        others = self.compared(second, past) if second.count else (0, 0, 0, 0)
+        found = tuple(map(operator.add, self.compared(first, past), others))
         # Where all are equal one of them was asked for. That it is there tells nothing of the others.
         return found if second.count or found[3] else (1, 1, 0, 0)
 

@@ -28,7 +28,8 @@ What is real
     principals get tokens that expire.
   * SQL: Sail, a Spark SQL engine, parses and runs the statements in ANSI mode, each session with its own time zone.
   * Tables: Delta tables in DIRECTORY/tables/CATALOG/SCHEMA/TABLE, for any Delta reader. NOT NULL is enforced. A
-    statement that was stopped by its STATEMENT_TIMEOUT, or cancelled, doesn't commit later.
+    statement that was stopped by its STATEMENT_TIMEOUT, or cancelled, doesn't commit later. TIMESTAMP AS OF reads them
+    as they were, and refuses a time after the last commit, or before the first.
   * COPY INTO remembers the files of each table for good, and runs once at a time per table.
 
 Beside the warehouse: Zerobus Ingest by REST and Unity Catalog's answer about a table, as far as they are documented;
@@ -168,6 +169,7 @@ ENGINE_ERRORS = (  # what the engine's messages are called on Databricks
     (r"TABLE_OR_VIEW_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "42P01"),
     (r"Database not found", "SCHEMA_NOT_FOUND", "42704"),
     (r"DELTA_NOT_NULL", "DELTA_NOT_NULL_CONSTRAINT_VIOLATED", "23502"),
+    (r"No version of the Delta table exists", "DELTA_TIMESTAMP_EARLIER_THAN_COMMIT_RETENTION", "42816"),
     (r"found .* expected|expected one statement", "PARSE_SYNTAX_ERROR", "42601"),
     (r"does not match number of columns|fields, but table schema", "INSERT_COLUMN_ARITY_MISMATCH", "21S01"),
     (r"too large to store in a Decimal", "NUMERIC_VALUE_OUT_OF_RANGE", "22003"),
@@ -816,7 +818,18 @@ def in_lower_case(run: Run) -> str:
             if table in run.store.tables:
                 parts += [text[done:start], quoted(*table), " "]
                 done = words.peek().start
+                if words.accept("TIMESTAMP", "AS", "OF") and words.peek().kind == "string":
+                    check_past(run.store, table, words.string())
     return "".join([*parts, text[done:]])
+
+
+def check_past(store: Store, table: TableName, time: str) -> None:
+    """Refuse a time after the last commit, where the engine would read what there is now."""
+    last = datetime.datetime.fromtimestamp(store.last_commit(table).stat().st_mtime, datetime.UTC)
+    given = datetime.datetime.fromisoformat(time)
+    if (given if given.tzinfo else given.replace(tzinfo=datetime.UTC)) > last:
+        text = f"The provided timestamp ({time}) is after the latest version available to this table ({last})"
+        raise failure("DELTA_TIMESTAMP_GREATER_THAN_COMMIT", "42816", text)
 
 
 # ── Sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────────

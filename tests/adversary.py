@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime as dt
 import functools
 import gc
 import json
@@ -165,7 +166,10 @@ def run(request: Mapping[str, Any]) -> int:
 
 
 def come_later(script: Any, seconds: float) -> None:
-    """Let a warehouse's clock be so many seconds ahead, and more with each wait, which takes no time."""
+    """Let a warehouse's clock be so many seconds ahead, and more with each wait, which takes no time.
+
+    Statements are sent at the true time: that is what their table's history tells, too.
+    """
     real, waited = script.Session.now, [seconds]
 
     def wait(supervisor: Any, pause: float, stop: Any) -> bool:
@@ -173,6 +177,7 @@ def come_later(script: Any, seconds: float) -> None:
         return bool(stop.is_set())
 
     script.Session.now = lambda session: real(session) + sum(waited)
+    script.Route.now = lambda route: dt.datetime.fromtimestamp(real(route.session), dt.UTC).isoformat()
     script.Supervisor.wait = wait
 
 

@@ -538,6 +538,26 @@ MUTANTS = (
         "end = began + 2 * given + self.SLACK_SECONDS", "end = 0", (SENDING, "runs_on_after and insert"),
     ),
     Mutant(
+        "rows that equal earlier ones pass for sent", "if absent < different:\n            return None if too_few or too_many else True",
+        "if True:\n            return True", (SENDING, "tables_past and before"),
+    ),
+    Mutant(
+        "the past is left out of the comparison", "WHERE {where}\" if past else \"\"", "WHERE false\"",
+        ("test_warehouse.py", "known_by_when_they_came"),
+    ),
+    Mutant(
+        "a table without a past is taken to have none of the rows", "commit %d: %s\", self.table.name, intent[\"sequence\"], refused\n            )\n            return None",
+        "commit %d: %s\", self.table.name, intent[\"sequence\"], refused\n            )\n            return False", (SENDING, "doubt_stops_the_run"),
+    ),
+    Mutant(
+        "commits are taken to tell their time exactly", "since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))",
+        "since(rows, sent)", ("test_warehouse.py", "from_elsewhere_just_before"),
+    ),
+    Mutant(
+        "a clock that was ahead tells of the past", "if sent.timestamp() > self.session.now():", "if False:",
+        ("test_warehouse.py", "clock_that_was_ahead"),
+    ),
+    Mutant(
         "a statement may begin whenever it likes",
         "return f\"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))\"",
         'return "true"', (SENDING, "stood_in_a_queue and insert"),

@@ -84,7 +84,7 @@ class Delivery:
 
     def run(self, *flags: str, **options: Any) -> int:
         """The exit status of a run. Clocks of one machine don't differ, and files are for more than three rows."""
-        constants = {"WarehouseTable.SLACK_SECONDS": 0, "CopyRoute.LEAST_ROWS": 3}
+        constants = {"WarehouseTable.SLACK_SECONDS": 0, "InsertRoute.STAMP_SECONDS": 0, "CopyRoute.LEAST_ROWS": 3}
         return self.stage.run(self.box.environ, *flags, constants=constants, **options)
 
     def values(self) -> list[int]:
@@ -288,26 +288,62 @@ def test_a_kill_at_any_step_neither_loses_nor_doubles(delivery: Deliveries, rout
 # --- Doubt that can't be resolved ---
 
 
-def riddle(way: Delivery, when: str) -> None:
-    """A batch with a row that equals an earlier one, and one that does not; its answer is lost."""
+# Batches by the values of their rows; each has one that equals an earlier row.
+RIDDLES = [(1, 2), (1, 1), (1,)]
+
+
+def riddle(way: Delivery, when: str, values: tuple[int, ...] = (1, 2)) -> None:
+    """A batch of which rows equal an earlier one; its answer is lost."""
     way.box.execute(PLAIN, INSERT, rows=[("2026-01-01", 1)])
     assert way.run() == 0
-    way.box.execute(INSERT, rows=[("2026-01-01", 1), ("2026-01-01", 2)])
+    way.box.execute(INSERT, rows=[("2026-01-01", value) for value in values])
     way.warehouse.fail(way.verb, "drop", when=when)
     assert way.run() == 1
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_doubt_stops_the_run_until_a_person_decides(delivery: Deliveries, when: str) -> None:
-    """Rows equal to earlier ones can't tell whether they are the new ones. (matrix row 36, on_doubt: stop)"""
+def forget_the_past(way: Delivery) -> None:
+    """Be a table whose history was cleaned, or one that has none."""
+    said = "[DELTA_TIMESTAMP_EARLIER_THAN_COMMIT_RETENTION] no such version. SQLSTATE: 42816"
+    way.warehouse.fail("TIMESTAMP AS OF", "error", message=said, sqlstate="42816", times=-1)
+
+
+@crossed(when=["before", "after"], values=RIDDLES)
+def test_the_tables_past_tells_rows_from_earlier_ones(delivery: Deliveries, when: str, values: tuple[int, ...]) -> None:
+    """They are sent again if none came since the statement was sent, and only then. (matrix row 36)"""
     way = delivery("insert", "time TIMESTAMP, v BIGINT")
-    riddle(way, when)
+    riddle(way, when, values)
+    assert way.run(later=60) == 0
+    assert way.values() == [1, *values]
+    assert way.carried_out() == 2
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_two_tables_with_equal_rows_may_fill_one(delivery: Deliveries, when: str) -> None:
+    """The rows of the one are no sign that those of the other came. (matrix rows 36 and 69)"""
+    way = delivery("insert", "time TIMESTAMP, v BIGINT")
+    for table in ("t_1", "t_2"):
+        insert = f"INSERT INTO {table} VALUES (?, ?)"
+        way.box.execute(f"CREATE TABLE {table} (time TEXT, v INTEGER)", insert, rows=rows(1, 3))
+    both = way.box.folder / "both.yaml"
+    both.write_text(f"tables:\n - sqlite_table_name: t_*\n   databricks_table: {way.table[6:]}\n")
+    way.warehouse.fail(way.verb, "drop", when=when, skip=1)
+    assert way.run("--config", str(both)) == 1
+    assert way.run("--config", str(both), later=60) == 0
+    assert way.values() == [1, 1, 2, 2, 3, 3]
+
+
+@crossed(when=["before", "after"], values=RIDDLES)
+def test_a_doubt_stops_the_run_until_a_person_decides(delivery: Deliveries, when: str, values: tuple[int, ...]) -> None:
+    """Rows equal to earlier ones, and no past: which are which? (matrix row 36, on_doubt: stop)"""
+    way = delivery("insert", "time TIMESTAMP, v BIGINT")
+    riddle(way, when, values)
+    forget_the_past(way)
     state = way.box.state_file.read_bytes()
     for _ in range(2):
         assert way.run(later=60) == 1
         assert "can't be told whether commit 2 took place" in way.stage.said()
         assert way.box.state_file.read_bytes() == state
-    assert way.values() == ([1] if when == "before" else [1, 1, 2])
+    assert way.values() == ([1] if when == "before" else [1, *values])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -315,6 +351,7 @@ def test_a_doubt_may_be_told_to_send_again(delivery: Deliveries, when: str) -> N
     """Then nothing is missing, and rows may be doubled. (matrix row 36, on_doubt: resend)"""
     way = delivery("insert", "time TIMESTAMP, v BIGINT")
     riddle(way, when)
+    forget_the_past(way)
     assert way.run("--on-doubt", "resend", later=60) == 0
     assert way.values() == ([1, 1, 2] if when == "before" else [1, 1, 1, 2, 2])
     assert way.run() == 0

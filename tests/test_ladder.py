@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import random
 import threading
@@ -55,9 +56,14 @@ class Behind:
 
 @pytest.fixture
 def behind(box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Behind]]:
-    """Makes a box behind a gateway, whose warehouse's clock is as late as its runs are."""
+    """Makes a box behind a gateway, whose warehouse's clock is as late as its runs are.
+
+    Statements are sent at the true time: that is what their table's history tells, too.
+    """
     real, boxes = up.Session.now, list[Behind]()
     monkeypatch.setattr(up.Session, "now", lambda session: real(session) + boxes[-1].later)
+    sent_at = lambda route: dt.datetime.fromtimestamp(real(route.session), dt.UTC).isoformat()  # noqa: E731
+    monkeypatch.setattr(up.Route, "now", sent_at)
     with Gateway(warehouse) as gateway:
 
         def made(limit: int, refuse: int | str = 413, marked: bool = True) -> Behind:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,21 @@ def test_rows_can_be_changed_and_merged(warehouse: Warehouse, readings: str) -> 
     assert warehouse.sql(f"DELETE FROM {readings} WHERE id = 7") == [(0,)]
     warehouse.sql(f"DELETE FROM {readings} WHERE id = 1")
     assert warehouse.sql(f"SELECT * FROM {readings} ORDER BY id") == [(2, "d"), (3, None)]
+
+
+def test_a_table_is_read_as_it_was(warehouse: Warehouse, readings: str) -> None:
+    """Up to its last commit, and not before its first."""
+    times = [datetime.now(UTC)]
+    for number in (1, 2):
+        time.sleep(0.1)
+        times.append(datetime.now(UTC))
+        warehouse.sql(f"INSERT INTO {readings} VALUES ({number}, 'a')")
+    asked = [f"SELECT count(*) FROM S.Readings TIMESTAMP AS OF '{at.isoformat()}' WHERE id > 0" for at in times]
+    assert [warehouse.sql(text) for text in asked[1:]] == [[(0,)], [(1,)]]
+    too_late = asked[0].replace(times[0].isoformat(), datetime.now(UTC).isoformat())
+    assert "[DELTA_TIMESTAMP_GREATER_THAN_COMMIT]" in refusal(warehouse, too_late)
+    too_early = asked[0].replace(times[0].isoformat(), "2020-01-01T00:00:00Z")
+    assert "[DELTA_TIMESTAMP_EARLIER_THAN_COMMIT_RETENTION]" in refusal(warehouse, too_early)
 
 
 def test_parameters_are_bound_up_to_the_limit(warehouse: Warehouse, readings: str) -> None:

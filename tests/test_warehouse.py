@@ -475,18 +475,87 @@ def test_a_batch_id_counts_rows_that_no_source_has_any_more(bench: Bench) -> Non
     assert target.settle(intent, lambda: iter([])) is True
 
 
-def test_rows_like_earlier_ones_make_a_doubt(bench: Bench) -> None:
-    """Without batch ids nobody can tell which of them are which."""
+# What a table held, what was lost on its way there, what others did since, and whether a doubt is settled by it.
+SINCE = [
+    ("after", None, True),
+    ("after", "INSERT INTO {} VALUES (9, 'b', NULL)", True),
+    ("after", "INSERT INTO {0} SELECT * FROM {0} WHERE id = 2 LIMIT 1", None),
+    ("after", "DELETE FROM {} WHERE id = 2", None),
+    ("after", "UPDATE {} SET name = 'b' WHERE id = 3", None),
+    ("before", None, False),
+    ("before", "INSERT INTO {} VALUES (9, 'b', NULL)", False),
+    ("before", "INSERT INTO {0} SELECT * FROM {0} WHERE id = 2", None),
+    ("before", "DELETE FROM {} WHERE id = 2", None),
+]
+
+
+@pytest.mark.parametrize("earlier", [(1, 2, 3), (1, 2, 3, 3)])
+@pytest.mark.parametrize(("when", "since", "told"), SINCE)
+def test_rows_that_equal_earlier_ones_are_known_by_when_they_came(
+    bench: Bench, earlier: tuple[int, ...], when: str, since: str | None, told: bool | None
+) -> None:
+    """Those that came since the statement was sent are as many as it had, or none; else they make a doubt."""
     bench.create()
     target = bench.target()
-    bench.send(target, rows_of(1, 2))
-    bench.warehouse.fail("INSERT INTO", "drop", when="after")
-    intent, payload = bench.lose(target, rows_of(2, 3))
+    bench.send(target, rows_of(*earlier))
+    time.sleep(target.insert.STAMP_SECONDS + 0.2)
+    bench.warehouse.fail("INSERT INTO", "drop", when=when)
+    intent, payload = bench.lose(target, rows_of(2, 3, 3))
+    if since:
+        bench.warehouse.sql(since.format(f"s.{bench.table}"))
+    assert target.insert.settle(intent, lambda: iter([payload.rows]), lambda intent: None) is told
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_rows_that_came_from_elsewhere_just_before_make_a_doubt(bench: Bench, when: str) -> None:
+    """Some stores tell the time of a commit in whole seconds: it may seem to be earlier than its statement."""
+    bench.create()
+    bench.send(bench.target(), rows_of(1, 2))
+    time.sleep(0.2)
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when=when)
+    intent, payload = bench.lose(target, rows_of(1, 2))
+    if when == "after":
+        assert target.settle(intent, lambda: iter([payload.rows])) is True
+        return
     with pytest.raises(up.DoubtError) as raised:
         target.settle(intent, lambda: iter([payload.rows]))
     assert "databricks_batch_id" in raised.value.hint
     resending = bench.target(on_doubt="resend")
     assert resending.settle(intent, lambda: iter([payload.rows])) is False
+
+
+def test_no_past_is_asked_for_by_a_clock_that_was_ahead(bench: Bench) -> None:
+    """Nothing came since then, whether or not the statement ran."""
+    bench.create()
+    target = bench.target()
+    intent, payload = bench.send(target, rows_of(1, 2))
+    ahead: up.Intent = {**intent, "started": "2126-01-01T00:00:00+00:00"}
+    with pytest.raises(up.DoubtError):
+        target.settle(ahead, lambda: iter([payload.rows]))
+
+
+def test_the_past_is_asked_for_only_where_rows_are_there(bench: Bench) -> None:
+    """One question where none is; two where they came, since they are all there."""
+    bench.create()
+    target = bench.target()
+    intent, payload = bench.send(target, rows_of(1, 2))
+    assert target.settle(intent, lambda: iter([payload.rows])) is True
+    assert target.settle(intent, lambda: iter([rows_of(3)])) is False
+    past = [e for e in bench.warehouse.statements("TIMESTAMP AS OF", "") if bench.table in e["statement"]]
+    assert len(past) == 1
+
+
+def test_the_past_is_compared_in_parts_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.create()
+    bench.send(bench.target(), rows_of(1, 2, 2, 3))
+    time.sleep(0.2)
+    since = dt.datetime.now(dt.UTC)
+    route = in_parts(bench, monkeypatch, 2)
+    assert route.came_since(route.text_of([rows_of(1, 2, 2, 3, 4)]), since)[3] > 0
+    bench.send(bench.target(), rows_of(1, 2, 2, 3))
+    assert route.came_since(route.text_of([rows_of(1, 2, 2, 3)]), since) == (3, 0, 0, 0)
 
 
 def test_rows_like_earlier_ones_are_told_apart_by_batch_ids(bench: Bench) -> None:

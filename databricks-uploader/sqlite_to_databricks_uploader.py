@@ -3420,6 +3420,7 @@ class Intent(Place, total=False):
 
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
     and `span` says which of their lines it sends.
+    `keyed`: no two rows of the source are sent alike; `digest` is that of the rows as a statement had them.
     `size` is how large its batch was, as the source counts, `reads` the types that rules were made for. A target adds
     what it needs: `file` is the name of a staged one in a `volume`, `bytes` the size of a request, `timeout` the
     seconds that a statement has, `fields` the columns that rows are known by.
@@ -3435,6 +3436,8 @@ class Intent(Place, total=False):
     replayed: list[str]
     span: list[int]
     confirmed: bool
+    keyed: bool
+    digest: str
     reads: Columns
     size: int
     bytes: int
@@ -6020,6 +6023,7 @@ class Insert:
         self.columns = list(columns.values())
         self.source = rows_source(self.columns)
         self.size = len(self.source.encode())
+        self.digest = digest_of(self.source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6762,7 +6766,7 @@ class Route:
         """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
         told |= {"marked": self.table.is_marked(), "started": self.now(), "timeout": self.table.timeout}
-        return {**intent, **told}
+        return {**intent, **told, **({"digest": payload.digest} if payload.route == "insert" else {})}
 
 
 class SizedRoute(Route):
@@ -6836,36 +6840,51 @@ class InsertRoute(SizedRoute):
 
         Without batch ids rows are compared, as often as each occurs. That they are there proves nothing, since earlier
         ones may equal them: those count that the table did not have when the statement was sent. A table whose past
-        can't be read leaves a doubt: a person's question costs less than rows that are lost in silence.
+        can't be read leaves a doubt, unless a key tells rows apart: a person's question costs less than rows that are
+        lost in silence. That none is there proves nothing either where they are others by now.
         """
         if rows is None:
             return self.table.has_marked(intent)
         if not rows.count:
             return None
-        different, _, _, absent = self.compared(rows)
-        if absent == different:
+        different, too_few, too_many, absent = self.compared(rows)
+        is_edited = rows.count == intent["rows"] and intent.get("digest", rows.digest) != rows.digest
+        if absent == different and not is_edited:
             return False
         try:
-            return self._came(rows, dt.datetime.fromisoformat(intent["started"]))
+            return self._came(rows, dt.datetime.fromisoformat(intent["started"]), is_edited)
         except Rejected as refused:
-            log.warning(
-                "%s does not tell what it held before commit %d: %s", self.table.name, intent["sequence"], refused
-            )
-            return None
+            is_told = intent.get("keyed") and not (is_edited or too_few or too_many)
+            said = "%s does not tell what it held before commit %d: %s"
+            log.log(logging.INFO if is_told else logging.WARNING, said, self.table.name, intent["sequence"], refused)
+            return True if is_told else None
 
-    def _came(self, rows: Insert, sent: dt.datetime) -> bool | None:
+    def _came(self, rows: Insert, sent: dt.datetime, is_edited: bool) -> bool | None:
         """Whether the rows came after the statement was `sent`, none did (False), or neither can be said.
 
         One statement commits all or nothing, so a mixture tells nothing: rows were changed since.
         """
         if sent.timestamp() > self.session.now():  # By a clock that was wrong.
             return None
+        if is_edited:
+            return None if self._changed_since(sent) else False
         different, too_few, too_many, absent = self.came_since(rows, sent)
         if absent < different:
             return None if too_few or too_many else True
         # Its commit may bear an earlier time; rows that came just before it can't be told from it.
         different, _, _, absent = self.came_since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))
         return False if absent == different else None
+
+    def _changed_since(self, sent: dt.datetime) -> bool:
+        """Whether anything was committed to the table since then, as far as its history tells."""
+        since = sent - dt.timedelta(seconds=self.STAMP_SECONDS)
+        try:
+            self.session.rows(f"SELECT 1 FROM {self.table.sql} TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}' LIMIT 1")
+        except Rejected as refused:
+            if not re.search(NO_COMMIT_SINCE, str(refused)):
+                raise
+            return False
+        return True
 
     def came_since(self, rows: Insert, since: dt.datetime) -> tuple[int, ...]:
         """What `comparison` tells of the rows that came since then. The past is asked for by its commits' times."""
@@ -7530,6 +7549,11 @@ class RowSource(NamedTuple):
         pages = self.cursor.again(before, after)
         return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
+    def sends_keys(self) -> bool:
+        """Whether each row has a value that no other has, and is sent with it."""
+        plan, key = self.plan(), self.cursor.table.key
+        return key in plan.sources.values() and not (plan.rules and key in plan.rules.touched)
+
     def of_lines(self, lines: Lines, is_hiding: bool) -> Prepared:
         """Rows out of the quarantine."""
         return self.plan().prepare(page_of_lines(self.cursor.table, lines, is_hiding))
@@ -7675,6 +7699,10 @@ class WindowSource(NamedTuple):
         return [
             BadRow(number, str(refused), dict(zip(names, group, strict=True))) for number, group in enumerate(values)
         ]
+
+    def sends_keys(self) -> bool:
+        """Whether a group comes once: that of a window does."""
+        return self.aggregate.window_length is not None
 
     def of_lines(self, lines: Lines, _: bool) -> Prepared:
         """Groups out of the quarantine."""
@@ -8344,6 +8372,7 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
         "columns": state.columns,
+        "keyed": source.sends_keys(),
         "reads": source.plan().reads if job.scenario != "raw" else {},
         "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
     }

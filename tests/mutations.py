@@ -441,7 +441,7 @@ MUTANTS = (
     ),
     # --- Windows ---
     Mutant(
-        "the future closes windows", "times[times <= moment_of(windows.now)].max()", "times.max()",
+        "the future closes windows", "newest, soon = times[is_past].max(),", "newest, soon = times.max(),",
         ("test_scenarios.py", "takes_no_window"),
     ),
     Mutant(
@@ -546,8 +546,13 @@ MUTANTS = (
         ("test_warehouse.py", "known_by_when_they_came"),
     ),
     Mutant(
-        "a table without a past is taken to have none of the rows", "commit %d: %s\", self.table.name, intent[\"sequence\"], refused\n            )\n            return None",
-        "commit %d: %s\", self.table.name, intent[\"sequence\"], refused\n            )\n            return False", (SENDING, "doubt_stops_the_run"),
+        "a table without a past is taken to have none of the rows", "return True if is_told else None", "return True if is_told else False",
+        (SENDING, "doubt_stops_the_run"),
+    ),
+    Mutant("rows without a key are told apart", 'is_told = intent.get("keyed") and not', "is_told = not", ("test_warehouse.py", "without_a_past")),
+    Mutant(
+        "edited rows prove that nothing ran", "if absent == different and not is_edited:", "if absent == different:",
+        ("test_warehouse.py", "edited_since"),
     ),
     Mutant(
         "commits are taken to tell their time exactly", "since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))",

@@ -507,6 +507,39 @@ def test_rows_that_equal_earlier_ones_are_known_by_when_they_came(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
+def test_rows_that_were_edited_since_are_no_proof_that_their_statement_did_not_run(bench: Bench, when: str) -> None:
+    """Where nothing at all was committed to the table since, it did not."""
+    bench.create()
+    target = bench.target()
+    bench.send(target, rows_of(9))
+    time.sleep(target.insert.STAMP_SECONDS + 0.2)
+    bench.warehouse.fail("INSERT INTO", "drop", when=when)
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    edited = rows_of(1, 2, name="b")
+    told = target.insert.settle(intent, lambda: iter([edited]), lambda intent: None)
+    assert told is (None if when == "after" else False)
+    gone = target.insert.settle(intent, lambda: iter([rows_of(2)]), lambda intent: None)
+    assert gone is (when == "after")
+
+
+@pytest.mark.parametrize("is_keyed", [True, False])
+def test_a_table_without_a_past_tells_of_rows_that_a_key_tells_apart(bench: Bench, is_keyed: bool) -> None:
+    bench.create()
+    target = bench.target()
+    bench.warehouse.fail("TIMESTAMP AS OF", "error", message="no time travel here", sqlstate="42816", times=-1)
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, payload = bench.lose(target, rows_of(1, 2))
+    intent = {**intent, "keyed": is_keyed}
+    assert target.insert.settle(intent, lambda: iter([payload.rows]), lambda intent: None) is (
+        True if is_keyed else None
+    )
+    assert target.insert.settle(intent, lambda: iter([rows_of(3, 4)]), lambda intent: None) is None
+    bench.send(target, rows_of(1, 2))
+    assert target.insert.settle(intent, lambda: iter([payload.rows]), lambda intent: None) is None
+    bench.warehouse.heal()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_rows_that_came_from_elsewhere_just_before_make_a_doubt(bench: Bench, when: str) -> None:
     """Some stores tell the time of a commit in whole seconds: it may seem to be earlier than its statement."""
     bench.create()

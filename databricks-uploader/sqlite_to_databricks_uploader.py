@@ -3406,9 +3406,10 @@ class Position(UnderWay, total=False):
 class Place(TypedDict, total=False):
     """Where a cursor stands, and what it finds that again by: after an intent, or in the table that was there before.
 
-    That one may come back, or be there under another name.
+    That one may come back, or be there under another name: `lineage` is the same for all names that it has.
     """
 
+    lineage: str
     position: Position
     anchors: list[str]
     columns: list[str]
@@ -3489,7 +3490,8 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in; a cycle saw it `emptied` since, and `former` is what was known before it was made anew.
+    they were seen in; a cycle saw it `emptied` since, and `formers` are what was known before it was made anew, the
+    newest first. `lineage` is the stream and the epoch that sent the table's first rows, where these are others by now.
     `time_column` was the time: it stays so, though a value in it may look like none; it was read by `time_form`. So do
     the types that columns were read as by rules, `reads`.
     `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and did not
@@ -3514,7 +3516,8 @@ class State:
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
     emptied: bool = False
-    former: Place | None = None
+    lineage: str = ""
+    formers: list[Place] = dataclasses.field(default_factory=list)
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
@@ -3623,6 +3626,8 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     if intent := saved.get("intent"):
         fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
     fields.setdefault("commits", saved.get("sequence", 0))  # Version 1.0.0 did not count them apart.
+    if former := saved.get("former"):  # Of a version that kept one.
+        fields["formers"] = [{"lineage": "former", **former}]
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
@@ -4032,29 +4037,65 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
             position |= {"held": 0, "open_rows": 0, "open_groups": 0}
             if lost:
                 log.log(logging.DEBUG if state.emptied else logging.WARNING, GONE, counted(lost, "row"))
+    state = dataclasses.replace(state, lineage="" if rowid is None else lineage_of(state))
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
 
-def former_of(state: State) -> Place | None:
-    """What is kept of a table that gives way to another."""
-    lines = [anchor.line() for anchor in state.anchors]
-    return Place(position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps) if lines else None
+def lineage_of(state: State) -> str:
+    """What the table is known by, whatever its name: who sent its first rows."""
+    return state.lineage or f"{state.source_id}/{state.epoch}"
 
 
-def back_in(state: State, former: Place) -> State:
-    """The state in a former table. Windows that were sent since stay sent."""
-    position: Position = {**former["position"]}
-    if "closed" in position:
+def place_of(state: State) -> Place:
+    """Where a state stands."""
+    lines, lineage = [anchor.line() for anchor in state.anchors], lineage_of(state)
+    return Place(lineage=lineage, position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps)
+
+
+# So many tables that gave way to others are kept in mind.
+MOST_FORMERS = 8
+
+
+def formers_of(state: State, back: str = "") -> list[Place]:
+    """What is kept of tables that gave way to others, but for the one that is `back`."""
+    places = [*([place_of(state)] if state.anchors else []), *state.formers]
+    return [place for place in places if place["lineage"] != back][:MOST_FORMERS]
+
+
+class Claim(NamedTuple):
+    """A place that a table may be found in: one that it had, or that of another stream's `table`, under another name.
+
+    `is_sure` asks the target where the commit that led there is in doubt.
+    """
+
+    place: Place
+    table: str = ""
+    is_sure: Callable[[], bool] = lambda: True
+
+    @property
+    def end(self) -> int:
+        """How far its rows were delivered."""
+        return read_to(self.place["position"]) or 0
+
+
+def back_in(state: State, claim: Claim) -> State:
+    """The state in a table that it, or another stream, knew. Windows that it sent since stay sent."""
+    place, position = claim.place, Position(**claim.place["position"])
+    if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
-    anchors = [Anchor.of(line) for line in former["anchors"]]
-    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, former=former_of(state))
-    return dataclasses.replace(known, anchors=anchors, columns=former["columns"], gaps=former["gaps"])
+    anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
+    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, formers=formers)
+    known = dataclasses.replace(known, anchors=anchors, columns=place["columns"], gaps=place["gaps"])
+    return dataclasses.replace(known, lineage=place["lineage"])
 
 
-def say_back(state: State, before: State) -> None:
+def say_back(state: State, claim: Claim, before: State) -> None:
     """Say that a former table is back, and what is in no window: rows of open ones, where others were sent since."""
-    log.warning("%s: the table that was there before is back", state.table)
-    was_closed = state.former and state.former["position"].get("closed")
+    if claim.table:
+        log.warning("%s was %s: going on there", state.table, claim.table)
+    else:
+        log.warning("%s: the table that was there before is back", state.table)
+    was_closed = claim.place["position"].get("closed")
     late = held_rows(before.position) if before.position.get("closed") != was_closed else 0
     if gone := held_rows(state.position) + late:
         log.warning(GONE, counted(gone, "row"))
@@ -4157,6 +4198,7 @@ class Anchored:
         self.rowid = reader.rowid
         self.origin: Origin | None = None
         self.newest: Sequence[Anchor] = []
+        self.claims: Callable[[], Iterable[Claim]] = tuple
 
     @property
     def parts(self) -> list[str]:
@@ -4179,10 +4221,10 @@ class Anchored:
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(hidden=frozenset())
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
-        if (state.anchors or state.former) and not (is_known and any(look.is_whole for look in newest)):
-            state = self._renewed(
-                Anchored(Reader(self.reader.database, table), False, self.form)._followed(state, origin)
-            )
+        if not (is_known and any(look.is_whole for look in newest)):
+            as_before = Anchored(Reader(self.reader.database, table), False, self.form)
+            as_before.claims = self.claims
+            state = self._renewed(as_before._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
         state = dataclasses.replace(state, origin=origin, emptied=False)
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
@@ -4207,8 +4249,7 @@ class Anchored:
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         evidence = self._evidence(state, origin)
         is_gone = not any(look.is_whole for look in evidence.looks)
-        if is_gone and state.former and holds(self, before := back_in(state, state.former)):
-            say_back(state, before)
+        if (is_gone or state.origin != origin) and (before := claimed(self, state, is_gone)):
             return self._followed(before, origin)
         if not state.anchors:
             return state
@@ -4217,7 +4258,7 @@ class Anchored:
         if kept is None:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            made_anew = dataclasses.replace(state, anchors=[], former=former_of(state) or state.former)
+            made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state))
             if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
                 return moved_to(made_anew, None, "the table was emptied", logging.INFO)
             return moved_to(made_anew, None, "the table was recreated")
@@ -4463,10 +4504,41 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
 
 
 def holds(table: Anchored, state: State) -> bool:
-    """Whether most of a state's anchors are in their places, of several times: without these rows may be equal."""
+    """Whether most of a state's anchors are in their places, of several times: without these rows may be equal.
+
+    Those before the first row were deleted, as old rows are.
+    """
+    first = table.reader.bounds()[0] or 0
     whole = {look.rowid for look in table.looks(state, state.anchors) if look.is_whole}
     times = {anchor.time for anchor in state.anchors if anchor.rowid in whole} - {"NULL"}
-    return 2 * len(whole) > len(state.anchors) and len(times) > 1
+    return 2 * len(whole) > sum(anchor.rowid >= first for anchor in state.anchors) and len(times) > 1
+
+
+def is_in(database: Database, name: str, state: State) -> bool:
+    """Whether a table that is there has the rows at a state's anchors."""
+    is_there = database.kinds.get(name) == "table"
+    return is_there and holds(Anchored(Reader(database, describe(database, name, "none"))), state)
+
+
+def claimed(table: Anchored, state: State, is_gone: bool) -> State | None:
+    """The state in the table that is here, if that is another one than it knows, or was sent further since.
+
+    The furthest place counts: a table that was renamed again and again left some behind. Where another table has
+    the rows at its anchors, these are a copy, and rows of their own.
+    """
+    if "since" in state.position:  # A person said where to begin.
+        return None
+    claims, database = [*map(Claim, state.formers), *table.claims()], table.reader.database
+    others = {claim.table for claim in claims} - {"", table.table.name}
+    for claim in sorted(claims, key=lambda claim: claim.end, reverse=True):
+        before, lineage = back_in(state, claim), claim.place["lineage"]
+        is_further = lineage == lineage_of(state) and claim.end > (read_to(state.position) or 0)
+        is_like = not claim.table or {*claim.place["columns"]} <= {*table.parts}
+        is_here = is_like and (is_gone or is_further) and holds(table, before)
+        if is_here and not any(is_in(database, name, before) for name in others) and claim.is_sure():
+            say_back(state, claim, before)
+            return before
+    return None
 
 
 class RowidCursor(Anchored):
@@ -8053,6 +8125,8 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
 
 def checked(job: Job, source: Source, state: State | None) -> State:
     """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
+    if isinstance(source.cursor, RowidCursor):
+        source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
     if state is None or not (state.table or state.last_upload):
         return first_state(job, source, state or State())
     if state.table is None:
@@ -8114,34 +8188,32 @@ def first_state(job: Job, source: Source, state: State) -> State:
         raise StateError(fault, hint)
     known = recovered(job, source) if job.config.source_id else None
     if known is None:
-        return renamed(job, source, completed(job, source, state))
+        return completed(job, source, state)
     log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
     return known
 
 
-def renamed(job: Job, source: Source, state: State) -> State:
-    """A first state; that of another stream to the same target where its table has this name now, as loggers rotate."""
-    cursor, own = source.cursor, job.config.state_dir  # Not a dry run's.
-    if not job.stream or not own or not isinstance(cursor, RowidCursor) or not is_renamed(cursor):
-        return state
-    for file in sorted(own.parent.glob(f"*/{STATE_NAME}")):
+def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
+    """Places of other streams to the same target that a table may be in which was renamed, as loggers rotate.
+
+    A commit in doubt may have led further. Its rows are here now.
+    """
+    own = job.config.state_dir  # Not a dry run's.
+    if not job.stream or not own or not is_renamed(cursor):
+        return
+    for file in sorted(own.parent.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}")):
         other = StateFile(file.parent).sound()
-        if other and other.target == state.target and other.table != state.table:
-            for former in filter(None, (former_of(other), other.former)):
-                known = back_in(state, former)
-                if holds(cursor, known) and not is_in(cursor.reader.database, other.table, known):
-                    log.warning("%s was %s: going on there", state.table, other.table)
-                    is_last = former is not other.former
-                    return back_in(state, former_of(settled(job, source, other)) or former) if is_last else known
-    return state
+        if not other or not other.table or other.target != job.target.name or other.table == cursor.table.name:
+            continue
+        yield from (Claim(place, other.table) for place in formers_of(other))
+        if other.intent and "replayed" not in other.intent:
+            is_sure = functools.partial(took_place, job, source, other.position, other.intent)
+            yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
 
 
-def settled(job: Job, source: Source, other: State) -> State:
-    """Another stream's state, confirmed where its last commit is in doubt and took place: its rows are here now."""
-    intent, low = other.intent, other.position
-    if intent and job.target.settle(intent, lambda: (each.rows for each in source.again(low, intent["position"]))):
-        return confirmed(other, intent, Tally(commits=1))
-    return other
+def took_place(job: Job, source: Source, low: Position, intent: Intent) -> bool:
+    """Whether a commit that is in doubt is in the target; its rows follow a position."""
+    return job.target.settle(intent, lambda: (each.rows for each in source.again(low, intent["position"])))
 
 
 def is_renamed(cursor: RowidCursor) -> bool:
@@ -8149,13 +8221,6 @@ def is_renamed(cursor: RowidCursor) -> bool:
     name = text_literal(cursor.table.name)
     made = f"SELECT 1 FROM sqlite_schema WHERE name = {name} AND sql LIKE 'CREATE TABLE \"%'"
     return bool(cursor.reader.database.rows(made)) and cursor.reader.bounds()[0] is not None
-
-
-def is_in(database: Database, name: str | None, state: State) -> bool:
-    """Whether another table has the rows at a state's anchors: then these are a copy, and rows of their own."""
-    if database.kinds.get(name or "") != "table":
-        return False
-    return holds(Anchored(Reader(database, describe(database, str(name), "none"))), state)
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
@@ -8429,7 +8494,7 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
 def begin_state(states: StateFile, state: State) -> None:
     """A kill before the first intent must not lose the name by which a staged file is found."""
     if not states.file.exists():
-        if not state.committed:
+        if not (state.committed or state.anchors):
             log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
         states.save(State(source_id=state.source_id))
 
@@ -8466,17 +8531,23 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
     return Rejected(str(error), hint if error.hint.startswith("Smaller") else f"{hint} {error.hint}")
 
 
+def is_back(state: State, found: State) -> bool:
+    """Whether a state was found in another table than before, or further: its rows were sent under another name."""
+    is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
+    return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state))
+
+
 def find_again(delivery: Delivery) -> None:
     """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
 
     What changes one after the other tells more than all of it at once. What moved a position is not kept, since rows
-    may be put back; but that the table was empty is.
+    may be put back; but that the table was empty is, and where it was before.
     """
     state, cursor = delivery.state, delivery.source.cursor
     delivery.state = found = cursor.located(state)
-    if found.epoch != state.epoch:
+    if found.epoch != state.epoch and not is_back(state, found):
         found = dataclasses.replace(state, emptied=state.emptied or cursor.reader.bounds()[0] is None)
-    if (state.committed or state.anchors) and found != state:
+    if (state.committed or found.anchors) and found != state:
         delivery.job.states.save(found)
 
 
@@ -9919,6 +9990,9 @@ class Unasked(DeltaTarget):
     def recover(self, state: State) -> None:
         return None
 
+    def settle(self, *_: object) -> bool:
+        return False
+
 
 def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
@@ -10342,7 +10416,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = dataclasses.replace(state, sequence=max(state.sequence, known))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
-        state = dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, former=None)
+        state = dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, formers=[])
         job.states.save(state)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import itertools
 import json
 import os
@@ -96,6 +97,132 @@ def test_a_table_that_is_renamed_is_no_new_one(
     write(1)
     assert many.run() == 0
     assert sorted(value for (value,) in arrived(many, "raw_all", "value")) == [*range(next(values))]
+
+
+@dataclasses.dataclass
+class Logger:
+    """Writes to tables `log*`, which all go to one target. The values tell all rows apart."""
+
+    box: Box
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        del self.box.environ["DATABRICKS_TABLE"]
+        self.box.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "log*", "databricks_table": "logs"}])
+
+    def write(self, table: str, count: int) -> None:
+        """More rows, a minute each."""
+        times = (dt.datetime(2026, 1, 1) + dt.timedelta(minutes=self.count + n) for n in range(count))
+        rows = [(time.isoformat(), self.count + n) for n, time in enumerate(times)]
+        fill(self.box, table, count=0)
+        self.box.execute(INSERT.format(table), rows=rows)
+        self.count += count
+
+    def rename(self, *names: str) -> None:
+        """Give a table one name after another."""
+        for name, other in itertools.pairwise(names):
+            self.box.execute(f"ALTER TABLE {name} RENAME TO {other}")
+
+    def has_arrived(self) -> bool:
+        """Whether each row arrived once."""
+        return sorted(value for (value,) in arrived(self.box, "raw_logs", "value")) == [*range(self.count)]
+
+
+@pytest.fixture
+def logger(box: Box) -> Logger:
+    return Logger(box)
+
+
+def test_tables_that_move_up_at_each_rotation_are_no_new_ones(logger: Logger) -> None:
+    for turn in range(4):
+        for older in range(turn, 0, -1):
+            logger.rename("log" if older == 1 else f"log_{older - 1}", f"log_{older}")
+        logger.write("log", 20)
+        assert logger.box.run() == 0
+        logger.write("log", 5)
+        assert logger.has_arrived() is False
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
+def test_tables_that_change_names_are_no_new_ones(logger: Logger, caplog: pytest.LogCaptureFixture) -> None:
+    logger.write("log_a", 10)
+    logger.write("log_b", 15)
+    assert logger.box.run() == 0
+    for _ in range(2):
+        logger.rename("log_a", "other", "log_c")
+        logger.rename("log_b", "log_a")
+        logger.rename("log_c", "log_b")
+        caplog.clear()
+        assert [logger.box.run(), logger.box.run()] == [0, 0]
+        assert caplog.text.count("WARNING") == 2
+        assert logger.has_arrived()
+    logger.write("log_a", 2)
+    logger.write("log_b", 2)
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
+def test_a_table_that_gets_its_name_back_goes_on_where_it_stood_under_the_other(
+    logger: Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger.write("log", 10)
+    logger.write("log_z", 10)
+    assert logger.box.run() == 0
+    for names in (("log", "log_b"), ("log_b", "log"), ("log", "log_b")):
+        logger.rename(*names)
+        logger.write(names[1], 2)
+        assert logger.box.run() == 0
+        logger.rename(names[1], "hidden")
+        assert logger.box.run() == 0
+        logger.rename("hidden", names[1])
+        caplog.clear()
+        assert [logger.box.run(), logger.box.run()] == [0, 0]
+        assert "going on there" not in caplog.text
+    assert logger.has_arrived()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_table_that_was_renamed_is_known_after_runs_that_did_not_come_to_it(logger: Logger, turns: int) -> None:
+    """As after kills between two streams, or failures."""
+    logger.write("log", 20)
+    assert logger.box.run() == 0
+    for turn in range(turns):
+        logger.write("log", 3)
+        logger.rename("log", f"log_{turn}")
+        logger.write("log", 25)
+        assert logger.box.run("--table", "log") == 0
+    logger.box.execute("DELETE FROM log_0 WHERE id < 15")
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
+@pytest.mark.parametrize(("column", "is_there"), [("value", True), ("other", False)])
+def test_a_table_takes_no_place_of_one_that_is_but_like_it(logger: Logger, column: str, is_there: bool) -> None:
+    """The same times and keys: what went for the one is left in the other."""
+    rows = [(f"2026-01-01T00:00:{n:02}Z",) for n in range(30)]
+
+    def make(table: str, column: str, count: int) -> None:
+        made = f'CREATE TABLE "{table}" (id INTEGER PRIMARY KEY, timestamp TEXT, {column} REAL)'
+        logger.box.execute(made, f"INSERT INTO {table} (timestamp) VALUES (?)", rows=rows[:count])
+
+    make("log_a", "value", 30)
+    if is_there:
+        make("log_b", column, 20)
+    assert logger.box.run() == 0
+    logger.box.execute("DROP TABLE log_a")
+    if not is_there:
+        make("log_b", column, 20)
+    logger.box.execute("INSERT INTO log_b (timestamp) VALUES (?)", rows=rows[20:])
+    assert logger.box.run() == 0
+    assert len(arrived(logger.box, "raw_logs")) == 2 * 30
+
+
+def test_what_a_version_kept_of_one_table_before_is_kept(box: Box) -> None:
+    fill(box, "sensor_readings", count=0)
+    place = {"position": {"rowid": 1}, "anchors": ["1 AAAA NULL"], "columns": ["id"], "gaps": []}
+    fields = up.state_fields({"position": {}, "former": place})
+    assert up.State(**fields).formers == [{"lineage": "former", **place}]
 
 
 def test_a_renamed_table_with_many_rows_in_quarantine_goes_on(many: Box) -> None:

@@ -9025,15 +9025,19 @@ def saved_state(config: Config, is_stream: bool) -> State | None:
     return state
 
 
-def adopt(directory: Path, streams: Mapping[str, Config]) -> None:
-    """Give a state of the single form to its stream. It moves at last: a move that was broken off is begun again."""
+def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> None:
+    """Give a state of the single form to its stream. It moves at last: a move that was broken off is begun again.
+
+    Its table may come later, as where the producer makes its database anew; the first cycle says that there is none.
+    """
     single = StateFile(directory)
     state = single.load()
     if state is None or not (state.table or state.last_upload):
         return
     owners = [name for name, stream in streams.items() if not state.table or is_of(state, stream)]
     if state.table and not owners:
-        log.warning("%s is the state of %s to %s, which is no stream", single.file, state.table, state.target)
+        level = logging.WARNING if is_first else logging.DEBUG
+        log.log(level, "%s is the state of %s to %s, which is no stream", single.file, state.table, state.target)
         return
     if len(owners) > 1:
         hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
@@ -9117,8 +9121,7 @@ class Fleet:
                 raise none_yet(self.config)
             if self.config.tables:
                 streams = self._left(streams, database)
-                if self.seen is None:
-                    adopt(self.directory, known)
+                adopt(self.directory, known, self.seen is None)
             self.seen = set(streams)
             return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
 

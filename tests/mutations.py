@@ -312,6 +312,10 @@ MUTANTS = (
         ("test_streams.py", "did_not_come"),
     ),
     Mutant(
+        "a state of the single form is adopted at the start alone", "adopt(self.directory, known, self.seen is None)",
+        "self.seen is None and adopt(self.directory, known, True)", ("test_streams.py", "table_comes_later"),
+    ),
+    Mutant(
         "a copy of a table is that table", "and not any(is_in(database, name, before) for name in others)", "",
         ("test_streams.py", "a_copy_of_a_table"),
     ),

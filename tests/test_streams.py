@@ -549,6 +549,28 @@ def test_a_move_that_is_killed_is_finished_by_the_next_run(
     assert len(list((many.folder / "state").rglob("*.jsonl"))) == 1
 
 
+def test_a_state_of_the_single_form_moves_to_its_stream_also_when_its_table_comes_later(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a producer makes its database anew while a service starts."""
+    fill(box, "a", "other")
+    box.environ |= {"DATABRICKS_TABLE": "a", "SQLITE_TABLE_NAME": "a"}
+    assert box.run() == 0
+    for name in ("DATABRICKS_TABLE", "SQLITE_TABLE_NAME"):
+        del box.environ[name]
+    box.environ["UPLOAD_TABLES"] = "a*,other*"
+    box.execute("ALTER TABLE a RENAME TO hidden")
+    fleet = up.Fleet(up.load_config({}, box.environ), box.environ, threading.Event())
+    for turn in range(4):
+        if turn == 2:
+            box.execute("ALTER TABLE hidden RENAME TO a")
+            fill(box, "a", count=2)
+        assert fleet.each(lambda job, database: up.run_cycle(job, database, up.Tally()) or 0) == 0
+    assert caplog.text.count("which is no stream") == 1
+    assert len(arrived(box, "raw_a")) == 5
+    assert states(box) == ["raw_a", "raw_other"]
+
+
 def test_a_state_that_no_stream_owns_stays_and_one_of_a_time_alone_is_asked_about(
     many: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

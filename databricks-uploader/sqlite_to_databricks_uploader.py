@@ -7561,7 +7561,8 @@ Progress = Callable[[int, int], None]
 class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
-    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
+    names that all streams of this process began with.
     """
 
     config: Config
@@ -7574,6 +7575,7 @@ class Job:
     progress: Progress = lambda read, waiting: None
     figures: Figures | None = None
     stream: str = ""
+    begun: set[str] = dataclasses.field(default_factory=set)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
@@ -8388,12 +8390,13 @@ def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[An
 
 
 def random_id(job: Job) -> str:
-    """A name for a source that has none; streams of one file begin alike."""
-    if not job.stream:
-        return os.urandom(16).hex()
-    others = (StateFile(file.parent).sound() for file in job.states.directory.parent.glob(f"*/{STATE_NAME}"))
-    named = (other.source_id for other in others if other and "/" in other.source_id)
-    return f"{next(named, os.urandom(16).hex()).partition('/')[0]}/{job.stream}"
+    """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did.
+
+    A stream whose state was lost would number its commits anew, and a target takes each number once.
+    """
+    bases = (name.partition("/")[0] for name in sorted(job.begun))
+    base = next((base for base in bases if f"{base}/{job.stream}" not in job.begun), os.urandom(16).hex())
+    return f"{base}/{job.stream}" if job.stream else base
 
 
 @functools.cache
@@ -8491,12 +8494,13 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     return iter([source.of_lines(lines[first:end], job.scenario == "sanitize")])
 
 
-def begin_state(states: StateFile, state: State) -> None:
+def begin_state(job: Job, state: State) -> None:
     """A kill before the first intent must not lose the name by which a staged file is found."""
-    if not states.file.exists():
+    if not job.states.file.exists():
         if not (state.committed or state.anchors):
             log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
-        states.save(State(source_id=state.source_id))
+        job.states.save(State(source_id=state.source_id))
+        job.begun.add(state.source_id)
 
 
 def is_small(intent: Intent) -> bool:
@@ -8663,7 +8667,7 @@ class Delivery:
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
-        begin_state(self.job.states, self.state)
+        begin_state(self.job, self.state)
         target, tally, count = self.job.target, shipment.tally, functools.partial(self.source.count_of, shipment.tally)
         sized: Intent = {**shipment.intent, "size": count(), "committed": self.state.committed}
         intent = target.ready(sized, shipment.payload)
@@ -9100,6 +9104,7 @@ class Fleet:
     flush: bool = False
     supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
+    begun: set[str] = dataclasses.field(default_factory=set)
     seen: set[str] | None = None
 
     @property
@@ -9145,6 +9150,7 @@ class Fleet:
             scenario, states = scenario_of(config), StateFile(state_directory(config))
             log.info("rows go to %s by %s: %s", target.name, route_of(config), reason_of(config, scenario))
             job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
+            job = dataclasses.replace(job, begun=self.begun)
             self.jobs[name] = job
         return self.jobs[name]
 

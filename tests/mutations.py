@@ -316,6 +316,10 @@ MUTANTS = (
         "self.seen is None and adopt(self.directory, known, True)", ("test_streams.py", "table_comes_later"),
     ),
     Mutant(
+        "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.begun",
+        "", ("test_streams.py", "was_lost_gets"),
+    ),
+    Mutant(
         "a copy of a table is that table", "and not any(is_in(database, name, before) for name in others)", "",
         ("test_streams.py", "a_copy_of_a_table"),
     ),

@@ -561,11 +561,12 @@ def test_a_state_of_the_single_form_moves_to_its_stream_also_when_its_table_come
     box.environ["UPLOAD_TABLES"] = "a*,other*"
     box.execute("ALTER TABLE a RENAME TO hidden")
     fleet = up.Fleet(up.load_config({}, box.environ), box.environ, threading.Event())
+    upload: Any = up.run_cycle
     for turn in range(4):
         if turn == 2:
             box.execute("ALTER TABLE hidden RENAME TO a")
             fill(box, "a", count=2)
-        assert fleet.each(lambda job, database: up.run_cycle(job, database, up.Tally()) or 0) == 0
+        assert fleet.each(lambda job, database: upload(job, database, up.Tally()) or 0) == 0
     assert caplog.text.count("which is no stream") == 1
     assert len(arrived(box, "raw_a")) == 5
     assert states(box) == ["raw_a", "raw_other"]
@@ -597,16 +598,41 @@ def test_a_table_that_was_a_stream_is_not_sent_again_by_the_single_form(
 # --- What is shared ---
 
 
-def test_streams_have_names_that_begin_alike(many: Box) -> None:
+def source_ids(box: Box) -> dict[str, str]:
+    """What each stream's source is called, by the stream."""
+    files = {name: box.folder / "state" / name / "last_upload.json" for name in states(box)}
+    return {name: json.loads(file.read_text())["source_id"] for name, file in files.items()}
+
+
+def test_streams_that_begin_in_one_process_have_names_that_begin_alike(many: Box) -> None:
     fill(many, "a", "b")
     assert many.run() == 0
-    fill(many, "c")
-    assert many.run() == 0
-    names = [
-        json.loads((many.folder / "state" / s / "last_upload.json").read_text())["source_id"] for s in states(many)
-    ]
-    assert {name.split("/")[1] for name in names} == {"raw_a", "raw_b", "raw_c"}
-    assert len({name.split("/")[0] for name in names}) == 1
+    names = source_ids(many)
+    assert {name.split("/")[1] for name in names.values()} == {"raw_a", "raw_b"}
+    assert len({name.split("/")[0] for name in names.values()}) == 1
+
+
+@pytest.mark.parametrize("by_hand", [None, '{"last_upload": "2026-01-01T00:00:01Z"}'])
+def test_a_stream_whose_state_was_lost_gets_another_name(many: Box, by_hand: str | None) -> None:
+    """The target takes each number of a name once."""
+    fill(many, "a", "b")
+    fleet = up.Fleet(up.load_config({}, many.environ), many.environ, threading.Event())
+    upload: Any = up.run_cycle
+
+    def cycle() -> int:
+        return fleet.each(lambda job, database: upload(job, database, up.Tally()) or 0)
+
+    assert cycle() == 0
+    for number in range(2):
+        names = source_ids(many)
+        file = many.folder / "state" / "raw_a" / "last_upload.json"
+        file.unlink()
+        if by_hand:
+            file.write_text(by_hand)
+        assert [(cycle if number else many.run)() for _ in range(2)] == [0, 0]
+        assert source_ids(many)["raw_a"] != names["raw_a"]
+        assert source_ids(many)["raw_b"] == names["raw_b"]
+    assert len(arrived(many, "raw_a")) == (5 if by_hand else 9)
 
 
 def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_table(

@@ -3830,7 +3830,7 @@ def sqlite_value(plain: Any) -> Any:
     [(kind, text)] = plain.items()
     if kind == "real":
         return float(text)
-    content = base64.b64decode(text)
+    content = base64.b64decode(text, validate=True)
     return InvalidText(content) if kind == "invalid_text" else content
 
 
@@ -8878,6 +8878,11 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
         return WarehouseTarget(session, table, directory)
+    return DeltaTarget(delta_uri(config, table, beside), config.storage_options, session.wait)
+
+
+def delta_uri(config: Config, table: str, beside: str = "") -> str:
+    """Where a table by path lies; a `ConfigError` where none can."""
     # A table within another one: its files are rubbish to that one's VACUUM.
     if ".." in table.split("/") or ("/" in table and config.databricks_table == config.sqlite_table_name):
         raise ConfigError(f"{table} would lie in another folder than {config.lakehouse_path}", "Set databricks_table.")
@@ -8886,7 +8891,7 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     if unfit := UNFIT_IN_PATHS.search(uri):
         hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
         raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]!r}", hint)
-    return DeltaTarget(uri, config.storage_options, session.wait)
+    return uri
 
 
 def delta_place(config: Config) -> tuple[str, str]:
@@ -8935,7 +8940,10 @@ def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
 
 
 def streams_in(config: Config, database: Database) -> dict[str, Config]:
-    """All streams by name. Where a pattern and a name say the same, the name's entry counts."""
+    """All streams by name. Where a pattern and a name say the same, the name's entry counts.
+
+    One that two patterns lead to, as of a table that comes later, keeps `tables`, and fails on its own.
+    """
     if not config.tables:
         return {"": config}
     named, fitting = dict[str, Config](), dict[str, Config]()
@@ -8943,22 +8951,22 @@ def streams_in(config: Config, database: Database) -> dict[str, Config]:
         is_pattern, tables = tables_like(entry["sqlite_table_name"], database.kinds)
         found = fitting if is_pattern else named
         for name, settings in (stream_of(config, entry, table) for table in tables):
-            if name in found:
+            if name in found and not is_pattern:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
-            found[name] = settings
+            found[name] = dataclasses.replace(settings, tables=config.tables if name in found else ())
     return {**fitting, **named}
 
 
 def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
-    """All streams, or those of the table that `sqlite_table_name` names besides."""
+    """All streams, or those of the table, else the one, that `sqlite_table_name` names besides."""
     if config.sqlite_table_name is None or not streams:
         return streams
-    word = config.sqlite_table_name.lower()
-    only = {n: s for n, s in streams.items() if word in (n.lower(), (s.sqlite_table_name or "").lower())}
-    if not only:
-        known = dict.fromkeys(str(settings.sqlite_table_name) for settings in streams.values())
-        raise MissingTableError(f"{config.sqlite_table_name} is none of the tables", nearest(word, known))
-    return only
+    word, tables = config.sqlite_table_name, {name: str(stream.sqlite_table_name) for name, stream in streams.items()}
+    for spelled in (str, str.lower):  # A table's name before a stream's, which may be another table's.
+        for called in (tables, {name: name for name in streams}):
+            if only := {name: streams[name] for name in called if spelled(called[name]) == spelled(word)}:
+                return only
+    raise MissingTableError(f"{word} is none of the tables", nearest(word, dict.fromkeys(tables.values())))
 
 
 def none_yet(config: Config) -> SourceError:
@@ -8995,6 +9003,8 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
         NAMES.stream = name
         try:
             with file_errors():
+                if name and isinstance(stream, Config) and stream.tables:
+                    raise ConfigError(f"two patterns of tables fit {name}", "Give its table an entry of its own.")
                 statuses.add(deed(name, stream))
         except (Unreachable, NotReady):
             raise  # It is the same for all.
@@ -10079,6 +10089,10 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
         if (kind := database.kinds[name]) in ("view", "virtual"):
             raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
+        if name != name.strip():
+            raise ConfigError("blanks at the ends of a setting don't count", "Send a view of another name.")
+        if stream.lakehouse_path:
+            delta_uri(stream, routed_table(name, scenario_of(stream)))
         with looking(stream, database, Unasked("", {})) as (_, source):
             check_first_rows(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
@@ -10087,7 +10101,7 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
         is_fit = False
     comments = [f"# {' '.join(text.split())}" for text in said]
     entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
-    return is_fit, [*comments, *(line if is_fit else f"# {line}" for line in entry)]
+    return is_fit, [*comments, *(line if is_fit else f"# {' '.join(line.split())}" for line in entry)]
 
 
 def form_of_time(database: Database, table: Table) -> str:

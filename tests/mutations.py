@@ -44,8 +44,8 @@ MUTANTS = (
         ("test_ladder.py", "content_a_firewall"),
     ),
     Mutant(
-        "what the disk refuses one stream ends all", "with file_errors():\n                statuses.add(deed(name, stream))",
-        "statuses.add(deed(name, stream))", ("test_streams.py", "the_disk_refuses"),
+        "what the disk refuses one stream ends all", "with file_errors():\n                if name and isinstance",
+        "if True:\n                if name and isinstance", ("test_streams.py", "the_disk_refuses"),
     ),
     Mutant(
         "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not is_shrunk",
@@ -318,6 +318,22 @@ MUTANTS = (
     Mutant(
         "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.begun",
         "", ("test_streams.py", "was_lost_gets"),
+    ),
+    Mutant(
+        "a table that two patterns fit takes the settings of the last", "if name and isinstance(stream, Config) and stream.tables:",
+        "if False:", ("test_streams.py", "two_patterns_fit"),
+    ),
+    Mutant(
+        "a stream of another table is chosen", "for called in (tables, {name: name for name in streams}):",
+        "for called in ({name: name for name in streams}, tables):", ("test_streams.py", "a_word_chooses"),
+    ),
+    Mutant(
+        "another case is chosen", "for spelled in (str, str.lower):",
+        "for spelled in (str.lower,):", ("test_streams.py", "a_word_chooses"),
+    ),
+    Mutant(
+        "what is no base64 is a blob", "base64.b64decode(text, validate=True)",
+        "base64.b64decode(text)", ("test_actions.py", "no_value_of_sqlite"),
     ),
     Mutant(
         "a copy of a table is that table", "and not any(is_in(database, name, before) for name in others)", "",

@@ -427,7 +427,9 @@ def test_a_quarantine_may_have_been_edited_anywhere(box: Box) -> None:
     assert len(box.arrived()) == 5
 
 
-@pytest.mark.parametrize("wrong", ["[1]", '{"a": 1}', "9223372036854775808", '"\\ud800"', '{"real": "x"}'])
+@pytest.mark.parametrize(
+    "wrong", ["[1]", '{"a": 1}', "9223372036854775808", '"\\ud800"', '{"real": "x"}', '{"blob": "!!"}']
+)
 def test_a_corrected_line_with_no_value_of_sqlite_is_named_and_blocks_nothing(
     box: Box, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1128,3 +1130,16 @@ def test_init_comments_a_table_out_of_which_most_would_go_to_quarantine(
     assert "# tables:" in printed
     assert "# Left out: 5 of the first 5 rows would go to quarantine: timestamp" in printed
     assert "# - sqlite_table_name: t" in printed
+
+
+@pytest.mark.parametrize("name", [" lead", "trail ", "[x", "a\\b", "a/b", "per%20cent", "two\nlines"])
+def test_init_leaves_out_a_table_whose_name_no_setting_or_no_path_can_have(
+    box: Box, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, timestamp TEXT)', "CREATE TABLE fit (id, timestamp)")
+    lake = str(box.folder / "lake")
+    assert up.main(["--init", "--lakehouse-path", lake], {"SQLITE_PATH": str(box.database)}) == 0
+    file = box.folder / "uploader.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert "# Left out: " in file.read_text()
+    assert [entry["sqlite_table_name"] for entry in up.load_config({"config": file}, {}).tables] == ["fit"]

@@ -355,12 +355,22 @@ def test_an_entry_has_settings_of_its_own_and_the_rest_from_the_top_level(many: 
     assert arrived(many, "raw_b") == []
 
 
-@pytest.mark.parametrize("tables", ["a,A", "a*,*"])
-def test_two_entries_for_one_stream_are_refused(many: Box, tables: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_entries_for_one_stream_are_refused(many: Box, caplog: pytest.LogCaptureFixture) -> None:
     fill(many, "a")
-    assert many.run("--tables", tables) == 2
+    assert many.run("--tables", "a,A") == 2
     assert "two entries of tables lead to the stream raw_a" in caplog.text
     assert arrived(many, "raw_a") == []
+
+
+def test_a_table_that_two_patterns_fit_keeps_no_other_waiting(many: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """It may come while a service runs."""
+    fill(many, "aa", "ab", "bb")
+    many.environ["UPLOAD_TABLES"] = "a*,*b"
+    assert many.run() == 2
+    assert "raw_ab: two patterns of tables fit raw_ab" in caplog.text
+    assert [len(arrived(many, f"raw_{name}")) for name in ("aa", "ab", "bb")] == [3, 0, 3]
+    assert many.run("--tables", "a*,*b,ab") == 0
+    assert len(arrived(many, "raw_ab")) == 3
 
 
 def test_names_cannot_leave_the_directories(many: Box) -> None:
@@ -405,6 +415,18 @@ def test_one_of_the_tables_can_be_chosen(many: Box) -> None:
     assert many.run("--table", "A") == 0
     assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (3, 0)
     assert many.run("--table", "c") == 2
+
+
+def test_a_word_chooses_the_table_of_that_name_before_a_stream_and_before_another_case(many: Box) -> None:
+    fill(many, "x", "raw_x", "\u00fcber", "\u00dcber")
+    for word, chosen in [
+        ("raw_x", "raw_raw_x"),
+        ("raw_raw_x", "raw_raw_x"),
+        ("X", "raw_x"),
+        ("\u00fcber", "raw_\u00fcber"),
+    ]:
+        config = up.load_config({}, {**many.environ, "SQLITE_TABLE_NAME": word})
+        assert list(up.configured(config)) == [chosen]
 
 
 def test_without_tables_the_state_lies_where_it_always_did(box: Box) -> None:

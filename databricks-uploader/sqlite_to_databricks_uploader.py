@@ -8917,13 +8917,18 @@ def state_directory(config: Config) -> Path:
     return default
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a name has a sign of patterns."""
+    return any(sign in name for sign in "*?[")
+
+
 def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]:
     """Whether an entry of `tables` is a pattern, and the tables that it stands for; a name also where it is not there.
 
     Views, virtual tables and what is behind these fit no pattern.
     """
     exact = tables_named(wanted, kinds)
-    if exact or not any(sign in wanted for sign in "*?["):
+    if exact or not is_pattern(wanted):
         return False, exact or [wanted]
     fitting = re.compile(fnmatch.translate(wanted.lower()))
     return True, [name for name, kind in kinds.items() if kind.startswith("table") and fitting.match(name.lower())]
@@ -8948,10 +8953,10 @@ def streams_in(config: Config, database: Database) -> dict[str, Config]:
         return {"": config}
     named, fitting = dict[str, Config](), dict[str, Config]()
     for entry in config.tables:
-        is_pattern, tables = tables_like(entry["sqlite_table_name"], database.kinds)
-        found = fitting if is_pattern else named
+        is_open, tables = tables_like(entry["sqlite_table_name"], database.kinds)
+        found = fitting if is_open else named
         for name, settings in (stream_of(config, entry, table) for table in tables):
-            if name in found and not is_pattern:
+            if name in found and not is_open:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
             found[name] = dataclasses.replace(settings, tables=config.tables if name in found else ())
     return {**fitting, **named}
@@ -9238,12 +9243,43 @@ def shown(value: object) -> Any:
 
 
 def scenario_tables(config: Config) -> list[str]:
-    """The names that the scenarios' tables may have; of several source tables those that the source has now."""
-    if config.tables and not config.sqlite:
-        bases = [entry.get("databricks_table", entry["sqlite_table_name"]) for entry in config.tables]
-    else:
-        bases = [stream.databricks_table for stream in configured(config).values()]
-    return list(dict.fromkeys(routed_table(base or "", scenario) for base in bases for scenario in PREFIXES))
+    """The names that the scenarios' tables may have; of several source tables those that the source has now.
+
+    Where it can't be read, or is not set, patterns stand for the targets that are there.
+    """
+    fault: UploaderError = ConfigError("nothing tells which tables there are", "Set sqlite, or name them in tables.")
+    if config.sqlite or not config.tables:
+        try:
+            return routed_tables(stream.databricks_table or "" for stream in configured(config).values())
+        except (SourceError, FileError) as error:
+            if not config.tables or isinstance(error, MissingTableError):
+                raise
+            fault = error
+    word = config.sqlite_table_name or ""
+    fitting = [e for e in config.tables if not word or word in tables_like(e["sqlite_table_name"], {word: "table"})[1]]
+    bases = (str(entry.get("databricks_table", word or entry["sqlite_table_name"])) for entry in fitting)
+    names, wanted = list[str](), routed_tables(bases)
+    there = sorted(targets_there(config)) if any(map(is_pattern, wanted)) else []
+    for name in wanted:
+        fits = re.compile(fnmatch.translate(name.lower())).match
+        names += [each for each in there if fits(each.lower())] if is_pattern(name) else [name]
+    if not names:
+        raise fault
+    return names
+
+
+def routed_tables(bases: Iterable[str]) -> list[str]:
+    """What the tables of all scenarios are called."""
+    return list(dict.fromkeys(routed_table(base, scenario) for base in bases for scenario in PREFIXES))
+
+
+def targets_there(config: Config) -> set[str]:
+    """The names of targets, as a local lake and the states tell."""
+    place = f"{config.databricks_database}." if config.databricks_http_path else f"{delta_place(config)[0]}/"
+    states = (StateFile(file.parent).sound() for file in state_directory(config).glob(f"*/{STATE_NAME}"))
+    targets = [state.target for state in states if state and state.target]
+    local = {file.parent.name for file in Path(place).glob("*/_delta_log")}
+    return local | {target.removeprefix(place) for target in targets if target.startswith(place)}
 
 
 def delta_targets(config: Config) -> dict[str, DeltaTarget]:

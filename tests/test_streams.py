@@ -754,6 +754,40 @@ def test_looking_covers_all_streams(many: Box, capsys: pytest.CaptureFixture[str
     assert "Rows in raw_b\nrows\n----\n3\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("source", ["", "missing.db"])
+@pytest.mark.parametrize(("tables", "seen"), [("*", ["raw_a", "raw_b"]), ("B*", ["raw_b"]), ("a,c", ["raw_a"])])
+def test_the_lake_tells_its_tables_where_there_is_no_database(
+    many: Box, source: str, tables: str, seen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(many, "a", "b")
+    assert many.run() == 0
+    many.environ |= {"UPLOAD_TABLES": tables, "SQLITE_PATH": source}
+    capsys.readouterr()
+    assert many.run("--compact", "--format", "csv") == 0
+    assert re.findall(r"raw_\w", capsys.readouterr().out) == seen
+    assert many.run("--run-query", f"SELECT count(*) FROM {seen[0]}", "--format", "csv") == 0
+    assert capsys.readouterr().out == "count(*)\n3\n"
+    assert many.run("--run-query", "INFO", "--format", "csv") == 0
+    assert list(dict.fromkeys(re.findall(r"raw_\w", capsys.readouterr().out))) == seen
+
+
+def test_tables_of_a_store_are_those_that_the_states_name_or_nothing_tells_them(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(many, "a", "b")
+    assert many.run() == 0
+    file = many.folder / "state" / "raw_b" / "last_upload.json"
+    states = up.StateFile(file.parent)
+    states.save(dataclasses.replace(states.load() or up.State(), target="s3://bucket/lake/raw_b"))
+    many.environ |= {"SQLITE_PATH": "", "LAKEHOUSE_PATH": "s3://bucket/lake"}
+    assert up.scenario_tables(up.load_config({}, many.environ)) == ["raw_b"]
+    file.unlink()
+    for action in (["--compact"], ["--run-query", "SELECT 1"]):
+        assert many.run(*action) == 2
+        assert "nothing tells which tables there are" in caplog.text
+        caplog.clear()
+
+
 def test_one_ddl_is_printed_for_tables_that_feed_one_target(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
     fill(many, "r1", "r2")
     many.execute("ALTER TABLE r2 ADD COLUMN note TEXT")

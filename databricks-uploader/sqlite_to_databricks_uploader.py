@@ -3726,13 +3726,13 @@ class Quarantine:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def put(self, sequence: int, table: str, rows: Sequence[BadRow]) -> None:
-        """Write the bad rows of commit `sequence`, replacing those of an earlier try."""
+    def put(self, sequence: int, table: Columns, rows: Sequence[BadRow]) -> None:
+        """Write the bad rows of commit `sequence`, replacing those of an earlier try; with what names their table."""
         lines = []
         for row in rows:
             values = {name: plain_value(value) for name, value in row.row.items()}
             hidden = {"hidden": row.hidden} if row.hidden else {}
-            lines.append({"table": table, "key": row.key, "reason": row.reason, "row": values, **hidden})
+            lines.append({**table, "key": row.key, "reason": row.reason, "row": values, **hidden})
         self.put_lines(sequence, lines, self.MOST_BYTES)
 
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
@@ -8754,7 +8754,7 @@ class Delivery:
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""
         bad = self.source.rejected(self.state.position, intent["position"], refused)
-        self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
+        self.job.quarantine.put(intent["sequence"], self._table(), bad)
         self._save(confirmed(self.state, intent, Tally(), is_set_aside=bool(self.state.lost_rows)))
         self.total.add(Tally(read=1, bad=max(1, len(bad))))
         check_bad_rows(self.job, self.total.bad, str(refused))
@@ -8775,7 +8775,12 @@ class Delivery:
             self.job.progress(prepared.read, batch.waiting)
             yield rows
         self.job.target.asks_anew |= bool(bad)
-        self.job.quarantine.put(intent["sequence"], self.source.cursor.table.name, bad)
+        self.job.quarantine.put(intent["sequence"], self._table(), bad)
+
+    def _table(self) -> dict[str, str]:
+        """What the quarantine knows the table by: one of several may get another name."""
+        lineage = {"lineage": lineage_of(self.state)} if self.job.stream else {}
+        return {"table": self.source.cursor.table.name, **lineage}
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         if "replayed" in intent:  # Once a file has gone nothing else may tell.
@@ -9074,6 +9079,37 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
     log.info("%s: goes on after the state that was in %s", owners[0], directory)
 
 
+def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
+    """Bring the quarantine of a stream whose table has another name now to the stream of that name.
+
+    File by file, so that a kill loses none. Numbers that are not used up are those of batches that were never sent.
+    """
+    files, state = left.quarantine.files(), left.sound()
+    if not files or state is None or state.intent:  # In doubt, what belongs to it is so, too.
+        return
+    for place in map(StateFile, map(state_directory, streams.values())):
+        own = place.sound()
+        if own and not own.intent and own.target == state.target and lineage_of(own) == lineage_of(state):
+            place.save(dataclasses.replace(own, sequence=own.sequence + len(files)))
+            make_directory(place.quarantine.directory)
+            for number, file in enumerate(files, own.sequence + 1):
+                left.quarantine.put_lines(int(file.stem), [{**line, "table": own.table} for line in lines_of([file])])
+                os.replace(file, place.quarantine.directory / f"{number:012d}.jsonl")
+            for changed in (place, left):
+                sync_directory(changed.quarantine.directory)
+            return
+
+
+def say_left(directory: Path, streams: Iterable[str]) -> None:
+    """Say what is in the quarantines of streams that are there no more."""
+    known = {encoded_name(stream) for stream in streams}
+    for folder in sorted(directory.glob("*/quarantine")):
+        count = sum(len(filled_lines(file)) for file in Quarantine(folder).files())
+        if count and folder.parent.name not in known:
+            name, rows = unquote(folder.parent.name), counted(count, "row")
+            log.warning("%s: its table has gone, or is in tables no more; %s in quarantine: %s", name, rows, folder)
+
+
 class Supervisor(NamedTuple):
     """systemd, where it started this process and asks to be told (sd_notify(3)); else nobody.
 
@@ -9142,6 +9178,8 @@ class Fleet:
             if self.config.tables:
                 streams = self._left(streams, database)
                 adopt(self.directory, known, self.seen is None)
+                if self.seen is None:
+                    say_left(self.directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
             return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
 
@@ -9156,6 +9194,9 @@ class Fleet:
         for name in sorted(gone if self.seen is None else gone & self.seen):
             log.warning("%s: its table has gone, or is in tables no more; its state stays", name)
             self.jobs.pop(name, None)
+        for name in gone:
+            with contextlib.suppress(UploaderError), file_errors():  # It stays where it is, which is said.
+                bring_along(StateFile(self.directory / encoded_name(name)), streams)
         return {name: settings for name, settings in streams.items() if name not in gone}
 
     def _job(self, name: str, config: Config) -> Job:
@@ -9851,6 +9892,8 @@ def print_status(config: Config, form: str) -> int:
 
     # A row is needed by all streams of its table, also by those that were not asked for.
     streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
+    if config.tables:
+        say_left(state_directory(config), streams)
     chosen = the_chosen(config, streams)
     tables = {stream.sqlite_table_name for stream in chosen.values()}
     streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
@@ -9881,7 +9924,11 @@ def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, 
     quarantine = StateFile(directory).quarantine
     lines = lines_of(quarantine.files())
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
-    waiting, delivered = look_at(config, state, lines)
+    # Its table may have been another stream's before.
+    others = set(directory.parent.glob("*/quarantine")) - {quarantine.directory} if stream else set()
+    before = lines_of(file for folder in others for file in Quarantine(folder).files())
+    needed = [line for line in before if line.get("lineage") == lineage_of(state)]
+    waiting, delivered = look_at(config, state, [*lines, *needed])
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,

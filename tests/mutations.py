@@ -123,7 +123,7 @@ MUTANTS = (
     ),
     Mutant(
         "bad rows are not kept",
-        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], self.source.cursor.table.name, bad)",
+        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], self._table(), bad)",
         "bool(bad)", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---
@@ -334,6 +334,18 @@ MUTANTS = (
     Mutant(
         "what is no base64 is a blob", "base64.b64decode(text, validate=True)",
         "base64.b64decode(text)", ("test_actions.py", "no_value_of_sqlite"),
+    ),
+    Mutant(
+        "a quarantine is left behind", "bring_along(StateFile(self.directory / encoded_name(name)), streams)",
+        "pass", ("test_streams.py", "comes_along"),
+    ),
+    Mutant(
+        "files that come along are those of batches that were never sent", "place.save(dataclasses.replace(own, sequence=own.sequence + len(files)))",
+        "pass", ("test_streams.py", "comes_along"),
+    ),
+    Mutant(
+        "what another stream set aside is safe to delete", "look_at(config, state, [*lines, *needed])",
+        "look_at(config, state, lines)", ("test_streams.py", "other_name"),
     ),
     Mutant(
         "a copy of a table is that table", "and not any(is_in(database, name, before) for name in others)", "",

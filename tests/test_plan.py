@@ -346,7 +346,7 @@ def test_what_reads_ahead_is_over_before_a_refused_row_is_set_aside(box: Box, mo
     """Else it would take away the quarantine's file, once it comes to an end without a bad row of its own."""
     real, is_set_aside = up.Quarantine.put, threading.Event()
 
-    def late(quarantine: up.Quarantine, sequence: int, table: str, rows: Sequence[up.BadRow]) -> None:
+    def late(quarantine: up.Quarantine, sequence: int, table: dict[str, str], rows: Sequence[up.BadRow]) -> None:
         if not rows:
             is_set_aside.wait(0.2)
         real(quarantine, sequence, table, rows)

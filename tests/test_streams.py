@@ -240,6 +240,72 @@ def test_a_renamed_table_with_many_rows_in_quarantine_goes_on(many: Box) -> None
     assert len(arrived(many, "raw_all")) == 21
 
 
+def put_aside(logger: Logger, **settings: Any) -> None:
+    """Let a row of the table `log` go to quarantine, and 22 others arrive."""
+    entry = {"sqlite_table_name": "log*", "databricks_table": "logs", "column_types": {"value": "double"}, **settings}
+    logger.box.environ["UPLOAD_TABLES"] = json.dumps([entry])
+    logger.write("log", 20)
+    assert logger.box.run() == 0
+    logger.write("log", 3)
+    logger.box.execute("UPDATE log SET value = 'bad' WHERE id = 22")
+    assert logger.box.run() == up.QUARANTINED
+
+
+@pytest.mark.parametrize("killed", ["", "save", "put_lines", "replace"])
+def test_a_quarantine_comes_along_with_its_table(
+    logger: Logger, monkeypatch: pytest.MonkeyPatch, killed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kill at any step loses no row of it, and doubles none."""
+    put_aside(logger)
+    logger.rename("log", "log_1")
+    assert logger.box.run() == 0
+    assert "raw_log: its table has gone, or is in tables no more; 1 row in quarantine" in caplog.text
+    if killed:
+        with monkeypatch.context() as patch:
+            place: Any = {"save": up.StateFile, "put_lines": up.Quarantine, "replace": os}[killed]
+            real = getattr(place, killed)
+
+            def last(*given: Any) -> None:
+                real(*given)
+                if killed != "replace" or "jsonl" in str(given[1]):
+                    raise KeyboardInterrupt
+
+            patch.setattr(place, killed, last)
+            with pytest.raises(KeyboardInterrupt):
+                logger.box.run()
+    assert logger.box.run() in (0, up.QUARANTINED)
+    [file] = (logger.box.folder / "state").glob("*/quarantine/*")
+    assert file.parent.parent.name == "raw_log_1"
+    file.write_text(file.read_text().replace('"bad"', "21"))
+    assert logger.box.run("--replay-quarantine") == 0
+    assert logger.has_arrived()
+
+
+def test_what_a_quarantine_holds_of_a_table_that_went_is_said(logger: Logger, caplog: pytest.LogCaptureFixture) -> None:
+    put_aside(logger)
+    logger.write("log_a", 3)
+    assert logger.box.run() == 0
+    logger.box.execute("DROP TABLE log")
+    for action in ("--once", "--replay-quarantine", "--status"):
+        caplog.clear()
+        assert logger.box.run(action) == 0
+        assert "raw_log: its table has gone, or is in tables no more; 1 row in quarantine" in caplog.text
+
+
+def test_a_row_that_a_quarantine_does_not_hold_is_needed_under_the_tables_other_name(
+    logger: Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What sanitize hides is in the source alone."""
+    put_aside(logger, enable_sanitize=True, sanitize_config={"round": {"value": 1}})
+    logger.rename("log", "log_1")
+    logger.write("log", 30)
+    assert logger.box.run() == 0
+    capsys.readouterr()
+    assert logger.box.run("--status", "--format", "json") == 0
+    told = {fact["stream"]: fact for fact in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert (told["secure_log"]["delivered_to"], told["secure_log_1"]["delivered_to"]) == (21, 21)
+
+
 def test_a_commit_in_doubt_is_settled_for_the_table_that_was_renamed(
     many: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8588,6 +8588,12 @@ def measured(intent: Intent, size: int, bytes_per_row: float | None) -> Intent:
     return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (bytes_per_row or 0)))}
 
 
+def known_by(delivery: Delivery) -> dict[str, str]:
+    """What the quarantine knows the table by: one of several may get another name."""
+    lineage = {"lineage": lineage_of(delivery.state)} if delivery.job.stream else {}
+    return {"table": delivery.source.cursor.table.name, **lineage}
+
+
 @dataclasses.dataclass
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
@@ -8754,7 +8760,7 @@ class Delivery:
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""
         bad = self.source.rejected(self.state.position, intent["position"], refused)
-        self.job.quarantine.put(intent["sequence"], self._table(), bad)
+        self.job.quarantine.put(intent["sequence"], known_by(self), bad)
         self._save(confirmed(self.state, intent, Tally(), is_set_aside=bool(self.state.lost_rows)))
         self.total.add(Tally(read=1, bad=max(1, len(bad))))
         check_bad_rows(self.job, self.total.bad, str(refused))
@@ -8775,12 +8781,7 @@ class Delivery:
             self.job.progress(prepared.read, batch.waiting)
             yield rows
         self.job.target.asks_anew |= bool(bad)
-        self.job.quarantine.put(intent["sequence"], self._table(), bad)
-
-    def _table(self) -> dict[str, str]:
-        """What the quarantine knows the table by: one of several may get another name."""
-        lineage = {"lineage": lineage_of(self.state)} if self.job.stream else {}
-        return {"table": self.source.cursor.table.name, **lineage}
+        self.job.quarantine.put(intent["sequence"], known_by(self), bad)
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         if "replayed" in intent:  # Once a file has gone nothing else may tell.

@@ -123,7 +123,7 @@ MUTANTS = (
     ),
     Mutant(
         "bad rows are not kept",
-        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], self._table(), bad)",
+        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], known_by(self), bad)",
         "bool(bad)", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---

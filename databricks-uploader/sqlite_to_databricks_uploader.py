@@ -8208,7 +8208,7 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
         if not other or not other.table or other.target != job.target.name or other.table == cursor.table.name:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
-        if other.intent and "replayed" not in other.intent:
+        if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
             is_sure = functools.partial(took_place, job, source, other.position, other.intent)
             yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
 

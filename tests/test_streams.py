@@ -240,6 +240,24 @@ def test_a_renamed_table_with_many_rows_in_quarantine_goes_on(many: Box) -> None
     assert len(arrived(many, "raw_all")) == 21
 
 
+def test_a_commit_in_doubt_of_a_table_that_is_read_by_time_is_no_place_of_another(
+    logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_time = {"sqlite_table_name": "log_t", "databricks_table": "logs", "cursor": "timestamp"}
+    entries = [{"sqlite_table_name": "log*", "databricks_table": "logs"}, by_time]
+    logger.box.environ["UPLOAD_TABLES"] = json.dumps(entries)
+    logger.write("log", 20)
+    logger.write("log_t", 5)
+    assert logger.box.run() == 0
+    logger.write("log_t", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(up.Delivery, "_confirm", lambda *_: (_ for _ in ()).throw(up.FileError("no disk")))
+        assert logger.box.run() == 1
+    logger.rename("log", "log_1")
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
 def put_aside(logger: Logger, **settings: Any) -> None:
     """Let a row of the table `log` go to quarantine, and 22 others arrive."""
     entry = {"sqlite_table_name": "log*", "databricks_table": "logs", "column_types": {"value": "double"}, **settings}

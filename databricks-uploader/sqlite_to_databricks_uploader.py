@@ -7624,9 +7624,11 @@ class RowSource(NamedTuple):
         return [row for page in pages for row in self.plan().bad_rows(page, {0: str(refused)})]
 
     def sends_keys(self) -> bool:
-        """Whether each row has a value that no other has, and is sent with it."""
-        plan, key = self.plan(), self.cursor.table.key
-        return key in plan.sources.values() and not (plan.rules and key in plan.rules.touched)
+        """Whether each row has a primary key, and is sent with it as it is."""
+        plan, table = self.plan(), self.cursor.table
+        key = {name for name, _, pk, *_ in self.cursor.reader.database.columns_of(table.name) if pk}
+        hidden = plan.rules.touched if plan.rules else frozenset[str]()
+        return bool(key) and key <= {*plan.sources.values()} - hidden
 
     def of_lines(self, lines: Lines, is_hiding: bool) -> Prepared:
         """Rows out of the quarantine."""

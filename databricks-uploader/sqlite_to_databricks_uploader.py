@@ -1645,18 +1645,35 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
 
 
 def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
-    """The times of those values that a form reads."""
+    """The times of those values that a form reads, and would write so: strptime takes a digit for two of them."""
     times = list[int]()
     for value in values:
         with contextlib.suppress(ValueError):
-            times.append(to_microseconds(value, form))
+            time = to_microseconds(value, form)
+            if not JOINED.search(form.name) or is_written_by(form.name, plain_text(value)):
+                times.append(time)
     return times
+
+
+# Fields without a sign between them.
+JOINED = re.compile("%[YymdjHIMSf]%[YymdjHIMSf]")
+
+
+def is_written_by(pattern: str, text: str) -> bool:
+    """Whether a pattern writes this very text, but for zeros behind a fraction; what it can't read by itself may be."""
+    with contextlib.suppress(ValueError):
+        moment, (told, *zone) = dt.datetime.strptime(text, pattern), re.split("%[zZ]", pattern)
+        head, fraction, tail = told.partition("%f")
+        begin, end = (moment.strftime(part).lower() for part in (head, tail))
+        is_whole = bool(zone or fraction) or text.lower() == begin
+        return is_whole and text.lower().startswith(begin) and (bool(zone) or text.lower().endswith(end))
+    return True
 
 
 def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
     """The patterns that may have written a text, each with the zone, or the zones that a word of it may mean."""
-    framed = FRAME.fullmatch(text)
-    if framed is None or "%" in text:
+    framed = FRAME.fullmatch(text) if len(text) < 100 and not {"%", "\n"} & {*text} else None
+    if framed is None:
         return
     before, weekday, is_long, gap, core, after = framed.groups()
     before += ("%A" if is_long else "%a") + gap if weekday else gap
@@ -1677,12 +1694,22 @@ def patterns_of(text: str) -> Iterator[tuple[str, str]]:
     for halves, others in ((DAYS, ["", *CLOCKS]), (CLOCKS, DAYS), (YEARLESS, CLOCKS_AND_YEARS)):
         for half in halves:
             if begun := shape_of(half).match(text):
-                for other in others:
-                    # What is joined to a clock without seconds by a colon may be its hours.
-                    is_told = begun["joint"] != ":" or "%S" in other
-                    if is_told and (ended := shape_of(other).fullmatch(text, begun.end())) and not ended["joint"]:
+                for other in (each for each in others if may_join(half, begun["joint"], each)):
+                    if (ended := shape_of(other).fullmatch(text, begun.end())) and not ended["joint"]:
                         word = {**begun.groupdict(), **ended.groupdict()}.get("zone", "")
                         yield f"{half}{begun['joint']}{other}", word
+
+
+def may_join(half: str, joint: str, other: str) -> bool:
+    """Whether two halves of a time may be joined so: some texts are more likely something else.
+
+    What a colon joins may be the hours of a clock, two digits behind hours and minutes a part of the day, and a
+    fraction has no end.
+    """
+    is_short = "%S" not in half and ":" not in half and "%M" in half
+    if (joint == ":" and "%S" not in other) or (not joint and half.endswith("%f")):
+        return False
+    return not (is_short and "%y" in other and joint in ("", "-", "_"))
 
 
 @functools.cache
@@ -3830,8 +3857,7 @@ def sqlite_value(plain: Any) -> Any:
     [(kind, text)] = plain.items()
     if kind == "real":
         return float(text)
-    content = base64.b64decode(text, validate=True)
-    return InvalidText(content) if kind == "invalid_text" else content
+    return {"blob": bytes, "invalid_text": InvalidText}[kind](base64.b64decode(text, validate=True))
 
 
 # === Cursor ===========================================================================================
@@ -5462,13 +5488,13 @@ def read_types(
 
     That is kept in `known`.
     """
-    table, given = reader.table, types_set(config, reader.table.columns)
+    table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
     said = rules_by_column(config.sanitize_config, table.columns) if config.enable_sanitize else ()
     disguised = {name for word, name, _ in said if word in ("hash", "mask")}  # The target has what these make.
     reads = {
         name: target.get((name not in disguised and target_column(name, target)) or "")
         or given.get(name)
-        or ("timestamp" if name == table.time else (before or {}).get(name))
+        or ("timestamp" if name == table.time else None)
         for name in table.columns
     }
     undecided = [name for name, kind in reads.items() if kind is None]
@@ -5476,17 +5502,24 @@ def read_types(
     sampled = known.get(key, {})
     if undecided and not sampled:
         page = reader.narrowed(undecided).sample()
-        sampled = {name: sampled_column(table, name, page.columns[name], config) for name in undecided}
+        sampled = {n: sampled_column(table, n, page.columns[n], config, before.get(n, "")) for n in undecided}
         if len(page.keys) == SAMPLE_ROWS:
             known[key] = sampled
     return {name: kind or sampled[name] for name, kind in reads.items()}
 
 
-def sampled_column(table: Table, name: str, column: RawColumn, config: Config) -> str:
-    """The type of a column by its declaration and its first rows; where they differ, a log line says so."""
+def sampled_column(table: Table, name: str, column: RawColumn, config: Config, before: str) -> str:
+    """The type of a column by its declaration and its first rows; where they differ, a log line says so.
+
+    The type of `before` stays where it holds nine of ten values, and no wider number holds them all.
+    """
     declared, zone = table.columns[name], ZoneInfo(config.source_timezone)
     asked = declared_type(declared)
     kind = fitting_type(column, asked, zone)
+    if before and kind not in (before, "double" if before in INTEGER_BITS else before):
+        values = column.values()
+        if 10 * len(convert(column, before, TimeForm(zone=zone))[1]) <= len(values) - values.count(None):
+            return before
     if asked not in (None, kind):
         refused = convert(column, asked or "", TimeForm(zone=zone))[1]
         reason = min(refused.items(), default=(0, "holds numbers that are no times"))[1]
@@ -7550,6 +7583,12 @@ class Figures(Tally):
     quarantined: int = 0
 
 
+def tally_of(prepared: Prepared) -> Tally:
+    """What becomes of a page's rows."""
+    rows, bad = prepared.rows, len(prepared.bad)
+    return Tally(prepared.read, rows.num_rows, bad, prepared.old, latest=prepared.latest, nbytes=rows.nbytes)
+
+
 # Where rows go.
 Target = DeltaTarget | WarehouseTarget
 
@@ -7745,7 +7784,9 @@ class WindowSource(NamedTuple):
         windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
         self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
-        if (gone := position.get("open_rows", 0) - windows.again) > 0:
+        length = self.aggregate.window_length
+        is_as_before = length is not None and position.get("window") == int(length.total_seconds())
+        if is_as_before and (gone := position.get("open_rows", 0) - windows.again) > 0:
             log.warning("%s of open windows were deleted, or given other times", counted(gone, "row"))
         if windows.late:
             log.warning("%s came too late: their windows were sent before", counted(windows.late, "row"))
@@ -7768,13 +7809,14 @@ class WindowSource(NamedTuple):
 
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The groups of the one window between two positions, of which one does not go; a replay parts them."""
-        tables = [prepared.rows for prepared in self.again(before, after)]
-        groups = (group for table in tables for group in zip(*(c.to_pylist() for c in table.columns), strict=True))
+        found = [*self.again(before, after)]
+        columns = ([column.to_pylist() for column in prepared.rows.columns] for prepared in found)
+        groups = (group for lists in columns for group in zip(*lists, strict=True))
         names = list(self.plan().writes)
         values = ([v if isinstance(v, (int, float, bytes)) or v is None else str(v) for v in group] for group in groups)
-        return [
-            BadRow(number, str(refused), dict(zip(names, group, strict=True))) for number, group in enumerate(values)
-        ]
+        aside = [row for prepared in found for row in prepared.bad]
+        rows = (dict(zip(names, group, strict=True)) for group in values)
+        return [*aside, *(BadRow(number, str(refused), row) for number, row in enumerate(rows))]
 
     def sends_keys(self) -> bool:
         """Whether a group comes once: that of a window does."""
@@ -7842,7 +7884,7 @@ class WindowSource(NamedTuple):
             is_ahead = is_left & (starts >= moment_of(limit))
             windows.put_ahead(keys, starts, is_ahead)
             is_open = is_left & ~is_ahead
-            windows.again += int((is_open & ~is_new).sum())
+            windows.again += int((is_left & ~is_new).sum())
             for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
                 begin = (start - EPOCH) // MICROSECOND
                 windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
@@ -8046,10 +8088,11 @@ def early_rules(job: Job, reader: Reader, before: Columns) -> Rules | Aggregate 
         reads = read_types(job.config, reader, {}, job.sampled, before) if job.scenario != "raw" else {}
         return rules_for(job.config, job.scenario, reads, reader.table)
     except ConfigError:
-        if job.scenario == "aggregate":  # Its groups tell nothing of the rows.
-            raise
-        reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
-        return rules_for(job.config, job.scenario, reads, reader.table)
+        with contextlib.suppress(UploaderError):
+            if job.scenario != "aggregate":  # Its groups tell nothing of the rows.
+                reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
+                return rules_for(job.config, job.scenario, reads, reader.table)
+        raise
 
 
 def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, before: Columns) -> Plan:
@@ -8346,7 +8389,7 @@ def check_first_rows(source: Source, state: State) -> None:
     refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
     count = len(set().union(*refused.values()))
     if 10 * count <= len(page.keys):
-        return check_not_null(plan, page)
+        return check_not_null(plan.from_position(state.position), page)
     name = max(refused, key=lambda name: len(refused[name]))
     reason = min(refused[name].items())[1]
     values = [page.columns[name].values()[index] for index in refused[name]]
@@ -8635,7 +8678,7 @@ class Delivery:
                 tally = Tally(commits=1)
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows
                     for prepared in pages_again(self, intent):
-                        tally.add(Tally(prepared.read, prepared.rows.num_rows, latest=prepared.latest))
+                        tally.add(tally_of(prepared))
                 tally.sent = intent.get("rows", tally.sent)
                 self._confirm(intent, tally)
                 self.total.add(tally)
@@ -8727,7 +8770,8 @@ class Delivery:
             if not isinstance(refused, StillWritten):
                 count = count or self._size()  # Not one page could be made.
             if count > 1 and self.rows != 1:
-                self.rows = max(1, min(refused.fitting or count // 2, count - 1))
+                most = min(count, self.rows or count)  # A window may have more groups than are wanted.
+                self.rows = max(1, min(refused.fitting or most // 2, most - 1))
             elif not count or isinstance(refused, StillWritten):
                 raise
             else:
@@ -8775,13 +8819,11 @@ class Delivery:
             if prepared.odd and ODD_TIMES.format(self.source.plan().table.time) not in self.job.warned:
                 self.job.warn_once(*said_of_odd_time(self.source.plan(), *prepared.odd))
             bad += prepared.bad
-            rows, count = prepared.rows, len(prepared.bad)
-            sizes = (prepared.read, rows.num_rows, count, prepared.old)
-            tally.add(Tally(*sizes, latest=prepared.latest, nbytes=rows.nbytes))
+            tally.add(tally_of(prepared))
             if bad:
                 check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
-            yield rows
+            yield prepared.rows
         self.job.target.asks_anew |= bool(bad)
         self.job.quarantine.put(intent["sequence"], known_by(self), bad)
 

@@ -150,6 +150,8 @@ MUTANTS = (
     Mutant("the target's type decides what is hashed", "(name not in disguised and target_column(name, target))", "target_column(name, target)", ("test_scenarios.py", "disguised_alike")),
     Mutant("a time in another spelling is another time", "(not self.is_exact and is_one_time(", "(not self.is_exact and not is_one_time(", ("test_cursor_file.py", "another_spelling")),
     Mutant("hidden values leave digests", "{*self.columns} - self.hidden | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
+    Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
+    Mutant("formats that read and do not write", "or is_written_by(form.name, plain_text(value))", "or True", ("test_rows.py", "worse_than_none")),
     Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---

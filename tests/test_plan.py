@@ -67,6 +67,35 @@ def test_one_value_of_another_class_stops_no_rules_that_ran_before(box: Box, pre
     assert [line["reason"] for line in box.quarantined()] == ["v is no number"]
 
 
+@pytest.mark.parametrize("declared", ["", "NUMERIC", "INTEGER"])
+def test_a_type_that_was_a_first_guess_widens(box: Box, declared: str) -> None:
+    """SQLite keeps 21.0 as 21 in such columns."""
+    box.execute(f"CREATE TABLE t (time TEXT, v {declared})")
+    for minute, values in enumerate([(21, 22), (21.5, 22), (23.5, 24.5)]):
+        rows = [(f"2026-01-01T00:0{minute}:00", value) for value in values]
+        box.execute("INSERT INTO t VALUES (?, ?)", rows=rows)
+        assert box.run(**RULES["aggregated_"]) == 0
+    assert sorted(value for _, value in box.arrived("*", "aggregated_")) == [21.5, 21.75]
+
+
+def test_a_type_of_before_gives_way_where_a_column_holds_others_now(box: Box) -> None:
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"v": 1}}'}
+    box.execute("CREATE TABLE t (time TEXT, v)")
+    for value in (17, "x1"):
+        box.execute("INSERT INTO t VALUES ('2026-01-01', ?)", rows=[(value,)] * 10)
+        assert box.run(**rules) == 0
+    assert [v for (v,) in box.arrived("v", "secure_")] == ["*1"] * 10 + ["*7"] * 10
+
+
+def test_a_fault_in_rules_is_told_before_the_target_is_asked(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v REAL)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    del box.environ["LAKEHOUSE_PATH"]
+    box.environ["TABLE_PATH"] = "s3://nowhere/t"
+    rules = {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"vv": {">": 0}}', "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    assert box.run(**rules, AWS_REGION="x", AWS_ALLOW_HTTP="true") == 2
+    assert "unknown column 'vv'" in caplog.text
+
+
 @pytest.mark.parametrize("prefix", ["filtered_", "secure_"])
 def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Box, prefix: str) -> None:
     box.execute("CREATE TABLE t (time TEXT, v REAL)")

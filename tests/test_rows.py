@@ -436,6 +436,8 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
 ) -> None:
     """Or another one that reads them to the same times."""
     day, between, clock, zone = parts
+    if place and "%y" in day and "%S" not in clock and ":" not in clock:
+        place = ""  # May be something else.
     place, between = (
         "" if ":" in day or "%a" in day.lower() else place,
         " " if between == "T" and (place or day[-1] == "日") else between,
@@ -521,6 +523,20 @@ def test_addresses_versions_durations_and_numbers_fit_no_form(written: list[str]
 )  # fmt: skip
 def test_dates_that_look_a_little_like_something_else_are_found(text: str, pattern: str) -> None:
     assert pattern in [form.name for form in up.fitting_forms([text], UTC, 1_796_000_000)]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["%Y%m%d%H%M%S75", "%Y%m%d%H", "%Y-%m-%d-%H", "%H_%d%m%Y", "%H-%d%m%Y", "%H%M%S123%d%m%y", "%H%M%S123%d.%m.%y"],
+)
+def test_a_wrong_format_is_worse_than_none(pattern: str) -> None:
+    """strptime takes one digit where it would write two."""
+    times = [up.EPOCH + dt.timedelta(seconds=1_750_000_000 + 86_461 * index) for index in range(40)]
+    assert up.fitting_forms([time.strftime(pattern) for time in times], UTC, 1_796_000_000) == []
+
+
+def test_the_format_of_long_texts_is_not_looked_for() -> None:
+    assert up.fitting_forms(["." * 20_000 + "a\nb", " " * 20_000], UTC, 1_796_000_000) == []
 
 
 def test_the_name_of_a_zone_is_what_its_clocks_are_called_then() -> None:

@@ -520,3 +520,23 @@ def test_groups_that_the_target_refuses_hold_no_other_windows_back_and_can_be_re
     assert (dt.datetime(2026, 1, 1, 1, tzinfo=up.UTC), "a", 1.5) in box.arrived("*", "aggregated_")
     assert box.run("--flush", *flags) == 0
     assert len(box.arrived("*", "aggregated_")) == 10
+
+
+@pytest.mark.parametrize("window", ["hour", None])
+@pytest.mark.parametrize("devices", [1, 3, 4, 5, 9])
+def test_a_refused_window_of_any_number_of_groups_goes_with_its_rows_that_were_set_aside(
+    box: Box, devices: int, window: str | None
+) -> None:
+    fields = [Field("device_id", PrimitiveType("string"))]
+    fields += [Field("hour", PrimitiveType("timestamp"))] if window else []
+    fields.append(Field("avg_temperature", PrimitiveType("double"), nullable=False))
+    DeltaTable.create(str(box.folder / "lake" / "aggregated_readings"), Schema(fields))
+    box.execute(SENSOR)
+    rows = [reading(0, str(device), 20.0 if device else None) for device in range(devices)]
+    rows += [("no time", "x", 20.0, 50.0, "active")] * (window is not None)
+    box.execute(INSERT, rows=[*rows, *([reading(60), reading(120)] if window else [])] + [reading(61)] * 9)
+    keys = ["device_id", *([window] if window else [])]
+    rules = json.dumps({"group_by": keys, "aggregations": {"temperature": "avg"}})
+    assert box.run("--enable-aggregate", "--aggregate-config", rules) == up.QUARANTINED
+    assert len(box.arrived("*", "aggregated_")) == (1 if window else 0)
+    assert len(box.quarantined()) == devices + 1

@@ -6128,7 +6128,7 @@ class Insert:
         self.columns = list(columns.values())
         self.source = rows_source(self.columns)
         self.size = len(self.source.encode())
-        self.digest = digest_of(self.source)
+        self.digest = digest_of(json.dumps(sorted(zip(*(column.texts for column in self.columns), strict=True))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3654,7 +3654,7 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
         fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
     fields.setdefault("commits", saved.get("sequence", 0))  # Version 1.0.0 did not count them apart.
     if former := saved.get("former"):  # Of a version that kept one.
-        fields["formers"] = [{"lineage": "former", **former}]
+        fields["formers"] = [{"lineage": f"former of {saved.get('source_id')}", **former}]
     return {**fields, "anchors": [Anchor.of(line) for line in saved.get("anchors", [])]}
 
 
@@ -4121,6 +4121,8 @@ def say_back(state: State, claim: Claim, before: State) -> None:
         log.warning("%s was %s: going on there", state.table, claim.table)
     else:
         log.warning("%s: the table that was there before is back", state.table)
+    if claim.place["lineage"] == lineage_of(state):
+        return  # Its windows go on.
     was_closed = claim.place["position"].get("closed")
     late = held_rows(before.position) if before.position.get("closed") != was_closed else 0
     if gone := held_rows(state.position) + late:
@@ -4275,7 +4277,7 @@ class Anchored:
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         evidence = self._evidence(state, origin)
         is_gone = not any(look.is_whole for look in evidence.looks)
-        if (is_gone or state.origin != origin) and (before := claimed(self, state, is_gone)):
+        if (is_gone or state.origin != origin) and (before := claimed(self, state, origin, is_gone)):
             return self._followed(before, origin)
         if not state.anchors:
             return state
@@ -4284,8 +4286,11 @@ class Anchored:
         if kept is None:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state))
-            if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
+            is_emptied = evidence.is_same_file and evidence.changes == 0  # As an outbox is again and again.
+            # The more are kept in mind, the sooner rows like those of before are taken for these.
+            most = 1 if is_emptied or self.claims is tuple else MOST_FORMERS
+            made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most])
+            if is_emptied:
                 return moved_to(made_anew, None, "the table was emptied", logging.INFO)
             return moved_to(made_anew, None, "the table was recreated")
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
@@ -4546,21 +4551,24 @@ def is_in(database: Database, name: str, state: State) -> bool:
     return is_there and holds(Anchored(Reader(database, describe(database, name, "none"))), state)
 
 
-def claimed(table: Anchored, state: State, is_gone: bool) -> State | None:
+def claimed(table: Anchored, state: State, origin: Origin, is_gone: bool) -> State | None:
     """The state in the table that is here, if that is another one than it knows, or was sent further since.
 
     The furthest place counts: a table that was renamed again and again left some behind. Where another table has
-    the rows at its anchors, these are a copy, and rows of their own.
+    the rows at its anchors, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
     """
     if "since" in state.position:  # A person said where to begin.
         return None
-    claims, database = [*map(Claim, state.formers), *table.claims()], table.reader.database
+    others_claims = table.claims() if state.origin != origin else ()
+    claims, database = [*map(Claim, state.formers), *others_claims], table.reader.database
     others = {claim.table for claim in claims} - {"", table.table.name}
     for claim in sorted(claims, key=lambda claim: claim.end, reverse=True):
         before, lineage = back_in(state, claim), claim.place["lineage"]
         is_further = lineage == lineage_of(state) and claim.end > (read_to(state.position) or 0)
         is_like = not claim.table or {*claim.place["columns"]} <= {*table.parts}
         is_here = is_like and (is_gone or is_further) and holds(table, before)
+        # The newest rows may have given way to others under the new name.
+        is_here &= is_gone or any(look.is_whole for look in table.looks(before, before.anchors[:1]))
         if is_here and not any(is_in(database, name, before) for name in others) and claim.is_sure():
             say_back(state, claim, before)
             return before
@@ -6977,8 +6985,10 @@ class InsertRoute(SizedRoute):
         if absent < different:
             return None if too_few or too_many else True
         # Its commit may bear an earlier time; rows that came just before it can't be told from it.
-        different, _, _, absent = self.came_since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))
-        return False if absent == different else None
+        with contextlib.suppress(Rejected):  # The table may be younger than that.
+            different, _, _, absent = self.came_since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))
+            return False if absent == different else None
+        return None
 
     def _changed_since(self, sent: dt.datetime) -> bool:
         """Whether anything was committed to the table since then, as far as its history tells."""
@@ -7665,7 +7675,10 @@ class RowSource(NamedTuple):
     def sends_keys(self) -> bool:
         """Whether each row has a primary key, and is sent with it as it is."""
         plan, table = self.plan(), self.cursor.table
-        key = {name for name, _, pk, *_ in self.cursor.reader.database.columns_of(table.name) if pk}
+        database = self.cursor.reader.database
+        key = {table.key} if table.key else set()  # SQLite takes NULL for other keys of tables with rowids.
+        if database.kinds[table.name] == "table without rowid":
+            key = {name for name, _, pk, *_ in database.columns_of(table.name) if pk}
         hidden = plan.rules.touched if plan.rules else frozenset[str]()
         return bool(key) and key <= {*plan.sources.values()} - hidden
 
@@ -8172,7 +8185,7 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
 
 def checked(job: Job, source: Source, state: State | None) -> State:
     """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
-    if isinstance(source.cursor, RowidCursor):
+    if isinstance(source.cursor, RowidCursor) and job.stream:
         source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
     if state is None or not (state.table or state.last_upload):
         return first_state(job, source, state or State())
@@ -8246,7 +8259,7 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     A commit in doubt may have led further. Its rows are here now.
     """
     own = job.config.state_dir  # Not a dry run's.
-    if not job.stream or not own or not is_renamed(cursor):
+    if not own or not is_renamed(cursor):
         return
     for file in sorted(own.parent.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}")):
         other = StateFile(file.parent).sound()
@@ -8485,7 +8498,7 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
         "columns": state.columns,
-        "keyed": source.sends_keys(),
+        "keyed": not job.stream and source.sends_keys(),  # Other streams may have the same keys.
         "reads": source.plan().reads if job.scenario != "raw" else {},
         "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
     }

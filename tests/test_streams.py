@@ -221,8 +221,8 @@ def test_a_table_takes_no_place_of_one_that_is_but_like_it(logger: Logger, colum
 def test_what_a_version_kept_of_one_table_before_is_kept(box: Box) -> None:
     fill(box, "sensor_readings", count=0)
     place = {"position": {"rowid": 1}, "anchors": ["1 AAAA NULL"], "columns": ["id"], "gaps": []}
-    fields = up.state_fields({"position": {}, "former": place})
-    assert up.State(**fields).formers == [{"lineage": "former", **place}]
+    fields = up.state_fields({"position": {}, "former": place, "source_id": "box/raw_a"})
+    assert up.State(**fields).formers == [{"lineage": "former of box/raw_a", **place}]
 
 
 def test_a_renamed_table_with_many_rows_in_quarantine_goes_on(many: Box) -> None:
@@ -1027,3 +1027,34 @@ def test_tables_with_other_signs_in_their_names_arrive(box: Box, name: str) -> N
     assert box.run("--tables", "*") == 0
     assert box.run("--tables", "*") == 0
     assert rows_of(DeltaTable(str(box.folder / "lake" / f"raw_{name}")), "v") == [(1,)]
+
+
+def test_another_stream_whose_rows_are_equal_is_no_former_name(box: Box) -> None:
+    """As of two devices' outboxes, made by programs that put names in quotes; nothing was renamed."""
+    rows = [(f"2026-01-01T00:0{i}:00Z", "on") for i in range(5)]
+    for table in ("d_1", "d_2"):
+        box.execute(f'CREATE TABLE "{table}" (id INTEGER PRIMARY KEY, timestamp TEXT, state TEXT)')
+        box.execute(f"INSERT INTO \"{table}\" (timestamp, state) VALUES ('2025-01-01', 'off')")
+    box.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "d_*", "databricks_table": "all"}])
+    for name in ("SQLITE_TABLE_NAME", "DATABRICKS_TABLE"):
+        box.environ.pop(name, None)
+    assert box.run() == 0
+    for table in ("d_1", "d_2"):
+        for each in ("d_1", "d_2"):
+            box.execute(f'DELETE FROM "{each}"')
+        assert box.run() == 0
+        box.execute(f'INSERT INTO "{table}" (timestamp, state) VALUES (?, ?)', rows=rows)
+        assert box.run() == 0
+    assert len(arrived(box, "raw_all")) == 12
+
+
+def test_an_outbox_may_have_rows_that_it_had_before(box: Box) -> None:
+    """Some fillings ago: times come twice where clocks go back, or begin at one moment."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, timestamp TEXT, state TEXT)")
+    for hour in (1, 2, 3, 1, 2):
+        rows = [(f"2026-01-01T0{hour}:0{i}:00Z", "on") for i in range(5)]
+        box.execute("INSERT INTO t (timestamp, state) VALUES (?, ?)", rows=rows)
+        assert box.run() == 0
+        box.execute("DELETE FROM t")
+        assert box.run() == 0
+    assert len(box.arrived()) == 25

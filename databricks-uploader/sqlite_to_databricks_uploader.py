@@ -2937,10 +2937,19 @@ def rules_by_column(rules: Mapping[str, Any], columns: Columns) -> list[tuple[st
     return [entry for word in rules for entry in named_columns(word, rules[word], columns)]
 
 
+def rules_in_force(config: Config, columns: Columns) -> list[tuple[str, str, Any]]:
+    """The same where rows are sanitized; else nothing."""
+    return rules_by_column(config.sanitize_config, columns) if config.enable_sanitize else []
+
+
+def named_but(said: Iterable[tuple[str, str, Any]], word: str) -> frozenset[str]:
+    """The columns that other rules than those of a word name."""
+    return frozenset(name for each, name, _ in said if each != word)
+
+
 def hidden_columns(config: Config, columns: Columns) -> frozenset[str]:
     """The columns whose values sanitize changes or drops: nothing but what it makes of them may leave the box."""
-    said = rules_by_column(config.sanitize_config, columns) if config.enable_sanitize else []
-    return frozenset(name for word, name, _ in said if word != "remove_nulls")
+    return named_but(rules_in_force(config, columns), "remove_nulls")
 
 
 def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
@@ -2962,8 +2971,7 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
         complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
         return changed(complete, disguises)[[name for name in kept if name in frame]]
 
-    steps = frozenset(step.column for step in (*repairs, *disguises))
-    return Rules(kept, steps.union(not_null), steps.union(dropped), apply)
+    return Rules(kept, named_but(named, "drop"), named_but(named, "remove_nulls"), apply)
 
 
 # --- Filter ---
@@ -5497,8 +5505,8 @@ def read_types(
     That is kept in `known`.
     """
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
-    said = rules_by_column(config.sanitize_config, table.columns) if config.enable_sanitize else ()
-    disguised = {name for word, name, _ in said if word in ("hash", "mask")}  # The target has what these make.
+    # The target has what these make.
+    disguised = {name for word, name, _ in rules_in_force(config, table.columns) if word in ("hash", "mask")}
     reads = {
         name: target.get((name not in disguised and target_column(name, target)) or "")
         or given.get(name)
@@ -6136,7 +6144,11 @@ class Insert:
         self.columns = list(columns.values())
         self.source = rows_source(self.columns)
         self.size = len(self.source.encode())
-        self.digest = digest_of(json.dumps(sorted(zip(*(column.texts for column in self.columns), strict=True))))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What tells whether rows are these, in any order."""
+        return digest_of(json.dumps(sorted(zip(*(column.texts for column in self.columns), strict=True))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6879,7 +6891,7 @@ class Route:
         """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
         told |= {"marked": self.table.is_marked(), "started": self.now(), "timeout": self.table.timeout}
-        return {**intent, **told, **({"digest": payload.digest} if payload.route == "insert" else {})}
+        return {**intent, **told}
 
 
 class SizedRoute(Route):
@@ -6931,6 +6943,10 @@ class InsertRoute(SizedRoute):
     def text_of(self, pages: Iterable[ArrowTable]) -> Insert:
         rows = joined(list(pages))
         return Insert(rows, self.table.types_of(rows))
+
+    def ready(self, intent: Intent, payload: Insert) -> Intent:
+        told = super().ready(intent, payload)
+        return told if told["marked"] else {**told, "digest": payload.digest}
 
     def send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
@@ -6993,22 +7009,21 @@ class InsertRoute(SizedRoute):
     def _changed_since(self, sent: dt.datetime) -> bool:
         """Whether anything was committed to the table since then, as far as its history tells."""
         since = sent - dt.timedelta(seconds=self.STAMP_SECONDS)
-        try:
-            self.session.rows(f"SELECT 1 FROM {self.table.sql} TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}' LIMIT 1")
-        except Rejected as refused:
-            if not re.search(NO_COMMIT_SINCE, str(refused)):
-                raise
-            return False
-        return True
+        told = self._of_past(since, lambda past: self.session.rows(f"SELECT 1 FROM {self.table.sql} {past} LIMIT 1"))
+        return told is not None
 
     def came_since(self, rows: Insert, since: dt.datetime) -> tuple[int, ...]:
-        """What `comparison` tells of the rows that came since then. The past is asked for by its commits' times."""
+        """What `comparison` tells of the rows that came since then."""
+        return self._of_past(since, functools.partial(self.compared, rows)) or (1, 1, 0, 1)
+
+    def _of_past(self, since: dt.datetime, ask: Callable[[str], T]) -> T | None:
+        """What is asked of the table as it was then, by its commits' times; None where nothing was committed since."""
         try:
-            return self.compared(rows, f"TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}'")
+            return ask(f"TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}'")
         except Rejected as refused:
             if not re.search(NO_COMMIT_SINCE, str(refused)):
                 raise
-            return (1, 1, 0, 1)
+            return None
 
     def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
         """What `comparison` asks, in as many questions as the size of the rows takes."""
@@ -8416,16 +8431,15 @@ def check_first_rows(source: Source, state: State) -> None:
 
 def check_not_null(plan: Plan, page: RawPage) -> None:
     """The same for what rules leave or make NULL; of other rows the target's NOT NULL columns are told before."""
-    rows = None
+    if not (plan.rules and plan.required):
+        return
     with contextlib.suppress(RefusedValuesError):  # That is one row's.
-        rows = plan.prepare(page).rows if plan.rules and plan.required else None
-    for name in plan.required if rows else ():
-        count = rows.column(name).null_count if rows else 0
-        if 10 * count > len(page.keys):
-            fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} is NULL"
-            raise ConfigError(
-                f"{fault}; nothing was sent", "Drop NOT NULL in the target, or let a rule leave them out."
-            )
+        rows = plan.prepare(page).rows
+        for name in plan.required:
+            count, hint = rows.column(name).null_count, "Drop NOT NULL in the target, or let a rule leave them out."
+            if 10 * count > len(page.keys):
+                fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} is NULL"
+                raise ConfigError(f"{fault}; nothing was sent", hint)
 
 
 def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:

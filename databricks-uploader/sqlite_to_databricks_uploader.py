@@ -9431,10 +9431,8 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
     """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
     is_info, by_warehouse = sql.strip().upper() == "INFO", bool(config.databricks_http_path)
-    asked_for = (
-        "databricks_database",
-        "databricks_table",
-    )  # A statement has names of its own; by path it is given ours.
+    # A statement has names of its own; by path it is given ours.
+    asked_for = ("databricks_database", "databricks_table")
     check_target(config, asked_for[is_info:] if by_warehouse else ())
     if config.zerobus_endpoint and not config.databricks_http_path:
         hint = "Zerobus takes rows and gives none: set databricks_http_path."

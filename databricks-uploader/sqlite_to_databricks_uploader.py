@@ -8212,24 +8212,32 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
         state = dataclasses.replace(state, position=source.cursor.start(None))
-    named = job.config.source_id or state.source_id
-    if job.stream and named == f"{state.source_id}/{job.stream}":
-        named = state.source_id  # One of the single form keeps its name.
-    if not job.stream and state.source_id == f"{named}/{PREFIXES[job.scenario]}{source.cursor.table.name}":
-        named = state.source_id  # So does a stream.
-    table, cursor = source.cursor.table, "rowid" if "rowid" in state.position else "timestamp"
-    told = [("table", state.table, table.name), ("target", state.target, job.target.name)]
-    told += [("source_id", state.source_id, named), ("cursor", cursor, source.cursor.kind)]
-    if "read_to" in state.position:
-        told.append(("scenario", "aggregate", job.scenario))
-    if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
-        told += times_of(job, source.cursor.reader, state)
-    for what, known, found in told:
+    for what, known, found in bound_to(job, source, state):
         if known != found:
             hint = "Give each source table, target, scenario, cursor and its time column a state_dir of its own; "
             hint += "--since TIMESTAMP begins there after the rows that were sent."
             raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
     return dataclasses.replace(state, time_form=time_form(job.config).line())
+
+
+def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
+    """What a state belongs to: what that is called, as the state has it, and as it is now."""
+    cursor, table = source.cursor, source.cursor.table
+    yield "table", state.table, table.name
+    yield "target", state.target, job.target.name
+    yield "source_id", state.source_id, named_now(job, table.name, state)
+    yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
+    if "read_to" in state.position:
+        yield "scenario", "aggregate", job.scenario
+    if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
+        yield from times_of(job, cursor.reader, state)
+
+
+def named_now(job: Job, table: str, state: State) -> str:
+    """The source's name by the settings. One of the single form keeps its name as a stream, and a stream as such."""
+    named, stream = job.config.source_id or state.source_id, job.stream or PREFIXES[job.scenario] + table
+    longer, shorter = (named, state.source_id) if job.stream else (state.source_id, named)
+    return state.source_id if longer == f"{shorter}/{stream}" else named
 
 
 def may_be_there(job: Job, state: State) -> bool:

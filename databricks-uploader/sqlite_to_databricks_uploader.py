@@ -3469,6 +3469,8 @@ class Intent(Place, total=False):
     made_by: str
     started: str
     epoch: int
+    time_column: str | None
+    time_form: str | None
     replayed: list[str]
     span: list[int]
     confirmed: bool
@@ -5030,11 +5032,13 @@ class Bridge(NamedTuple):
 Groups = dict[Any, list[tuple[bool, str]]]
 
 
-def recognised(groups: Groups, delivered: collections.Counter[Any], bridge: Bridge) -> list[str] | None:
+def recognised(
+    groups: Groups, delivered: collections.Counter[Any], bridge: Bridge, times: Iterable[int | None]
+) -> list[str] | None:
     """The records of the rows that were delivered, untouched ones before others; None where that can't be told.
 
     Where rows are told by their times alone, new ones may stand for some that were deleted. Where there are such times,
-    but no such key, most likely the keys are written otherwise now.
+    but no such key, most likely the keys are written otherwise now, or the columns of version 1.0.0 were others.
     """
     found = list[str]()
     for before, rows in groups.items():
@@ -5046,8 +5050,9 @@ def recognised(groups: Groups, delivered: collections.Counter[Any], bridge: Brid
             if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
         found += [record for _, record in here[:count]]
-    is_open = bridge.may_differ and not (found or bridge.content)
-    return None if is_open and {time for time, _ in groups} & {time for time, _ in delivered} else found
+    is_open = bridge.may_differ and not found and (bridge.is_old or not bridge.content)
+    now = (time_in(record, NEVER) for rows in groups.values() for _, record in rows)
+    return None if is_open and {*times}.intersection(now) else found
 
 
 class Remembered:
@@ -5099,7 +5104,9 @@ class Remembered:
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
         oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
         counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
-        kept = recognised(self._groups(oldest, bridge), counts, bridge)
+        kept = recognised(
+            self._groups(oldest, bridge), counts, bridge, {latest_time(NEVER, time) for time, *_ in delivered}
+        )
         if kept is None:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
@@ -5505,8 +5512,10 @@ def read_types(
     That is kept in `known`.
     """
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
+    rules = rules_in_force(config, table.columns)
     # The target has what these make.
-    disguised = {name for word, name, _ in rules_in_force(config, table.columns) if word in ("hash", "mask")}
+    disguised = {name for word, name, _ in rules if word in ("hash", "mask")}
+    spelled = disguised - {name for word, name, _ in rules if word not in ("hash", "mask", "remove_nulls")}
     reads = {
         name: target.get((name not in disguised and target_column(name, target)) or "")
         or given.get(name)
@@ -5519,6 +5528,9 @@ def read_types(
     if undecided and not sampled:
         page = reader.narrowed(undecided).sample()
         sampled = {n: sampled_column(table, n, page.columns[n], config, before.get(n, "")) for n in undecided}
+        # By their digits, whole or not: else 42 would be another one once the column is read as DOUBLE.
+        numbers = (n for n in spelled.intersection(sampled) if sampled[n] in (*INTEGER_BITS, "double"))
+        sampled |= dict.fromkeys(numbers, "string")
         if len(page.keys) == SAMPLE_ROWS:
             known[key] = sampled
     return {name: kind or sampled[name] for name, kind in reads.items()}
@@ -5828,7 +5840,7 @@ IMPATIENT = {"connect_timeout": "5s", "timeout": "10s", "max_retries": "1", "ret
 PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 
 # What a commit tells of its source, so that a lost state can be made anew from the table's history.
-RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns")
+RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns", "time_column", "time_form")
 
 
 def told_by(table: Any, name: str, application: str) -> Iterator[dict[str, Any]]:
@@ -7753,11 +7765,11 @@ class Windows:
 
 
 def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
-    """Quarantined groups. Rows of no window, which are there too, can't be sent: they stay."""
+    """Quarantined groups. What is there besides can't be sent and stays: rows of no window, groups by other rules."""
     arrays, refused = dict[str, "Array"](), dict[int, str]()
     rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
     for index, row in enumerate(rows):
-        if not row.keys() >= writes.keys():
+        if row.keys() != writes.keys():
             refused[index] = str(lines[index]["reason"])
     for name, kind in writes.items():
         arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
@@ -8212,12 +8224,21 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
         state = dataclasses.replace(state, position=source.cursor.start(None))
+    refuse_foreign(job, source, state, f"{job.states.file} belongs")
+    return dataclasses.replace(state, time_form=time_form(job.config).line())
+
+
+def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None:
+    """A `StateError` for a state of another source, target or way to read; `subject` is what says that, with a verb."""
     for what, known, found in bound_to(job, source, state):
         if known != found:
-            hint = "Give each source table, target, scenario, cursor and its time column a state_dir of its own; "
-            hint += "--since TIMESTAMP begins there after the rows that were sent."
-            raise StateError(f"{job.states.file} belongs to {what} {known}, not {found}", hint)
-    return dataclasses.replace(state, time_form=time_form(job.config).line())
+            settings = {"cursor": "cursor", "source_id": "source_id", "time column": "timestamp_col"}
+            hint = f"{settings[what]}: {known} goes on there. " if what in settings else ""
+            hint += (
+                "Set back what was changed; or give each source table, target, scenario, cursor and its time column a"
+            )
+            hint += " state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
+            raise StateError(f"{subject} to {what} {known}, not {found}", hint)
 
 
 def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
@@ -8227,8 +8248,8 @@ def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str 
     yield "target", state.target, job.target.name
     yield "source_id", state.source_id, named_now(job, table.name, state)
     yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
-    if "read_to" in state.position:
-        yield "scenario", "aggregate", job.scenario
+    if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
+        yield "scenario", "aggregate" if "read_to" in state.position else "of single rows", job.scenario
     if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
         yield from times_of(job, cursor.reader, state)
 
@@ -8324,6 +8345,7 @@ def recovered(job: Job, source: Source) -> State | None:
         return None
     state, cursor = dataclasses.replace(first, **state_fields(known)), source.cursor
     state = dataclasses.replace(state, sequence=max(first.sequence, state.sequence))
+    refuse_foreign(job, source, state, f"what {job.target.name} knows of {state.source_id} belongs")
     if not isinstance(cursor, RowidCursor):
         return state
     place = read_to(state.position) or 0
@@ -8520,6 +8542,8 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
         "position": batch.position,
         "anchors": [anchor.line() for anchor in thinned(batch.anchors, state.anchors)],
         "columns": state.columns,
+        "time_column": state.time_column,
+        "time_form": state.time_form,
         "keyed": not job.stream and source.sends_keys(),  # Other streams may have the same keys.
         "reads": source.plan().reads if job.scenario != "raw" else {},
         "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
@@ -8710,7 +8734,7 @@ class Delivery:
         if intent := self.state.intent:
             if intent.get("confirmed") or self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
-                tally = Tally(commits=1)
+                tally = Tally(commits=int(intent.get("rows") != 0))
                 with contextlib.suppress(SourceError):  # where the source no longer has its rows
                     for prepared in pages_again(self, intent):
                         tally.add(tally_of(prepared))
@@ -8864,7 +8888,7 @@ class Delivery:
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:
         if "replayed" in intent:  # Once a file has gone nothing else may tell.
-            self._save_intent({**intent, "confirmed": True})
+            self._save_intent({**intent, "confirmed": True, "rows": tally.sent})
         self.job.quarantine.forget(intent.get("replayed", []))
         self._save(confirmed(self.state, intent, tally))
 
@@ -9302,7 +9326,9 @@ def looking(
 ) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
     with tempfile.TemporaryDirectory() as scratch:
-        job = Job(config, scenario_of(config), target, StateFile(Path(scratch)), stream=stream)
+        states = StateFile(state_directory(config))
+        states.quarantine = Quarantine(Path(scratch))
+        job = Job(config, scenario_of(config), target, states, stream=stream)
         database.is_thorough = True
         yield job, source_in(job, database, state)
 
@@ -10358,10 +10384,11 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
             print(f"{marks[ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
 
     by_warehouse = check_warehouse if config.databricks_http_path else check_delta
+    goal = check_zerobus if config.zerobus_endpoint else by_warehouse
     with contextlib.closing(Session(config, environ)) as session:
-        goal = functools.partial(check_zerobus if config.zerobus_endpoint else by_warehouse, session)
         checks: dict[str, Callable[[Config, Say], None]] = {
-            "configuration": check_configuration, "database": check_database, "state": check_state, "target": goal,
+            "configuration": check_configuration, "database": check_database, "state": check_state,
+            "target": lambda settings, say: goal(session, stream, settings, say),
         }  # fmt: skip
         streams: dict[str, Config] = {}
         try:
@@ -10455,7 +10482,7 @@ def check_state(config: Config, say: Say) -> None:
         say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(session: Session, config: Config, say: Say) -> None:
+def check_delta(session: Session, stream: str, config: Config, say: Say) -> None:
     """Whether the store answers, and whether the table's columns fit."""
     target = target_of(config, session)
     columns = target.columns()
@@ -10473,10 +10500,10 @@ def check_delta(session: Session, config: Config, say: Say) -> None:
         if small >= TOO_MANY_FILES:
             said = f"{small:,} small files make every cycle slower and larger"
             say("target", None, said, "--compact puts them together, beside running uploaders.")
-    check_columns(config, target, say)
+    check_columns(stream, config, target, say)
 
 
-def check_warehouse(session: Session, config: Config, say: Say) -> None:
+def check_warehouse(session: Session, stream: str, config: Config, say: Say) -> None:
     """Sign-in, network, TLS, table, columns and volume, in the order in which they are needed."""
     check_sign_in(config, session.environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
@@ -10488,20 +10515,20 @@ def check_warehouse(session: Session, config: Config, say: Say) -> None:
     say("target", True, f"table {target.table.sql}, {len(columns)} columns")
     session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
     say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
-    check_columns(config, target, say)
+    check_columns(stream, config, target, say)
     if config.databricks_volume:
         session.rows(f"LIST {literal(config.databricks_volume)}")
         say("target", True, f"{config.databricks_volume} can be listed")
 
 
-def check_zerobus(session: Session, config: Config, say: Say) -> None:
+def check_zerobus(session: Session, stream: str, config: Config, say: Say) -> None:
     """Sign-in, the table as Unity Catalog tells it, the token for it, columns, and who settles doubts. Sends no row."""
     target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
     columns = target.columns()
     say("target", True, f"{target.name} is a managed Delta table that Zerobus can write to, {len(columns)} columns")
     session.token(target.table.name)
     say("target", True, f"the service principal gets a token for it at {config.zerobus_endpoint}")
-    check_columns(config, target, say)
+    check_columns(stream, config, target, say)
     if config.databricks_http_path:
         say("target", None, "what follows opens a session, which starts a stopped warehouse")
         session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
@@ -10510,11 +10537,14 @@ def check_zerobus(session: Session, config: Config, say: Say) -> None:
         say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
 
 
-def check_columns(config: Config, target: Target, say: Say) -> None:
-    """Column by column: what is sent where, as which type."""
-    with opened_database(config) as database, looking(config, database, target) as (job, source):
+def check_columns(stream: str, config: Config, target: Target, say: Say) -> None:
+    """Column by column: what is sent where, as which type, if the state belongs there."""
+    saved = None
+    with contextlib.suppress(StateError):  # That was said before.
+        saved = saved_state(config, bool(stream))
+    with opened_database(config) as database, looking(config, database, target, stream, saved) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
-        check_first_rows(source, StateFile(state_directory(config)).sound() or State())
+        check_first_rows(source, checked(job, source, saved))
         for fault, hint in odd_times_of(source):
             say("database", None, fault, hint)
     for name, kind in plan.writes.items():

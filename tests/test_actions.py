@@ -470,6 +470,23 @@ def test_a_replay_of_rows_that_stay_loses_none_where_it_is_killed(
     assert sorted(line["row"]["id"] for line in box.quarantined()) == [2, 3]
 
 
+def test_a_replay_of_nothing_that_is_killed_at_its_end_is_no_commit_that_the_target_has_lost(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver_one(box)
+    box.execute("INSERT INTO t VALUES (2, '2026-01-01', 'bad')")
+    assert box.run() == up.QUARANTINED
+    with monkeypatch.context() as patch:
+        interrupted_at(up.Quarantine, "forget", "after", 2, patch.setattr)
+        with contextlib.suppress(KeyboardInterrupt):
+            box.run("--replay-quarantine")
+    assert box.state()["intent"]["confirmed"]
+    for number in (3, 4):
+        box.execute(f"INSERT INTO t VALUES ({number}, '2026-01-01', {number})")
+        assert box.run() == 0
+    assert sorted(box.arrived("v")) == [(1,), (3,), (4,)]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_replay_in_doubt_blocks_nothing_where_a_column_is_renamed_since(
     box: Box, when: str, monkeypatch: pytest.MonkeyPatch
@@ -598,6 +615,54 @@ def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box:
     assert box.run("--recover", "--source-id", "box") == 0
     assert box.run("--source-id", "box") == 0
     assert len(box.arrived("id")) == 5
+
+
+BY_TIME, BY_ROWID = {"UPLOAD_CURSOR": "timestamp"}, {"UPLOAD_CURSOR": "rowid"}
+CHANGES = {
+    "cursor": (BY_TIME, BY_ROWID),
+    "the other cursor": (BY_ROWID, BY_TIME),
+    "time column": (BY_TIME, {**BY_TIME, "TIMESTAMP_COL": "other"}),
+    "zone": (BY_TIME, {**BY_TIME, "UPLOAD_SOURCE_TIMEZONE": "Asia/Tokyo"}),
+}
+
+
+@pytest.mark.parametrize("action", [[], ["--recover"]])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_state_that_is_lost_and_read_otherwise_since_ends_with_what_goes_on_there(
+    box: Box, change: str, action: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the time column and its form a commit tells, too."""
+    before, after = CHANGES[change]
+    box.environ["UPLOAD_SOURCE_ID"] = "box"
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, other TEXT)")
+    insert = "INSERT INTO t (time, other) VALUES (?, '2025-01-01 00:00:00')"
+    box.execute(insert, rows=[(f"2026-01-01 00:00:{second}",) for second in range(10, 20)])
+    assert box.run(**before) == 0
+    box.state_file.unlink()
+    box.execute(insert, rows=[(f"2026-01-01 00:00:{second}",) for second in range(20, 30)])
+    assert box.run(*action, **after) == 1
+    assert "knows of box belongs to " in caplog.text
+    assert box.run(**before) == 0
+    assert sorted(box.arrived("id")) == [(number,) for number in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"LAKEHOUSE_PATH": "/tmp/elsewhere"}, "target"),
+        ({"UPLOAD_SOURCE_ID": "another"}, "source_id"),
+        ({"UPLOAD_CURSOR": "timestamp"}, "cursor"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--check", "--dry-run"])
+def test_a_look_tells_what_a_run_would_refuse(
+    box: Box, flag: str, change: dict[str, str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver_one(box)
+    assert box.run(flag, **change) == 1
+    seen = "".join(capsys.readouterr())
+    assert f"{box.state_file} belongs to {what} " in seen
+    assert box.run() == 0
 
 
 # --- While cycles run ---

@@ -486,6 +486,22 @@ def test_a_state_of_version_1_0_0_goes_on_without_doubles() -> None:
     assert source.cycle() == []
 
 
+def test_a_state_of_version_1_0_0_by_time_ends_with_a_question_where_columns_are_others_at_the_upgrade() -> None:
+    """It has one digest of all values; without a known row of the same times all of these would go again."""
+    file = Path(__file__).parent / "states" / "1.0.0-by-time.json"
+    states = up.StateFile(file.parent)
+    states.file = file
+    loaded = states.load()
+    assert loaded
+    source = Source("CREATE TABLE base (time TEXT, v INTEGER, note, more)", "CREATE VIEW t AS SELECT * FROM base")
+    source.execute("INSERT INTO base VALUES ('2026-01-01T00:12:00Z', 4, 1.5, 'new')")
+    source.position, source.time = loaded.position, "time"
+    with pytest.raises(up.SourceError, match="other columns now"):
+        source.cycle()
+    source.execute("UPDATE base SET time = '2026-01-01T00:13:00Z'")  # as rows that are rewritten in place
+    assert source.cycle() == [4]
+
+
 def test_an_intent_holds_what_it_adds_to_the_rows_in_sight() -> None:
     before = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(200)}))}
     after = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(3, 203)}))}

@@ -177,6 +177,18 @@ def test_a_state_of_groups_is_none_of_rows_though_one_path_has_both(box: Box, ca
     assert "belongs to scenario aggregate, not raw" in caplog.text
 
 
+def test_a_state_of_rows_is_none_of_groups_though_one_path_has_both(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Where they share a column, groups would fit into the table of rows."""
+    del box.environ["LAKEHOUSE_PATH"], box.environ["DATABRICKS_TABLE"]
+    box.environ["TABLE_PATH"] = str(box.folder / "lake" / "readings")
+    rules = {"ENABLE_AGGREGATE": "1", "AGGREGATE_CONFIG": '{"group_by": ["a"], "aggregations": {"rows": "count"}}'}
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a TEXT)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 'x')")
+    assert box.run() == 0
+    assert box.run(**rules) == 1
+    assert "belongs to scenario of single rows, not aggregate" in caplog.text
+
+
 def test_a_start_from_a_time_that_did_not_get_through_stays_one_of_that_time(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -85,6 +86,25 @@ def test_a_type_of_before_gives_way_where_a_column_holds_others_now(box: Box) ->
         box.execute("INSERT INTO t VALUES ('2026-01-01', ?)", rows=[(value,)] * 10)
         assert box.run(**rules) == 0
     assert [v for (v,) in box.arrived("v", "secure_")] == ["*1"] * 10 + ["*7"] * 10
+
+
+@pytest.mark.parametrize("declared", ["", "NUMERIC", "INTEGER"])
+def test_a_number_has_one_hash_also_once_its_column_holds_fractions(box: Box, declared: str) -> None:
+    """Of a column that is hashed or masked alone; a rule with numbers needs numbers."""
+    rules = {
+        "ENABLE_SANITIZE": "1",
+        "SANITIZE_SECRET": "k" * 40,
+        "SANITIZE_CONFIG": '{"hash": ["v"], "mask": {"w": 2}}',
+    }
+    box.execute(f"CREATE TABLE t (time TEXT, v {declared}, w {declared})")
+    for values in ([42, 43], [42, 2.5], [42]):
+        box.execute("INSERT INTO t VALUES ('2026-01-01', ?1, ?1)", rows=[(value,) for value in values])
+        assert box.run(**rules) == 0
+    found = Counter(box.arrived("v, w", "secure_"))
+    assert sorted(found.values()) == [1, 1, 3]
+    assert {masked for _, masked in found} == {"**", "*.5"}
+    rules["SANITIZE_CONFIG"] = '{"hash": ["v"], "replace_values": {"v": {"42": 0}}}'
+    assert box.run(**rules, DATABRICKS_TABLE="other", STATE_DIR=str(box.folder / "other")) == 0
 
 
 def test_a_fault_in_rules_is_told_before_the_target_is_asked(box: Box, caplog: pytest.LogCaptureFixture) -> None:

@@ -516,6 +516,9 @@ def test_groups_that_the_target_refuses_hold_no_other_windows_back_and_can_be_re
     assert sorted(line["row"]["device_id"] for line in box.quarantined()) == ["a", "c"]
     for file in box.state_file.parent.glob("quarantine/*.jsonl"):
         file.write_text(file.read_text().replace('"avg_temperature": null', '"avg_temperature": 1.5'))
+    narrower = rules.replace(', "device_id"', "")
+    assert box.run("--replay-quarantine", "--enable-aggregate", "--aggregate-config", narrower) == up.QUARANTINED
+    assert len(box.quarantined()) == 2, "those of other rules would lose their device"
     assert box.run("--replay-quarantine", *flags) == up.QUARANTINED
     assert (dt.datetime(2026, 1, 1, 1, tzinfo=up.UTC), "a", 1.5) in box.arrived("*", "aggregated_")
     assert box.run("--flush", *flags) == 0

@@ -1978,6 +1978,13 @@ class BusyError(TransientError):
     """
 
 
+class MemoryShortError(TransientError):
+    """Rows are too large for the memory that is left: they are read in smaller parts.
+
+    If it stays: a single row has to fit into the memory of this process several times.
+    """
+
+
 class ForeignError(SourceError):
     """What is read needs a collation, function or module that only the program of its producer has.
 
@@ -2008,6 +2015,8 @@ class CorruptError(SourceError):
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("locked|busy", BusyError, "the database is locked by another process",
      "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."),
+    ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}",
+     "If it stays: a single row has to fit into memory several times."),
     ("readonly", TransientError, "the database waits for its producer: {}",
      "A crashed producer left a journal; let it open its database once, which mends it."),
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
@@ -2161,6 +2170,11 @@ class Database:
                     return copy
         hint = "The next cycle tries again. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
         raise TransientError("the producer began its WAL anew each time while its database was copied", hint)
+
+    def size(self) -> int:
+        """The bytes of the file and of its WAL."""
+        with source_files(self.file):
+            return self.file.stat().st_size + wal_bytes(self.file)
 
     @functools.cached_property
     def birth(self) -> str:
@@ -2501,8 +2515,11 @@ def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn
     return RawColumn("mixed", values)
 
 
-# So many rows tell what a column holds where nothing else does.
-SAMPLE_ROWS = 1000
+# So many rows tell what a column holds where nothing else does, or fewer where they have more bytes.
+SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20
+
+# No page of a smaller file can be large.
+SMALL_FILE_BYTES = 64 << 20
 
 
 class Reader:
@@ -2563,13 +2580,23 @@ class Reader:
         return [pair for pair in self.database.rows(" UNION ALL ".join(looks)) if None not in pair and pair[1] <= last]
 
     def bytes_per_row(self) -> float:
-        """A guess by the size of the file, and how close the first rowids are; 1,000 where there are none."""
+        """A guess by the size of the file, and how close the first rowids are; without these by the first rows."""
         first, last = self.bounds() if self.table.rowid else (None, 0)
         if first is None:
-            return 1000.0
+            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
+            return size / max(1, count)
         share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
-        with source_files(self.database.file):
-            return self.database.file.stat().st_size / max(1, (last - first + 1) * share)
+        return self.database.size() / max(1, (last - first + 1) * share)
+
+    def extent(self, rows: str) -> tuple[int, int]:
+        """How many rows these are, and about how much memory they take, without reading what is long in them."""
+        names = [name for name, words in self.table.columns.items() if declared_type(words) not in ("bigint", "double")]
+        sizes = [f"coalesce(octet_length(q.{quoted(name)}), 0)" for name in names]  # lang_corefunc.html
+        groups = [f"({' + '.join(sizes[i : i + 50])})" for i in range(0, len(sizes), 50)]
+        size = " + ".join([*groups, str(8 * (len(self.table.columns) + 3 * len(names)))])
+        some = f"SELECT {size} AS size FROM {quoted(self.table.name)} q {rows}"
+        [(count, total)] = self.database.rows(f"SELECT count(*), coalesce(sum(size), 0) FROM ({some})")
+        return count, total
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -2578,19 +2605,20 @@ class Reader:
         return Reader(self.database, self.table._replace(columns=columns))
 
     def sample(self) -> RawPage:
-        """The first thousand rows, or fewer where a page of the database is damaged."""
-        order, key = (self.rowid, self.rowid) if self.table.rowid else ("NULL", "''")
+        """The first thousand rows, or fewer where they are large, or a page of the database is damaged."""
+        order, key = (self.rowid, self.rowid) if self.table.rowid else ("", "''")
         for rows in (SAMPLE_ROWS, 100, 10):
             with contextlib.suppress(CorruptError):
-                return self.page("", order, rows, key)
-        return self.page("", "NULL", 0, key)
+                _, size = self.extent(f"{order and f'ORDER BY {order}'} LIMIT {rows}")
+                return self.page("", order, max(1, rows * SAMPLE_BYTES // max(SAMPLE_BYTES, size)), key)
+        return self.page("", "", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
         """Rows of `q` (the table's alias) with the value of each column, and of the expression `key`.
 
         A column whose values are not all of its affinity's class is read again, value by value.
         """
-        rows = f"FROM {quoted(self.table.name)} q {where} ORDER BY {order} LIMIT {limit}"
+        rows = f"FROM {quoted(self.table.name)} q {where} {order and f'ORDER BY {order}'} LIMIT {limit}"
         # Text of UTF-16 is read as bytes: SQLite would join surrogates to others.
         kept = PLAIN if self.table.encoding == "UTF-8" else {**PLAIN, "string": "mixed"}
         declared = self.table.columns.items()
@@ -3881,6 +3909,8 @@ CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
+# How many rows are read by time before it is known how large they are; so many bytes of them are in memory at once.
+FIRST_ROWS, WALK_BYTES = 500, 64 << 20
 
 
 def latest_time(*times: int | None) -> int | None:
@@ -4430,6 +4460,7 @@ class Pace:
 
     reader: Reader
     rows: int
+    is_large: bool = True
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
         """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
@@ -4444,9 +4475,17 @@ class Pace:
 
     def _parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         while first <= last:
-            end = self.reader.nth(first, last, self.rows)
+            end = self._end(first, last, self.rows)
             yield first, end
             first = end + 1
+
+    def _end(self, first: int, last: int, rows: int) -> int:
+        """The last rowid of a part: of one with so many rows, or fewer where these are larger than those before."""
+        end, size = self.reader.nth(first, last, rows), 0
+        with contextlib.suppress(CorruptError):
+            if self.is_large:
+                _, size = self.reader.extent(f"WHERE {self.reader.rowid} BETWEEN {first} AND {end}")
+        return end if size <= 4 * PAGE_BYTES or end == first else self._end(first, end, rows * PAGE_BYTES // size or 1)
 
     def _part(self, part: tuple[int, int]) -> list[RawPage]:
         """A small range of rowids: one page, or more where rows have become larger."""
@@ -4454,11 +4493,12 @@ class Pace:
         while first <= last:
             try:
                 page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
-            except CorruptError as error:
+            except (CorruptError, MemoryShortError) as error:
                 if rows > 1:
                     rows = rows // 4 or 1
                     continue
-                error.good = first - 1
+                if isinstance(error, CorruptError):
+                    error.good = first - 1
                 raise
             # Fewer rows might be found behind those that are out of order, and they be missed.
             if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
@@ -4664,6 +4704,15 @@ class RowidCursor(Anchored):
         times = (time for time in times_in(page, self.table.time, form) if time is not None)
         return count, min(times, default=None)
 
+    def bytes_per_row(self, position: Position) -> float:
+        """How large rows are after a position: in a large file the next ones tell, since they may be larger."""
+        usual = self.reader.bytes_per_row()
+        if self.reader.database.size() > SMALL_FILE_BYTES:
+            with contextlib.suppress(CorruptError):
+                count, size = self.reader.extent(f"{self.reader.after(position['rowid'])} LIMIT {PAGE_ROWS}")
+                usual = max(usual, size / max(1, count))
+        return usual
+
     def count_after(self, low: int | None) -> int:
         """How many rows have a higher rowid. Of more than `COUNTED_ROWS` it is guessed how many, by their density."""
         rows = f"{quoted(self.table.name)} q {self.reader.after(low)} ORDER BY {self.rowid} LIMIT {COUNTED_ROWS}"
@@ -4703,7 +4752,8 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
+        size, is_large = reader.bytes_per_row(), reader.database.size() > SMALL_FILE_BYTES
+        pace = Pace(reader, fitting_rows(size), is_large)
         for pages in ahead(pace.groups(first, last)):
             yield from pages
 
@@ -4756,7 +4806,7 @@ def float_literal(value: float) -> str:
     return f"({int(fraction * 2**53)} * 1.0{f' {sign} {2**62}' * steps} {sign} {2**rest})"
 
 
-def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
+def raw_spans(column: str, oldest: int, form: TimeForm, is_scan: bool = False) -> list[Span]:
     """Where in a column times from `oldest` (microseconds) on may be, and what is no time, in SQLite's order.
 
     Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
@@ -4766,7 +4816,7 @@ def raw_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
         return [(None, None, "")]
     if form.name != "auto":
         return format_spans(column, oldest, form)
-    return [*number_spans(oldest), *text_spans(column, oldest, form.zone)]
+    return [*number_spans(oldest), *text_spans(column, oldest, form.zone, is_scan)]
 
 
 def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
@@ -4794,7 +4844,7 @@ def number_spans(oldest: int) -> list[Span]:
     return [(None, -(2**63) + 1, ""), *units, (last, "", "")]
 
 
-def text_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
+def text_spans(column: str, oldest: int, zone: ZoneInfo, is_scan: bool) -> list[Span]:
     """Texts from a day before `oldest` on, where SQLite reads no earlier time in them, and those of other forms.
 
     A day since the zone is behind the text. In the first days of a year ISO weeks count for the year before.
@@ -4811,16 +4861,19 @@ def text_spans(column: str, oldest: int, zone: ZoneInfo) -> list[Span]:
         zoned = f"{column} GLOB '*[Zz]' OR {column} GLOB '*[+-][0-9][0-9]:[0-9][0-9]'"
         earliest = f"CASE WHEN {zoned} THEN {seconds} ELSE {local} END"
     exact = f"coalesce(unixepoch({column}), {2**62}) >= {earliest}"
-    return [*odd_text_spans(str(seconds), first), (first, later, exact), (later, None, "")]
+    return [*odd_text_spans(column, str(seconds), first, is_scan), (first, later, exact), (later, None, "")]
 
 
-def odd_text_spans(digits: str, day: str) -> list[Span]:
+def odd_text_spans(column: str, digits: str, day: str, is_scan: bool) -> list[Span]:
     """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three.
 
-    The ! keeps SQLite from taking a limit for a number, which it does in a column of numeric affinity.
+    The ! keeps SQLite from taking a limit for a number, which it does in a column of numeric affinity. An index finds
+    those of each year by limits; in a scan one condition tells.
     """
     spans: list[Span] = [(f"{head - 1}:" if head > 10 else "", f"{head}0!", "") for head in range(10, int(day[:2]) + 1)]
     years = range(int(digits[:4]), int(day[:4]))
+    if is_scan and years:
+        return [*spans, (f"{digits}!", f"{years[-1]}:", f"substr({column}, 5, 1) BETWEEN '.' AND '9'")]
     return sorted(spans + [(max(digits, f"{year}.") + "!", f"{year}:", "") for year in years])
 
 
@@ -4837,8 +4890,8 @@ class Walk:
         """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after."""
         parts, left = list[RawPage](), -1
         self.next = self.next or next(self.pages, None)
-        while self.next and left:
-            left = min(size(), 50_000) if left < 0 else left  # They are in memory all at once.
+        while self.next and left and sum(part.nbytes for part in parts) < WALK_BYTES:
+            left = min(size(), 50_000) if left < 0 else left
             page, count = self.next, len(self.next.keys)
             parts.append(page.only(range(left)) if count > left else page)
             self.next = page.only(range(left, count)) if count > left else next(self.pages, None)
@@ -4885,7 +4938,8 @@ class TimeColumn:
         if len(spans) == 1:
             return spans
         plan = self.reader.database.rows(f"EXPLAIN QUERY PLAN SELECT 1 FROM {name} q WHERE {self.sql} >= 'x'")
-        if any("SCAN" in str(step[-1]) for step in plan):
+        if any("SCAN" in str(step[-1]) for step in plan):  # All rows are looked at: the fewer conditions, the better.
+            spans = raw_spans(f"q.{quoted(self.name)}", oldest, self.form, is_scan=True)
             return [(None, None, any_of(map(self.where, spans)))]
         looks = ", ".join(f"EXISTS (SELECT 1 FROM {name} q WHERE {self.where(span)})" for span in spans)
         [found] = self.reader.database.rows(f"SELECT {looks}")
@@ -4916,6 +4970,7 @@ class TimeColumn:
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
         rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
+        rows = min(rows, FIRST_ROWS) if self.reader.database.size() > SMALL_FILE_BYTES else rows
         ties = collections.Counter[Any]()
         while True:
             count = sum(ties.values())
@@ -4930,7 +4985,7 @@ class TimeColumn:
                 yield page.only(fresh)
             if len(page.keys) < limit:
                 return
-            rows, low = fitting_rows(page.nbytes / limit), raws[-1]
+            rows, low = min(4 * limit, fitting_rows(page.nbytes / limit)), raws[-1]
             ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
 
 
@@ -5181,6 +5236,10 @@ class TimestampCursor(Remembered):
         after = self._after(walk.position, taken)
         walk.position = after if walk.next else self._ended(after)
         return Batch(walk.position, [], functools.partial(iter, taken))
+
+    def bytes_per_row(self, _: Position) -> float:
+        """About how large rows are."""
+        return self.reader.bytes_per_row()
 
     def _begun(self, position: Position) -> Walk:
         """A walk from a position on; where no pass is under way there it is a whole one."""
@@ -5866,7 +5925,7 @@ class DeltaTarget:
     """
 
     # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
-    COMMIT_ROWS = 1_000_000
+    COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 256 << 20
 
     # delta-rs tries a conflicting commit again by itself; so many times for many writers.
     COMMIT_RETRIES = 100
@@ -5914,7 +5973,9 @@ class DeltaTarget:
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
         if self.allowance is None or self.allowance.bytes >= Allowance.MOST:
-            return self.COMMIT_ROWS
+            # delta-rs puts batches together to such a number of rows, whatever their size.
+            most = self.COMMIT_BYTES if 8192 * bytes_per_row < self.COMMIT_BYTES // 4 else self.COMMIT_BYTES // 4
+            return max(1, min(self.COMMIT_ROWS, int(most / max(1.0, bytes_per_row))))
         return max(1, min(self.COMMIT_ROWS, int(self.allowance.bytes / max(1.0, bytes_per_row))))
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
@@ -7077,7 +7138,7 @@ class CopyRoute(Route):
     # From so many rows on a file is faster than text; one file holds so many at most, and so many bytes of SQLite's.
     LEAST_ROWS = 20_000
     FILE_ROWS = 1_000_000
-    FILE_BYTES = 1 << 30
+    FILE_BYTES = 256 << 20
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
         super().__init__(table)
@@ -8855,7 +8916,7 @@ class Delivery:
     def _size(self) -> int:
         """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""
         if self.bytes_per_row is None:
-            self.bytes_per_row = self.source.cursor.reader.bytes_per_row()
+            self.bytes_per_row = self.source.cursor.bytes_per_row(self.state.position)
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
@@ -9764,6 +9825,7 @@ class Watch:
     status: StatusTable | None = None
     since: str | None = None
     warned: bool = False
+    beaten: float = -math.inf
 
     def cycle(self) -> Tally:
         """One cycle of all streams in one session, and what became of their rows. Errors are counted and go on."""
@@ -9892,7 +9954,7 @@ class Watch:
 
     def _beat(self, wait: float = 0.0) -> None:
         """Write down that a cycle, or one page of a long one, ended now, and how long the wait is; nothing needs it."""
-        config = self.fleet.config
+        config, self.beaten = self.fleet.config, time.monotonic()
         errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
         said = [f"{stream}: {text}" if stream else text for stream, text in errors.items()]
         if len(errors) == len(self.figures) and len(set(errors.values())) == 1:
@@ -9923,7 +9985,8 @@ class Watch:
             def advance(read: int, waiting: int) -> None:
                 draw(read, waiting)
                 figures.waiting = waiting or figures.waiting
-                self._beat()
+                if time.monotonic() - self.beaten > 1:  # second
+                    self._beat()
 
             yield advance
 

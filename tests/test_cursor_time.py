@@ -195,10 +195,10 @@ def test_the_spans_of_a_time_hold_each_value_of_that_time_or_a_later_one(
     source = Source("CREATE TABLE t (ts, v)")
     with up.Database(source.file, source.folder) as database:
         cursor = up.TimestampCursor(up.Reader(database, up.describe(database, "t", None)), 0, in_zone, time.time)
-        wheres = [cursor.order.where(span).replace('q."ts"', "q.c") for span in up.raw_spans("q.c", oldest, in_zone)]
-    assert connection.execute(f"SELECT count(*) FROM t q WHERE {' OR '.join(f'({w})' for w in wheres)}").fetchone() == (
-        1,
-    )
+        for is_scan in (False, True):
+            spans = up.raw_spans("q.c", oldest, in_zone, is_scan)
+            wheres = up.any_of(cursor.order.where(span).replace('q."ts"', "q.c") for span in spans)
+            assert connection.execute(f"SELECT count(*) FROM t q WHERE {wheres}").fetchone() == (1,)
 
 
 @settings(max_examples=examples(50))
@@ -240,6 +240,12 @@ def test_a_cycle_reads_new_rows_and_those_within_lookback_alone_where_the_time_h
             source.read.clear()
             assert source.cycle(50_000) == []
             assert sum(source.read) <= LOOKBACK + 10 + 2 * up.NEWEST_VALUES
+
+
+def test_a_table_without_an_index_is_searched_by_few_conditions() -> None:
+    """Of each row all of them are looked at."""
+    assert len(up.raw_spans("q.ts", BASE * 10**6, up.AUTO, is_scan=True)) < 25
+    assert len(up.raw_spans("q.ts", BASE * 10**6, up.AUTO)) > 200
 
 
 @pytest.mark.parametrize("table", ["text", "datetime", "any", "without rowid", "view", "utf-16"])

@@ -4483,9 +4483,16 @@ class Pace:
         """The last rowid of a part: of one with so many rows, or fewer where these are larger than those before."""
         end, size = self.reader.nth(first, last, rows), 0
         with contextlib.suppress(CorruptError):
-            if self.is_large:
-                _, size = self.reader.extent(f"WHERE {self.reader.rowid} BETWEEN {first} AND {end}")
+            size = self._size(first, end, rows) if self.is_large else 0
         return end if size <= 4 * PAGE_BYTES or end == first else self._end(first, end, rows * PAGE_BYTES // size or 1)
+
+    def _size(self, first: int, end: int, rows: int) -> int:
+        """The bytes of a part; of one that is small by a look at 64 places about as many."""
+        places = ", ".join(map(str, range(first, end + 1, (end - first) // 64 + 1)))
+        count, size = self.reader.extent(f"WHERE {self.reader.rowid} IN ({places})")
+        if count > 32 and rows * size < 2 * PAGE_BYTES * count:
+            return rows * size // count
+        return self.reader.extent(f"WHERE {self.reader.rowid} BETWEEN {first} AND {end}")[1]
 
     def _part(self, part: tuple[int, int]) -> list[RawPage]:
         """A small range of rowids: one page, or more where rows have become larger."""
@@ -4970,12 +4977,17 @@ class TimeColumn:
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
         rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
-        rows = min(rows, FIRST_ROWS) if self.reader.database.size() > SMALL_FILE_BYTES else rows
-        ties = collections.Counter[Any]()
+        is_large, ties = self.reader.database.size() > SMALL_FILE_BYTES, collections.Counter[Any]()
+        rows, is_looked_at = min(rows, FIRST_ROWS) if is_large else rows, is_large and self.is_indexed()
         while True:
-            count = sum(ties.values())
+            count, where = sum(ties.values()), f"WHERE {self.where((low, high, more))}"
             limit = count + max(rows, count)
-            page = self.reader.page(f"WHERE {self.where((low, high, more))}", self.sql, limit, key)
+            if is_looked_at and rows > 1:
+                _, size = self.reader.extent(f"{where} ORDER BY {self.sql} LIMIT {limit}")
+                if size > 4 * PAGE_BYTES:
+                    rows = rows * PAGE_BYTES // size or 1
+                    continue
+            page = self.reader.page(where, self.sql, limit, key)
             raws = page.columns[self.name].values()
             order = [self.key(raw) for raw in raws]
             first, end = (None if value is None else self.key(value) for value in (low, high))

@@ -36,6 +36,35 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "the size of a part is looked at", "size = self._size(first, end, rows) if self.is_large else 0", "pass",
+        ("test_cursor.py", "much_larger_than_wanted and rowid"),
+    ),
+    Mutant(
+        "the size of a page by time is looked at", "is_large and self.is_indexed()", "False",
+        ("test_cursor.py", "much_larger_than_wanted and by_time or view"),
+    ),
+    Mutant(
+        "a page shrinks where memory is short", "except (CorruptError, MemoryShortError) as error:",
+        "except CorruptError as error:", ("test_cursor.py", "memory_has_no_room"),
+    ),
+    Mutant(
+        "a recovered state is asked what it belongs to",
+        'refuse_foreign(job, source, state, f"what {job.target.name} knows of', 'str(f"what {job.target.name} knows of',
+        ("test_actions.py", "read_otherwise_since"),
+    ),
+    Mutant(
+        "a replay of nothing is no commit", 'commits=int(intent.get("rows") != 0)', "commits=1",
+        ("test_actions.py", "replay_of_nothing"),
+    ),
+    Mutant(
+        "hashes do not depend on a guess", 'sampled |= dict.fromkeys(numbers, "string")', "pass",
+        ("test_plan.py", "one_hash_also"),
+    ),
+    Mutant(
+        "groups of other rules stay", "if row.keys() != writes.keys():", "if not row.keys() >= writes.keys():",
+        ("test_scenarios.py", "hold_no_other_windows_back"),
+    ),
+    Mutant(
         "where nothing goes, small rows are at fault", "if total.commits or not is_alone", "if True or not is_alone",
         ("test_ladder.py", "before_which_nothing_goes"),
     ),
@@ -80,7 +109,7 @@ MUTANTS = (
         "if False:", ("test_cursor_time.py", "times_of_deleted"),
     ),
     Mutant(
-        "a key of another class is another row's", "return None if is_open and {time for time, _ in groups} & {time for time, _ in delivered} else found",
+        "a key of another class is another row's", "return None if is_open and {*times}.intersection(now) else found",
         "return found",
         ("test_cursor_time.py", "another_class"),
     ),

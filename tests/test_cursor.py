@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -349,6 +350,60 @@ def test_a_page_is_sized_by_the_width_of_its_rows() -> None:
     assert up.fitting_rows(100) == up.PAGE_ROWS
     assert up.fitting_rows(2_000_000) == 2
     assert up.fitting_rows(random.uniform(1e9, 1e12)) == 1
+
+
+LARGE = {
+    "all": [5_000] * 300,
+    "the newest": [1] * 2_000 + [5_000] * 200,
+    "some amid others": [1] * 900 + [5_000] * 200 + [1] * 900,
+    "a few": ([1] * 99 + [5_000]) * 20,
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("kind", ["rowid", "by time", "view"])
+def test_no_page_is_much_larger_than_wanted_wherever_large_rows_are(
+    box: Box, large: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of the file tells the average alone."""
+    monkeypatch.setattr(up, "PAGE_BYTES", 50_000)
+    monkeypatch.setattr(up, "SAMPLE_BYTES", 100_000)
+    monkeypatch.setattr(up, "SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(up, "FIRST_ROWS", 20)
+    read, page = list[int](), up.Reader.page
+
+    def noted(reader: up.Reader, *asked: Any) -> up.RawPage:
+        found = page(reader, *asked)
+        read.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(up.Reader, "page", noted)
+    box.execute("CREATE TABLE base (time TEXT, v INTEGER, body)", "CREATE INDEX by_time ON base (time)")
+    lengths = enumerate(LARGE[large])
+    content = [(f"2026-01-01T{v // 3600:02}:{v // 60 % 60:02}:{v % 60:02}Z", v, b"x" * length) for v, length in lengths]
+    box.execute("INSERT INTO base VALUES (?, ?, ?)", rows=content)
+    if kind == "view":
+        box.execute("CREATE VIEW v AS SELECT * FROM base")
+    flags = ["--cursor", "timestamp"] if kind == "by time" else ["--table", "v"] if kind == "view" else []
+    assert box.run(*flags) == 0
+    assert sorted(v for (v,) in box.arrived("v")) == [*range(len(LARGE[large]))]
+    assert max(read) < 700_000
+
+
+def test_a_page_that_memory_has_no_room_for_is_read_in_smaller_ones(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = up.Reader.page
+
+    def short(reader: up.Reader, where: str, order: str, limit: int, key: str) -> up.RawPage:
+        if limit > 10 and "BETWEEN" in where:
+            raise up.source_error(
+                "INTERNAL: ArrowBufferAppend(binary, value, size) failed: (12) Cannot allocate memory"
+            )
+        return page(reader, where, order, limit, key)
+
+    box.execute(COUNTED, INSERT, rows=rows(1, 100))
+    monkeypatch.setattr(up.Reader, "page", short)
+    assert box.run() == 0
+    assert values(box) == [*range(1, 101)]
 
 
 UTF_16 = ["UTF-16le", "UTF-16be"]

@@ -2583,7 +2583,9 @@ class Reader:
         """A guess by the size of the file, and how close the first rowids are; without these by the first rows."""
         first, last = self.bounds() if self.table.rowid else (None, 0)
         if first is None:
-            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
+            # The first rows of a view may cost as much as all.
+            is_table = self.database.kinds[self.table.name] == "table without rowid"
+            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}") if is_table else (1, 1000)
             return size / max(1, count)
         share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
         return self.database.size() / max(1, (last - first + 1) * share)

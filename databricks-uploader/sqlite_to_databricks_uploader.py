@@ -965,6 +965,13 @@ def reason_of(config: Config, scenario: str) -> str:
     return ("no processing is enabled" if scenario == "raw" else f"enable_{scenario} is true") + unused
 
 
+def unused_privacy(config: Config, scenario: str) -> tuple[str, str] | None:
+    """That rows go as they are though there are rules to hide something, and what applies these."""
+    if scenario != "raw" or not config.sanitize_config:
+        return None
+    return "sanitize_config is not in use: all values are sent as they are", "enable_sanitize: true applies it."
+
+
 def routed_table(base: str, scenario: str) -> str:
     """The scenario's table. A base name that already has one of the prefixes counts without it."""
     known = next((p for p in PREFIXES.values() if base.lower().startswith(p) and base.lower() != p), "")
@@ -2285,8 +2292,8 @@ def content_of(database: Database, name: str) -> str:
 
 
 def newest_of(reader: Reader, form: TimeForm) -> str | None:
-    """The highest value in the time column, as people read it; None where there is none."""
-    if reader.table.time is None:
+    """The highest value in the time column, as people read it; None where none is, or values don't sort as times do."""
+    if reader.table.time is None or "%" in form.name:
         return None
     [(newest,)] = reader.select(f"CAST(max({cell(reader.table.time)}) AS TEXT)")
     with contextlib.suppress(ValueError):
@@ -8308,7 +8315,8 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None
     for what, known, found in bound_to(job, source, state):
         if known != found:
             settings = {"cursor": "cursor", "source_id": "source_id", "time column": "timestamp_col"}
-            hint = f"{settings[what]}: {known} goes on there. " if what in settings else ""
+            value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
+            hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
             hint += (
                 "Set back what was changed; or give each source table, target, scenario, cursor and its time column a"
             )
@@ -8368,7 +8376,10 @@ def first_state(job: Job, source: Source, state: State) -> State:
     known = recovered(job, source) if job.config.source_id else None
     if known is None:
         return completed(job, source, state)
-    log.warning("no state here, but the target knows %s: going on after commit %d", known.source_id, known.sequence)
+    said = (
+        "no state here, but the target knows %s: going on after commit %d; rows that were in quarantine are not there"
+    )
+    log.warning(said, known.source_id, known.sequence)
     return known
 
 
@@ -9384,6 +9395,8 @@ class Fleet:
             target = target_of(config, self.session, self.directory)
             scenario, states = scenario_of(config), StateFile(state_directory(config))
             log.info("rows go to %s by %s: %s", target.name, route_of(config), reason_of(config, scenario))
+            if fault := unused_privacy(config, scenario):
+                log.warning("%s. %s", *fault)
             job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
             job = dataclasses.replace(job, begun=self.begun)
             self.jobs[name] = job
@@ -10237,7 +10250,8 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
         columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
-    cluster = f" CLUSTER BY ({quoted_sql(by)})" if by else ""
+    is_by_path = bool(config.lakehouse_path or config.table_path)  # delta-rs does not write to a clustered table.
+    cluster = f" CLUSTER BY ({quoted_sql(by)})" if by and not is_by_path else ""
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
     created = f"{creation(config, name, columns)}{cluster}{properties};"
@@ -10325,7 +10339,11 @@ def print_init(config: Config) -> int:
     with opened_database(config) as database:
         entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
     given = {s: getattr(config, s) for s, setting in SETTINGS.items() if s not in NOT_WRITTEN and not setting.secret}
-    given = {"state_dir": Path("state"), **{s: v for s, v in given.items() if v not in (SETTINGS[s].default, None)}}
+    # Several databases may be sent from one directory.
+    given = {
+        "state_dir": Path("state", Path(str(config.sqlite)).stem),
+        **{s: v for s, v in given.items() if v not in (SETTINGS[s].default, None)},
+    }
     # From everywhere the same: in another directory the state would be another one, and all rows be sent again.
     uris = ("lakehouse_path", "table_path")
     given |= {s: absolute_uri(str(v)) for s, v in given.items() if isinstance(v, Path) or s in uris}
@@ -10490,6 +10508,8 @@ def check_configuration(config: Config, say: Say) -> None:
     where = config.zerobus_endpoint or config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
     say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
+    if fault := unused_privacy(config, scenario):
+        say("configuration", None, *fault)
 
 
 def check_database(config: Config, say: Say) -> None:

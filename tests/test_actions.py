@@ -665,6 +665,28 @@ def test_a_look_tells_what_a_run_would_refuse(
     assert box.run() == 0
 
 
+def test_rules_that_hide_values_and_are_not_in_use_are_warned_of(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some_rows(box)
+    rules = {"SANITIZE_CONFIG": '{"drop": ["note"]}'}
+    assert [box.run(**rules), box.run("--check", **rules)] == [0, 0]
+    assert "sanitize_config is not in use: all values are sent as they are" in caplog.text
+    assert "sanitize_config is not in use: all values are sent as they are" in capsys.readouterr().out
+    caplog.clear()
+    filtered = {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"value": {">": 1}}'}
+    assert box.run(**rules, **filtered, STATE_DIR=str(box.folder / "f")) == 0
+    assert "not in use: all" not in caplog.text
+
+
+def test_the_ddl_of_a_table_by_path_is_one_that_can_be_written(box: Box, printed: Callable[..., str]) -> None:
+    """delta-rs writes to no table that is clustered."""
+    some_rows(box)
+    assert "CLUSTER BY" not in printed("--print-ddl")
+    del box.environ["LAKEHOUSE_PATH"]
+    assert "CLUSTER BY" in printed("--print-ddl")
+
+
 # --- While cycles run ---
 
 

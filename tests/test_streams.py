@@ -872,6 +872,18 @@ def test_tables_of_a_store_are_those_that_the_states_name_or_nothing_tells_them(
         caplog.clear()
 
 
+def test_a_source_id_that_is_set_later_is_told_as_what_all_streams_go_on_by(
+    many: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each has it with its own name behind."""
+    fill(many, "a", "b")
+    assert many.run() == 0
+    assert many.run("--source-id", "box-7") == 1
+    [told] = set(re.findall(r"source_id: (\S+) goes on there", caplog.text))
+    assert many.run("--source-id", told) == 0
+    assert len(arrived(many, "raw_a")) == len(arrived(many, "raw_b")) == 3
+
+
 def test_one_ddl_is_printed_for_tables_that_feed_one_target(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
     fill(many, "r1", "r2")
     many.execute("ALTER TABLE r2 ADD COLUMN note TEXT")

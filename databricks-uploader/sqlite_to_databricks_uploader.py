@@ -5939,7 +5939,6 @@ class DeltaTarget:
 
     A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
     where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
-    `asks_anew`: its columns may be others by the next cycle, since some were lacking or values did not fit.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
     the write goes through the same table object: a twin of it then conflicts (delta-rs 1.6,
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
@@ -5957,7 +5956,6 @@ class DeltaTarget:
         self.wait = wait
         self.allowance: Allowance | None = None
         self.evolves = True
-        self.asks_anew = False
         self._answered = False
         self._planned_anew = False
 
@@ -6853,13 +6851,17 @@ def joined(pages: Sequence[ArrowTable]) -> ArrowTable:
 
 
 class WarehouseTable:
-    """A table in Databricks, as all routes to it see it. Its columns are asked for once, and after each refusal.
+    """A table in Databricks, as all routes to it see it.
 
-    A warehouse tells them, or Unity Catalog where rows go by Zerobus: so that needs no warehouse.
+    A warehouse tells its columns, or Unity Catalog where rows go by Zerobus: so that needs no warehouse. A cycle's rows
+    are made for those that its first question finds. Where they are others by a later one, the cycle ends.
     """
 
     # Clocks of one warehouse's machines differ by less, and so much time ending a statement may take.
     SLACK_SECONDS = 15
+
+    # So long a cycle trusts them: an INSERT turns 2.7 into 2 where a DOUBLE is an INT by now.
+    TRUSTED_SECONDS = 10
 
     def __init__(self, session: Session, table: str) -> None:
         self.session = session
@@ -6867,15 +6869,25 @@ class WarehouseTable:
         self.name = f"{session.config.databricks_database}.{table}"
         self.sql = table_name(session.config.databricks_database or "", table)
         self._columns: Columns | None = None
+        self._asked = -math.inf
 
     def columns(self) -> Columns:
-        """The table's columns; ` not null` after the types of those that are."""
+        """The table's columns, as this cycle knows them; ` not null` after the types of those that are."""
         if self._columns is None:
-            self._columns = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
-        return self._columns
+            self.look(0)
+        return self._columns or {}
+
+    def look(self, trusted: float = TRUSTED_SECONDS) -> None:
+        """Ask for the columns, where they are not known for less than so many seconds; `Postponed` if they changed."""
+        if self._columns is not None and self.session.clock() - self._asked < trusted:
+            return
+        found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
+        if self._columns not in (None, found):
+            raise Postponed(f"the columns of {self.name} changed", "The next cycle makes its rows for them.")
+        self._columns, self._asked = found, self.session.clock()
 
     def forget(self) -> None:
-        """Have the columns asked for anew."""
+        """Have the columns asked for anew, whatever they were."""
         self._columns = None
 
     def _described(self) -> Columns:
@@ -7412,8 +7424,7 @@ class ZerobusRoute(SizedRoute):
         return {**super().ready(intent, payload), "fields": payload.fields}
 
     def send(self, intent: Intent, payload: Records) -> None:
-        known = self.table.columns()
-        names = {name.lower(): name for name in known}
+        names = {name.lower(): name for name in self.table.columns()}
         now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.session.services_now() * 10**6)}"
         others = f",{now}" if "databricks_inserted_at" in names else ""
         document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
@@ -7425,11 +7436,9 @@ class ZerobusRoute(SizedRoute):
             raise LostAnswer(f"HTTP {answer.status} came without Zerobus' answer: from a proxy between, most likely")
         if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
             raise http_error(answer.status, answer.shown(), True, "workspace")
-        shown = f"a value does not fit its column: {answer.shown()}"
-        self.table.forget()
-        if self.table.columns() != known:  # Then it is nobody's fault.
-            raise Postponed(f"the table's columns changed: {shown}", "The next cycle reads them again.")
-        raise RefusedValuesError(shown, "Compare the types with --check.")
+        raise RefusedValuesError(
+            f"a value does not fit its column: {answer.shown()}", "Compare the types with --check."
+        )
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
@@ -7527,7 +7536,6 @@ class WarehouseTarget:
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
-        self.asks_anew = False
         self._not_run: tuple[str, str] | None = None
 
     @property
@@ -7540,9 +7548,7 @@ class WarehouseTarget:
         self.usual.allowance = known or self.usual.allowance
 
     def columns(self) -> Columns:
-        """The table's columns and types; asked for again where people may have changed them while this runs."""
-        if self.asks_anew:
-            self.table.forget()
+        """The table's columns and types."""
         return self.table.columns()
 
     def recover(self, state: State) -> dict[str, Any] | None:
@@ -7593,10 +7599,11 @@ class WarehouseTarget:
         return self.copy.prepare(iter(taken))
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
+        self.table.look()
         return self.routes[payload.route].ready(intent, payload)
 
     def send(self, intent: Intent, payload: Payload) -> None:
-        """Commit the rows on their route. After a refusal the columns are asked for anew."""
+        """Commit the rows on their route. Refused values are nobody's fault where the columns changed."""
         if not payload.count:
             return
         try:
@@ -7604,8 +7611,9 @@ class WarehouseTarget:
         except DidNotRun as error:
             if "file" in intent and not isinstance(error, (NotReady, Unreachable)):  # Else its removal would wait.
                 self.copy.leave(intent)
-            self.table.forget()
             self._not_run = (intent["batch_id"], intent["started"])
+            if isinstance(error, RefusedValuesError):
+                self.table.look(0)
             raise
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent = lambda intent: None) -> bool:
@@ -7643,6 +7651,7 @@ class WarehouseTarget:
         self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
 
     def close(self) -> None:
+        self.table.forget()
         self.copy.close()
 
 
@@ -8205,15 +8214,21 @@ def rules_for(config: Config, scenario: str, columns: Columns, table: Table) -> 
 
 
 def early_rules(job: Job, reader: Reader, before: Columns) -> Rules | Aggregate | None:
-    """The scenario's rules by what the source tells. Where they don't fit that, the target is asked for types."""
+    """The scenario's rules by what the source tells. Where they don't fit that, the target is asked for types.
+
+    That is done once: a plan asks it again before rows are sent, and idle cycles wake no warehouse.
+    """
     try:
         reads = read_types(job.config, reader, {}, job.sampled, before) if job.scenario != "raw" else {}
         return rules_for(job.config, job.scenario, reads, reader.table)
     except ConfigError:
         with contextlib.suppress(UploaderError):
             if job.scenario != "aggregate":  # Its groups tell nothing of the rows.
-                reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
-                return rules_for(job.config, job.scenario, reads, reader.table)
+                if "target" not in job.sampled:
+                    reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
+                    rules_for(job.config, job.scenario, reads, reader.table)
+                    job.sampled["target"] = reads
+                return None
         raise
 
 
@@ -8247,11 +8262,11 @@ def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> No
     After a column was renamed both are so.
     """
     left_out = [name for name in given if name not in plan.sources.values()]
-    job.target.asks_anew = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
     if left_out:
         names, by_hand = ", ".join(map(repr, left_out)), "ALTER TABLE ... ADD COLUMNS makes them there"
         hint = "schema: evolve adds columns" if job.target.evolves else by_hand
-        hint = f"{hint}; rows that were sent before stay without them." if job.target.asks_anew else ""
+        is_lacking = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
+        hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
         job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
@@ -8969,7 +8984,6 @@ class Delivery:
                 check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
             yield prepared.rows
-        self.job.target.asks_anew |= bool(bad)
         self.job.quarantine.put(intent["sequence"], known_by(self), bad)
 
     def _confirm(self, intent: Intent, tally: Tally) -> None:

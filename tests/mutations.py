@@ -152,8 +152,8 @@ MUTANTS = (
     ),
     Mutant(
         "bad rows are not kept",
-        "bool(bad)\n        self.job.quarantine.put(intent[\"sequence\"], known_by(self), bad)",
-        "bool(bad)", (STATE, "bad_rows_are_kept"),
+        "yield prepared.rows\n        self.job.quarantine.put(intent[\"sequence\"], known_by(self), bad)",
+        "yield prepared.rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---
     Mutant("any text is Arrow's", "not all(forms) or any(part in lines for part in OVER_59)", "False", ("test_rows.py", "both_ways")),

@@ -6299,15 +6299,14 @@ def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
 
 # SQLSTATE classes that say for certain that a statement failed and left nothing behind: syntax, types, values,
 # constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
-# (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open.
-DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0"])
-# A file that COPY INTO can't read, before it commits. It is of a class that leaves it open otherwise.
-UNREADABLE = "KD001"
-# Its SQLSTATE is that of a conflict (2DKD0), but the commit is there (delta-io/delta, delta-error-classes.json).
-COMMITTED = "DELTA_POST_COMMIT_HOOK_FAILED"
+# (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open. So does KD (data sources), but for a file
+# that COPY INTO can't read, before it commits.
+DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0", "KD001"])
 
-# SQLSTATEs of conditions that some servers name without them.
+# SQLSTATEs of conditions that some servers name without them, or with one that says less, or something else: types that
+# can't be stored are found before anything runs (KD000); a hook fails after the commit, which is no conflict (2DKD0).
 STATES = {
+    "INCOMPATIBLE_DATA_FOR_TABLE": "42804", "DELTA_POST_COMMIT_HOOK_FAILED": "XX000", "2DKD0": "XX000",
     "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
     "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
     "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
@@ -6317,6 +6316,7 @@ REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
     "42P01": "Create the table (--print-ddl prints how), or check its name: --run-query INFO lists those there are.",
     "42704": "Check databricks_database and databricks_volume: a schema, catalog or volume is not there.",
+    "42804": "Compare the types with --check; where a column's changed, the next cycle reads them again.",
     "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
@@ -6429,18 +6429,18 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
 
 def server_error(message: str, writes: bool) -> UploaderError:
     """The server's own words, with its SQLSTATE or named condition."""
-    condition = re.search(r"\[?\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", message)
+    condition = re.search(r"(\[?)\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", message)
     given = re.search(r"SQLSTATE:?\s*\(?([0-9A-Z]{5})\b", message)
-    state = given[1] if given else STATES.get(condition[1] if condition else "", "")
+    state = STATES.get(given[1], given[1]) if given else ""
+    if condition and (condition[1] or not given):
+        state = STATES.get(condition[2], state)
     # In quotes it is the statement's own text, which errors of any kind may show.
     if re.search(f"(?<!'){TOO_LATE}(?!')", message):
         hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
         return Postponed("the statement reached the warehouse too late and did not run", hint)
     shown = f"the warehouse answers: {first_line(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
-    is_open = writes and state[:2] not in DEFINITE and state != UNREADABLE
-    if writes and condition and condition[1] == COMMITTED:
-        return LostAnswer(shown)
+    is_open = writes and not DEFINITE & {state, state[:2]}
     if state[:2] in ("2D", "40"):
         return Postponed(shown, hint)
     if state[:2] == "54" or (says_too_large(message) and not (is_open and state)):

@@ -608,7 +608,7 @@ MUTANTS = (
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(
-        "any error means that nothing ran", "is_open = writes and state[:2] not in DEFINITE and state != UNREADABLE", "is_open = writes and not state",
+        "any error means that nothing ran", "is_open = writes and not DEFINITE & {state, state[:2]}", "is_open = writes and not state",
         (SENDING, "carried_out_once and insert"),
     ),
     Mutant(

@@ -1099,7 +1099,11 @@ def test_an_sqlstate_says_whether_a_statement_ran(state: str, kind: type[Excepti
     ("message", "kind"),
     [
         ("[DELTA_POST_COMMIT_HOOK_FAILED] Committing to the Delta table version 7 succeeded but …. SQLSTATE: 2DKD0", up.LostAnswer),
+        ("Committing to the Delta table succeeded but …. SQLSTATE: 2DKD0", up.LostAnswer),
         ("[X_Y] a row says 'DELTA_POST_COMMIT_HOOK_FAILED'. SQLSTATE: 23001", up.RefusedValuesError),
+        ("[INCOMPATIBLE_DATA_FOR_TABLE.CANNOT_SAFELY_CAST] Cannot safely cast `v` \"STRING\" to \"INT\". SQLSTATE: KD000", up.Rejected),
+        ("[X_Y] a row says [INCOMPATIBLE_DATA_FOR_TABLE]. SQLSTATE: KD000", up.LostAnswer),
+        ("the store says PERMISSION_DENIED. SQLSTATE: 58030", up.LostAnswer),
         ("gRPC message exceeds maximum size 67108864: 70000000. SQLSTATE: XX000", up.LostAnswer),
         ("response headers too large. SQLSTATE: 08006", up.LostAnswer),
         ("the statement is too large. SQLSTATE: 42000", up.RefusedSizeError),

@@ -5388,6 +5388,9 @@ FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 # Columns of the target that the uploader fills itself, where the target has them; the source's of that name stay out.
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
 
+# So long is what a batch id has after the source's: an epoch, a number of twelve digits, and a place.
+BATCH_LENGTH = 30
+
 
 class Prepared(NamedTuple):
     """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
@@ -5542,9 +5545,24 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
             raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
 
 
-def aimed_columns(given: Columns, target: Columns | None, evolve: bool) -> tuple[Columns, Columns, frozenset[str]]:
+def check_own_columns(types: Columns, length: int) -> None:
+    """A `TargetError` where columns of a target can't hold what the uploader fills them with: such long ids, times."""
+    for name, kind in types.items():
+        own, sizes = OWN_COLUMNS.get(name.lower()), sizes_of(kind)
+        is_fitting = (
+            kind in TIMES if own == "timestamp" else base_of(kind) in TEXTS and (sizes or [length])[0] >= length
+        )
+        if own and not is_fitting:
+            hint = f"Make it {own.upper()}, or rename it."
+            raise TargetError(f"the target's column {name} is {kind.upper()}, which can't hold what fills it", hint)
+
+
+def aimed_columns(
+    given: Columns, target: Columns | None, evolve: bool, id_length: int
+) -> tuple[Columns, Columns, frozenset[str]]:
     """The target's columns, new ones too where it may `evolve`, that are filled: types, origins, which are NOT NULL."""
     types = types_in(target)
+    check_own_columns(types, id_length)
     places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
     check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
@@ -5552,8 +5570,6 @@ def aimed_columns(given: Columns, target: Columns | None, evolve: bool) -> tuple
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
     if target and given and not sources:
         raise TargetError(f"the target has none of the columns {', '.join(given)}", f"It has {', '.join(target)}.")
-    if any(name.lower() == "databricks_batch_id" and base_of(kind) not in TEXTS for name, kind in types.items()):
-        raise TargetError("the target's column databricks_batch_id is no STRING", "Make it one, or rename it.")
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     return {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}, sources, required
@@ -7348,8 +7364,6 @@ def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
     kinds = {name.lower(): kind for name, kind in types_in(columns).items()}
     if kinds.get("databricks_batch_id") != "string":
         return "has no column databricks_batch_id of type STRING, by which rows are known again after a lost answer"
-    if kinds.get("databricks_inserted_at", "timestamp") not in TIMES:
-        return "has a column databricks_inserted_at that is no TIMESTAMP"
     return ""
 
 
@@ -8240,7 +8254,8 @@ def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, b
     rules = aggregate or rules_for(job.config, job.scenario, reads, reader.table)
     given = rules.columns if rules else reads
     is_made, evolve = target is None, job.config.schema == "evolve" and job.target.evolves
-    aimed = aimed_columns(given, target, is_made or evolve)
+    source_id = job.config.source_id or f"{32 * '0'}/{job.stream}".rstrip("/")
+    aimed = aimed_columns(given, target, is_made or evolve, len(source_id) + BATCH_LENGTH)
     page_rules = rules if isinstance(rules, Rules) else None
     if aggregate is None:
         needed = page_rules.used.union(aimed[1].values()) if page_rules else {*aimed[1].values()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import Counter
@@ -131,7 +132,8 @@ def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Bo
     ("fields", "said"),
     [
         ({"x": "long"}, "the target has none of the columns time, v"),
-        ({"v": "long", "databricks_batch_id": "long"}, "the target's column databricks_batch_id is no STRING"),
+        ({"v": "long", "databricks_batch_id": "long"}, "the target's column databricks_batch_id is BIGINT"),
+        ({"v": "long", "Databricks_Inserted_At": "date"}, "the target's column Databricks_Inserted_At is DATE"),
     ],
 )
 def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
@@ -143,6 +145,23 @@ def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
     assert box.run() == 1
     assert said in caplog.text
     assert not box.state_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "is_fit"),
+    [
+        ({"databricks_batch_id": "varchar(61)"}, False),
+        ({"databricks_batch_id": "varchar(62)"}, True),
+        ({"DATABRICKS_BATCH_ID": "string not null"}, True),
+        ({"databricks_batch_id": "timestamp"}, False),
+        ({"databricks_inserted_at": "timestamp_ntz"}, True),
+        ({"databricks_inserted_at": "varchar(62)"}, False),
+    ],
+)
+def test_columns_that_the_uploader_fills_have_to_hold_that(own: dict[str, str], is_fit: bool) -> None:
+    """A batch id is as long as the source's name, and 30 characters."""
+    with contextlib.nullcontext() if is_fit else pytest.raises(up.TargetError, match=next(iter(own))):
+        up.aimed_columns({"v": "bigint"}, {"v": "bigint", **own}, False, 32 + up.BATCH_LENGTH)
 
 
 def test_a_time_that_the_target_takes_in_no_format_is_refused_with_what_helps(

@@ -6274,9 +6274,10 @@ def comparison(table: str, sent: Insert, past: str = "") -> str:
     """How many different rows were sent, how many of them the table has too rarely, too often, and not at all.
 
     Those that it had in the `past` do not count. GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with
-    their padding.
+    their padding. Texts are compared as bytes, whatever their collation.
     """
-    trims = {name: "rtrim({})" if kind.startswith("char") else "{}" for name, kind in sent.kinds.items()}
+    trims = {name: "CAST({} AS BINARY)" if base_of(kind) in TEXTS else "{}" for name, kind in sent.kinds.items()}
+    trims |= {name: "CAST(rtrim({}) AS BINARY)" for name, kind in sent.kinds.items() if kind.startswith("char")}
     keys = {name: f"k{index}" for index, name in enumerate(trims)}
     given = ", ".join(f"{trim.format(sent.values[name])} AS {keys[name]}" for name, trim in trims.items())
     held = ", ".join(trim.format(quoted_sql(name)) for name, trim in trims.items())
@@ -6898,6 +6899,9 @@ class WarehouseTable:
         if self._columns is not None and self.session.clock() - self._asked < trusted:
             return
         found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
+        # Collations are no matter but of the batch id, which is searched for.
+        collated = {name: kind for name, kind in found.items() if name.lower() not in OWN_COLUMNS}
+        found |= {name: re.sub(r" collate \S+", "", kind) for name, kind in collated.items()}
         if self._columns not in (None, found):
             raise Postponed(f"the columns of {self.name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()

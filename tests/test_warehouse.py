@@ -286,6 +286,29 @@ def test_refused_values_are_nobodys_fault_where_the_columns_changed(bench: Bench
         bench.send(target, rows)
 
 
+def test_collated_text_is_filled_and_compared_letter_by_letter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a column of UTF8_LCASE, `Ab` equals `aB`. A batch id is searched for, so it must not be collated."""
+    described = up.WarehouseTable._described
+    collated = {"string": "string collate utf8_lcase", "string not null": "string collate utf8_lcase not null"}
+    monkeypatch.setattr(
+        up.WarehouseTable, "_described", lambda self: {n: collated.get(k, k) for n, k in described(self).items()}
+    )
+    bench.create("id BIGINT, name STRING NOT NULL, ts TIMESTAMP")
+    target = bench.target()
+    assert target.columns()["name"] == "string not null"
+    _, payload = bench.send(target, rows_of(1, name="Ab"))
+    assert re.findall(r"CAST\(\S+ AS BINARY\)", up.comparison("t", payload)) == [
+        "CAST(r.c1 AS BINARY)", "CAST(`name` AS BINARY)",
+    ]  # fmt: skip
+    assert target.insert.compared(payload) == (1, 0, 0, 0)
+    assert target.insert.compared(target.prepare(lambda: iter([rows_of(1, name="aB")]))) == (1, 1, 0, 1)
+    bench.warehouse.sql(f"DROP TABLE s.{bench.table}")
+    bench.create("name STRING, databricks_batch_id STRING")
+    target.close()
+    with pytest.raises(up.TargetError, match="COLLATE"):
+        up.check_own_columns(target.columns(), 0)
+
+
 def test_rules_that_suit_only_the_tables_types_wake_no_warehouse_in_idle_cycles(box: Box, warehouse: Warehouse) -> None:
     box.behind(warehouse, "s.raw_late_rules")
     warehouse.sql("CREATE TABLE s.filtered_late_rules (id BIGINT, ts TIMESTAMP, v DOUBLE)")

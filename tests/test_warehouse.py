@@ -759,17 +759,26 @@ def test_a_batch_that_tells_no_row_is_no_place_to_go_on_from(bench: Bench) -> No
         bench.target().recover(up.State(source_id="me", position={"rowid": None}))
 
 
-def test_a_cluster_leaves_a_doubt(bench: Bench) -> None:
+@pytest.mark.parametrize("own", ["", ", databricks_batch_id STRING"])
+def test_a_cluster_leaves_a_doubt_also_where_a_warehouse_is_asked_later(
+    bench: Bench, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without STATEMENT_TIMEOUT nothing says when an absent row can't come any more."""
-    bench.create()
+    assert not up.is_warehouse(bench.config(databricks_http_path="/sql/protocolv1/o/1/0101-123456-abc"))
+    bench.create(f"id BIGINT, name STRING, ts TIMESTAMP{own}")
     target = bench.target()
     payload = target.prepare(lambda: iter([rows_of(1)]))
-    intent = target.ready(bench.intent(), payload)
-    cluster = bench.config(databricks_http_path="/sql/protocolv1/o/1/0101-123456-abc")
-    assert not up.is_warehouse(cluster)
-    target.session.config = cluster
+    bounded, unbounded = target.ready(bench.intent(), payload), bench.intent()
+    with monkeypatch.context() as patch:
+        patch.setattr(up, "is_warehouse", lambda config: False)
+        unbounded = target.ready(unbounded, payload)
+        for intent in (bounded, unbounded):
+            with pytest.raises(up.DoubtError):
+                target.settle(intent, lambda: iter([payload.rows]))
     with pytest.raises(up.DoubtError):
-        target.settle(intent, lambda: iter([payload.rows]))
+        target.settle(unbounded, lambda: iter([payload.rows]))
+    del bounded["timeout"]  # As 1.0.0 wrote it.
+    assert target.settle(bounded, lambda: iter([payload.rows])) is False
 
 
 def test_stopping_ends_the_waiting(bench: Bench) -> None:

@@ -7586,8 +7586,8 @@ class WarehouseTarget:
             return None
         if (last := self.table.last_batch(state.source_id)) is None:
             return None
-        # A replay may have come when no row was known to be delivered.
-        if state.position.keys() - {"rowid", "since", "until"} or last.endswith("/None"):
+        # A replay may have come when no row was known to be delivered: then it is None.
+        if state.position.keys() - {"rowid", "since", "until"} or not re.search(r"/-?\d+$", last):
             fault = f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand"
             raise StateError(fault, "Restore the state from a copy, or use --since TIMESTAMP.")
         epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
@@ -8656,14 +8656,20 @@ def made_by(job: Job, plan: Plan) -> str:
     return digest_of(json.dumps(told, sort_keys=True, default=str))
 
 
+def place_named(position: Position) -> str:
+    """A batch id's last part: the rowid up to which all rows were sent. Places by time and of windows have a letter."""
+    if "latest" in position:
+        return f"t{position['latest'] // 1000}"
+    return f"{'w' if 'read_to' in position else ''}{position.get('rowid')}"
+
+
 def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     """What is saved before a commit is sent, so that its fate can be found out after a crash."""
     sequence = state.sequence + 1
-    place = batch.position.get("rowid", batch.position.get("latest"))
     return {
         "sequence": sequence,
         "application": application_of(state),
-        "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place}",
+        "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place_named(batch.position)}",
         "made_by": made_by(job, source.plan()),
         "started": dt.datetime.fromtimestamp(job.now(), dt.UTC).isoformat(),
         "epoch": state.epoch,

@@ -759,6 +759,30 @@ def test_a_batch_that_tells_no_row_is_no_place_to_go_on_from(bench: Bench) -> No
         bench.target().recover(up.State(source_id="me", position={"rowid": None}))
 
 
+@pytest.mark.parametrize(
+    ("settings", "later"),
+    [
+        ({"UPLOAD_CURSOR": "timestamp"}, {"UPLOAD_CURSOR": "rowid"}),
+        ({"ENABLE_AGGREGATE": "1"}, {"ENABLE_AGGREGATE": "1"}),
+    ],
+)
+def test_a_place_by_time_or_of_windows_is_never_taken_for_a_rowid(
+    box: Box, warehouse: Warehouse, settings: dict[str, str], later: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = {"group_by": ["minute"], "aggregations": {"records": "count"}}
+    box.environ |= {"UPLOAD_SOURCE_ID": "box", "AGGREGATE_CONFIG": json.dumps(rules)}
+    box.behind(warehouse, "s.raw_places", "id BIGINT, ts TIMESTAMP, databricks_batch_id STRING")
+    own = "minute TIMESTAMP, records BIGINT, databricks_batch_id STRING"
+    warehouse.sql(f"CREATE TABLE s.aggregated_places ({own})")
+    insert = "INSERT INTO t VALUES (?, '2026-01-01 00:0' || ?)"
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)", insert, rows=[(n, n) for n in range(1, 9)])
+    assert box.run(**settings) == 0
+    box.state_file.unlink()
+    assert box.run(**later) == 1
+    warehouse.drop(["s.raw_places", "s.aggregated_places"])
+    assert "does not tell where a timestamp cursor or open windows stand" in caplog.text
+
+
 @pytest.mark.parametrize("own", ["", ", databricks_batch_id STRING"])
 def test_a_cluster_leaves_a_doubt_also_where_a_warehouse_is_asked_later(
     bench: Bench, own: str, monkeypatch: pytest.MonkeyPatch

@@ -8643,16 +8643,31 @@ def share_heap() -> None:
         library.mallopt(-8, 1)
 
 
-def named_by_text(rules: Any) -> Any:
-    """Rules with texts for keys: YAML has others, which can't be put in order."""
-    return {str(key): named_by_text(value) for key, value in rules.items()} if isinstance(rules, Mapping) else rules
+def canonical(rules: Any) -> Any:
+    """Rules in one form, however they are written: YAML has keys that are no texts, and times."""
+    if isinstance(rules, Mapping):
+        return {str(key): canonical(value) for key, value in rules.items()}
+    if isinstance(rules, list):
+        return [*map(canonical, rules)]
+    if isinstance(rules, float) and rules.is_integer():
+        return int(rules)
+    if isinstance(rules, (str, dt.date)):
+        with contextlib.suppress(ValueError, OverflowError):
+            moment = dt.datetime.fromisoformat(str(rules))
+            return str(moment.astimezone(dt.UTC) if moment.tzinfo else moment)
+    return rules
 
 
 def made_by(job: Job, plan: Plan) -> str:
-    """A digest of what rows are made by: after a change of it they can't be made again, to be looked for."""
-    rules = [named_by_text(getattr(job.config, f"{scenario}_config", None)) for scenario in PREFIXES]
+    """A digest of what rows are made by: after a change of it they can't be made again, to be looked for.
+
+    The key of hashes is told from others by four bytes, which tell nothing of it.
+    """
+    rules = canonical(getattr(job.config, f"{job.scenario}_config", None))
+    secret = (job.config.sanitize_secret or "") if job.scenario == "sanitize" else ""
     reads = [plan.reads.get(name) for name in plan.sources.values()]
-    told = (job.scenario, rules, reads, plan.writes, plan.sources, plan.form.line())
+    told = [job.scenario, rules, hmac.digest(secret.encode(), b"rows", "sha256")[:4].hex(), reads]
+    told += [plan.writes, plan.sources, plan.table.time, plan.form.line()]
     return digest_of(json.dumps(told, sort_keys=True, default=str))
 
 
@@ -8804,13 +8819,16 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
         vars(delivery.job.figures).update(found)
 
 
-def pages_again(delivery: Delivery, intent: Intent) -> Iterator[Prepared]:
+def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> Iterator[Prepared]:
     """The pages of an intent, out of the source, or out of the quarantine where it was a replay.
 
-    None where they would be others by now, as by other rules: then nothing tells whether they arrived.
+    None where they would be others by now, as by other rules: nothing tells whether they arrived, where it `is_asked`.
     """
     source, state, now = delivery.source, delivery.state, made_by(delivery.job, delivery.source.plan())
     if intent.get("made_by", now) != now:
+        if is_asked:
+            said = f"the settings by which the rows of commit {intent['sequence']} were made have changed since"
+            delivery.job.warn_once(said, "With those of before it can be found out whether they came.")
         return iter(())
     if "replayed" in intent:
         with contextlib.suppress(ConfigError, StateError):  # Its lines, or the table's columns, are others by now.
@@ -8892,7 +8910,7 @@ class Delivery:
         """What the target says. Where a question gets no answer either, the second one is made smaller."""
         try:
             settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
-            return settled(lambda: (prepared.rows for prepared in pages_again(self, intent)))
+            return settled(lambda: (prepared.rows for prepared in pages_again(self, intent, is_asked=True)))
         except TransientError as error:
             if not isinstance(error, Unreachable) and not is_small(intent):
                 self._narrow(intent)

@@ -366,8 +366,37 @@ def test_rows_that_other_settings_would_make_otherwise_settle_no_doubt(delivery:
     assert way.run() == 1
     assert way.run("--source-timezone", "Europe/Berlin", later=60) == 1
     assert "can't be told whether commit 1 took place" in way.stage.said()
+    assert "the settings by which the rows of commit 1 were made have changed since" in way.stage.said()
     assert way.run(later=60) == 0
     assert way.values() == [*range(1, 6)]
+
+
+def test_the_rules_of_another_scenario_and_another_writing_of_the_same_leave_no_doubt(delivery: Deliveries) -> None:
+    way = delivery("insert")
+    table = way.table.replace("raw_", "filtered_")
+    way.warehouse.sql(f"CREATE TABLE {table} (id BIGINT, time TIMESTAMP, v BIGINT)")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 5))
+    file = way.box.folder / "c.yaml"
+    file.write_text("filter_config: {time: {'>': 2025-12-31T23:00:00-01:00}, v: {between: [2, 1.0e+2]}}")
+    way.warehouse.fail(way.verb, "drop", when="after")
+    way.box.environ["ENABLE_FILTER"] = "1"
+    assert way.run("--config", str(file)) == 1
+    rules = {"v": {"between": [2.0, 100]}, "time": {">": "2026-01-01T00:00:00Z"}}
+    way.box.environ |= {"FILTER_CONFIG": json.dumps(rules), "SANITIZE_CONFIG": '{"drop": ["id"]}'}
+    assert way.run(later=60) == 0, way.stage.said()
+    assert "have changed since" not in way.stage.said()
+    assert way.warehouse.sql(f"SELECT count(*), count(DISTINCT id) FROM {table}") == [(4, 4)]
+
+
+def test_the_key_of_hashes_and_the_time_column_are_settings_that_rows_are_made_by() -> None:
+    def digest(column: str, scenario: str, key: str) -> str:
+        plan = up.Plan(up.Table("t", {}, column, None, None, False, "UTF-8"), {}, {}, {}, frozenset(), up.AUTO)
+        config = up.Config(sanitize_config={"hash": ["v"]}, sanitize_secret=key)
+        return up.made_by(up.Job(config, scenario, None, None), plan)  # type: ignore[arg-type]
+
+    told = {digest(*each) for each in itertools.product("ab", ["sanitize"], ["k" * 40, "l" * 40])}
+    assert len(told) == 4
+    assert digest("a", "raw", "k" * 40) == digest("a", "raw", "l" * 40)
 
 
 def test_a_batch_id_whose_column_has_gone_leaves_a_doubt(delivery: Deliveries) -> None:

@@ -7107,9 +7107,11 @@ class InsertRoute(SizedRoute):
         if not rows.count:
             return None
         different, too_few, too_many, absent = self.compared(rows)
-        is_edited = rows.count == intent["rows"] and intent.get("digest", rows.digest) != rows.digest
-        if absent == different and not is_edited:
+        is_other = intent.get("digest", rows.digest) != rows.digest
+        if absent == different and not is_other:
             return False
+        # Rows that were deleted leave others to tell; of none that is there these may be edited, too.
+        is_edited = is_other and (absent == different or rows.count == intent["rows"])
         try:
             return self._came(rows, dt.datetime.fromisoformat(intent["started"]), is_edited)
         except Rejected as refused:

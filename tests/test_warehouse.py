@@ -590,6 +590,8 @@ def test_rows_that_were_edited_since_are_no_proof_that_their_statement_did_not_r
     assert told is (None if when == "after" else False)
     gone = target.insert.settle(intent, lambda: iter([rows_of(2)]), lambda intent: None)
     assert gone is (when == "after")
+    both = target.insert.settle(intent, lambda: iter([rows_of(2, name="b")]), lambda intent: None)
+    assert both is told
 
 
 @pytest.mark.parametrize("is_keyed", [True, False])

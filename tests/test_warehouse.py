@@ -647,7 +647,9 @@ def test_the_past_is_asked_for_only_where_rows_are_there(bench: Bench) -> None:
     target = bench.target()
     intent, payload = bench.send(target, rows_of(1, 2))
     assert target.settle(intent, lambda: iter([payload.rows])) is True
-    assert target.settle(intent, lambda: iter([rows_of(3)])) is False
+    bench.warehouse.fail("INSERT INTO", "drop", when="before")
+    intent, payload = bench.lose(target, rows_of(3))
+    assert target.settle(intent, lambda: iter([payload.rows])) is False
     past = [e for e in bench.warehouse.statements("TIMESTAMP AS OF", "") if bench.table in e["statement"]]
     assert len(past) == 1
 

@@ -36,6 +36,25 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "columns are looked at before a commit", "        self.table.look()\n", "", ("test_warehouse.py", "made_anew_amid"),
+    ),
+    Mutant(
+        "columns are asked for in each cycle", "        self.table.forget()\n        self.copy.close()", "        self.copy.close()",
+        ("test_warehouse.py", "made_anew_amid"),
+    ),
+    Mutant(
+        "a cluster's statement is never taken as bounded", 'or intent.get("timeout") == 0', "or False",
+        ("test_warehouse.py", "cluster_leaves"),
+    ),
+    Mutant(
+        "rows by Zerobus that are others are a doubt", "len(there) + missing.count > intent[", "0 > intent[",
+        ("test_zerobus.py", "others_by_now"),
+    ),
+    Mutant(
+        "a place by time says so in a batch id", 'return f"t{position[\'latest\'] // 1000}"', 'return f"{position[\'latest\']}"',
+        ("test_warehouse.py", "never_taken_for_a_rowid"),
+    ),
+    Mutant(
         "the size of a part is looked at", "size = self._size(first, end, rows) if self.is_large else 0", "pass",
         ("test_cursor.py", "much_larger_than_wanted and rowid"),
     ),
@@ -629,7 +648,7 @@ MUTANTS = (
     ),
     Mutant("rows without a key are told apart", 'is_told = intent.get("keyed") and not', "is_told = not", ("test_warehouse.py", "without_a_past")),
     Mutant(
-        "edited rows prove that nothing ran", "if absent == different and not is_edited:", "if absent == different:",
+        "edited rows prove that nothing ran", "if absent == different and not is_other:", "if absent == different:",
         ("test_warehouse.py", "edited_since"),
     ),
     Mutant(

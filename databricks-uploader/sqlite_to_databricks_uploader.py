@@ -5886,6 +5886,13 @@ def delta_type(field: Any) -> str:
 # Says that writers compute a column: delta-rs does.
 GENERATED = "delta.generationExpression"
 
+
+def columns_of(table: DeltaTable) -> Columns:
+    """A table's columns and types; ` not null` after those that are."""
+    fields = table.schema().fields
+    return {f.name: delta_type(f) + ("" if f.nullable or GENERATED in f.metadata else " not null") for f in fields}
+
+
 # The table features that delta-rs writes as the protocol asks, by trial (delta-rs 1.6; delta-io/delta PROTOCOL.md,
 # "Table Features"). A commit to a table with any other is refused, and called a conflict.
 WRITABLE_FEATURES = {
@@ -5973,12 +5980,11 @@ class DeltaTarget:
         self.allowance: Allowance | None = None
         self.evolves = True
         self._answered = False
-        self._planned_anew = False
+        self._planned: Columns | None = None
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
-        table = self.table()
-        self._planned_anew = table is None
+        table, self._planned = self.table(), None
         if table is None:
             return None
         if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
@@ -5988,7 +5994,8 @@ class DeltaTarget:
         fields, self.evolves = table.schema().fields, not is_mapped(table)
         for field in () if self.evolves else fields:
             kind_of(delta_type(field))  # Each file has to have all columns.
-        return {f.name: delta_type(f) + ("" if f.nullable or GENERATED in f.metadata else " not null") for f in fields}
+        self._planned = columns_of(table)
+        return self._planned
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence after the newest commit of a source; None where the target does not know it."""
@@ -6112,9 +6119,8 @@ class DeltaTarget:
         }
         parted_by = table.metadata().partition_columns if table else []
         decimals = [f.name for f in fields if f.name in parted_by and base_of(delta_type(f)) == "decimal"]
-        filled: Iterator[ArrowTable] = (nameable(with_columns(page, more), decimals) for page in pages)
-        if table and self._planned_anew:
-            filled = map(functools.partial(self._fitting, table), filled)
+        known = types_in(columns_of(table)) if table else None
+        filled = (nameable(with_columns(self._fitting(page, known), more), decimals) for page in pages)
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -6133,14 +6139,16 @@ class DeltaTarget:
             commit_properties=commit,
         )
 
-    def _fitting(self, table: DeltaTable, page: ArrowTable) -> ArrowTable:
-        """The page, if a table that another writer made meanwhile has the columns that were planned without it."""
+    def _fitting(self, page: ArrowTable, known: Columns | None) -> ArrowTable:
+        """The page, if its columns are `known` as they were planned: delta-rs casts 1.7 to 1, and makes what lacks."""
         from deltalake import Schema
 
-        made = {field.name: field.type for field in table.schema().fields}
-        if any(made.get(field.name) != field.type for field in Schema.from_arrow(page.schema).fields):
-            said = f"{self.name}: another writer made the table meanwhile, with other columns"
-            raise TransientError(said, "The next cycle fits the rows to them.")
+        planned, names = types_in(self._planned), {*map(folded, known or ())}
+        for field in Schema.from_arrow(page.schema).fields if known else ():
+            is_new = self._planned and field.name not in planned and folded(field.name) not in names
+            if not is_new and known and known.get(field.name) != planned.get(field.name, delta_type(field)):
+                said = f"{self.name}: another writer changed the column {field.name} meanwhile"
+                raise TransientError(said, "The next cycle plans anew.")
         return page
 
 

@@ -387,6 +387,47 @@ def test_a_column_that_writers_compute_is_computed_also_where_it_is_not_null(box
     assert box.arrived("v, g") == [(1, 2)]
 
 
+CHANGED = {
+    "narrowed": ({"time": "timestamp", "v": "long"}, 2, []),
+    "rounded": ({"time": "timestamp", "v": "decimal(3,0)"}, 2, []),
+    "widened": ({"time": "timestamp", "v": "string"}, 0, [("1.7",)]),
+    "dropped": ({"time": "timestamp", "w": "double"}, 0, [(None,)]),
+    "renamed": ({"time": "timestamp", "V": "double"}, 0, [(1.7,)]),
+    "added": ({"time": "timestamp", "v": "double", "x": "long"}, 2, []),
+    "added in another case": ({"time": "timestamp", "v": "double", "X": "long"}, 2, []),
+}
+
+
+@pytest.mark.parametrize("step", ["send", "_append"])
+@pytest.mark.parametrize("change", CHANGED)
+def test_no_value_is_altered_and_no_column_comes_back_where_others_change_the_table_before_the_commit(
+    box: Box, monkeypatch: pytest.MonkeyPatch, step: str, change: str
+) -> None:
+    """delta-rs would cast 1.7 to 1, and make a column that was dropped once more. The next cycle plans anew."""
+    columns, status, rows = CHANGED[change]
+    box.execute("CREATE TABLE t (time TEXT, v REAL, x REAL)", "INSERT INTO t VALUES ('2026-01-01', 1.7, 2.5)")
+    uri, made = str(box.folder / "lake" / "raw_readings"), {"time": "timestamp", "v": "double"}
+    DeltaTable.create(uri, schema_of(made))
+    real = getattr(up.DeltaTarget, step)
+
+    def late(*args: object) -> object:
+        monkeypatch.setattr(up.DeltaTarget, step, real)
+        DeltaTable.create(uri, schema_of(columns), mode="overwrite")
+        return real(*args)
+
+    monkeypatch.setattr(up.DeltaTarget, step, late)
+    flags = ("--schema", "evolve") if "added" in change else ()
+    assert box.run(*flags) == 1
+    assert box.arrived() == []
+    assert box.run(*flags) == status
+    assert [field.name for field in box.table().schema().fields] == [*columns]
+    assert box.arrived([*columns][1]) == rows
+
+
+def schema_of(columns: dict[str, str]) -> Schema:
+    return Schema([Field(name, PrimitiveType(kind)) for name, kind in columns.items()])
+
+
 def test_a_row_whose_partition_can_not_be_named_is_set_aside_and_the_others_arrive(box: Box) -> None:
     """Directories are named by the values of the column that parts the table."""
     fields = [Field("v", PrimitiveType("long")), Field("place", PrimitiveType("string"))]

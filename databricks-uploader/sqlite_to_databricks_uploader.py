@@ -6094,7 +6094,10 @@ class DeltaTarget:
         application, number = intent["application"], intent["sequence"]
         delivered = self._version(table, application)
         if delivered < intent["committed"]:
-            hint = "Was it dropped or restored? An empty state_dir sends all rows again."
+            hint = (
+                "Was it dropped or restored, or this box away for longer than delta.setTransactionRetentionDuration?"
+                " An empty state_dir sends all rows again, also those that are there; --since TIMESTAMP later ones."
+            )
             raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
         if delivered < number:
             return False
@@ -6109,7 +6112,8 @@ class DeltaTarget:
     def _append(self, table: DeltaTable | None, intent: Intent, pages: Iterator[ArrowTable]) -> None:
         from deltalake import CommitProperties, Transaction
 
-        own = {"databricks_inserted_at": time.time_ns() // 1000, "databricks_batch_id": intent["batch_id"]}
+        now = time.time_ns() // 1000
+        own = {"databricks_inserted_at": now, "databricks_batch_id": intent["batch_id"]}
         # Where files name columns otherwise, each has to have all of them.
         is_whole, fields = table is not None and is_mapped(table), table.schema().fields if table else []
         more = {
@@ -6127,7 +6131,8 @@ class DeltaTarget:
             # delta-rs must not repeat the commit that makes a table: as version 1 it would put its columns in the place
             # of a faster writer's, or name its file once more where only the answer was lost.
             max_commit_retries=self.COMMIT_RETRIES if table else 0,
-            app_transactions=[Transaction(intent["application"], intent["sequence"])],
+            # Without a time Spark forgets it at once where delta.setTransactionRetentionDuration is set.
+            app_transactions=[Transaction(intent["application"], intent["sequence"], now // 1000)],
         )
         write_pages(
             self.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -385,6 +386,16 @@ def test_a_column_that_writers_compute_is_computed_also_where_it_is_not_null(box
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     assert box.run() == 0
     assert box.arrived("v, g") == [(1, 2)]
+
+
+def test_a_transaction_tells_when_it_was_made(box: Box) -> None:
+    """Else Spark's next checkpoint forgets it, where the table's owner limits how long they are kept."""
+    box.execute("CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES ('2026-01-01')")
+    began = time.time()
+    assert box.run() == 0
+    [log] = (box.folder / "lake").rglob("*.json")
+    [told] = [json.loads(line)["txn"] for line in log.read_text().splitlines() if "txn" in json.loads(line)]
+    assert int(began * 1000) <= told["lastUpdated"] <= time.time() * 1000
 
 
 CHANGED = {

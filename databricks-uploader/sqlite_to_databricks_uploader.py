@@ -5926,13 +5926,29 @@ def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> Ar
     return page
 
 
-def nameable(page: ArrowTable, decimals: Sequence[str]) -> ArrowTable:
+def parting_columns(table: DeltaTable) -> Columns:
+    """The columns that part a table, and their types."""
+    types = types_in(columns_of(table))
+    return {name: types[name] for name in table.metadata().partition_columns}
+
+
+def nameable(page: ArrowTable, parts: Columns) -> ArrowTable:
     """The page; delta-rs 1.6 would name a part -3.25 as `-3.-25`, after which nobody reads the table."""
-    for name in decimals:
-        for value in page.column(name).to_pylist():
-            if value is not None and value < 0 and value % 1:
+    for name in parts.keys() & {*page.column_names} if parts else ():
+        for value in {*page.column(name).to_pylist()} - {None}:
+            if parts[name].startswith("decimal") and value < 0 and value % 1:
                 raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by negative fractions")
     return page
+
+
+def unwritable(table: DeltaTable) -> Iterator[str]:
+    """What of a table delta-rs can't write, or would write so that others read something else."""
+    if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
+        yield f"table features {', '.join(unknown)}"
+    computed = {field.name for field in table.schema().fields if GENERATED in field.metadata}
+    for name, kind in parting_columns(table).items():
+        if kind == "binary" or (name in computed and kind.startswith("decimal")):
+            yield f"a table that is parted by {'a generated' if name in computed else 'the'} {kind.upper()} {name}"
 
 
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
@@ -5987,10 +6003,9 @@ class DeltaTarget:
         table, self._planned = self.table(), None
         if table is None:
             return None
-        if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
-            hint = "Drop them (ALTER TABLE … DROP FEATURE), take another table, or send through a SQL warehouse."
-            fault = f"{self.name} has table features that can't be written by path: {', '.join(unknown)}"
-            raise TargetError(fault, hint)
+        if fault := next(unwritable(table), ""):
+            hint = "Drop it there (ALTER TABLE … DROP …), take another table, or send through a SQL warehouse."
+            raise TargetError(f"{self.name} can't be written by path: {fault}", hint)
         fields, self.evolves = table.schema().fields, not is_mapped(table)
         for field in () if self.evolves else fields:
             kind_of(delta_type(field))  # Each file has to have all columns.
@@ -6121,10 +6136,8 @@ class DeltaTarget:
             for field in fields
             if field.name.lower() in own or (is_whole and GENERATED not in field.metadata)
         }
-        parted_by = table.metadata().partition_columns if table else []
-        decimals = [f.name for f in fields if f.name in parted_by and base_of(delta_type(f)) == "decimal"]
-        known = types_in(columns_of(table)) if table else None
-        filled = (nameable(with_columns(self._fitting(page, known), more), decimals) for page in pages)
+        known, parts = (types_in(columns_of(table)), parting_columns(table)) if table else (None, {})
+        filled = (nameable(with_columns(self._fitting(page, known), more), parts) for page in pages)
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},

@@ -247,7 +247,7 @@ def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     assert box.run("--check") == 1
     assert box.run() == 1
-    assert "can't be written by path: " + ", ".join(features or ["identityColumns"]) in caplog.text
+    assert "can't be written by path: table features " + ", ".join(features or ["identityColumns"]) in caplog.text
     assert "--help-error TargetError" in caplog.text
     assert box.state()["intent"] is None if box.state_file.exists() else True
 
@@ -460,6 +460,26 @@ def test_a_negative_fraction_that_would_part_a_table_is_set_aside_and_the_table_
     assert box.run() == up.QUARANTINED
     assert [v for (v,) in box.arrived("v")] == [0, 2, 3]
     assert [line["row"]["v"] for line in box.quarantined()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "generated", "fault"),
+    [
+        ("binary", "", "parted by the BINARY d"), ("decimal(10,2)", "v + 0.5", "parted by a generated DECIMAL(10,2) d"),
+        ("decimal(10,2)", "", ""), ("date", "", ""), ("long", "v + 1", ""),
+    ],
+)  # fmt: skip
+def test_a_table_whose_parts_delta_rs_would_misname_is_refused_and_others_are_filled(
+    box: Box, caplog: pytest.LogCaptureFixture, kind: str, generated: str, fault: str
+) -> None:
+    """Also where the source lacks the column that parts it. delta-rs 1.6 names b"a" as its escape."""
+    noted = {"delta.generationExpression": generated} if generated else None
+    fields = [Field("v", PrimitiveType("long")), Field("d", PrimitiveType(kind), metadata=noted)]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), partition_by=["d"])
+    box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (-1)")
+    assert box.run("--check") == bool(fault)
+    assert box.run() == bool(fault)
+    assert f"can't be written by path: a table that is {fault}" in caplog.text if fault else box.arrived("v") == [(-1,)]
 
 
 def test_what_reads_ahead_is_over_before_a_refused_row_is_set_aside(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

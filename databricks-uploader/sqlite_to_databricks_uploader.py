@@ -10494,8 +10494,9 @@ def form_of_time(database: Database, table: Table) -> str:
 #
 # delta-rs' optimizer puts a table's many small files together: no value changes, uploaders go on meanwhile, since
 # appends don't conflict with it. Files that were replaced stay for a week, or for the table's
-# `delta.deletedFileRetentionDuration`, so that readers and time travel find them; then the next compaction deletes
-# them. The log needs no care: delta-rs shortens it with each checkpoint, every 100 commits.
+# `delta.deletedFileRetentionDuration` where that is longer, so that readers, time travel and uploaders' commits find
+# them; then the next compaction deletes them. The log needs no care: delta-rs shortens it with each checkpoint, every
+# 100 commits.
 
 # What --compact tells of each table; sizes in bytes.
 COMPACTED = ("table", "files_before", "files", "bytes_before", "bytes", "version_before", "version", "files_deleted")
@@ -10513,13 +10514,27 @@ def file_sizes(name: str, table: DeltaTable) -> list[int]:
         return [*table.get_add_actions().column("size_bytes").to_pylist()]
 
 
+def misnamed_parts(table: DeltaTable) -> list[str]:
+    """What parts a table, and delta-rs would name anew as nobody reads it."""
+    kinds = parting_columns(table).items()
+    return [f"parted by the {kind.upper()} {name}" for name, kind in kinds if base_of(kind) in ("decimal", "binary")]
+
+
+def kept_hours(table: DeltaTable) -> int:
+    """For how many hours replaced files stay: a week, or longer where the table's owner says so."""
+    kept = table.metadata().configuration.get("delta.deletedFileRetentionDuration", "").lower()
+    hours = {"week": 168.0, "day": 24.0, "hour": 1.0, "minute": 1 / 60, "second": 1 / 3600}
+    parts = re.findall(rf"(\d+) ({'|'.join(hours)})", kept)
+    return max(168, math.ceil(sum(int(count) * hours[unit] for count, unit in parts)))
+
+
 def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
     from deltalake import CommitProperties, WriterProperties
 
     if table is None:
         return []
-    if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES):
+    if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed_parts(table):
         hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
         raise TargetError(f"{name} can't be compacted with its features: {', '.join(unknown)}", hint)
     before, was = file_sizes(name, table), table.version()
@@ -10530,7 +10545,7 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
         table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
         # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
         # no commit names yet are spared for the same week (delta-rs#3835).
-        gone = table.vacuum(dry_run=False, full=True, commit_properties=often)
+        gone = table.vacuum(kept_hours(table), dry_run=False, full=True, commit_properties=often)
         table.create_checkpoint()
     after = file_sizes(name, table)
     return [name, len(before), len(after), sum(before), sum(after), was, table.version(), len(gone)]

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 import sensor_table
 import sqlite_to_databricks_uploader as up
 from adversary import load_the_rest
 from boxes import LONG, PROGRAM, Box, interrupted_at
-from test_plan import table_in_log
+from test_plan import schema_of, table_in_log
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL, note TEXT)"
@@ -1033,6 +1034,36 @@ def test_a_table_whose_files_do_not_say_all_is_not_compacted(
     assert box.run("--compact") == 1
     assert f"can't be compacted with its features: {feature}" in caplog.text
     assert box.table().version() == 0
+
+
+@pytest.mark.parametrize("kind", ["decimal(10,2)", "binary"])
+def test_a_table_whose_parts_delta_rs_would_misname_is_not_compacted(
+    box: Box, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    fields = schema_of({"v": "long", "d": kind})
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), fields, partition_by=["d"])
+    assert box.run("--compact") == 1
+    assert f"can't be compacted with its features: parted by the {kind.upper()} d" in caplog.text
+    assert box.table().version() == 0
+
+
+@pytest.mark.parametrize(
+    ("kept", "hours"),
+    [
+        ("interval 0 hours", 168), ("interval 1 second", 168), ("INTERVAL 30 DAYS", 720), ("interval 2 weeks", 336),
+        ("interval 9 weeks 3 days", 1584), ("interval 1209601 seconds", 337), ("whatever", 168),
+    ],
+)  # fmt: skip
+def test_files_stay_for_a_week_or_for_longer_where_the_table_says_so(box: Box, kept: str, hours: int) -> None:
+    """What an uploader is about to commit is among them. delta-rs refuses fewer hours than it reads there."""
+    configuration = {"delta.deletedFileRetentionDuration": kept}
+    fields = schema_of({"v": "long"})
+    table = DeltaTable.create(str(box.folder / "lake" / "raw_readings"), fields, configuration=configuration)
+    uncommitted = box.folder / "lake" / "raw_readings" / "part-uncommitted.parquet"
+    uncommitted.write_bytes(b"")
+    assert up.kept_hours(table) == hours
+    assert box.run("--compact") == 0
+    assert uncommitted.exists()
 
 
 # --- No action ends in a traceback ---

@@ -5962,13 +5962,21 @@ PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns", "time_column", "time_form")
 
 
+def told_in(commit: Mapping[str, Any]) -> dict[str, Any]:
+    """What a commit tells of its source; nothing where another tool means something else by the word."""
+    with contextlib.suppress(TypeError, ValueError):
+        told = json.loads(commit.get("uploader", "{}"))
+        return told if isinstance(told, dict) else {}
+    return {}
+
+
 def told_by(table: Any, name: str, application: str) -> Iterator[dict[str, Any]]:
     """What the commits of an application tell of their source, newest first, as far as the history goes."""
     seen = 0
     for depth in (100, 10_000, None):
         with delta_errors(name):
             commits = list(table.history(depth))
-        told = (json.loads(commit.get("uploader", "{}")) for commit in commits[seen:])
+        told = map(told_in, commits[seen:])
         yield from (saved for saved in told if saved.get("application") == application)
         seen = len(commits)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
-from deltalake import DeltaTable, Field, Schema
+from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.schema import PrimitiveType
 
 import sqlite_to_databricks_uploader as up
@@ -396,6 +396,18 @@ def test_a_transaction_tells_when_it_was_made(box: Box) -> None:
     [log] = (box.folder / "lake").rglob("*.json")
     [told] = [json.loads(line)["txn"] for line in log.read_text().splitlines() if "txn" in json.loads(line)]
     assert int(began * 1000) <= told["lastUpdated"] <= time.time() * 1000
+
+
+@pytest.mark.parametrize("said", ["{}", "bob", "[1]", '{"application": 5}', "null", '"text"', "[" * 9])
+def test_commits_of_other_tools_are_passed_over_whatever_they_tell(box: Box, said: str) -> None:
+    """They may mean something else by the word under which the uploader tells where a commit's rows are from."""
+    box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (1)")
+    assert box.run("--source-id", "box 7") == 0
+    box.table().delete("v = 1", commit_properties=CommitProperties(custom_metadata={"uploader": said}))
+    box.state_file.unlink()
+    box.execute("INSERT INTO t VALUES (2)")
+    assert box.run("--source-id", "box 7") == 0
+    assert box.arrived() == [(2,)]
 
 
 CHANGED = {

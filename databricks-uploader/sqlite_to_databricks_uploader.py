@@ -91,7 +91,7 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:  # These are imported where they are used.
     from arro3.core import Array, ChunkedArray, DataType
     from arro3.core import Table as ArrowTable
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, WriterProperties
     from pandas import DataFrame, Series
 
     ArrowColumn = Array | ChunkedArray
@@ -5812,6 +5812,27 @@ def varied_columns(page: ArrowTable) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
+def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> set[str]:
+    """The columns with decimals of more than 15 digits, which delta-rs' statistics round: readers would miss rows."""
+    kinds = [name for name, kind in columns.items() if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15]
+    return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
+
+
+def file_properties(untold: Iterable[str], plain: Iterable[str] = ()) -> WriterProperties:
+    """How files are written: without statistics of some columns, and without dictionaries of others.
+
+    Statistics of texts are shortened, as Spark does it: the log holds them.
+    """
+    from deltalake import ColumnProperties, WriterProperties
+
+    columns = {name: ColumnProperties(dictionary_enabled=False) for name in plain}
+    for name in untold:
+        columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    return WriterProperties(
+        compression="ZSTD", max_row_group_size=100_000, statistics_truncate_length=32, column_properties=columns or None
+    )
+
+
 @contextlib.contextmanager
 def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
     """A generator that nothing reads any more afterwards: delta-rs may, in its threads, when it raised already."""
@@ -5829,7 +5850,7 @@ def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
 def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
     """Stream pages into a Delta table as one commit; none where they hold no rows."""
     from arro3.core import RecordBatchReader
-    from deltalake import ColumnProperties, WriterProperties, write_deltalake
+    from deltalake import Schema, write_deltalake
 
     failed: list[BaseException] = []  # delta-rs would tell of it as text only.
 
@@ -5843,15 +5864,14 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
 
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
-    plain = {column: ColumnProperties(dictionary_enabled=False) for column in varied_columns(first)}
+    columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
+    untold = long_decimals(columns, lambda column: first.column(column).to_pylist())
     with ended(batches(first)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=WriterProperties(
-                compression="ZSTD", max_row_group_size=100_000, column_properties=plain or None
-            ),
+            writer_properties=file_properties(untold, varied_columns(first)),
             **options,
         )
 
@@ -10536,9 +10556,17 @@ def kept_hours(table: DeltaTable) -> int:
     return max(168, math.ceil(sum(int(count) * hours[unit] for count, unit in parts)))
 
 
+def told_bounds(table: DeltaTable, column: str) -> list[decimal.Decimal]:
+    """The bounds of a column's decimals by the statistics of files; a long one where a file does not tell."""
+    told = table.get_add_actions(flatten=True)
+    names = [name for name in told.schema.names if name in (f"min.{column}", f"max.{column}")]
+    values = [value for name in names for value in told.column(name).to_pylist()] or [None]
+    return [decimal.Decimal("0.1234567890123456") if value is None else value for value in values]
+
+
 def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
-    from deltalake import CommitProperties, WriterProperties
+    from deltalake import CommitProperties
 
     if table is None:
         return []
@@ -10549,7 +10577,7 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
     with delta_errors(name):
         # One task: each holds its part of the rows.
-        written = WriterProperties(compression="ZSTD", max_row_group_size=100_000)
+        written = file_properties(long_decimals(types_in(columns_of(table)), functools.partial(told_bounds, table)))
         table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
         # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
         # no commit names yet are spared for the same week (delta-rs#3835).

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Schema
@@ -408,6 +409,35 @@ def test_commits_of_other_tools_are_passed_over_whatever_they_tell(box: Box, sai
     box.execute("INSERT INTO t VALUES (2)")
     assert box.run("--source-id", "box 7") == 0
     assert box.arrived() == [(2,)]
+
+
+@pytest.mark.parametrize("kind", ["decimal(10,2)", "decimal(18,6)", "decimal(38,10)"])
+def test_statistics_of_decimals_cover_them_or_are_absent_also_after_a_compaction(box: Box, kind: str) -> None:
+    """They are JSON's numbers, of which delta-rs rounds those of more than 15 digits: readers would pass over rows."""
+    fields = {"v": "long", "d": kind, "s": "string"}
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema_of(fields))
+    box.execute("CREATE TABLE t (v INTEGER, d TEXT, s TEXT)")
+    for number, text in enumerate(
+        ["12345678.12", "123456789012.123456", "1234567890123456789012345678.1234567891", None]
+    ):
+        box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=[(number, text, "x" * 1000), (number, "1.5", "x")])
+        box.run("--max-bad-rows", "9")
+    before = len(statistics(box))
+    assert box.run("--compact") == 0
+    told = statistics(box)
+    assert len(told) > before
+    values = [Decimal(d) for (d,) in box.arrived("d") if d is not None]
+    ends = [(each["minValues"].get("d"), each["maxValues"].get("d")) for each in told]
+    assert all(end in [None, *values] for each in ends for end in each)
+    assert ((None, None) in ends) == (kind != "decimal(10,2)")
+    assert all(len(each["maxValues"]["s"]) <= 33 for each in told)
+
+
+def statistics(box: Box) -> list[dict[str, Any]]:
+    """What the log says of the values of each file that was ever added, numbers as they are written."""
+    logs = sorted((box.folder / "lake" / "raw_readings" / "_delta_log").glob("*.json"))
+    added = [json.loads(line)["add"] for log in logs for line in log.read_text().splitlines() if '"add"' in line]
+    return [json.loads(each["stats"], parse_float=Decimal, parse_int=Decimal) for each in added]
 
 
 CHANGED = {

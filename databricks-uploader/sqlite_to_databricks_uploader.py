@@ -5876,24 +5876,6 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
         )
 
 
-def check_computed(name: str, table: DeltaTable) -> None:
-    """A `TargetError` where delta-rs can't compute what a table asks of its rows, which it says before it reads one."""
-    from arro3.core import RecordBatchReader, Schema
-    from deltalake import write_deltalake
-
-    asked: list[BaseException] = []
-
-    def first(_: object) -> Any:
-        asked.append(InterruptedError())
-        raise asked[0]
-
-    kinds = table.schema().to_arrow()
-    given = Schema([kinds.field(field.name) for field in table.schema().fields if GENERATED not in field.metadata])
-    mode: Any = None if is_mapped(table) else "merge"
-    with contextlib.suppress(InterruptedError), delta_errors(name, asked):
-        write_deltalake(table, RecordBatchReader.from_batches(given, map(first, [0])), mode="append", schema_mode=mode)
-
-
 def delta_type(field: Any) -> str:
     """A column's type in Databricks' words; nested ones as delta-rs writes them. Spark notes a VARCHAR's length."""
     from deltalake.schema import PrimitiveType
@@ -5961,6 +5943,66 @@ def nameable(page: ArrowTable, parts: Columns) -> ArrowTable:
     return page
 
 
+# What delta-rs 1.6 computes as Spark 4.0 does, or refuses, by trial with extreme values: comparisons, and these calls
+# with columns of such types, which then have the value of such a column, or of a number.
+PLAIN_CALLS = (
+    ((*TIMES, "date"), r"cast\s*\(\s*({0})\s+as\s+date\s*\)"),
+    ((*TIMES, "date"), r"date_trunc\s*\(\s*'(?:year|quarter|month|week|day|hour|minute|second)'\s*,\s*({0})\s*\)"),
+    ((*TIMES, "date"), r"extract\s*\(\s*(?:year|quarter|month|week|day|hour|minute)\s+from\s+(?:{0})\s*\)()"),
+    (TEXTS, r"(?:lower|upper|trim)\s*\(\s*({0})\s*\)"),
+    (TEXTS, r"length\s*\(\s*(?:{0})\s*\)()"),
+)
+PLAIN_TOKEN = re.compile(
+    r"\s*(?:(?P<end>(?:and|or)\b)|(?P<word>(?:not|is|null|in|between)\b)|(?P<like>like\b)|(?P<truth>(?:true|false)\b)"
+    r"|(?P<column>[a-z_]\w*|`[^`]+`)|(?P<moment>'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!'))|(?P<text>'[^'\\]*'(?!'))"
+    r"|(?P<number>\d{1,18}(?:\.\d{1,15})?(?![\w.]))"
+    r"|(?P<sign><=>|[<>!=]=|<>|[<>=(,])|(?P<close>\))|(?P<sum>[+*]|-(?!-)))\s*",
+    re.IGNORECASE,
+)
+PLAIN_CLASS = dict.fromkeys(KINDS, "number") | dict.fromkeys(TEXTS, "text") | dict.fromkeys((*TIMES, "date"), "time")
+PLAIN_CLASS |= {"boolean": "truth", "binary": "blob"}
+# What may stand together between one AND or OR and the next.
+PLAIN_CLAUSES = ({"text", "like", "moment"}, {"time", "moment"}, {"number"}, {"truth"}, {"blob"})
+
+
+def is_plain(expression: str, types: Columns) -> bool:
+    """Whether delta-rs computes an expression as Spark does: FLOAT and DECIMAL it adds otherwise, INT overflows."""
+    # Names without quotes are small letters to it.
+    kinds = {f"`{name}`": base_of(kind) for name, kind in types.items()}
+    kinds |= {name: base_of(kind) for name, kind in types.items() if name == name.lower()}
+    for suited, call in PLAIN_CALLS:
+        some = "|".join(re.escape(name) for name, kind in kinds.items() if kind in suited) or "(?!)"
+        expression = re.sub(f"(?i)\\b{call.format(some)}", lambda found: f" {found[1] or 0} ", expression)
+    tokens = [*PLAIN_TOKEN.finditer(expression)]
+    pairs, names = [*itertools.pairwise(tokens)], {token["column"] for token in tokens if token["column"]}
+    is_call = any(one["column"] and other["sign"] == "(" for one, other in pairs)
+    if "".join(token[0] for token in tokens) != expression or names - kinds.keys() or is_call:
+        return False
+    clauses = [set[str]()]
+    for token in tokens:
+        clauses += [set()] if token["end"] else []
+        name = kinds.get(token["column"] or "", str(token.lastgroup))
+        clauses[-1] |= {PLAIN_CLASS.get(name, name)} - {"end", "word", "sign", "close", "sum"}
+    is_sum = any(one["sum"] and other["column"] for one, other in pairs) or any(
+        other["sum"] and (one["column"] or one["number"] or one["close"]) for one, other in pairs
+    )
+    is_whole = not any(token["sum"] == "*" or "." in (token["number"] or "") for token in tokens)
+    is_exact = not is_sum or {kinds[name] for name in names} <= {"double", "bigint" if is_whole else "double"}
+    return is_exact and all(any(clause <= each for each in PLAIN_CLAUSES) for clause in clauses)
+
+
+def computed_in(table: DeltaTable) -> Iterator[tuple[str, str]]:
+    """What writers compute for a table: generated columns, invariants and CHECK constraints; names, and the SQL."""
+    for field in table.schema().fields:
+        if GENERATED in field.metadata:
+            yield f"generated column {field.name}", str(field.metadata[GENERATED])
+        if told := field.metadata.get("delta.invariants"):
+            yield f"invariant of {field.name}", json.loads(told)["expression"]["expression"]
+    for name, text in table.metadata().configuration.items():
+        if name.startswith("delta.constraints."):
+            yield f"CHECK constraint {name.removeprefix('delta.constraints.')}", text
+
+
 def unwritable(table: DeltaTable) -> Iterator[str]:
     """What of a table delta-rs can't write, or would write so that others read something else."""
     if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
@@ -5969,6 +6011,9 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
     for name, kind in parting_columns(table).items():
         if kind == "binary" or (name in computed and kind.startswith("decimal")):
             yield f"a table that is parted by {'a generated' if name in computed else 'the'} {kind.upper()} {name}"
+    for what, text in computed_in(table):
+        if not is_plain(text, types_in(columns_of(table))):
+            yield f"the {what} ({text}), which delta-rs may compute otherwise than Spark, or not at all"
 
 
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
@@ -10736,7 +10781,6 @@ def check_delta(session: Session, stream: str, config: Config, say: Say) -> None
             why = "can't be written" if os.path.isdir(there) else "is no directory"
             raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
     if table := DeltaTarget(target.name, config.storage_options).table():
-        check_computed(target.name, table)
         small = sum(size < SMALL_FILE for size in file_sizes(target.name, table))
         if small >= TOO_MANY_FILES:
             said = f"{small:,} small files make every cycle slower and larger"

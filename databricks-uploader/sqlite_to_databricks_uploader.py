@@ -5934,12 +5934,16 @@ def parting_columns(table: DeltaTable) -> Columns:
     return {name: types[name] for name in table.metadata().partition_columns}
 
 
+# The directory of rows whose value is NULL.
+NULL_PART = "__HIVE_DEFAULT_PARTITION__"
+
+
 def nameable(page: ArrowTable, parts: Columns) -> ArrowTable:
-    """The page; delta-rs 1.6 would name a part -3.25 as `-3.-25`, after which nobody reads the table."""
+    """The page; delta-rs 1.6 names a part -3.25 as `-3.-25`, after which nobody reads the table. Another is NULL."""
     for name in parts.keys() & {*page.column_names} if parts else ():
         for value in {*page.column(name).to_pylist()} - {None}:
-            if parts[name].startswith("decimal") and value < 0 and value % 1:
-                raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by negative fractions")
+            if value == NULL_PART or (parts[name].startswith("decimal") and value < 0 and value % 1):
+                raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by that")
     return page
 
 

@@ -6012,6 +6012,9 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
     if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
         yield f"table features {', '.join(unknown)}"
     computed = {field.name for field in table.schema().fields if GENERATED in field.metadata}
+    for name in computed:
+        if name.lower() in OWN_COLUMNS:
+            yield f"the uploader fills {name}, which is a generated column"
     for name, kind in parting_columns(table).items():
         if kind == "binary" or (name in computed and kind.startswith("decimal")):
             yield f"a table that is parted by {'a generated' if name in computed else 'the'} {kind.upper()} {name}"

@@ -138,7 +138,7 @@ def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Bo
         ({"v": "long", "databricks_batch_id": "long"}, "the target's column databricks_batch_id is BIGINT"),
         ({"v": "long", "Databricks_Inserted_At": "date"}, "the target's column Databricks_Inserted_At is DATE"),
     ],
-)
+)  # fmt: skip
 def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
     box: Box, fields: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -461,6 +461,18 @@ def statistics(box: Box) -> list[dict[str, Any]]:
     logs = sorted((box.folder / "lake" / "raw_readings" / "_delta_log").glob("*.json"))
     added = [json.loads(line)["add"] for log in logs for line in log.read_text().splitlines() if '"add"' in line]
     return [json.loads(each["stats"], parse_float=Decimal, parse_int=Decimal) for each in added]
+
+
+def test_a_generated_column_of_the_uploaders_own_is_refused(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    noted = {"delta.generationExpression": "s"}
+    fields = [
+        Field("s", PrimitiveType("string")),
+        Field("databricks_batch_id", PrimitiveType("string"), metadata=noted),
+    ]
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields))
+    box.execute("CREATE TABLE t (s TEXT)", "INSERT INTO t VALUES ('a')")
+    assert box.run() == 1
+    assert "the uploader fills databricks_batch_id, which is a generated column" in caplog.text
 
 
 CHANGED = {

@@ -1431,10 +1431,11 @@ KINDS = {
 }  # fmt: skip
 
 
-def kind_of(kind: str) -> Kind:
-    """What is known of a column type; a `TargetError` where rows can't be made for it."""
+def kind_of(kind: str, name: str = "") -> Kind:
+    """What is known of the type of a column; a `TargetError` where rows can't be made for it."""
     if base_of(kind) not in KINDS:
-        raise TargetError(f"a column of type {kind} can't be filled", "Use a plain type, or leave the column out.")
+        fault = f"{f'the column {name}' if name else 'a column'} of type {kind} can't be filled"
+        raise TargetError(fault, "Give it a plain type there, or send a view that lacks it (sqlite_table_name).")
     return KINDS[base_of(kind)]
 
 
@@ -5572,7 +5573,10 @@ def aimed_columns(
         raise TargetError(f"the target has none of the columns {', '.join(given)}", f"It has {', '.join(target)}.")
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
-    return {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}, sources, required
+    writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}
+    for name, kind in writes.items():
+        kind_of(kind, name)
+    return writes, sources, required
 
 
 def finite_columns(plan: Plan) -> frozenset[str]:
@@ -6015,6 +6019,9 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
     for name in computed:
         if name.lower() in OWN_COLUMNS:
             yield f"the uploader fills {name}, which is a generated column"
+    for name, kind in types_in(columns_of(table)).items() if is_mapped(table) else ():
+        if base_of(kind) not in KINDS:
+            yield f"each file has to have a column {name} of type {kind}, since names are mapped"
     for name, kind in parting_columns(table).items():
         if kind == "binary" or (name in computed and kind.startswith("decimal")):
             yield f"a table that is parted by {'a generated' if name in computed else 'the'} {kind.upper()} {name}"
@@ -6086,9 +6093,7 @@ class DeltaTarget:
         if fault := next(unwritable(table), ""):
             hint = "Drop it there (ALTER TABLE … DROP …), take another table, or send through a SQL warehouse."
             raise TargetError(f"{self.name} can't be written by path: {fault}", hint)
-        fields, self.evolves = table.schema().fields, not is_mapped(table)
-        for field in () if self.evolves else fields:
-            kind_of(delta_type(field))  # Each file has to have all columns.
+        self.evolves = not is_mapped(table)
         self._planned = columns_of(table)
         return self._planned
 

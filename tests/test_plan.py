@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Schema
-from deltalake.schema import PrimitiveType
+from deltalake.schema import PrimitiveType, StructType
 
 import sqlite_to_databricks_uploader as up
 from boxes import Box
@@ -473,6 +473,21 @@ def test_a_generated_column_of_the_uploaders_own_is_refused(box: Box, caplog: py
     box.execute("CREATE TABLE t (s TEXT)", "INSERT INTO t VALUES ('a')")
     assert box.run() == 1
     assert "the uploader fills databricks_batch_id, which is a generated column" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["none", "name"])
+def test_a_column_that_can_not_be_filled_is_named_with_what_helps(
+    box: Box, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """A view without it does, but not where each file has to have all columns."""
+    nested = Field("s", StructType([Field("a", PrimitiveType("long"))]))
+    fields, configuration = [Field("time", PrimitiveType("timestamp")), nested], {"delta.columnMapping.mode": mode}
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), Schema(fields), configuration=configuration)
+    box.execute("CREATE TABLE t (time TEXT, s TEXT)", "INSERT INTO t VALUES ('2026-01-01', 'a')")
+    box.execute("CREATE VIEW w AS SELECT time FROM t")
+    assert box.run("--table", "t") == 1
+    assert f"{'the' if mode == 'none' else 'a'} column s of type " in caplog.text
+    assert box.run("--table", "w", "--state-dir", str(box.folder / "other")) == (mode == "name")
 
 
 CHANGED = {

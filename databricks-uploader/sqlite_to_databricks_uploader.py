@@ -5745,6 +5745,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "Account must be specified", "Set AZURE_STORAGE_ACCOUNT_NAME, or name the account in the URI."),
     (TargetError, "conditional put is disabled",
      "Commits are conditional puts: take aws_conditional_put out of the options."),
+    (TargetError, r"PUT \S*/_delta_log/\d+\.json in .*code: (501\b|400 Bad Request: InvalidArgument)",
+     "Commits are conditional puts (If-None-Match), which the store seems not to know: take a newer or another one."),
     (TransientError, "timed out",
      "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
     (Unreachable, "error sending request|dns error",
@@ -5914,7 +5916,8 @@ def features_of(table: DeltaTable) -> set[str]:
     protocol = table.protocol()
     named = set(protocol.writer_features or [])
     # Version 6 is that before features were named; it has identity columns.
-    return named | {"identityColumns"} if protocol.min_writer_version == 6 else named
+    named |= {"identityColumns"} if protocol.min_writer_version == 6 else set()
+    return named | ({f"writerVersion{version}"} if (version := protocol.min_writer_version) > 7 else set())
 
 
 def is_mapped(table: DeltaTable) -> bool:

@@ -240,16 +240,18 @@ def table_in_log(box: Box, features: list[str], reader: int = 1, writer: int = 7
     [
         (["allowColumnDefaults"], 1, 7), (["clustering", "domainMetadata"], 1, 7), (["rowTracking"], 1, 7),
         (["typeWidening"], 3, 7), (["inCommitTimestamp"], 1, 7), (["identityColumns"], 1, 7), ([], 1, 6), (["tomorrows"], 1, 7),
+        ([], 1, 99),
     ],
 )  # fmt: skip
 def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
     box: Box, caplog: pytest.LogCaptureFixture, features: list[str], reader: int, writer: int
 ) -> None:
+    unnamed = "identityColumns" if writer == 6 else "writerVersion99"
     table_in_log(box, features, reader, writer)
     box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
     assert box.run("--check") == 1
     assert box.run() == 1
-    assert "can't be written by path: table features " + ", ".join(features or ["identityColumns"]) in caplog.text
+    assert "can't be written by path: table features " + ", ".join(features or [unnamed]) in caplog.text
     assert "--help-error TargetError" in caplog.text
     assert box.state()["intent"] is None if box.state_file.exists() else True
 
@@ -348,6 +350,13 @@ def test_what_delta_rs_computes_as_spark_does_is_filled(box: Box, expression: st
         ("Generic S3 error: HTTP error: error decoding response body", up.TransientError),
         ("Parquet error: External: Generic S3 error: SlowDown: reduce your request rate", up.TransientError),
         ("Kernel error: Error interacting with object store: 503 Service Unavailable", up.TransientError),
+        *((f"Generic S3 error: Error performing PUT http://store/b/t/{file} in 2.2s, after 10 retries, max_retries 10, "
+           f"retry_timeout 180s  - Server returned non-2xx status code: {answer}", kind) for file, answer, kind in (
+            ("_delta_log/00000000000000000001.json", "501 Not Implemented: NotImplemented: A header", up.TargetError),
+            ("_delta_log/00000000000000000001.json", "400 Bad Request: InvalidArgument: If-None", up.TargetError),
+            ("_delta_log/00000000000000000001.json", "500 Internal Server Error: InternalError", up.TransientError),
+            ("part-0.zstd.parquet", "501 Not Implemented: NotImplemented: A header", up.TransientError),
+        )),
     ],
 )  # fmt: skip
 def test_what_delta_rs_says_tells_whether_it_passes(said: str, kind: type[up.UploaderError]) -> None:

@@ -6033,6 +6033,15 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
             yield f"the {what} ({text}), which delta-rs may compute otherwise than Spark, or not at all"
 
 
+@functools.cache
+def warn_of_strangers(path: str) -> None:
+    """Say once that the directory where a table will be made is not empty; of a store nothing is known."""
+    with contextlib.suppress(OSError):
+        if others := [name for name in sorted(os.listdir(path)) if not name.startswith(("_", "."))]:
+            said = "%s holds files of no Delta table, such as %s. Once it is one, --compact deletes them"
+            log.warning(said, path, others[0])
+
+
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
 # `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
 # Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
@@ -6092,6 +6101,7 @@ class DeltaTarget:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
         table, self._planned = self.table(), None
         if table is None:
+            warn_of_strangers(self.name)
             return None
         if fault := next(unwritable(table), ""):
             hint = "Drop it there (ALTER TABLE … DROP …), take another table, or send through a SQL warehouse."

@@ -499,6 +499,17 @@ def test_a_column_that_can_not_be_filled_is_named_with_what_helps(
     assert box.run("--table", "w", "--state-dir", str(box.folder / "other")) == (mode == "name")
 
 
+def test_a_table_is_made_among_other_files_with_a_warning(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    folder = box.folder / "lake" / "raw_readings"
+    (folder / "of_others").mkdir(parents=True)
+    box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (1)")
+    assert box.run("--check") == 0
+    assert f"{folder} holds files of no Delta table, such as of_others." in caplog.text
+    caplog.clear()
+    assert [box.run(), box.run()] == [0, 0]
+    assert "holds files" not in caplog.text
+
+
 CHANGED = {
     "narrowed": ({"time": "timestamp", "v": "long"}, 2, []),
     "rounded": ({"time": "timestamp", "v": "decimal(3,0)"}, 2, []),

@@ -5712,7 +5712,7 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
     (TargetError, "(?i)duplicate [a-z ]*field name", "Two of the columns have one name to delta-rs: rename one."),
     (TargetError, "Error during planning|This feature is not implemented|Schema error|sql parser error"
-     "|bug in DataFusion",
+     "|bug in DataFusion|Optimizer rule",
      "delta-rs can't compute a generated column, CHECK constraint or invariant of the table: drop it,"
      " or send through a SQL warehouse."),
     (TargetError, "Unsupported: |Unsupported table features|Max catalog version",
@@ -5965,7 +5965,8 @@ PLAIN_CALLS = (
 )
 PLAIN_TOKEN = re.compile(
     r"\s*(?:(?P<end>(?:and|or)\b)|(?P<word>(?:not|is|null|in|between)\b)|(?P<like>like\b)|(?P<truth>(?:true|false)\b)"
-    r"|(?P<column>[a-z_]\w*|`[^`]+`)|(?P<moment>'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!'))|(?P<text>'[^'\\]*'(?!'))"
+    r"|(?P<moment>(?:(?:date|timestamp)\s*)?'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!'))"
+    r"|(?P<column>[a-z_]\w*|`[^`]+`)|(?P<text>'[^'\\]*'(?!'))"
     r"|(?P<number>\d{1,18}(?:\.\d{1,15})?(?![\w.]))"
     r"|(?P<sign><=>|[<>!=]=|<>|[<>=(,])|(?P<close>\))|(?P<sum>[+*]|-(?!-)))\s*",
     re.IGNORECASE,

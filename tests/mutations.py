@@ -497,7 +497,23 @@ MUTANTS = (
         ("test_faults_sending.py", "dropped_between"),
     ),
     Mutant(
-        "negative fractions part a table", "value < 0 and value % 1:", "value is None:",
+        "columns that others changed are written to", "if not is_new and known and known.get(field.name) !=",
+        "if False and known and known.get(field.name) !=", ("test_plan.py", "no_value_is_altered"),
+    ),
+    Mutant(
+        "any expression is left to delta-rs", "if not is_plain(text, types_in(columns_of(table))):", "if False:",
+        ("test_plan.py", "otherwise_than_spark"),
+    ),
+    Mutant(
+        "statistics are rounded", 'columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")',
+        "pass", ("test_plan.py", "statistics_of_decimals"),
+    ),
+    Mutant(
+        "the table's owner decides when files are deleted", "table.vacuum(kept_hours(table), dry_run",
+        "table.vacuum(None, dry_run", ("test_actions.py", "stay_for_a_week"),
+    ),
+    Mutant(
+        "negative fractions part a table", "value < 0 and value % 1):", "value is None):",
         ("test_plan.py", "negative_fraction"),
     ),
     Mutant(
@@ -608,7 +624,7 @@ MUTANTS = (
         "if True:\n            return False", ("test_cycle.py", "kill_at_each_step"),
     ),
     Mutant(
-        "no transaction in the commit", 'app_transactions=[Transaction(intent["application"], intent["sequence"])],', "",
+        "no transaction in the commit", 'app_transactions=[Transaction(intent["application"], intent["sequence"], now // 1000)],', "",
         ("test_cycle.py", "kill_at_each_step"),
     ),
     Mutant(

@@ -323,6 +323,7 @@ def test_a_row_of_which_a_column_cannot_be_computed_is_set_aside_and_the_others_
         ("date_trunc('HOUR', time)", "timestamp", dt.datetime(2026, 3, 1, 10, tzinfo=dt.UTC)),
         ("lower(s)", "string", "ä b"), ("length(s) + 1", "integer", 4), ("v - 1", "long", 4), ("d * 0.5", "double", 0.75),
         ("v >= 5 AND (s LIKE 'Ä%' OR NOT d IN (1, 2))", "boolean", True), ("time > '2026-01-01'", "boolean", True),
+        ("time >= TIMESTAMP '2026-03-01 10:00:00' AND time < DATE'2026-03-02'", "boolean", True),
     ],
 )  # fmt: skip
 def test_what_delta_rs_computes_as_spark_does_is_filled(box: Box, expression: str, kind: str, value: object) -> None:
@@ -344,6 +345,7 @@ def test_what_delta_rs_computes_as_spark_does_is_filled(box: Box, expression: st
         ("Schema error: Schema contains duplicate qualified field name source.id", up.TargetError),
         ("Generic DeltaTable error: Error during planning: Invalid function 'year'", up.TargetError),
         ("Internal error: no such type.\nThis issue was likely caused by a bug in DataFusion's code.", up.TargetError),
+        ("Optimizer rule 'simplify_expressions' failed: caused by: Cast error: no time", up.TargetError),
         ("Cast error: Cannot cast string 'a' to value of Int32 type", up.RefusedValuesError),
         ("1000.00 is too large to store in a Decimal128 of precision 5. Max is 999.99", up.RefusedValuesError),
         ("Generic S3 error: Error performing PUT http://store/b/part-0: InternalError: We encountered an internal error", up.TransientError),

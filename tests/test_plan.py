@@ -138,7 +138,7 @@ def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Bo
         ({"v": "long", "databricks_batch_id": "long"}, "the target's column databricks_batch_id is BIGINT"),
         ({"v": "long", "Databricks_Inserted_At": "date"}, "the target's column Databricks_Inserted_At is DATE"),
     ],
-)  # fmt: skip
+)
 def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
     box: Box, fields: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5596,12 +5596,14 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
     """`column_types`, checked, by the names of the source."""
     given: Columns = {}
     for key, word in config.column_types.items():
-        name = word_of(key, columns, "column_types", "column")
+        name = word_of(key, [*columns, *OWN_COLUMNS], "column_types", "column")
         try:
             given[name] = type_named(word)
         except ValueError as error:
             raise ConfigError(f"column_types.{key}: no type {word!r}", str(error)) from None
-    return given
+        if OWN_COLUMNS.get(name, given[name]) != given[name]:
+            raise ConfigError(f"column_types.{key}: the uploader fills it", f"Make it {OWN_COLUMNS[name].upper()}.")
+    return {name: kind for name, kind in given.items() if name not in OWN_COLUMNS}
 
 
 def read_types(
@@ -5824,8 +5826,12 @@ def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> s
     return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
 
 
-def file_properties(untold: Iterable[str], plain: Iterable[str] = ()) -> WriterProperties:
-    """How files are written: without statistics of some columns, and without dictionaries of others.
+# A file's part of so many rows is in memory until it is whole; fewer where they have more bytes.
+GROUP_ROWS, GROUP_BYTES = 100_000, 16 << 20
+
+
+def file_properties(untold: Iterable[str], plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
+    """How files are written: without statistics of some columns, and without dictionaries of others, by so many rows.
 
     Statistics of texts are shortened, as Spark does it: the log holds them.
     """
@@ -5835,7 +5841,7 @@ def file_properties(untold: Iterable[str], plain: Iterable[str] = ()) -> WriterP
     for name in untold:
         columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     return WriterProperties(
-        compression="ZSTD", max_row_group_size=100_000, statistics_truncate_length=32, column_properties=columns or None
+        compression="ZSTD", max_row_group_size=rows, statistics_truncate_length=32, column_properties=columns or None
     )
 
 
@@ -5872,12 +5878,13 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
         return
     columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     untold = long_decimals(columns, lambda column: first.column(column).to_pylist())
+    rows = GROUP_BYTES * first.num_rows // max(1, first.nbytes)
     with ended(batches(first)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=file_properties(untold, varied_columns(first)),
+            writer_properties=file_properties(untold, varied_columns(first), max(1, min(GROUP_ROWS, rows))),
             **options,
         )
 
@@ -6076,6 +6083,7 @@ def told_by(table: Any, name: str, application: str) -> Iterator[dict[str, Any]]
 class DeltaTarget:
     """A Delta table by path, exactly once by its transaction identifiers; as each target, a place where rows go.
 
+    Where the first write makes it, it gets the `own` columns of the uploader's that are wanted.
     A commit is known by its intent, which is saved before it is sent. `allowance` is what one request may have, None
     where nothing limited it so far; the state keeps it. `evolves`: a commit adds the columns that the table lacks.
     delta-rs accepts a transaction's version twice from fresh snapshots, so the version is read first and
@@ -6089,8 +6097,11 @@ class DeltaTarget:
     # delta-rs tries a conflicting commit again by itself; so many times for many writers.
     COMMIT_RETRIES = 100
 
-    def __init__(self, uri: str, options: Mapping[str, object], wait: Wait = time.sleep) -> None:
+    def __init__(
+        self, uri: str, options: Mapping[str, object], wait: Wait = time.sleep, own: Iterable[str] = ()
+    ) -> None:
         self.name = uri
+        self.own = own
         self.options = {key: str(value) for key, value in options.items()}
         self.wait = wait
         self.allowance: Allowance | None = None
@@ -6235,6 +6246,7 @@ class DeltaTarget:
             for field in fields
             if field.name.lower() in own or (is_whole and GENERATED not in field.metadata)
         }
+        more |= {name: (own[name], OWN_COLUMNS[name]) for name in self.own if table is None}
         known, parts = (types_in(columns_of(table)), parting_columns(table)) if table else (None, {})
         filled = (nameable(with_columns(self._fitting(page, known), more), parts) for page in pages)
         told = dict(intent)
@@ -9265,7 +9277,8 @@ def target_of(config: Config, session: Session, directory: Path | None = None, b
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
         return WarehouseTarget(session, table, directory)
-    return DeltaTarget(delta_uri(config, table, beside), config.storage_options, session.wait)
+    own = [] if beside else [name for name in OWN_COLUMNS if name in map(str.lower, config.column_types)]
+    return DeltaTarget(delta_uri(config, table, beside), config.storage_options, session.wait, own)
 
 
 def delta_uri(config: Config, table: str, beside: str = "") -> str:

@@ -92,6 +92,37 @@ def test_a_type_of_before_gives_way_where_a_column_holds_others_now(box: Box) ->
     assert [v for (v,) in box.arrived("v", "secure_")] == ["*1"] * 10 + ["*7"] * 10
 
 
+def test_a_table_by_path_is_made_with_columns_that_tell_boxes_apart_where_they_are_asked_for(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES (1, 'a')")
+    wanted = {"UPLOAD_COLUMN_TYPES": '{"DATABRICKS_BATCH_ID": "STRING", "databricks_inserted_at": "TIMESTAMP"}'}
+    for name in ("box-1", "box-2"):
+        assert box.run("--source-id", name, STATE_DIR=str(box.folder / name), **wanted) == 0
+    found = box.arrived("id, databricks_batch_id, databricks_inserted_at")
+    assert sorted(batch.split("/")[0] for _, batch, _ in found) == ["box-1", "box-2"]
+    assert all(moment.year > 2025 for _, _, moment in found)
+    wrong = {"UPLOAD_COLUMN_TYPES": '{"databricks_batch_id": "INT"}'}
+    assert box.run(STATE_DIR=str(box.folder / "x"), **wrong) == 2
+    assert "the uploader fills it" in caplog.text
+
+
+def test_a_file_has_parts_of_as_many_rows_as_memory_has_room_for(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, made = list[int](), up.file_properties
+    monkeypatch.setattr(up, "GROUP_BYTES", 100_000)
+
+    def noted(*asked: Any) -> Any:
+        given.append(asked[-1])
+        return made(*asked)
+
+    monkeypatch.setattr(up, "file_properties", noted)
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+    box.execute("INSERT INTO t (v) VALUES (?)", rows=[("x" * 1000,)] * 500)
+    assert box.run() == 0
+    assert len(given) == 1 and 50 < given[0] < 110
+    assert len(box.arrived("id")) == 500
+
+
 @pytest.mark.parametrize("declared", ["", "NUMERIC", "INTEGER"])
 def test_a_number_has_one_hash_also_once_its_column_holds_fractions(box: Box, declared: str) -> None:
     """Of a column that is hashed or masked alone; a rule with numbers needs numbers."""

@@ -3997,17 +3997,29 @@ def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
 class Look(NamedTuple):
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
-    `alike` are the digests of the values that are the same, the time among them: what the row can be recognized by.
+    `alike` are the columns beside key and time whose values are the same, with the digests of these.
     `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, of one with the time
     that it had, or none: a value came back that no other anchor has, beside the key.
     """
 
     rowid: int
+    time: str
     is_whole: bool
     is_on_time: bool
-    alike: tuple[str | bytes, ...]
+    alike: tuple[tuple[str, bytes], ...] = ()
     is_but_time: bool = False
     is_like: bool = False
+
+
+def kept_values(looks: Sequence[Look]) -> int:
+    """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do."""
+    counts = collections.Counter(name for look in looks for name, _ in look.alike)
+    steady = {name for name, count in counts.items() if 3 * count >= 2 * len(looks)}
+    return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
+
+
+# How surely rows are known again: not at all, edited ones by other values than their times, or whole ones.
+UNKNOWN, EDITED, WHOLE = range(3)
 
 
 class Evidence(NamedTuple):
@@ -4015,7 +4027,8 @@ class Evidence(NamedTuple):
 
     `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
     the file is older than the state; `counter` is the highest rowid that AUTOINCREMENT ever gave, None without.
-    `is_later`: the rows at the anchors' rowids have later times than all anchors.
+    `is_later`: the rows at the anchors' rowids have later times than all anchors. `left` counts the anchors that are
+    not before the first row, as those are that retention deleted.
     """
 
     looks: Sequence[Look]
@@ -4025,6 +4038,19 @@ class Evidence(NamedTuple):
     changes: int
     counter: int | None
     is_later: bool
+    left: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether most delivered rows are in their places, of several times: without these rows may be equal."""
+        whole = [look for look in self.looks if look.is_whole]
+        return 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether most delivered rows are in their places, edited perhaps: other values than times tell them apart."""
+        same = [look for look in self.looks if look.is_on_time]
+        return 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1
 
     @property
     def counts_on(self) -> bool:
@@ -4046,7 +4072,7 @@ class Evidence(NamedTuple):
         kept = {look.rowid for look in self.looks if look.is_whole or look in same}
         is_shrunk = self.position is not None and self.highest < self.position
         alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
-        told = {look.alike for look in same}
+        told = {(look.time, look.alike) for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
         if whole := [look.rowid for look in self.looks if look.is_whole]:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
@@ -4066,8 +4092,7 @@ class Evidence(NamedTuple):
         is_cut = is_shrunk and (self.changes == 0 or self.is_later)
         if self.looks and all(look.is_but_time for look in self.looks) and not (is_cut and self.is_later):
             return None
-        values = {look.alike[1:] for look in self.looks}
-        is_new = self.is_later and len(values) <= max(1, len(self.looks) // 2)
+        is_new = self.is_later and kept_values(self.looks) <= max(1, len(self.looks) // 2)
         return set() if not self.looks or is_new or is_cut else None
 
 
@@ -4096,9 +4121,6 @@ def held_rows(position: Position) -> int:
     return position.get("held", position.get("open_rows", 0))
 
 
-GONE = "%s of windows that were open gone with the old file"
-
-
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. Of an emptied table that was said before."""
     log.log(logging.DEBUG if state.emptied else level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
@@ -4106,13 +4128,10 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     gaps = [gap for gap in state.gaps if rowid is not None and gap[1] <= rowid]
     position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
     if "read_to" in position:
-        lost = held_rows(position)
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None:
             position |= {"held": 0, "open_rows": 0, "open_groups": 0}
-            if lost:
-                log.log(logging.DEBUG if state.emptied else logging.WARNING, GONE, counted(lost, "row"))
     state = dataclasses.replace(state, lineage="" if rowid is None else lineage_of(state))
     return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
 
@@ -4149,34 +4168,23 @@ class Claim(NamedTuple):
     is_sure: Callable[[], bool] = lambda: True
 
     @property
-    def end(self) -> int:
-        """How far its rows were delivered."""
-        return read_to(self.place["position"]) or 0
+    def end(self) -> tuple[int, int]:
+        """How far its rows were delivered, and its windows sent."""
+        position = self.place["position"]
+        return read_to(position) or 0, position.get("closed") or 0
+
+    def is_further(self, own: Claim) -> bool:
+        """Whether the table of another place was sent further under another name."""
+        return self.place["lineage"] == own.place["lineage"] and self.end > own.end
 
 
-def back_in(state: State, claim: Claim) -> State:
-    """The state in a table that it, or another stream, knew. Windows that it sent since stay sent."""
-    place, position = claim.place, Position(**claim.place["position"])
-    if "closed" in position and not claim.table:
-        position["closed"] = latest_time(position["closed"], state.position.get("closed"))
+def back_in(state: State, claim: Claim, origin: Origin) -> State:
+    """The state in a table that it, or another stream, knew; a rename changed its schema."""
+    place, before = claim.place, Origin(origin.file, origin.schema - 1)
     anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
-    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, formers=formers)
+    known = dataclasses.replace(state, epoch=state.epoch + 1, position=place["position"], formers=formers)
     known = dataclasses.replace(known, anchors=anchors, columns=place["columns"], gaps=place["gaps"])
-    return dataclasses.replace(known, lineage=place["lineage"])
-
-
-def say_back(state: State, claim: Claim, before: State) -> None:
-    """Say that a former table is back, and what is in no window: rows of open ones, where others were sent since."""
-    if claim.table:
-        log.warning("%s was %s: going on there", state.table, claim.table)
-    else:
-        log.warning("%s: the table that was there before is back", state.table)
-    if claim.place["lineage"] == lineage_of(state):
-        return  # Its windows go on.
-    was_closed = claim.place["position"].get("closed")
-    late = held_rows(before.position) if before.position.get("closed") != was_closed else 0
-    if gone := held_rows(state.position) + late:
-        log.warning(GONE, counted(gone, "row"))
+    return dataclasses.replace(known, lineage=place["lineage"], origin=state.origin or before)
 
 
 def at_any_time(position: Position) -> Position:
@@ -4194,8 +4202,8 @@ def read_to(position: Position) -> int | None:
 
 def thinned(new: Sequence[Anchor], old: Sequence[Anchor]) -> list[Anchor]:
     """The anchors to keep: all new ones, and of the old ones ever fewer the further back."""
-    close = [*new, *old][:CLOSE_ANCHORS]
-    far = [anchor for anchor in [*new, *old] if anchor not in close]
+    each = [*{anchor.rowid: anchor for anchor in reversed([*new, *old])}.values()][::-1]
+    close, far = each[:CLOSE_ANCHORS], each[CLOSE_ANCHORS:]
     return close + [a for i, a in enumerate(far) if i < FAR_ANCHORS // 2 or i == len(far) - 1 or (i & (i - 1)) == 0]
 
 
@@ -4318,33 +4326,87 @@ class Anchored:
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
-        moved = None if self.table.key or state.origin == origin else self._found_by_content(state)
-        if moved is not None and moved == read_to(state.position):
+        moved, evidence = self._moved(state, origin), self._evidence(state, origin)
+        is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
+        if is_gone or state.origin != origin:
+            proof = (EDITED if evidence.is_edited else UNKNOWN) if is_gone else WHOLE
+            if (before := claimed(self, state, origin, proof)) is not state:
+                return self._followed(before, origin)
+        if moved == read_to(state.position) or not state.anchors:
             return state
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
             anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
-        evidence = self._evidence(state, origin)
-        is_gone = not any(look.is_whole for look in evidence.looks)
-        if (is_gone or state.origin != origin) and (before := claimed(self, state, origin, is_gone)):
-            return self._followed(before, origin)
-        if not state.anchors:
-            return state
-        is_other = state.emptied and is_gone
-        kept = set[int]() if is_other else evidence.kept()
+        kept = set[int]() if state.emptied and is_gone else evidence.kept()
+        if is_gone and kept != set() and self.elsewhere(state):
+            kept = set()
         if kept is None:
             raise other_rows(self.table)
+        is_other = state.emptied and is_gone
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            is_emptied = evidence.is_same_file and evidence.changes == 0  # As an outbox is again and again.
-            # The more are kept in mind, the sooner rows like those of before are taken for these.
-            most = 1 if is_emptied or self.claims is tuple else MOST_FORMERS
-            made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most])
-            if is_emptied:
-                return moved_to(made_anew, None, "the table was emptied", logging.INFO)
-            return moved_to(made_anew, None, "the table was recreated")
+            return self._made_anew(state, evidence)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state
+
+    def _made_anew(self, state: State, evidence: Evidence) -> State:
+        """The state in a table that has none of its rows."""
+        is_emptied = evidence.is_same_file and evidence.changes == 0  # As an outbox is again and again.
+        # The more are kept in mind, the sooner rows like those of before are taken for these.
+        most = 1 if is_emptied or self.claims is tuple else MOST_FORMERS
+        made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most])
+        self.say_gone(state)
+        if is_emptied:
+            return moved_to(made_anew, None, "the table was emptied", logging.INFO)
+        return moved_to(made_anew, None, "the table was recreated")
+
+    def say_gone(self, state: State) -> None:
+        """Say where rows of open windows are whose table is here no more. Of an emptied one it was said before."""
+        if (held := held_rows(state.position)) and not state.emptied:
+            if name := self.elsewhere(state):
+                log.info("%s of windows that were open are in %s now", counted(held, "row"), name)
+            else:
+                log.warning("%s of windows that were open gone with the old file", counted(held, "row"))
+
+    def _moved(self, state: State, origin: Origin) -> int | None:
+        """Where the newest delivered row is in a table whose rowids may have been given anew."""
+        return None if self.table.key or state.origin == origin else self._found_by_content(state)
+
+    def proof(self, state: State, origin: Origin) -> int:
+        """How surely a table that a state knows is the one that is here; without some columns others have to tell."""
+        evidence = self._evidence(state, origin)
+        if {*state.columns} <= {*self.parts} and len({anchor.time for anchor in state.anchors}) > 1:
+            with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
+                if evidence.is_whole or self._moved(state, origin) is not None:
+                    return WHOLE
+        return EDITED if evidence.is_edited else UNKNOWN
+
+    def elsewhere(self, state: State) -> str:
+        """Another table that has the rows of a state; none for ''."""
+        database, origin = self.reader.database, origin_of(self.reader.database)
+        for name, kind in database.kinds.items():
+            if kind == "table" and name != self.table.name:
+                with contextlib.suppress(SourceError):  # It is damaged, or no such table.
+                    table = describe(database, name, "none")
+                    table = table._replace(time=self.table.time if self.table.time in table.columns else None)
+                    other = Anchored(Reader(database, table), False, self.form)
+                    if other.likely([Claim(place_of(state))]) and other.proof(state, origin) == WHOLE:
+                        return name
+        return ""
+
+    def likely(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those of which a row may be here, by the times of the newest ones: one look for all."""
+        if self.table.time is None:
+            return []
+        newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
+        all_of = itertools.chain.from_iterable(newest)
+        where = f"{self.rowid} IN ({', '.join({str(anchor.rowid) for anchor in all_of})})"
+        if self.table.key is None:
+            all_of = itertools.chain.from_iterable(newest)
+            where = f"{cell(self.table.time)} IN ({', '.join({anchor.time for anchor in all_of} - {'NULL'})})"
+        found = self.reader.select(f"DISTINCT {row_content([self.table.time])}", f"WHERE {where}")
+        times = {literal_of(content, self.table.encoding) for (content,) in found}
+        return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
     def _evidence(self, state: State, origin: Origin) -> Evidence:
         looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
@@ -4353,7 +4415,8 @@ class Anchored:
         counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
         (counter,), *_ = (self.reader.database.rows(counted) or [(0,)]) if self.table.autoincrement else [(None,)]
         is_later = self._is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
-        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later)
+        left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
+        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later, left)
 
     def _is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
         """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
@@ -4439,18 +4502,18 @@ class Anchored:
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
             is_whole = anchor.digest in (digest_of(quotes, self.table.encoding) for quotes in so_far)
-            return Look(anchor.rowid, is_whole, is_on_time, (anchor.time,))
+            return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
         shared = [name for name in then if name in now]
         alike = [name for name in shared if then[name] == now[name] or (is_on_time and name == self.table.time)]
-        told = tuple(then[name] for name in alike if name != self.table.key)
         others = set(shared) - {self.table.key, self.table.time}
+        told = tuple((name, then[name]) for name in alike if name in others)
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
         # The newest anchor is looked at in each cycle, and most often whole.
         telling = others if anchor.time == "NULL" else set(shared) - {self.table.key}
         is_other = is_same_time and not is_whole
         is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
-        return Look(anchor.rowid, is_whole, is_on_time, (anchor.time, *told), is_but_time, is_like)
+        return Look(anchor.rowid, anchor.time, is_whole, is_on_time, told, is_but_time, is_like)
 
     def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
@@ -4601,45 +4664,35 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
     return sum(before > after for before, after in pairs), sum(before != after for before, after in pairs)
 
 
-def holds(table: Anchored, state: State) -> bool:
-    """Whether most of a state's anchors are in their places, of several times: without these rows may be equal.
+def claimed(table: Anchored, state: State, origin: Origin, proof: int) -> State:
+    """The state in the table that is here, where that is another one than it knows, or was sent further since.
 
-    Those before the first row were deleted, as old rows are.
-    """
-    first = table.reader.bounds()[0] or 0
-    whole = {look.rowid for look in table.looks(state, state.anchors) if look.is_whole}
-    times = {anchor.time for anchor in state.anchors if anchor.rowid in whole} - {"NULL"}
-    return 2 * len(whole) > sum(anchor.rowid >= first for anchor in state.anchors) and len(times) > 1
-
-
-def is_in(database: Database, name: str, state: State) -> bool:
-    """Whether a table that is there has the rows at a state's anchors."""
-    is_there = database.kinds.get(name) == "table"
-    return is_there and holds(Anchored(Reader(database, describe(database, name, "none"))), state)
-
-
-def claimed(table: Anchored, state: State, origin: Origin, is_gone: bool) -> State | None:
-    """The state in the table that is here, if that is another one than it knows, or was sent further since.
-
-    The furthest place counts: a table that was renamed again and again left some behind. Where another table has
-    the rows at its anchors, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
+    `proof` is that of its own place; where that is whole, a further one of the same table counts alone. The surest
+    table counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
+    table has the rows, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
     """
     if "since" in state.position:  # A person said where to begin.
-        return None
-    others_claims = table.claims() if state.origin != origin else ()
-    claims, database = [*map(Claim, state.formers), *others_claims], table.reader.database
-    others = {claim.table for claim in claims} - {"", table.table.name}
-    for claim in sorted(claims, key=lambda claim: claim.end, reverse=True):
-        before, lineage = back_in(state, claim), claim.place["lineage"]
-        is_further = lineage == lineage_of(state) and claim.end > (read_to(state.position) or 0)
-        is_like = not claim.table or {*claim.place["columns"]} <= {*table.parts}
-        is_here = is_like and (is_gone or is_further) and holds(table, before)
-        # The newest rows may have given way to others under the new name.
-        is_here &= is_gone or any(look.is_whole for look in table.looks(before, before.anchors[:1]))
-        if is_here and not any(is_in(database, name, before) for name in others) and claim.is_sure():
-            say_back(state, claim, before)
+        return state
+    own, others = Claim(place_of(state)), table.claims() if state.origin != origin else ()
+    claims = [each for each in [*map(Claim, state.formers), *others] if proof != WHOLE or each.is_further(own)]
+    places = [(claim, back_in(state, claim, origin)) for claim in table.likely(claims)] if claims else []
+    found = [(own, state, proof), *((claim, before, table.proof(before, origin)) for claim, before in places)]
+
+    def rank(each: tuple[Claim, State, int]) -> tuple[int, bool, tuple[int, int]]:
+        lineage = each[0].place["lineage"]
+        surest = max(proof for claim, _, proof in found if claim.place["lineage"] == lineage)
+        return surest, lineage == own.place["lineage"], each[0].end
+
+    for claim, before, sure in sorted(found, key=rank, reverse=True):
+        if claim is own:
+            break
+        if sure and not table.elsewhere(before) and claim.is_sure():
+            was = f"was {claim.table}: going on there" if claim.table else "is back, the table that was there before"
+            log.warning("%s %s", state.table, was)
+            if lineage_of(before) != lineage_of(state):
+                table.say_gone(state)
             return before
-    return None
+    return state
 
 
 class RowidCursor(Anchored):

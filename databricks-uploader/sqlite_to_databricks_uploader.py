@@ -4147,6 +4147,22 @@ def place_of(state: State) -> Place:
     return Place(lineage=lineage, position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps)
 
 
+def without(place: Place, hidden: frozenset[str]) -> Place:
+    """A place without the digests of columns that may not be told any more."""
+    columns = place["columns"]
+    kept = [number for number, name in enumerate(columns) if hidden.isdisjoint(name.split("\0"))]
+    if len(kept) == len(columns) and (columns or not hidden):
+        return place
+    anchors = [Anchor.of(line) for line in place["anchors"]]
+    digests = [
+        b"".join(base64.b64decode(a.digest)[4 * n : 4 * n + 4] for n in kept) if columns else b"" for a in anchors
+    ]
+    lines = [
+        Anchor(a.rowid, base64.b64encode(d).decode(), a.time).line() for a, d in zip(anchors, digests, strict=True)
+    ]
+    return {**place, "columns": [columns[number] for number in kept], "anchors": lines}
+
+
 # So many tables that gave way to others are kept in mind.
 MOST_FORMERS = 8
 
@@ -4312,7 +4328,8 @@ class Anchored:
             as_before.claims = self.claims
             state = self._renewed(as_before._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
-        state = dataclasses.replace(state, origin=origin, emptied=False)
+        formers = [without(place, self.table.hidden) for place in state.formers]
+        state = dataclasses.replace(state, origin=origin, emptied=False, formers=formers)
         return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
 
     def _renewed(self, state: State) -> State:
@@ -7947,7 +7964,7 @@ class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
     `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
-    names that all streams of this process began with.
+    names that all streams of this process began with, and `beside` the states of streams that were looked at.
     """
 
     config: Config
@@ -7961,6 +7978,7 @@ class Job:
     figures: Figures | None = None
     stream: str = ""
     begun: set[str] = dataclasses.field(default_factory=set)
+    beside: dict[Path, tuple[tuple[int, ...], State | None]] = dataclasses.field(default_factory=dict)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
@@ -7969,6 +7987,17 @@ class Job:
     def quarantine(self) -> Quarantine:
         """Where the stream's rows go that can't be delivered."""
         return self.states.quarantine
+
+    def state_beside(self, file: Path) -> State | None:
+        """The state of another stream that is read by rowid; it is read once as long as its file stays."""
+        with contextlib.suppress(OSError):
+            seen = file.stat()
+            mark = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
+            if file not in self.beside or self.beside[file][0] != mark:
+                state = StateFile(file.parent).sound()
+                self.beside[file] = mark, state if state and "rowid" in state.position else None
+            return self.beside[file][1]
+        return None
 
     def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -8528,9 +8557,10 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
 
 def checked(job: Job, source: Source, state: State | None) -> State:
     """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
-    if isinstance(source.cursor, RowidCursor) and job.stream:
+    is_first = state is None or not (state.table or state.last_upload)
+    if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
         source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
-    if state is None or not (state.table or state.last_upload):
+    if state is None or is_first:
         return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
@@ -8620,24 +8650,37 @@ def first_state(job: Job, source: Source, state: State) -> State:
 def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     """Places of other streams to the same target that a table may be in which was renamed, as loggers rotate.
 
-    A commit in doubt may have led further. Its rows are here now.
+    Or of the single form before, or of streams that were before it. A commit in doubt may have led further. Its rows
+    are here now.
     """
-    own = job.config.state_dir  # Not a dry run's.
+    own = job.config.state_dir if job.stream else job.states.directory  # Not a dry run's.
     if not own or not is_renamed(cursor):
         return
-    for file in sorted(own.parent.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}")):
-        other = StateFile(file.parent).sound()
+    folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
+    for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
+        other = job.state_beside(file)
         if not other or not other.table or other.target != job.target.name or other.table == cursor.table.name:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
         if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
-            is_sure = functools.partial(took_place, job, source, other.position, other.intent)
+            is_sure = functools.partial(took_place, job, source, StateFile(file.parent), other)
             yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
 
 
-def took_place(job: Job, source: Source, low: Position, intent: Intent) -> bool:
-    """Whether a commit that is in doubt is in the target; its rows follow a position."""
-    return job.target.settle(intent, lambda: (each.rows for each in source.again(low, intent["position"])))
+def took_place(job: Job, source: Source, states: StateFile, other: State) -> bool:
+    """Whether another stream's commit that is in doubt is in the target.
+
+    Its state knows it from then on: its own table has no such rows any more.
+    """
+    intent, tally = other.intent or {}, Tally(commits=1)
+    pages = functools.partial(source.again, other.position, intent["position"])
+    is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in pages()))
+    for prepared in pages() if is_there else ():
+        tally.add(tally_of(prepared))
+    known = confirmed(other, intent, tally) if is_there else dataclasses.replace(other, intent=None)
+    if not job.stream or job.states.directory == job.config.state_dir:  # No dry run.
+        states.save(known)
+    return bool(is_there)
 
 
 def is_renamed(cursor: RowidCursor) -> bool:
@@ -8981,9 +9024,13 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
 
 
 def is_back(state: State, found: State) -> bool:
-    """Whether a state was found in another table than before, or further: its rows were sent under another name."""
+    """Whether a state was found in another table than before, or further: its rows were sent under another name.
+
+    Or its newest row is there, renumbered.
+    """
     is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
-    return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state))
+    newest, before = ([(each.digest, each.time) for each in known.anchors[:1]] for known in (found, state))
+    return bool(newest) and (is_further or lineage_of(found) != lineage_of(state) or newest == before)
 
 
 def find_again(delivery: Delivery) -> None:
@@ -9532,9 +9579,10 @@ def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
 
     File by file, so that a kill loses none. Numbers that are not used up are those of batches that were never sent.
     """
-    files, state = left.quarantine.files(), left.sound()
-    if not files or state is None or state.intent:  # In doubt, what belongs to it is so, too.
+    if not left.quarantine.files() or (state := left.sound()) is None or state.intent:  # It is in doubt, too.
         return
+    left.quarantine.forget_after(state.sequence)
+    files = left.quarantine.files()
     for place in map(StateFile, map(state_directory, streams.values())):
         own = place.sound()
         if own and not own.intent and own.target == state.target and lineage_of(own) == lineage_of(state):
@@ -9604,6 +9652,7 @@ class Fleet:
     supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     begun: set[str] = dataclasses.field(default_factory=set)
+    beside: dict[Path, Any] = dataclasses.field(default_factory=dict)
     seen: set[str] | None = None
 
     @property
@@ -9618,6 +9667,7 @@ class Fleet:
 
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
+        self.beside.clear()
         with opened_database(self.config, self.directory) as database:
             known = streams_in(self.config, database)
             streams = the_chosen(self.config, known)
@@ -9656,7 +9706,7 @@ class Fleet:
             if fault := unused_privacy(config, scenario):
                 log.warning("%s. %s", *fault)
             job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
-            job = dataclasses.replace(job, begun=self.begun)
+            job = dataclasses.replace(job, begun=self.begun, beside=self.beside)
             self.jobs[name] = job
         return self.jobs[name]
 

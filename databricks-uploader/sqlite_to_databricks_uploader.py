@@ -4047,10 +4047,11 @@ class Evidence(NamedTuple):
         return 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
 
     @property
-    def is_edited(self) -> bool:
+    def proof(self) -> int:
         """Whether most delivered rows are in their places, edited perhaps: other values than times tell them apart."""
         same = [look for look in self.looks if look.is_on_time]
-        return 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1
+        is_told = 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1
+        return EDITED if is_told else UNKNOWN
 
     @property
     def counts_on(self) -> bool:
@@ -4183,15 +4184,20 @@ class Claim(NamedTuple):
     table: str = ""
     is_sure: Callable[[], bool] = lambda: True
 
+
+class Found(NamedTuple):
+    """A place in the table that is here: the state there, how surely it is that, and its rowid where rows `moved`."""
+
+    claim: Claim
+    state: State
+    proof: int
+    moved: int | None
+
     @property
     def end(self) -> tuple[int, int]:
-        """How far its rows were delivered, and its windows sent."""
-        position = self.place["position"]
-        return read_to(position) or 0, position.get("closed") or 0
-
-    def is_further(self, own: Claim) -> bool:
-        """Whether the table of another place was sent further under another name."""
-        return self.place["lineage"] == own.place["lineage"] and self.end > own.end
+        """How far its rows were delivered, as they are numbered now, and its windows sent."""
+        position = self.state.position
+        return self.moved if self.moved is not None else read_to(position) or 0, position.get("closed") or 0
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
@@ -4346,8 +4352,8 @@ class Anchored:
         moved, evidence = self._moved(state, origin), self._evidence(state, origin)
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
-            proof = (EDITED if evidence.is_edited else UNKNOWN) if is_gone else WHOLE
-            if (before := claimed(self, state, origin, proof)) is not state:
+            known = Found(Claim(place_of(state)), state, evidence.proof if is_gone else WHOLE, moved)
+            if (before := claimed(self, known, origin)) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
@@ -4389,31 +4395,33 @@ class Anchored:
         """Where the newest delivered row is in a table whose rowids may have been given anew."""
         return None if self.table.key or state.origin == origin else self._found_by_content(state)
 
-    def proof(self, state: State, origin: Origin) -> int:
-        """How surely a table that a state knows is the one that is here; without some columns others have to tell."""
+    def found(self, claim: Claim, state: State, origin: Origin) -> Found:
+        """How surely the table of a place is the one that is here; without some of its columns others have to tell."""
         evidence = self._evidence(state, origin)
         if {*state.columns} <= {*self.parts} and len({anchor.time for anchor in state.anchors}) > 1:
             with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
-                if evidence.is_whole or self._moved(state, origin) is not None:
-                    return WHOLE
-        return EDITED if evidence.is_edited else UNKNOWN
+                moved = self._moved(state, origin)
+                if evidence.is_whole or moved is not None:
+                    return Found(claim, state, WHOLE, moved)
+        return Found(claim, state, evidence.proof, None)
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""
-        database, origin = self.reader.database, origin_of(self.reader.database)
+        database, own = self.reader.database, Claim(place_of(state))
+        origin = origin_of(database)
         for name, kind in database.kinds.items():
             if kind == "table" and name != self.table.name:
                 with contextlib.suppress(SourceError):  # It is damaged, or no such table.
                     table = describe(database, name, "none")
                     table = table._replace(time=self.table.time if self.table.time in table.columns else None)
                     other = Anchored(Reader(database, table), False, self.form)
-                    if other.likely([Claim(place_of(state))]) and other.proof(state, origin) == WHOLE:
+                    if any(other.found(claim, state, origin).proof == WHOLE for claim in other.likely([own])):
                         return name
         return ""
 
     def likely(self, claims: Sequence[Claim]) -> list[Claim]:
         """Those of which a row may be here, by the times of the newest ones: one look for all."""
-        if self.table.time is None:
+        if self.table.time is None or not claims:
             return []
         newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
         all_of = itertools.chain.from_iterable(newest)
@@ -4681,34 +4689,32 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
     return sum(before > after for before, after in pairs), sum(before != after for before, after in pairs)
 
 
-def claimed(table: Anchored, state: State, origin: Origin, proof: int) -> State:
+def claimed(table: Anchored, known: Found, origin: Origin) -> State:
     """The state in the table that is here, where that is another one than it knows, or was sent further since.
 
-    `proof` is that of its own place; where that is whole, a further one of the same table counts alone. The surest
-    table counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
+    Where its own place, which is `known`, is whole, a further one of the same table counts alone. The surest table
+    counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
     table has the rows, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
     """
+    state, own = known.state, known.claim.place["lineage"]
     if "since" in state.position:  # A person said where to begin.
         return state
-    own, others = Claim(place_of(state)), table.claims() if state.origin != origin else ()
-    claims = [each for each in [*map(Claim, state.formers), *others] if proof != WHOLE or each.is_further(own)]
-    places = [(claim, back_in(state, claim, origin)) for claim in table.likely(claims)] if claims else []
-    found = [(own, state, proof), *((claim, before, table.proof(before, origin)) for claim, before in places)]
+    claims = [*map(Claim, state.formers), *(table.claims() if state.origin != origin else ())]
+    claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
+    found = [known, *(table.found(claim, back_in(state, claim, origin), origin) for claim in table.likely(claims))]
 
-    def rank(each: tuple[Claim, State, int]) -> tuple[int, bool, tuple[int, int]]:
-        lineage = each[0].place["lineage"]
-        surest = max(proof for claim, _, proof in found if claim.place["lineage"] == lineage)
-        return surest, lineage == own.place["lineage"], each[0].end
+    def rank(each: Found) -> tuple[int, bool, tuple[int, int]]:
+        lineage = each.claim.place["lineage"]
+        surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
+        return surest, lineage == own, each.end
 
-    for claim, before, sure in sorted(found, key=rank, reverse=True):
-        if claim is own:
-            break
-        if sure and not table.elsewhere(before) and claim.is_sure():
-            was = f"was {claim.table}: going on there" if claim.table else "is back, the table that was there before"
-            log.warning("%s %s", state.table, was)
-            if lineage_of(before) != lineage_of(state):
+    for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
+        if each.proof and not table.elsewhere(each.state) and each.claim.is_sure():
+            name = each.claim.table
+            log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
+            if lineage_of(each.state) != own:
                 table.say_gone(state)
-            return before
+            return each.state
     return state
 
 

@@ -3405,6 +3405,12 @@ class Anchor:
         together = base64.b64decode(self.digest)
         return {name: together[4 * place : 4 * place + 4] for place, name in enumerate(columns)}
 
+    def narrowed(self, columns: Sequence[str], names: Iterable[str]) -> Anchor:
+        """The anchor by some of the columns alone."""
+        parts = self.parts(columns)
+        digest = base64.b64encode(b"".join(parts[name] for name in names)).decode()
+        return dataclasses.replace(self, digest=digest)
+
     def line(self) -> str:
         """The anchor as the state file has it."""
         return f"{self.rowid} {self.digest} {self.time}"
@@ -4040,18 +4046,16 @@ class Evidence(NamedTuple):
     is_later: bool
     left: int
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether most delivered rows are in their places, of several times: without these rows may be equal."""
-        whole = [look for look in self.looks if look.is_whole]
-        return 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
+    def proof(self, is_cut: bool) -> int:
+        """How surely the rows are those: most are in their places, of several times. Without these rows may be equal.
 
-    @property
-    def proof(self) -> int:
-        """Whether most delivered rows are in their places, edited perhaps: other values than times tell them apart."""
+        Where columns are gone, or rows were edited, other values than the times tell them apart.
+        """
+        whole = [look for look in self.looks if look.is_whole]
+        if not is_cut and 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1:
+            return WHOLE
         same = [look for look in self.looks if look.is_on_time]
-        is_told = 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1
-        return EDITED if is_told else UNKNOWN
+        return EDITED if 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1 else UNKNOWN
 
     @property
     def counts_on(self) -> bool:
@@ -4150,18 +4154,11 @@ def place_of(state: State) -> Place:
 
 def without(place: Place, hidden: frozenset[str]) -> Place:
     """A place without the digests of columns that may not be told any more."""
-    columns = place["columns"]
-    kept = [number for number, name in enumerate(columns) if hidden.isdisjoint(name.split("\0"))]
-    if len(kept) == len(columns) and (columns or not hidden):
+    names = [name for name in place["columns"] if hidden.isdisjoint(name.split("\0"))]
+    if len(names) == len(place["columns"]) and (names or not hidden):
         return place
-    anchors = [Anchor.of(line) for line in place["anchors"]]
-    digests = [
-        b"".join(base64.b64decode(a.digest)[4 * n : 4 * n + 4] for n in kept) if columns else b"" for a in anchors
-    ]
-    lines = [
-        Anchor(a.rowid, base64.b64encode(d).decode(), a.time).line() for a, d in zip(anchors, digests, strict=True)
-    ]
-    return {**place, "columns": [columns[number] for number in kept], "anchors": lines}
+    anchors = [Anchor.of(line).narrowed(place["columns"], names).line() for line in place["anchors"]]
+    return {**place, "columns": names, "anchors": anchors}
 
 
 # So many tables that gave way to others are kept in mind.
@@ -4352,7 +4349,8 @@ class Anchored:
         moved, evidence = self._moved(state, origin), self._evidence(state, origin)
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
-            known = Found(Claim(place_of(state)), state, evidence.proof if is_gone else WHOLE, moved)
+            proof = evidence.proof(is_cut=True) if is_gone else WHOLE
+            known = Found(Claim(place_of(state)), state, proof, moved)
             if (before := claimed(self, known, origin)) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
@@ -4361,12 +4359,10 @@ class Anchored:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
             anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
-        kept = set[int]() if state.emptied and is_gone else evidence.kept()
-        if is_gone and kept != set() and self.elsewhere(state):
-            kept = set()
+        is_other = is_gone and (state.emptied or (evidence.kept() != set() and self.elsewhere(state) != ""))
+        kept = set[int]() if is_other else evidence.kept()
         if kept is None:
             raise other_rows(self.table)
-        is_other = state.emptied and is_gone
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             return self._made_anew(state, evidence)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
@@ -4396,14 +4392,13 @@ class Anchored:
         return None if self.table.key or state.origin == origin else self._found_by_content(state)
 
     def found(self, claim: Claim, state: State, origin: Origin) -> Found:
-        """How surely the table of a place is the one that is here; without some of its columns others have to tell."""
-        evidence = self._evidence(state, origin)
-        if {*state.columns} <= {*self.parts} and len({anchor.time for anchor in state.anchors}) > 1:
+        """How surely the table of a place is the one that is here."""
+        is_cut, moved = not {*state.columns} <= {*self.parts}, None
+        if not is_cut and len({anchor.time for anchor in state.anchors}) > 1:
             with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
                 moved = self._moved(state, origin)
-                if evidence.is_whole or moved is not None:
-                    return Found(claim, state, WHOLE, moved)
-        return Found(claim, state, evidence.proof, None)
+        proof = WHOLE if moved is not None else self._evidence(state, origin).proof(is_cut)
+        return Found(claim, state, proof, moved)
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""
@@ -4424,12 +4419,9 @@ class Anchored:
         if self.table.time is None or not claims:
             return []
         newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
-        all_of = itertools.chain.from_iterable(newest)
-        where = f"{self.rowid} IN ({', '.join({str(anchor.rowid) for anchor in all_of})})"
-        if self.table.key is None:
-            all_of = itertools.chain.from_iterable(newest)
-            where = f"{cell(self.table.time)} IN ({', '.join({anchor.time for anchor in all_of} - {'NULL'})})"
-        found = self.reader.select(f"DISTINCT {row_content([self.table.time])}", f"WHERE {where}")
+        wanted = {str(each.rowid) if self.table.key else each.time for anchors in newest for each in anchors}
+        where = f"WHERE {self.rowid if self.table.key else cell(self.table.time)} IN ({', '.join(wanted)})"
+        found = self.reader.select(f"DISTINCT {row_content([self.table.time])}", where)
         times = {literal_of(content, self.table.encoding) for (content,) in found}
         return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
@@ -7970,7 +7962,7 @@ class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
     `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
-    names that all streams of this process began with, and `beside` the states of streams that were looked at.
+    names that all streams of this process began with.
     """
 
     config: Config
@@ -7984,7 +7976,6 @@ class Job:
     figures: Figures | None = None
     stream: str = ""
     begun: set[str] = dataclasses.field(default_factory=set)
-    beside: dict[Path, tuple[tuple[int, ...], State | None]] = dataclasses.field(default_factory=dict)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
@@ -7993,17 +7984,6 @@ class Job:
     def quarantine(self) -> Quarantine:
         """Where the stream's rows go that can't be delivered."""
         return self.states.quarantine
-
-    def state_beside(self, file: Path) -> State | None:
-        """The state of another stream that is read by rowid; it is read once as long as its file stays."""
-        with contextlib.suppress(OSError):
-            seen = file.stat()
-            mark = (seen.st_ino, seen.st_mtime_ns, seen.st_size)
-            if file not in self.beside or self.beside[file][0] != mark:
-                state = StateFile(file.parent).sound()
-                self.beside[file] = mark, state if state and "rowid" in state.position else None
-            return self.beside[file][1]
-        return None
 
     def warn_once(self, message: str, hint: str = "", level: int = logging.WARNING) -> None:
         """Log a warning, but not in every cycle; the hint may change."""
@@ -8653,6 +8633,13 @@ def first_state(job: Job, source: Source, state: State) -> State:
     return known
 
 
+@functools.cache
+def state_beside(directory: Path, _: tuple[int, ...]) -> State | None:
+    """The state of another stream that is read by rowid: once as long as its file has the same fingerprint."""
+    state = StateFile(directory).sound()
+    return state if state and "rowid" in state.position else None
+
+
 def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     """Places of other streams to the same target that a table may be in which was renamed, as loggers rotate.
 
@@ -8664,7 +8651,7 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
         return
     folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
     for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
-        other = job.state_beside(file)
+        other = state_beside(file.parent, fingerprint(file)) if file.exists() else None
         if not other or not other.table or other.target != job.target.name or other.table == cursor.table.name:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
@@ -8678,14 +8665,12 @@ def took_place(job: Job, source: Source, states: StateFile, other: State) -> boo
 
     Its state knows it from then on: its own table has no such rows any more.
     """
-    intent, tally = other.intent or {}, Tally(commits=1)
-    pages = functools.partial(source.again, other.position, intent["position"])
-    is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in pages()))
-    for prepared in pages() if is_there else ():
-        tally.add(tally_of(prepared))
-    known = confirmed(other, intent, tally) if is_there else dataclasses.replace(other, intent=None)
+    intent = other.intent or Intent()
+    again = functools.partial(source.again, other.position, intent["position"])
+    is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))
     if not job.stream or job.states.directory == job.config.state_dir:  # No dry run.
-        states.save(known)
+        known = dataclasses.replace(other, intent=None)
+        states.save(confirmed(other, intent, Tally(commits=1)) if is_there else known)
     return bool(is_there)
 
 
@@ -9035,8 +9020,8 @@ def is_back(state: State, found: State) -> bool:
     Or its newest row is there, renumbered.
     """
     is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
-    newest, before = ([(each.digest, each.time) for each in known.anchors[:1]] for known in (found, state))
-    return bool(newest) and (is_further or lineage_of(found) != lineage_of(state) or newest == before)
+    newest = {known.anchors[0].digest for known in (state, found) if known.anchors}
+    return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state) or len(newest) == 1)
 
 
 def find_again(delivery: Delivery) -> None:
@@ -9658,7 +9643,6 @@ class Fleet:
     supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     begun: set[str] = dataclasses.field(default_factory=set)
-    beside: dict[Path, Any] = dataclasses.field(default_factory=dict)
     seen: set[str] | None = None
 
     @property
@@ -9673,7 +9657,7 @@ class Fleet:
 
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
-        self.beside.clear()
+        state_beside.cache_clear()
         with opened_database(self.config, self.directory) as database:
             known = streams_in(self.config, database)
             streams = the_chosen(self.config, known)
@@ -9712,7 +9696,7 @@ class Fleet:
             if fault := unused_privacy(config, scenario):
                 log.warning("%s. %s", *fault)
             job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
-            job = dataclasses.replace(job, begun=self.begun, beside=self.beside)
+            job = dataclasses.replace(job, begun=self.begun)
             self.jobs[name] = job
         return self.jobs[name]
 

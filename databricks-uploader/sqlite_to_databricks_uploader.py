@@ -4019,8 +4019,11 @@ class Look(NamedTuple):
 
 def kept_values(looks: Sequence[Look]) -> int:
     """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do."""
-    counts = collections.Counter(name for look in looks for name, _ in look.alike)
-    steady = {name for name, count in counts.items() if 3 * count >= 2 * len(looks)}
+    found = collections.defaultdict[str, list[bytes]](list)
+    for name, digest in itertools.chain.from_iterable(look.alike for look in looks):
+        found[name].append(digest)
+    least = min(3, len(looks))
+    steady = {name for name, values in found.items() if 2 * len(values) > len(looks) and len({*values}) >= least}
     return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
 
 
@@ -4198,10 +4201,16 @@ class Found(NamedTuple):
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
-    """The state in a table that it, or another stream, knew; a rename changed its schema."""
+    """The state in a table that it, or another stream, knew; a rename changed its schema.
+
+    Windows that it sent of a table that came in between stay sent.
+    """
     place, before = claim.place, Origin(origin.file, origin.schema - 1)
+    position, is_own = Position(**place["position"]), lineage_of(state).startswith(f"{state.source_id}/")
+    if "closed" in position and is_own and not claim.table:
+        position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
-    known = dataclasses.replace(state, epoch=state.epoch + 1, position=place["position"], formers=formers)
+    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, formers=formers)
     known = dataclasses.replace(known, anchors=anchors, columns=place["columns"], gaps=place["gaps"])
     return dataclasses.replace(known, lineage=place["lineage"], origin=state.origin or before)
 
@@ -4359,7 +4368,7 @@ class Anchored:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
             anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
-        is_other = is_gone and (state.emptied or (evidence.kept() != set() and self.elsewhere(state) != ""))
+        is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
         if kept is None:
             raise other_rows(self.table)

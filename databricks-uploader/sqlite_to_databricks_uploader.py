@@ -4203,10 +4203,11 @@ class Found(NamedTuple):
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
     """The state in a table that it, or another stream, knew; a rename changed its schema.
 
-    Windows that it sent of a table that came in between stay sent.
+    Where both tables were made under one name, windows that were sent of the one stay sent.
     """
     place, before = claim.place, Origin(origin.file, origin.schema - 1)
-    position, is_own = Position(**place["position"]), lineage_of(state).startswith(f"{state.source_id}/")
+    position, lineages = Position(**place["position"]), [place["lineage"], lineage_of(state)]
+    is_own = all(lineage.startswith(f"{state.source_id}/") for lineage in lineages)
     if "closed" in position and is_own and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
@@ -4278,6 +4279,12 @@ def is_one_time(before: str, now: str, form: TimeForm) -> bool:
 def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
     """The anchor that a row makes."""
     return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(table, values))
+
+
+def is_renamed(database: Database, table: str) -> bool:
+    """Whether a table may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
+    made = f"SELECT 1 FROM sqlite_schema WHERE name = {text_literal(table)} AND sql LIKE 'CREATE TABLE \"%'"
+    return bool(database.rows(made))
 
 
 def another_order(table: Table) -> SourceError:
@@ -4370,6 +4377,8 @@ class Anchored:
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
+        if kept is None and is_renamed(self.reader.database, self.elsewhere(state)):
+            kept = set()
         if kept is None:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
@@ -8656,7 +8665,7 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     are here now.
     """
     own = job.config.state_dir if job.stream else job.states.directory  # Not a dry run's.
-    if not own or not is_renamed(cursor):
+    if not own or not is_renamed(cursor.reader.database, cursor.table.name) or cursor.reader.bounds()[0] is None:
         return
     folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
     for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
@@ -8681,13 +8690,6 @@ def took_place(job: Job, source: Source, states: StateFile, other: State) -> boo
         known = dataclasses.replace(other, intent=None)
         states.save(confirmed(other, intent, Tally(commits=1)) if is_there else known)
     return bool(is_there)
-
-
-def is_renamed(cursor: RowidCursor) -> bool:
-    """Whether a table with rows may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
-    name = text_literal(cursor.table.name)
-    made = f"SELECT 1 FROM sqlite_schema WHERE name = {name} AND sql LIKE 'CREATE TABLE \"%'"
-    return bool(cursor.reader.database.rows(made)) and cursor.reader.bounds()[0] is not None
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.

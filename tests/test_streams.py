@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import itertools
 import json
 import os
+import random
 import re
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from deltalake import DeltaTable
@@ -105,6 +108,7 @@ class Logger:
 
     box: Box
     count: int = 0
+    key: str = "id INTEGER PRIMARY KEY, "
 
     def __post_init__(self) -> None:
         del self.box.environ["DATABRICKS_TABLE"]
@@ -114,8 +118,8 @@ class Logger:
         """More rows, a minute each."""
         times = (dt.datetime(2026, 1, 1) + dt.timedelta(minutes=self.count + n) for n in range(count))
         rows = [(time.isoformat(), self.count + n) for n, time in enumerate(times)]
-        fill(self.box, table, count=0)
-        self.box.execute(INSERT.format(table), rows=rows)
+        made = f"CREATE TABLE IF NOT EXISTS {table} ({self.key}timestamp TEXT, value REAL, note TEXT, more TEXT)"
+        self.box.execute(made, INSERT.format(table), rows=rows)
         self.count += count
 
     def rename(self, *names: str) -> None:
@@ -123,9 +127,28 @@ class Logger:
         for name, other in itertools.pairwise(names):
             self.box.execute(f"ALTER TABLE {name} RENAME TO {other}")
 
+    def swap(self, one: str, other: str) -> None:
+        """Let two tables change their names."""
+        self.rename(one, "log_swap")
+        self.rename(other, one)
+        self.rename("log_swap", other)
+
+    def aggregate(self) -> None:
+        """Count the rows of each hour from now on."""
+        rules = {"group_by": ["hour"], "aggregations": {"rows": "count"}}
+        self.box.environ |= {"ENABLE_AGGREGATE": "1", "AGGREGATE_CONFIG": json.dumps(rules)}
+
     def has_arrived(self) -> bool:
         """Whether each row arrived once."""
         return sorted(value for (value,) in arrived(self.box, "raw_logs", "value")) == [*range(self.count)]
+
+    def has_counted(self) -> bool:
+        """Whether each row is counted once, in its hour."""
+        found, hours = collections.Counter[dt.datetime](), collections.Counter[dt.datetime]()
+        for hour, count in arrived(self.box, "aggregated_logs", "hour, row_count"):
+            found[hour] += count
+        hours.update(dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=n // 60) for n in range(self.count))
+        return found == hours
 
 
 @pytest.fixture
@@ -179,6 +202,266 @@ def test_a_table_that_gets_its_name_back_goes_on_where_it_stood_under_the_other(
         caplog.clear()
         assert [logger.box.run(), logger.box.run()] == [0, 0]
         assert "going on there" not in caplog.text
+    assert logger.has_arrived()
+
+
+KEYS = ["id INTEGER PRIMARY KEY, ", "id INTEGER PRIMARY KEY AUTOINCREMENT, ", ""]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_table_that_gets_its_name_back_has_no_row_again_that_was_sent_under_the_other(
+    logger: Logger, key: str
+) -> None:
+    logger.key = key
+    for names in (("log", "log_b"), ("log_b", "log"), ("log", "log_b")):
+        logger.write(names[0], 10)
+        assert logger.box.run() == 0
+        logger.rename(*names)
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_table_without_a_key_is_known_that_was_vacuumed_and_renamed(
+    logger: Logger, caplog: pytest.LogCaptureFixture, is_seen: bool
+) -> None:
+    """And that its rows were renumbered is said once, though no new row comes."""
+    logger.key = ""
+    logger.write("log", 30)
+    assert logger.box.run() == 0
+    logger.box.execute("DELETE FROM log WHERE value < 5")
+    logger.box.execute("VACUUM")
+    assert [logger.box.run(), logger.box.run()] == [0, 0] or not is_seen
+    logger.rename("log", "log_1")
+    logger.write("log", 3)
+    assert [logger.box.run(), logger.box.run()] == [0, 0]
+    assert logger.has_arrived()
+    assert caplog.text.count("renumbered") == 1
+
+
+def test_a_renamed_table_whose_renumbered_rows_were_sent_under_either_name_stands_where_it_is_furthest(
+    logger: Logger,
+) -> None:
+    """Rowids of before a VACUUM are higher than those of what was sent since."""
+    logger.key = ""
+    logger.write("log_1", 17)
+    logger.box.execute("DELETE FROM log_1 WHERE value < 7")
+    logger.write("log_2", 3)
+    assert logger.box.run() == 0
+    logger.box.execute("VACUUM")
+    for _ in range(2):
+        logger.swap("log_1", "log_2")
+        assert logger.box.run() == 0
+        logger.write("log_2", 1)
+        assert logger.box.run() == 0
+    found = sorted(value for (value,) in arrived(logger.box, "raw_logs", "value"))
+    assert found == [*range(7, logger.count)]
+
+
+@pytest.mark.parametrize("key", [KEYS[0], KEYS[2]])
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE log SET note = 'seen'", "ALTER TABLE log DROP COLUMN more", "ALTER TABLE log RENAME COLUMN more TO less"],
+)
+def test_a_table_is_known_that_was_altered_or_edited_and_renamed(logger: Logger, key: str, change: str) -> None:
+    logger.key = key
+    logger.write("log", 200)
+    assert logger.box.run() == 0
+    logger.box.execute(change)
+    logger.rename("log", "log_1")
+    logger.write("log", 3)
+    assert [logger.box.run(), logger.box.run()] == [0, 0]
+    assert logger.has_arrived()
+
+
+def test_open_windows_of_a_table_that_is_rotated_go_on_and_none_is_said_to_be_lost(
+    logger: Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rows are read in each cycle, and their anchors made anew."""
+    logger.aggregate()
+    logger.write("log", 70)
+    for _ in range(12):
+        logger.write("log", 1)
+        assert logger.box.run() == 0
+    logger.rename("log", "log_1")
+    logger.write("log", 60)
+    assert [logger.box.run(), logger.box.run("--flush")] == [0, 0]
+    assert logger.has_counted()
+    assert "gone with the old file" not in caplog.text
+
+
+def test_tables_that_change_names_and_change_them_back_keep_their_open_windows(
+    logger: Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger.aggregate()
+    for table in ("log_a", "log_b"):
+        logger.write(table, 90)
+    for _ in range(3):
+        assert logger.box.run() == 0
+        logger.swap("log_a", "log_b")
+    assert logger.box.run("--flush") == 0
+    assert logger.has_counted()
+    assert "gone with the old file" not in caplog.text
+
+
+class Killed(BaseException):
+    """What stands for the end of a process."""
+
+
+@dataclasses.dataclass
+class History:
+    """What happens to tables `log*` in a random order: each row arrives once, whatever they are called."""
+
+    logger: Logger
+    chance: random.Random
+    tables: set[str] = dataclasses.field(default_factory=set)
+    deeds: list[str] = dataclasses.field(default_factory=list)
+
+    STEPS = ((up.StateFile, "save"), (up.DeltaTarget, "send"), (up.DeltaTarget, "settle"), (up.Delivery, "_confirm"))
+    WEIGHTS: ClassVar = {
+        "write": 6, "rename": 2, "swap": 2, "rotate": 3, "drop": 1, "make": 2, "shorten": 1, "edit": 1, "vacuum": 1,
+        "run": 8, "kill": 3,
+    }  # fmt: skip
+
+    def step(self) -> None:
+        """Let something happen."""
+        deed = self.chance.choices([*self.WEIGHTS], [*self.WEIGHTS.values()])[0]
+        name, other = self.chance.choice(sorted(self.tables)), f"log_{self.chance.choice('123ab')}"
+        self.deeds.append(f"{deed} {name} {other}")
+        getattr(self, deed)(name, other)
+
+    def write(self, name: str, _: str) -> None:
+        self.logger.write(name, self.chance.choice([1, 1, 2, 5, 20]))
+
+    def rename(self, name: str, other: str) -> None:
+        if other not in self.tables:
+            self.logger.rename(name, other)
+            self.tables = self.tables - {name} | {other}
+
+    def swap(self, name: str, other: str) -> None:
+        if other in self.tables - {name}:
+            self.logger.swap(name, other)
+
+    def rotate(self, *_: str) -> None:
+        if "log" not in self.tables:
+            return
+        if "log_3" in self.tables:
+            self.drop("log_3")
+        for before, after in (("log_2", "log_3"), ("log_1", "log_2"), ("log", "log_1")):
+            if before in self.tables:
+                self.rename(before, after)
+        self.make("", "log")
+
+    def drop(self, name: str, *_: str) -> None:
+        """Its rows are sent before; those of no table can't be."""
+        assert self.logger.box.run() == 0
+        self.logger.box.execute(f"DROP TABLE {name}")
+        self.tables.remove(name)
+        if not self.tables:
+            self.make("", "log")
+
+    def make(self, _: str, other: str) -> None:
+        if other not in self.tables:
+            self.tables.add(other)
+            self.logger.write(other, self.chance.choice([3, 5, 12, 40]))
+
+    def shorten(self, name: str, _: str) -> None:
+        """Delete old rows that were delivered; some are left to know the table by."""
+        assert self.logger.box.run() == 0
+        end = f"(SELECT max(value) - {self.chance.randint(4, 30)} FROM {name})"
+        self.logger.box.execute(f"DELETE FROM {name} WHERE value < {end}")
+
+    def edit(self, name: str, _: str) -> None:
+        assert self.logger.box.run() == 0
+        some = f"value % {self.chance.choice([1, 2, 7])} = 0"
+        self.logger.box.execute(f"UPDATE {name} SET note = 'n{self.logger.count}' WHERE {some}")
+
+    def vacuum(self, *_: str) -> None:
+        self.logger.box.execute("VACUUM")
+
+    def run(self, *_: str) -> None:
+        assert self.logger.box.run() == 0
+        assert self.logger.has_arrived()
+
+    def kill(self, *_: str) -> None:
+        """Run, and be killed at some step, before it or after."""
+        (kind, step), call, is_after = (
+            self.chance.choice(self.STEPS),
+            self.chance.randint(1, 6),
+            self.chance.choice("01"),
+        )
+        real, calls = getattr(kind, step), itertools.count(1)
+
+        def killing(*given: Any, **named: Any) -> Any:
+            number = next(calls)
+            result = real(*given, **named) if is_after == "1" or number != call else None
+            if number == call:
+                raise Killed
+            return result
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(kind, step, killing)
+            assert self.logger.box.run() == 0
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("seed", range(4))
+def test_each_row_arrives_once_whatever_happens_to_the_names_of_the_tables(logger: Logger, key: str, seed: int) -> None:
+    logger.key = key
+    history = History(logger, random.Random(f"{key} {seed}"))
+    history.make("", "log")
+    for _ in range(25):
+        history.step()
+    history.run()
+
+
+def test_a_cycle_reads_each_state_beside_once(logger: Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of the schema each stream asks for the places of all others."""
+    for number in range(10):
+        logger.box.execute(TABLE.format(f'"log_{number}"'))
+        logger.write(f"log_{number}", 2)
+    assert logger.box.run() == 0
+    read = list[str]()
+    real = up.StateFile.sound
+
+    def sound(states: up.StateFile) -> up.State | None:
+        read.append(states.directory.name)
+        return real(states)
+
+    logger.box.execute("CREATE TABLE other (id)")
+    monkeypatch.setattr(up.StateFile, "sound", sound)
+    assert logger.box.run() == 0
+    assert 10 <= len(read) <= 3 * 10
+
+
+def test_places_of_before_keep_no_digest_of_what_is_hidden_since(logger: Logger) -> None:
+    logger.box.environ |= {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["note"]}'}
+    for count in (20, 10):
+        logger.write("log", count)
+        assert logger.box.run() == 0
+        logger.box.execute("DROP TABLE log")
+    logger.write("log", 30)
+    logger.box.environ["SANITIZE_CONFIG"] = '{"drop": ["note", "more"]}'
+    assert logger.box.run() == 0
+    state = json.loads((logger.box.folder / "state" / "secure_log" / "last_upload.json").read_text())
+    places = [state, *state["formers"]]
+    assert [place["columns"] for place in places] == [["id", "timestamp", "value"]] * 3
+    digests = {len(line.split(" ")[1]) for place in places for line in place["anchors"]}
+    assert digests == {16}  # four bytes for each column
+
+
+@pytest.mark.parametrize("is_first_single", [True, False])
+def test_a_table_that_is_renamed_when_it_becomes_one_of_several_or_the_only_one_is_no_new_one(
+    logger: Logger, is_first_single: bool
+) -> None:
+    tables = logger.box.environ.pop("UPLOAD_TABLES")
+    forms = [{"DATABRICKS_TABLE": "logs"}, {"UPLOAD_TABLES": tables}]
+    logger.write("log", 40)
+    for environ, names in zip(forms if is_first_single else forms[::-1], [("log", "log_1"), ()], strict=True):
+        assert [logger.box.run(**environ), logger.box.run(**environ)] == [0, 0]
+        logger.rename(*names)
+        logger.write("log_1", 5)
+    assert logger.box.run(**environ) == 0
     assert logger.has_arrived()
 
 
@@ -258,6 +541,9 @@ def test_a_commit_in_doubt_of_a_table_that_is_read_by_time_is_no_place_of_anothe
     assert logger.has_arrived()
 
 
+TYPED = json.dumps([{"sqlite_table_name": "log*", "databricks_table": "logs", "column_types": {"value": "double"}}])
+
+
 def put_aside(logger: Logger, **settings: Any) -> None:
     """Let a row of the table `log` go to quarantine, and 22 others arrive."""
     entry = {"sqlite_table_name": "log*", "databricks_table": "logs", "column_types": {"value": "double"}, **settings}
@@ -267,6 +553,33 @@ def put_aside(logger: Logger, **settings: Any) -> None:
     logger.write("log", 3)
     logger.box.execute("UPDATE log SET value = 'bad' WHERE id = 22")
     assert logger.box.run() == up.QUARANTINED
+
+
+def test_a_quarantine_comes_along_that_was_in_doubt_when_its_table_was_renamed(
+    logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream of the new name settles it; those of a commit that was never sent are read again."""
+    for step in ("send", "_confirm"):
+        logger.write("log", 20)
+        logger.box.environ["UPLOAD_TABLES"] = TYPED
+        assert logger.box.run() == 0
+        logger.write("log", 3)
+        logger.box.execute(f"UPDATE log SET value = 'bad' WHERE value = {logger.count - 2}")
+        with monkeypatch.context() as patch:
+            kind = up.DeltaTarget if step == "send" else up.Delivery
+            patch.setattr(kind, step, lambda *_: (_ for _ in ()).throw(Killed()))
+            with pytest.raises(Killed):
+                logger.box.run()
+        logger.rename("log", f"log{step}")
+        assert logger.box.run() in (0, up.QUARANTINED)
+        assert logger.box.run() == 0
+    files = [*(logger.box.folder / "state").glob("*/quarantine/*")]
+    assert {file.parent.parent.name for file in files} == {"raw_logsend", "raw_log_confirm"}
+    for file in files:
+        number = 21 if "send" in str(file) else 44
+        file.write_text(file.read_text().replace('"bad"', str(number)))
+    assert logger.box.run("--replay-quarantine") == 0
+    assert logger.has_arrived()
 
 
 @pytest.mark.parametrize("killed", ["", "save", "put_lines", "replace"])

@@ -4174,6 +4174,15 @@ def formers_of(state: State, back: str = "") -> list[Place]:
     return [place for place in places if place["lineage"] != back][:MOST_FORMERS]
 
 
+def made_anew(state: State, evidence: Evidence, most: int) -> State:
+    """The state in a table that has none of its rows. The more are kept in mind, the sooner rows are taken for these."""
+    if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
+        most, why, level = 1, "the table was emptied", logging.INFO
+    else:
+        why, level = "the table was recreated", logging.WARNING
+    return moved_to(dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most]), None, why, level)
+
+
 class Claim(NamedTuple):
     """A place that a table may be found in: one that it had, or that of another stream's `table`, under another name.
 
@@ -4362,12 +4371,12 @@ class Anchored:
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
-        moved, evidence = self._moved(state, origin), self._evidence(state, origin)
+        moved, evidence = self.moved(state, origin), self.evidence(state, origin)
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
             proof = evidence.proof(is_cut=True) if is_gone else WHOLE
             known = Found(Claim(place_of(state)), state, proof, moved)
-            if (before := claimed(self, known, origin)) is not state:
+            if (before := Search(self, origin).best(known)) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
@@ -4377,73 +4386,21 @@ class Anchored:
             return dataclasses.replace(state, anchors=anchors, columns=self.parts)
         is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
-        if kept is None and is_renamed(self.reader.database, self.elsewhere(state)):
+        if kept is None and is_renamed(self.reader.database, Search(self, origin).elsewhere(state)):
             kept = set()
         if kept is None:
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            return self._made_anew(state, evidence)
+            Search(self, origin).say_gone(state)
+            return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
         return self._cut_back(state, evidence, kept) if is_cut_back else state
 
-    def _made_anew(self, state: State, evidence: Evidence) -> State:
-        """The state in a table that has none of its rows."""
-        is_emptied = evidence.is_same_file and evidence.changes == 0  # As an outbox is again and again.
-        # The more are kept in mind, the sooner rows like those of before are taken for these.
-        most = 1 if is_emptied or self.claims is tuple else MOST_FORMERS
-        made_anew = dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most])
-        self.say_gone(state)
-        if is_emptied:
-            return moved_to(made_anew, None, "the table was emptied", logging.INFO)
-        return moved_to(made_anew, None, "the table was recreated")
-
-    def say_gone(self, state: State) -> None:
-        """Say where rows of open windows are whose table is here no more. Of an emptied one it was said before."""
-        if (held := held_rows(state.position)) and not state.emptied:
-            if name := self.elsewhere(state):
-                log.info("%s of windows that were open are in %s now", counted(held, "row"), name)
-            else:
-                log.warning("%s of windows that were open gone with the old file", counted(held, "row"))
-
-    def _moved(self, state: State, origin: Origin) -> int | None:
+    def moved(self, state: State, origin: Origin) -> int | None:
         """Where the newest delivered row is in a table whose rowids may have been given anew."""
         return None if self.table.key or state.origin == origin else self._found_by_content(state)
 
-    def found(self, claim: Claim, state: State, origin: Origin) -> Found:
-        """How surely the table of a place is the one that is here."""
-        is_cut, moved = not {*state.columns} <= {*self.parts}, None
-        if not is_cut and len({anchor.time for anchor in state.anchors}) > 1:
-            with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
-                moved = self._moved(state, origin)
-        proof = WHOLE if moved is not None else self._evidence(state, origin).proof(is_cut)
-        return Found(claim, state, proof, moved)
-
-    def elsewhere(self, state: State) -> str:
-        """Another table that has the rows of a state; none for ''."""
-        database, own = self.reader.database, Claim(place_of(state))
-        origin = origin_of(database)
-        for name, kind in database.kinds.items():
-            if kind == "table" and name != self.table.name:
-                with contextlib.suppress(SourceError):  # It is damaged, or no such table.
-                    table = describe(database, name, "none")
-                    table = table._replace(time=self.table.time if self.table.time in table.columns else None)
-                    other = Anchored(Reader(database, table), False, self.form)
-                    if any(other.found(claim, state, origin).proof == WHOLE for claim in other.likely([own])):
-                        return name
-        return ""
-
-    def likely(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Those of which a row may be here, by the times of the newest ones: one look for all."""
-        if self.table.time is None or not claims:
-            return []
-        newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
-        wanted = {str(each.rowid) if self.table.key else each.time for anchors in newest for each in anchors}
-        where = f"WHERE {self.rowid if self.table.key else cell(self.table.time)} IN ({', '.join(wanted)})"
-        found = self.reader.select(f"DISTINCT {row_content([self.table.time])}", where)
-        times = {literal_of(content, self.table.encoding) for (content,) in found}
-        return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
-
-    def _evidence(self, state: State, origin: Origin) -> Evidence:
+    def evidence(self, state: State, origin: Origin) -> Evidence:
         looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
         is_same_file = origin.file == state.origin.file if state.origin else None
         changes = origin.schema - state.origin.schema if state.origin else 0
@@ -4699,33 +4656,81 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
     return sum(before > after for before, after in pairs), sum(before != after for before, after in pairs)
 
 
-def claimed(table: Anchored, known: Found, origin: Origin) -> State:
-    """The state in the table that is here, where that is another one than it knows, or was sent further since.
+class Search(NamedTuple):
+    """The search for a table that is known, by other names too, in the one that is here, in a file as it is now."""
 
-    Where its own place, which is `known`, is whole, a further one of the same table counts alone. The surest table
-    counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
-    table has the rows, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
-    """
-    state, own = known.state, known.claim.place["lineage"]
-    if "since" in state.position:  # A person said where to begin.
+    here: Anchored
+    origin: Origin
+
+    def best(self, known: Found) -> State:
+        """The state in the table that is here, where that is another one than it knows, or was sent further since.
+
+        Where its own place, which is `known`, is whole, a further one of the same table counts alone. The surest table
+        counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
+        table has the rows, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
+        """
+        state, own = known.state, known.claim.place["lineage"]
+        if "since" in state.position:  # A person said where to begin.
+            return state
+        claims = [*map(Claim, state.formers), *(self.here.claims() if state.origin != self.origin else ())]
+        claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
+        found = [known, *(self.found(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
+
+        def rank(each: Found) -> tuple[int, bool, tuple[int, int]]:
+            lineage = each.claim.place["lineage"]
+            surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
+            return surest, lineage == own, each.end
+
+        for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
+            if each.proof and not self.elsewhere(each.state) and each.claim.is_sure():
+                name = each.claim.table
+                log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
+                if lineage_of(each.state) != own:
+                    self.say_gone(state)
+                return each.state
         return state
-    claims = [*map(Claim, state.formers), *(table.claims() if state.origin != origin else ())]
-    claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
-    found = [known, *(table.found(claim, back_in(state, claim, origin), origin) for claim in table.likely(claims))]
 
-    def rank(each: Found) -> tuple[int, bool, tuple[int, int]]:
-        lineage = each.claim.place["lineage"]
-        surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
-        return surest, lineage == own, each.end
+    def likely(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those of which a row may be here, by the times of the newest ones: one look for all."""
+        table = self.here.table
+        if table.time is None or not claims:
+            return []
+        newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
+        wanted = {str(each.rowid) if table.key else each.time for anchors in newest for each in anchors}
+        where = f"WHERE {self.here.rowid if table.key else cell(table.time)} IN ({', '.join(wanted)})"
+        found = self.here.reader.select(f"DISTINCT {row_content([table.time])}", where)
+        times = {literal_of(content, table.encoding) for (content,) in found}
+        return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
-    for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
-        if each.proof and not table.elsewhere(each.state) and each.claim.is_sure():
-            name = each.claim.table
-            log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
-            if lineage_of(each.state) != own:
-                table.say_gone(state)
-            return each.state
-    return state
+    def found(self, claim: Claim, state: State) -> Found:
+        """How surely the table of a place is the one that is here."""
+        is_cut, moved = not {*state.columns} <= {*self.here.parts}, None
+        if not is_cut and len({anchor.time for anchor in state.anchors}) > 1:
+            with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
+                moved = self.here.moved(state, self.origin)
+        proof = WHOLE if moved is not None else self.here.evidence(state, self.origin).proof(is_cut)
+        return Found(claim, state, proof, moved)
+
+    def elsewhere(self, state: State) -> str:
+        """Another table that has the rows of a state; none for ''."""
+        database, time, own = self.here.reader.database, self.here.table.time, Claim(place_of(state))
+        for name, kind in database.kinds.items():
+            if kind == "table" and name != self.here.table.name:
+                with contextlib.suppress(SourceError):  # It is damaged, or no such table.
+                    table = describe(database, name, "none")
+                    table = table._replace(time=time if time in table.columns else None)
+                    there = Search(Anchored(Reader(database, table), False, self.here.form), self.origin)
+                    if any(there.found(claim, state).proof == WHOLE for claim in there.likely([own])):
+                        return name
+        return ""
+
+    def say_gone(self, state: State) -> None:
+        """Say where rows of open windows are whose table is here no more. Of an emptied one it was said before."""
+        if (held := held_rows(state.position)) and not state.emptied:
+            if name := self.elsewhere(state):
+                log.info("%s of windows that were open are in %s now", counted(held, "row"), name)
+            else:
+                log.warning("%s of windows that were open gone with the old file", counted(held, "row"))
 
 
 class RowidCursor(Anchored):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -830,3 +832,16 @@ def test_a_newest_row_that_is_kept_up_to_date_does_not_hold_up_those_before_it(
         assert box.arrived("max_a", "aggregated_") == [(49,), (51,)]
     else:
         assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 52)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_table_made_anew_with_few_values_in_its_columns_is_new(box: Box, key: str) -> None:
+    """In eight columns of two values some agree by chance in each row."""
+    chance, names = random.Random(key), [f"c{number}" for number in range(8)]
+    for start in (0, 200):
+        times = (dt.datetime(2026, 1, 1) + dt.timedelta(seconds=start + n) for n in range(200))
+        made = [(time.isoformat(), *(chance.randrange(2) for _ in names)) for time in times]
+        box.execute("DROP TABLE IF EXISTS t", f"CREATE TABLE t ({KEYS[key]}time TEXT, {', '.join(names)})")
+        box.execute(f"INSERT INTO t (time, {', '.join(names)}) VALUES (?{', ?' * 8})", rows=made)
+        assert box.run() == 0
+    assert len(box.arrived()) == 400

@@ -4175,7 +4175,7 @@ def formers_of(state: State, back: str = "") -> list[Place]:
 
 
 def made_anew(state: State, evidence: Evidence, most: int) -> State:
-    """The state in a table that has none of its rows. The more are kept in mind, the sooner rows are taken for these."""
+    """The state in a table that has none of its rows. The more are kept in mind, the sooner others are taken for it."""
     if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
         most, why, level = 1, "the table was emptied", logging.INFO
     else:
@@ -4356,9 +4356,9 @@ class Anchored:
             as_before.claims = self.claims
             state = self._renewed(as_before._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
+        state = dataclasses.replace(state, origin=origin, emptied=False, columns=self.parts)
         formers = [without(place, self.table.hidden) for place in state.formers]
-        state = dataclasses.replace(state, origin=origin, emptied=False, formers=formers)
-        return dataclasses.replace(state, columns=self.parts, time_column=self.table.time)
+        return dataclasses.replace(state, formers=formers, time_column=self.table.time)
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
@@ -4371,30 +4371,27 @@ class Anchored:
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
-        moved, evidence = self.moved(state, origin), self.evidence(state, origin)
+        search, moved, evidence = Search(self, origin), self.moved(state, origin), self.evidence(state, origin)
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
-            proof = evidence.proof(is_cut=True) if is_gone else WHOLE
-            known = Found(Claim(place_of(state)), state, proof, moved)
-            if (before := Search(self, origin).best(known)) is not state:
+            known = Found(Claim(place_of(state)), state, evidence.proof(is_cut=True) if is_gone else WHOLE, moved)
+            if (before := search.best(known)) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
         if moved is not None:
             state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            anchors = self.anchors(self.reader.bounds()[0] or 0, moved)
-            return dataclasses.replace(state, anchors=anchors, columns=self.parts)
+            newest = self.anchors(self.reader.bounds()[0] or 0, moved)
+            return dataclasses.replace(state, anchors=newest, columns=self.parts)
         is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
-        if kept is None and is_renamed(self.reader.database, Search(self, origin).elsewhere(state)):
-            kept = set()
-        if kept is None:
+        if kept is None and not is_renamed(self.reader.database, search.elsewhere(state)):
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            Search(self, origin).say_gone(state)
+            search.say_gone(state)
             return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
-        is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept)
-        return self._cut_back(state, evidence, kept) if is_cut_back else state
+        is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
+        return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
 
     def moved(self, state: State, origin: Origin) -> int | None:
         """Where the newest delivered row is in a table whose rowids may have been given anew."""

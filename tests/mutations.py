@@ -385,7 +385,7 @@ MUTANTS = (
         ("test_cursor_file.py", "few_values"),
     ),
     Mutant(
-        "what rotation moved is asked about", "is_renamed(self.reader.database, Search(self, origin).elsewhere(state))", "False",
+        "what rotation moved is asked about", " and not is_renamed(self.reader.database, search.elsewhere(state)):", ":",
         ("test_streams.py", "needed_under"),
     ),
     Mutant(

@@ -617,7 +617,7 @@ MUTANTS = (
         ("test_cursor_file.py", "altered_or_edited and newest and plain"),
     ),
     Mutant(
-        "AUTOINCREMENT is always believed", "not evidence.counts_on or self._is_overtaken(state, evidence, kept)",
+        "AUTOINCREMENT is always believed", "not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())",
         "not evidence.counts_on", ("test_cursor_file.py", "grew_past"),
     ),
     Mutant(

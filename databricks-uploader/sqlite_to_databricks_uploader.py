@@ -4061,6 +4061,11 @@ class Evidence(NamedTuple):
         return EDITED if 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1 else UNKNOWN
 
     @property
+    def end(self) -> int:
+        """The highest rowid of the delivered rows that are there."""
+        return max((look.rowid for look in self.looks if look.is_whole or look.is_on_time), default=0)
+
+    @property
     def counts_on(self) -> bool:
         """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
         return self.counter is not None and self.position is not None and self.counter >= self.position
@@ -4195,18 +4200,12 @@ class Claim(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A place in the table that is here: the state there, how surely it is that, and its rowid where rows `moved`."""
+    """A place in the table that is here: the state there, how surely it is that, and the last row that was sent."""
 
     claim: Claim
     state: State
     proof: int
-    moved: int | None
-
-    @property
-    def end(self) -> tuple[int, int]:
-        """How far its rows were delivered, as they are numbered now, and its windows sent."""
-        position = self.state.position
-        return self.moved if self.moved is not None else read_to(position) or 0, position.get("closed") or 0
+    end: int
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
@@ -4374,8 +4373,8 @@ class Anchored:
         search, moved, evidence = Search(self, origin), self.moved(state, origin), self.evidence(state, origin)
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
-            known = Found(Claim(place_of(state)), state, evidence.proof(is_cut=True) if is_gone else WHOLE, moved)
-            if (before := search.best(known)) is not state:
+            known = search.found(Claim(place_of(state)), state, evidence, moved)
+            if (before := search.best(known if is_gone else known._replace(proof=WHOLE))) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
@@ -4671,12 +4670,12 @@ class Search(NamedTuple):
             return state
         claims = [*map(Claim, state.formers), *(self.here.claims() if state.origin != self.origin else ())]
         claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
-        found = [known, *(self.found(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
+        found = [known, *(self.judged(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
 
-        def rank(each: Found) -> tuple[int, bool, tuple[int, int]]:
+        def rank(each: Found) -> tuple[int, bool, int, int]:
             lineage = each.claim.place["lineage"]
             surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
-            return surest, lineage == own, each.end
+            return surest, lineage == own, each.end, each.state.position.get("closed") or 0
 
         for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
             if each.proof and not self.elsewhere(each.state) and each.claim.is_sure():
@@ -4699,14 +4698,19 @@ class Search(NamedTuple):
         times = {literal_of(content, table.encoding) for (content,) in found}
         return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
-    def found(self, claim: Claim, state: State) -> Found:
-        """How surely the table of a place is the one that is here."""
-        is_cut, moved = not {*state.columns} <= {*self.here.parts}, None
-        if not is_cut and len({anchor.time for anchor in state.anchors}) > 1:
+    def judged(self, claim: Claim, state: State) -> Found:
+        """A place with the evidence that there is for it."""
+        moved = None
+        if len({anchor.time for anchor in state.anchors}) > 1:
             with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
                 moved = self.here.moved(state, self.origin)
-        proof = WHOLE if moved is not None else self.here.evidence(state, self.origin).proof(is_cut)
-        return Found(claim, state, proof, moved)
+        return self.found(claim, state, self.here.evidence(state, self.origin), moved)
+
+    def found(self, claim: Claim, state: State, evidence: Evidence, moved: int | None) -> Found:
+        """How surely the table of a place is the one that is here, by evidence and where its newest row `moved`."""
+        is_cut = not {*state.columns} <= {*self.here.parts}
+        proof = evidence.proof(is_cut) if moved is None or is_cut else WHOLE
+        return Found(claim, state, proof, evidence.end if moved is None else moved)
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""
@@ -4717,7 +4721,7 @@ class Search(NamedTuple):
                     table = describe(database, name, "none")
                     table = table._replace(time=time if time in table.columns else None)
                     there = Search(Anchored(Reader(database, table), False, self.here.form), self.origin)
-                    if any(there.found(claim, state).proof == WHOLE for claim in there.likely([own])):
+                    if any(there.judged(claim, state).proof == WHOLE for claim in there.likely([own])):
                         return name
         return ""
 

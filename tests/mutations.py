@@ -350,7 +350,7 @@ MUTANTS = (
         ("test_streams.py", "renamed_is_no_new"),
     ),
     Mutant(
-        "a table with other columns is one that was renamed", "is_cut, moved = not {*state.columns} <= {*self.here.parts}, None", "is_cut, moved = False, None",
+        "a table with other columns is one that was renamed", "is_cut = not {*state.columns} <= {*self.here.parts}", "is_cut = False",
         ("test_streams.py", "but_like"),
     ),
     Mutant(
@@ -358,8 +358,12 @@ MUTANTS = (
         ("test_streams.py", "did_not_come"),
     ),
     Mutant(
-        "rowids of before a VACUUM are further", "self.moved if self.moved is not None else read_to(position) or 0", "read_to(position) or 0",
+        "rowids of before a VACUUM are further", "evidence.end if moved is None else moved)", "read_to(state.position) or 0)",
         ("test_streams.py", "where_it_is_furthest"),
+    ),
+    Mutant(
+        "rows that gave way to others are further", "for look in self.looks if look.is_whole or look.is_on_time), default=0)", "for look in self.looks), default=0)",
+        ("test_streams.py", "gave_way_to_others"),
     ),
     Mutant(
         "an edited table is a new one under another name", "return EDITED if 2 * len(same)", "return UNKNOWN if 2 * len(same)",

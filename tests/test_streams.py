@@ -258,6 +258,22 @@ def test_a_renamed_table_whose_renumbered_rows_were_sent_under_either_name_stand
     assert found == [*range(7, logger.count)]
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_place_whose_newest_rows_gave_way_to_others_is_not_the_furthest(logger: Logger, key: str) -> None:
+    logger.key = key
+    logger.write("log", 20)
+    assert logger.box.run() == 0
+    logger.box.execute("DELETE FROM log WHERE value > 17")
+    for names in (("log", "log_1"), ("log_1", "log_2")):
+        logger.rename(*names)
+        logger.write("log", 3)
+        logger.write("log_1", 1)
+        assert logger.box.run() == 0
+        logger.box.execute("DROP TABLE log")
+    assert logger.box.run() == 0
+    assert logger.has_arrived()
+
+
 @pytest.mark.parametrize("key", [KEYS[0], KEYS[2]])
 @pytest.mark.parametrize(
     "change",
@@ -319,7 +335,7 @@ class History:
 
     STEPS = ((up.StateFile, "save"), (up.DeltaTarget, "send"), (up.DeltaTarget, "settle"), (up.Delivery, "_confirm"))
     WEIGHTS: ClassVar = {
-        "write": 6, "rename": 2, "swap": 2, "rotate": 3, "drop": 1, "make": 2, "shorten": 1, "edit": 1, "vacuum": 1,
+        "write": 6, "rename": 2, "swap": 2, "rotate": 3, "drop": 1, "make": 2, "shorten": 1, "take": 1, "edit": 1, "vacuum": 1,
         "run": 8, "kill": 3,
     }  # fmt: skip
 
@@ -370,6 +386,12 @@ class History:
         assert self.logger.box.run() == 0
         end = f"(SELECT max(value) - {self.chance.randint(4, 30)} FROM {name})"
         self.logger.box.execute(f"DELETE FROM {name} WHERE value < {end}")
+
+    def take(self, name: str, _: str) -> None:
+        """Delete newest rows that were delivered: the next ones may get their rowids."""
+        assert self.logger.box.run() == 0
+        some = f"(SELECT max(value) - 2 FROM {name}) AND (SELECT count(*) > 6 FROM {name})"
+        self.logger.box.execute(f"DELETE FROM {name} WHERE value > {some}")
 
     def edit(self, name: str, _: str) -> None:
         assert self.logger.box.run() == 0

@@ -8680,17 +8680,18 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
         if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
-            is_sure = functools.partial(took_place, job, source, StateFile(file.parent), other)
+            is_sure = functools.partial(took_place, job, source, cursor, StateFile(file.parent), other)
             yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
 
 
-def took_place(job: Job, source: Source, states: StateFile, other: State) -> bool:
+def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
     """Whether another stream's commit that is in doubt is in the target.
 
     Its state knows it from then on: its own table has no such rows any more.
     """
-    intent = other.intent or Intent()
-    again = functools.partial(source.again, other.position, intent["position"])
+    intent, here = other.intent or Intent(), Anchored(cursor.reader, form=cursor.form)
+    low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
+    again = functools.partial(source.again, low, high)
     is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))
     if not job.stream or job.states.directory == job.config.state_dir:  # No dry run.
         known = dataclasses.replace(other, intent=None)

@@ -4211,12 +4211,11 @@ class Found(NamedTuple):
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
     """The state in a table that it, or another stream, knew; a rename changed its schema.
 
-    Where both tables were made under one name, windows that were sent of the one stay sent.
+    Where it is back after another one that is gone, windows that were sent of that stay sent.
     """
     place, before = claim.place, Origin(origin.file, origin.schema - 1)
-    position, lineages = Position(**place["position"]), [place["lineage"], lineage_of(state)]
-    is_own = all(lineage.startswith(f"{state.source_id}/") for lineage in lineages)
-    if "closed" in position and is_own and not claim.table:
+    position = Position(**place["position"])
+    if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
     known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, formers=formers)
@@ -4662,8 +4661,9 @@ class Search(NamedTuple):
         """The state in the table that is here, where that is another one than it knows, or was sent further since.
 
         Where its own place, which is `known`, is whole, a further one of the same table counts alone. The surest table
-        counts, and of its places the furthest: one that was renamed again and again left some behind. Where another
-        table has the rows, these are a copy, and rows of their own. Nothing is renamed without a change of the schema.
+        counts, and of its places the furthest: one that was renamed again and again left some behind, and where two
+        are as far, its windows went on in the other stream. Where another table has the rows, these are a copy, and
+        rows of their own. Nothing is renamed without a change of the schema.
         """
         state, own = known.state, known.claim.place["lineage"]
         if "since" in state.position:  # A person said where to begin.
@@ -4672,10 +4672,10 @@ class Search(NamedTuple):
         claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
         found = [known, *(self.judged(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
 
-        def rank(each: Found) -> tuple[int, bool, int, int]:
-            lineage = each.claim.place["lineage"]
+        def rank(each: Found) -> tuple[int, bool, int, int, bool]:
+            lineage, closed = each.claim.place["lineage"], each.claim.place["position"].get("closed") or 0
             surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
-            return surest, lineage == own, each.end, each.state.position.get("closed") or 0
+            return surest, lineage == own, each.end, closed, each is known or each.claim.table != ""
 
         for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
             if each.proof and not self.elsewhere(each.state) and each.claim.is_sure():

@@ -9038,8 +9038,9 @@ def is_back(state: State, found: State) -> bool:
     Or its newest row is there, renumbered.
     """
     is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
-    newest = {known.anchors[0].digest for known in (state, found) if known.anchors}
-    return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state) or len(newest) == 1)
+    newest, before = ([anchor.digest for anchor in known.anchors[:1]] for known in (found, state))
+    is_there = newest == before != [""]
+    return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state) or is_there)
 
 
 def find_again(delivery: Delivery) -> None:

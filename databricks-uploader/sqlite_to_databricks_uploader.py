@@ -7986,7 +7986,7 @@ class Job:
     """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
 
     `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
-    names that all streams of this process began with.
+    names that all streams of this process began with. One that `is_looking` has no lock, and may write no state.
     """
 
     config: Config
@@ -7999,6 +7999,7 @@ class Job:
     progress: Progress = lambda read, waiting: None
     figures: Figures | None = None
     stream: str = ""
+    is_looking: bool = False
     begun: set[str] = dataclasses.field(default_factory=set)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
@@ -8670,8 +8671,8 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     Or of the single form before, or of streams that were before it. A commit in doubt may have led further. Its rows
     are here now.
     """
-    own = job.config.state_dir if job.stream else job.states.directory  # Not a dry run's.
-    if not own or not is_renamed(cursor.reader.database, cursor.table.name) or cursor.reader.bounds()[0] is None:
+    own = job.states.directory
+    if not is_renamed(cursor.reader.database, cursor.table.name) or cursor.reader.bounds()[0] is None:
         return
     folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
     for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
@@ -8693,7 +8694,7 @@ def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile,
     low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
     again = functools.partial(source.again, low, high)
     is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))
-    if not job.stream or job.states.directory == job.config.state_dir:  # No dry run.
+    if not job.is_looking:
         known = dataclasses.replace(other, intent=None)
         states.save(confirmed(other, intent, Tally(commits=1)) if is_there else known)
     return bool(is_there)
@@ -9733,7 +9734,7 @@ def looking(
     with tempfile.TemporaryDirectory() as scratch:
         states = StateFile(state_directory(config))
         states.quarantine = Quarantine(Path(scratch))
-        job = Job(config, scenario_of(config), target, states, stream=stream)
+        job = Job(config, scenario_of(config), target, states, stream=stream, is_looking=True)
         database.is_thorough = True
         yield job, source_in(job, database, state)
 

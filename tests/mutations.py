@@ -488,7 +488,7 @@ MUTANTS = (
         ("test_faults_state.py", "keeps_the_quarantine"),
     ),
     Mutant(
-        "a table that looks like an earlier one is that one", "or not is_renamed(cursor.reader.database, cursor.table.name)", "",
+        "a table that looks like an earlier one is that one", "if not is_renamed(cursor.reader.database, cursor.table.name) or ", "if ",
         ("test_streams.py", "begins_like_one_before"),
     ),
     Mutant(

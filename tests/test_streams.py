@@ -675,6 +675,9 @@ def test_a_commit_in_doubt_is_settled_for_the_table_that_was_renamed(
         assert many.run() == 1
     many.execute("ALTER TABLE readings RENAME TO a_readings")
     fill(many, "readings", count=0)
+    before = {file: file.read_bytes() for file in (many.folder / "state").rglob("last_upload.json")}
+    assert [many.run("--dry-run"), many.run("--check"), many.run("--status")] == [0, 0, 0]
+    assert before == {file: file.read_bytes() for file in (many.folder / "state").rglob("last_upload.json")}
     assert [many.run(), many.run()] == [0, 0]
     assert len(arrived(many, "raw_all")) == 22
 

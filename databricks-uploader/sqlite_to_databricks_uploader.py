@@ -2541,6 +2541,11 @@ class Reader:
         self.table = table
         self.rowid = f"q.{quoted(table.rowid or '')}"
 
+    @property
+    def is_large(self) -> bool:
+        """Whether pages of the file can be large at all."""
+        return self.database.size() > SMALL_FILE_BYTES
+
     def select(self, values: str, more: str = "") -> list[tuple[Any, ...]]:
         """The rows of a small query of the table alone."""
         return self.database.rows(f"SELECT {values} FROM {quoted(self.table.name)} q {more}")
@@ -4520,7 +4525,6 @@ class Pace:
 
     reader: Reader
     rows: int
-    is_large: bool = True
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
         """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
@@ -4543,8 +4547,9 @@ class Pace:
         """The last rowid of a part: of one with so many rows, or fewer where these are larger than those before."""
         end, size = self.reader.nth(first, last, rows), 0
         with contextlib.suppress(CorruptError):
-            size = self._size(first, end, rows) if self.is_large else 0
-        return end if size <= 4 * PAGE_BYTES or end == first else self._end(first, end, rows * PAGE_BYTES // size or 1)
+            size = self._size(first, end, rows) if self.reader.is_large else 0
+        is_small = size <= 4 * PAGE_BYTES or rows == 1
+        return end if is_small else self._end(first, end, rows * PAGE_BYTES // size or 1)
 
     def _size(self, first: int, end: int, rows: int) -> int:
         """The bytes of a part; of one that is small by a look at 64 places about as many."""
@@ -4816,7 +4821,7 @@ class RowidCursor(Anchored):
     def bytes_per_row(self, position: Position) -> float:
         """How large rows are after a position: in a large file the next ones tell, since they may be larger."""
         usual = self.reader.bytes_per_row()
-        if self.reader.database.size() > SMALL_FILE_BYTES:
+        if self.reader.is_large:
             with contextlib.suppress(CorruptError):
                 count, size = self.reader.extent(f"{self.reader.after(position['rowid'])} LIMIT {PAGE_ROWS}")
                 usual = max(usual, size / max(1, count))
@@ -4861,8 +4866,7 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        size, is_large = reader.bytes_per_row(), reader.database.size() > SMALL_FILE_BYTES
-        pace = Pace(reader, fitting_rows(size), is_large)
+        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
         for pages in ahead(pace.groups(first, last)):
             yield from pages
 
@@ -5079,7 +5083,7 @@ class TimeColumn:
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
         rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
-        is_large, ties = self.reader.database.size() > SMALL_FILE_BYTES, collections.Counter[Any]()
+        is_large, ties = self.reader.is_large, collections.Counter[Any]()
         rows, is_looked_at = min(rows, FIRST_ROWS) if is_large else rows, is_large and self.is_indexed()
         while True:
             count, where = sum(ties.values()), f"WHERE {self.where((low, high, more))}"
@@ -5481,8 +5485,8 @@ FORBIDDEN_IN_NAMES = re.compile(r"[ ,;{}()\n\t=]")
 # Columns of the target that the uploader fills itself, where the target has them; the source's of that name stay out.
 OWN_COLUMNS = {"databricks_inserted_at": "timestamp", "databricks_batch_id": "string"}
 
-# So long is what a batch id has after the source's: an epoch, a number of twelve digits, and a place.
-BATCH_LENGTH = 30
+# So long is what a batch id has after the source's: an epoch, a number of twelve digits, and a place of ten.
+BATCH_LENGTH = 26
 
 
 class Prepared(NamedTuple):
@@ -5725,7 +5729,7 @@ def read_types(
         # By their digits, whole or not: else 42 would be another one once the column is read as DOUBLE.
         numbers = (n for n in spelled.intersection(sampled) if sampled[n] in (*INTEGER_BITS, "double"))
         sampled |= dict.fromkeys(numbers, "string")
-        if len(page.keys) == SAMPLE_ROWS:
+        if len(page.keys) == SAMPLE_ROWS or 2 * page.nbytes > SAMPLE_BYTES:
             known[key] = sampled
     return {name: kind or sampled[name] for name, kind in reads.items()}
 
@@ -5883,7 +5887,7 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
             raise own[0] from None
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
-            raise Conflict(shortened(one_line(text))) from None
+            raise Conflict(f"another writer was faster: {shortened(one_line(text))}") from None
         if isinstance(error, SchemaMismatchError):
             raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
         if not isinstance(error, (DeltaError, OSError, ValueError)) and type(error) is not Exception:
@@ -5918,8 +5922,8 @@ def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> s
     return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
 
 
-# A file's part of so many rows is in memory until it is whole; fewer where they have more bytes.
-GROUP_ROWS, GROUP_BYTES = 100_000, 16 << 20
+# A file's part of so many rows is in memory until it is whole; fewer where the first ones have many bytes.
+LEAST_GROUP, GROUP_ROWS, GROUP_BYTES = 1000, 100_000, 16 << 20
 
 
 def file_properties(untold: Iterable[str], plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
@@ -5951,32 +5955,57 @@ def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
                 time.sleep(0.001)
 
 
-def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
-    """Stream pages into a Delta table as one commit; none where they hold no rows."""
+def batches(
+    pages: Iterable[ArrowTable], look: Callable[[ArrowTable], None], failed: list[BaseException]
+) -> Generator[Any]:
+    """The batches of pages after a look at each; what was raised on the way is kept."""
+    try:
+        for page in pages:
+            look(page)
+            yield from page.to_batches()
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
+def write_pages(
+    name: str,
+    pages: Iterator[ArrowTable],
+    table: DeltaTable | None = None,
+    untold: set[str] | None = None,
+    **options: Any,
+) -> None:
+    """Stream pages into a Delta table as one commit; none where they hold no rows.
+
+    `untold` are columns without statistics, where these matter: a `Conflict` says that there are more by now.
+    """
     from arro3.core import RecordBatchReader
     from deltalake import Schema, write_deltalake
 
     failed: list[BaseException] = []  # delta-rs would tell of it as text only.
 
-    def batches(first: ArrowTable) -> Generator[Any]:
-        try:
-            for page in itertools.chain([first], pages):
-                yield from page.to_batches()
-        except BaseException as error:
-            failed.append(error)
-            raise
+    def long_in(page: ArrowTable) -> set[str]:
+        return long_decimals(columns, lambda column: page.column(column).to_pylist())
+
+    def look(page: ArrowTable) -> None:
+        if untold is not None and (more := long_in(page) - untold):
+            untold.update(more)
+            raise Conflict(f"no statistics can be written of {', '.join(more)}, which has longer numbers now")
 
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
     columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
-    untold = long_decimals(columns, lambda column: first.column(column).to_pylist())
+    if untold is not None:
+        untold |= long_in(first)
     rows = GROUP_BYTES * first.num_rows // max(1, first.nbytes)
-    with ended(batches(first)) as given, delta_errors(name, failed):
+    with ended(batches(itertools.chain([first], pages), look, failed)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=file_properties(untold, varied_columns(first), max(1, min(GROUP_ROWS, rows))),
+            writer_properties=file_properties(
+                untold or (), varied_columns(first), max(LEAST_GROUP, min(GROUP_ROWS, rows))
+            ),
             **options,
         )
 
@@ -6142,6 +6171,21 @@ def warn_of_strangers(path: str) -> None:
             log.warning(said, path, others[0])
 
 
+def as_planned(name: str, page: ArrowTable, plan: Columns | None, known: Columns | None) -> ArrowTable:
+    """The page, if its columns are `known` as they were planned: delta-rs casts 1.7 to 1, and makes what lacks."""
+    from deltalake import Schema
+
+    if known is None:
+        return page
+    planned, names = types_in(plan), {*map(folded, known)}
+    for field in Schema.from_arrow(page.schema).fields:
+        is_new = plan and field.name not in planned and folded(field.name) not in names
+        if not is_new and known.get(field.name) != planned.get(field.name, delta_type(field)):
+            said = f"{name}: another writer changed the column {field.name} meanwhile"
+            raise TransientError(said, "The next cycle plans anew.")
+    return page
+
+
 # By itself delta-rs waits 30 s for each request, and repeats it for 180 s (object_store 0.13, `ClientOptions` and
 # `RetryConfig`). Whether a store answers at all is asked with less patience: a wrong address is told within seconds.
 # Writing needs more of it: ten parts of 5 MiB share the uplink, which would have to carry 14 Mbit/s.
@@ -6200,6 +6244,7 @@ class DeltaTarget:
         self.evolves = True
         self._answered = False
         self._planned: Columns | None = None
+        self._untold = set[str]()
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -6266,7 +6311,7 @@ class DeltaTarget:
             try:
                 return commit(table)
             except Conflict as conflict:
-                log.info("%s: another writer was faster: %s", self.name, conflict)
+                log.info("%s: tried again: %s", self.name, conflict)
                 self.wait(random.uniform(0, 2**attempt))
         raise Conflict(f"{self.name}: other writers were faster five times", "The next cycle tries again.")
 
@@ -6340,7 +6385,9 @@ class DeltaTarget:
         }
         more |= {name: (own[name], OWN_COLUMNS[name]) for name in self.own if table is None}
         known, parts = (types_in(columns_of(table)), parting_columns(table)) if table else (None, {})
-        filled = (nameable(with_columns(self._fitting(page, known), more), parts) for page in pages)
+        filled = (
+            nameable(with_columns(as_planned(self.name, page, self._planned, known), more), parts) for page in pages
+        )
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -6354,23 +6401,12 @@ class DeltaTarget:
             self.name,
             filled,
             table,
+            self._untold,
             # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
             schema_mode="merge" if table and not is_whole else None,
             storage_options={**PATIENT, **self.options},
             commit_properties=commit,
         )
-
-    def _fitting(self, page: ArrowTable, known: Columns | None) -> ArrowTable:
-        """The page, if its columns are `known` as they were planned: delta-rs casts 1.7 to 1, and makes what lacks."""
-        from deltalake import Schema
-
-        planned, names = types_in(self._planned), {*map(folded, known or ())}
-        for field in Schema.from_arrow(page.schema).fields if known else ():
-            is_new = self._planned and field.name not in planned and folded(field.name) not in names
-            if not is_new and known and known.get(field.name) != planned.get(field.name, delta_type(field)):
-                said = f"{self.name}: another writer changed the column {field.name} meanwhile"
-                raise TransientError(said, "The next cycle plans anew.")
-        return page
 
 
 # === Targets: SQL warehouse ===========================================================================
@@ -7131,7 +7167,7 @@ class WarehouseTable:
         # Collations are no matter but of the batch id, which is searched for.
         collated = {name: kind for name, kind in found.items() if name.lower() not in OWN_COLUMNS}
         found |= {name: re.sub(r" collate \S+", "", kind) for name, kind in collated.items()}
-        if self._columns not in (None, found):
+        if self._columns is not None and types_in(self._columns) != types_in(found):
             raise Postponed(f"the columns of {self.name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()
 
@@ -8118,8 +8154,10 @@ def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
     arrays, refused = dict[str, "Array"](), dict[int, str]()
     rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
     for index, row in enumerate(rows):
-        if row.keys() != writes.keys():
+        if not row.keys() >= writes.keys():
             refused[index] = str(lines[index]["reason"])
+        elif others := sorted(row.keys() - writes.keys()):
+            refused[index] = f"{', '.join(others)} is not sent any more: take it out of the line"
     for name, kind in writes.items():
         arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
         refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused

@@ -110,6 +110,7 @@ def test_a_table_by_path_is_made_with_columns_that_tell_boxes_apart_where_they_a
 def test_a_file_has_parts_of_as_many_rows_as_memory_has_room_for(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     given, made = list[int](), up.file_properties
     monkeypatch.setattr(up, "GROUP_BYTES", 100_000)
+    monkeypatch.setattr(up, "LEAST_GROUP", 1)
 
     def noted(*asked: Any) -> Any:
         given.append(asked[-1])
@@ -120,7 +121,11 @@ def test_a_file_has_parts_of_as_many_rows_as_memory_has_room_for(box: Box, monke
     box.execute("INSERT INTO t (v) VALUES (?)", rows=[("x" * 1000,)] * 500)
     assert box.run() == 0
     assert len(given) == 1 and 50 < given[0] < 110
-    assert len(box.arrived("id")) == 500
+    monkeypatch.setattr(up, "LEAST_GROUP", 200)
+    box.execute("INSERT INTO t (v) VALUES (?)", rows=[("x" * 100_000,), ("x",)])
+    assert box.run() == 0
+    assert given[-1] == 200, "one large row must not make a part of each row that follows"
+    assert len(box.arrived("id")) == 502
 
 
 @pytest.mark.parametrize("declared", ["", "NUMERIC", "INTEGER"])
@@ -184,8 +189,8 @@ def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("own", "is_fit"),
     [
-        ({"databricks_batch_id": "varchar(61)"}, False),
-        ({"databricks_batch_id": "varchar(62)"}, True),
+        ({"databricks_batch_id": "varchar(57)"}, False),
+        ({"databricks_batch_id": "varchar(58)"}, True),
         ({"DATABRICKS_BATCH_ID": "string not null"}, True),
         ({"databricks_batch_id": "timestamp"}, False),
         ({"databricks_inserted_at": "timestamp_ntz"}, True),
@@ -193,7 +198,7 @@ def test_a_target_that_can_take_no_row_is_refused_before_anything_is_sent(
     ],
 )
 def test_columns_that_the_uploader_fills_have_to_hold_that(own: dict[str, str], is_fit: bool) -> None:
-    """A batch id is as long as the source's name, and 30 characters."""
+    """A batch id is as long as the source's name, and 26 characters."""
     with contextlib.nullcontext() if is_fit else pytest.raises(up.TargetError, match=next(iter(own))):
         up.aimed_columns({"v": "bigint"}, {"v": "bigint", **own}, False, 32 + up.BATCH_LENGTH)
 
@@ -496,6 +501,20 @@ def test_statistics_of_decimals_cover_them_or_are_absent_also_after_a_compaction
     assert all(end in [None, *values] for each in ends for end in each)
     assert ((None, None) in ends) == (kind != "decimal(10,2)")
     assert all(len(each["maxValues"]["s"]) <= 33 for each in told)
+
+
+def test_a_longer_decimal_that_comes_later_in_a_commit_leaves_statistics_out_too(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit begins anew: how files are written is said before their first page."""
+    monkeypatch.setattr(up, "PAGE_ROWS", 100)
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema_of({"v": "long", "d": "decimal(38,10)"}))
+    texts = ["1.5"] * 500 + ["1234567890123456890.5"]
+    box.execute("CREATE TABLE t (v INTEGER, d TEXT)")
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=list(enumerate(texts)))
+    assert box.run() == 0
+    assert [each["maxValues"].get("d") for each in statistics(box)] == [None]
+    assert len(box.arrived("v")) == 501
 
 
 def statistics(box: Box) -> list[dict[str, Any]]:

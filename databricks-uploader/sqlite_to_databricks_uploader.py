@@ -4032,10 +4032,6 @@ def kept_values(looks: Sequence[Look]) -> int:
     return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
 
 
-# How surely rows are known again: not at all, edited ones by other values than their times, or whole ones.
-UNKNOWN, EDITED, WHOLE = range(3)
-
-
 class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
@@ -4054,16 +4050,21 @@ class Evidence(NamedTuple):
     is_later: bool
     left: int
 
-    def proof(self, is_cut: bool) -> int:
-        """How surely the rows are those: most are in their places, of several times. Without these rows may be equal.
+    def is_proof(self, is_cut: bool) -> bool:
+        """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal ones.
 
-        Where columns are gone, or rows were edited, other values than the times tell them apart.
+        Where columns are gone, other values than the times tell them apart. Rows of the same times that were edited are
+        none: a box whose clock begins anew at each start writes such ones.
         """
         whole = [look for look in self.looks if look.is_whole]
-        if not is_cut and 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1:
-            return WHOLE
-        same = [look for look in self.looks if look.is_on_time]
-        return EDITED if 2 * len(same) > self.left and 2 * kept_values(same) > len(same) > 1 else UNKNOWN
+        is_most = 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
+        return is_most and (not is_cut or 2 * kept_values(whole) > len(whole))
+
+    @property
+    def is_retimed(self) -> bool:
+        """Whether most rows have all values of before but their times, and not by chance."""
+        count = len(self.looks)
+        return 2 * sum(look.is_but_time for look in self.looks) > count and 2 * kept_values(self.looks) > count
 
     @property
     def end(self) -> int:
@@ -4209,7 +4210,7 @@ class Found(NamedTuple):
 
     claim: Claim
     state: State
-    proof: int
+    is_sure: bool
     end: int
 
 
@@ -4378,7 +4379,7 @@ class Anchored:
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
             known = search.found(Claim(place_of(state)), state, evidence, moved)
-            if (before := search.best(known if is_gone else known._replace(proof=WHOLE))) is not state:
+            if (before := search.best(known if is_gone else known._replace(is_sure=True))) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
@@ -4388,7 +4389,7 @@ class Anchored:
             return dataclasses.replace(state, anchors=newest, columns=self.parts)
         is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
-        if kept is None and not is_renamed(self.reader.database, search.elsewhere(state)):
+        if kept is None and (evidence.is_retimed or not is_renamed(self.reader.database, search.elsewhere(state))):
             raise other_rows(self.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             search.say_gone(state)
@@ -4674,16 +4675,16 @@ class Search(NamedTuple):
         if "since" in state.position:  # A person said where to begin.
             return state
         claims = [*map(Claim, state.formers), *(self.here.claims() if state.origin != self.origin else ())]
-        claims = [claim for claim in claims if known.proof != WHOLE or claim.place["lineage"] == own]
+        claims = [claim for claim in claims if not known.is_sure or claim.place["lineage"] == own]
         found = [known, *(self.judged(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
 
-        def rank(each: Found) -> tuple[int, bool, int, int, bool]:
+        def rank(each: Found) -> tuple[bool, bool, int, int, bool]:
             lineage, closed = each.claim.place["lineage"], each.claim.place["position"].get("closed") or 0
-            surest = max(other.proof for other in found if other.claim.place["lineage"] == lineage)
-            return surest, lineage == own, each.end, closed, each is known or each.claim.table != ""
+            is_sure = any(other.is_sure for other in found if other.claim.place["lineage"] == lineage)
+            return is_sure, lineage == own, each.end, closed, each is known or each.claim.table != ""
 
         for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
-            if each.proof and not self.elsewhere(each.state) and each.claim.is_sure():
+            if each.is_sure and not self.elsewhere(each.state) and each.claim.is_sure():
                 name = each.claim.table
                 log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
                 if lineage_of(each.state) != own:
@@ -4714,8 +4715,8 @@ class Search(NamedTuple):
     def found(self, claim: Claim, state: State, evidence: Evidence, moved: int | None) -> Found:
         """How surely the table of a place is the one that is here, by evidence and where its newest row `moved`."""
         is_cut = not {*state.columns} <= {*self.here.parts}
-        proof = evidence.proof(is_cut) if moved is None or is_cut else WHOLE
-        return Found(claim, state, proof, evidence.end if moved is None else moved)
+        is_sure = evidence.is_proof(is_cut) or not (moved is None or is_cut)
+        return Found(claim, state, is_sure, evidence.end if moved is None else moved)
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""
@@ -4726,7 +4727,7 @@ class Search(NamedTuple):
                     table = describe(database, name, "none")
                     table = table._replace(time=time if time in table.columns else None)
                     there = Search(Anchored(Reader(database, table), False, self.here.form), self.origin)
-                    if any(there.judged(claim, state).proof == WHOLE for claim in there.likely([own])):
+                    if any(there.judged(claim, state).is_sure for claim in there.likely([own])):
                         return name
         return ""
 
@@ -8699,7 +8700,7 @@ def first_state(job: Job, source: Source, state: State) -> State:
 @functools.cache
 def state_beside(directory: Path, _: tuple[int, ...]) -> State | None:
     """The state of another stream that is read by rowid: once as long as its file has the same fingerprint."""
-    state = StateFile(directory).sound()
+    state = StateFile(directory).load()
     return state if state and "rowid" in state.position else None
 
 

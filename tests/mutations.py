@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "rows that were given other times are new where a copy is beside", "(evidence.is_retimed or not is_renamed(", "(not is_renamed(",
+        ("test_cursor_file.py", "copy_of_the_old"),
+    ),
+    Mutant(
         "long decimals that come later are not looked for", "if untold is not None and (more := long_in(page) - untold):", "if False:",
         ("test_plan.py", "comes_later_in_a_commit"),
     ),
@@ -377,11 +381,11 @@ MUTANTS = (
         ("test_streams.py", "gave_way_to_others"),
     ),
     Mutant(
-        "an edited table is a new one under another name", "return EDITED if 2 * len(same)", "return UNKNOWN if 2 * len(same)",
-        ("test_streams.py", "altered_or_edited"),
+        "an altered table is a new one under another name", "is_most and (not is_cut or 2 * kept", "is_most and (not is_cut or 0 * kept",
+        ("test_streams.py", "was_altered_and"),
     ),
     Mutant(
-        "a copy takes the place of its table", "if each.proof and not self.elsewhere(each.state) and", "if each.proof and",
+        "a copy takes the place of its table", "if each.is_sure and not self.elsewhere(each.state) and", "if each.is_sure and",
         ("test_streams.py", "a_copy_of"),
     ),
     Mutant(
@@ -400,7 +404,7 @@ MUTANTS = (
         ("test_cursor_file.py", "few_values"),
     ),
     Mutant(
-        "what rotation moved is asked about", " and not is_renamed(self.reader.database, search.elsewhere(state)):", ":",
+        "what rotation moved is asked about", "kept is None and (evidence.is_retimed or not is_renamed(", "kept is None and (True or is_renamed(",
         ("test_streams.py", "needed_under"),
     ),
     Mutant(
@@ -492,7 +496,7 @@ MUTANTS = (
         ("test_faults_state.py", "history_that_was_cleaned"),
     ),
     Mutant(
-        "rows that look like earlier ones are these", " and len({look.time for look in whole} - {\"NULL\"}) > 1:", ":", ("test_cursor_file.py", "only_look_like"),
+        "rows that look like earlier ones are these", " and len({look.time for look in whole} - {\"NULL\"}) > 1\n", "\n", ("test_cursor_file.py", "only_look_like"),
     ),
     Mutant(
         "a recovered state forgets the quarantine", "sequence=max(first.sequence, state.sequence)", "sequence=state.sequence",

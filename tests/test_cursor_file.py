@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import random
 import shutil
@@ -845,3 +846,29 @@ def test_a_table_made_anew_with_few_values_in_its_columns_is_new(box: Box, key: 
         box.execute(f"INSERT INTO t (time, {', '.join(names)}) VALUES (?{', ?' * 8})", rows=made)
         assert box.run() == 0
     assert len(box.arrived()) == 400
+
+
+@pytest.mark.parametrize("name", ["log_backup", '"log-backup"'])
+def test_times_that_are_corrected_beside_a_copy_of_the_old_rows_are_asked_about(box: Box, name: str) -> None:
+    """The rows of before are whole in the copy; but here are their values, with other times."""
+    box.environ["SQLITE_TABLE_NAME"] = "log"
+    box.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, timestamp TEXT, temp REAL, v INTEGER)")
+    rows = [(f"2026-01-01T00:{minute:02}:00Z", 20 + minute * 0.37, minute) for minute in range(40)]
+    box.execute("INSERT INTO log (timestamp, temp, v) VALUES (?, ?, ?)", rows=rows)
+    assert box.run() == 0
+    hour = "UPDATE log SET timestamp = strftime('%Y-%m-%dT%H:%M:%SZ', timestamp, '+1 hour')"
+    box.execute(f"CREATE TABLE {name} AS SELECT * FROM log", hour)
+    assert box.run() == 1
+    assert len(box.arrived("v")) == 40
+
+
+def test_a_table_made_anew_by_a_clock_that_begins_anew_is_not_the_one_before_it(box: Box) -> None:
+    """The sensors, their order and the times are the same; what was measured is not."""
+    count = itertools.count()
+    for size, day in ((60, 1), (20, 20), (60, 1)):
+        box.database.unlink(missing_ok=True)
+        box.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, timestamp TEXT, sensor TEXT, v INTEGER)")
+        rows = [(f"2026-01-{day:02}T00:{minute:02}:00Z", f"s{minute}", next(count)) for minute in range(size)]
+        box.execute("INSERT INTO log (timestamp, sensor, v) VALUES (?, ?, ?)", rows=rows)
+        assert box.run() == 0
+    assert sorted(v for (v,) in box.arrived("v")) == [*range(140)]

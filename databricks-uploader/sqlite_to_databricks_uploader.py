@@ -7734,7 +7734,6 @@ class ZerobusRoute(SizedRoute):
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
 
         They are sent again here, and not as a new batch: by their marks the view of --print-ddl drops the doubles.
-        Where some are there, and the source's are others by now, nothing tells which of these are missing.
         """
         there = self._found(intent) if self.config.databricks_http_path else set[str]()
         if len(there) == intent["rows"]:
@@ -7743,12 +7742,9 @@ class ZerobusRoute(SizedRoute):
         may_resend = self.config.on_doubt == "resend" and self.config.zerobus_endpoint
         if not may_resend or not self.table.columns().keys() >= set(known):
             raise self._doubt(intent, len(there))
-        rows = self.text_of(pages(), known).rows
-        missing = Records({mark: text for mark, text in rows.items() if mark not in there}, known)
-        if there and (not rows or len(there) + missing.count > intent["rows"]):
-            raise self._doubt(intent, len(there))
-        if not rows:  # They can't be made again.
+        if not (rows := self.text_of(pages(), known).rows):  # They can't be made again.
             return None
+        missing = Records({mark: text for mark, text in rows.items() if mark not in there}, known)
         log.warning(
             "%d of the %d rows of commit %d are there, as far as can be told; on_doubt says to send %d again",
             len(there), intent["rows"], intent["sequence"], missing.count,

@@ -62,10 +62,6 @@ MUTANTS = (
         ("test_warehouse.py", "cluster_leaves"),
     ),
     Mutant(
-        "rows by Zerobus that are others are a doubt", "len(there) + missing.count > intent[", "0 > intent[",
-        ("test_zerobus.py", "others_by_now"),
-    ),
-    Mutant(
         "a place by time says so in a batch id", 'return f"t{position[\'latest\'] // 1000}"', 'return f"{position[\'latest\']}"',
         ("test_warehouse.py", "never_taken_for_a_rowid"),
     ),

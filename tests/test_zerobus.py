@@ -248,25 +248,6 @@ def test_rows_that_the_producer_deleted_in_the_meantime_confuse_nobody(way: Ways
     assert there.arrived() == [1, 2, 3, 4, 5, 6, 7, 9, 10]
 
 
-@pytest.mark.parametrize("change", ["edited", "timezone"])
-def test_rows_that_are_others_by_now_are_a_doubt_where_some_had_come(way: Ways, box: Box, change: str) -> None:
-    """Those that are there would come again in another form."""
-    there = way().settled("resend")
-    box.execute(COUNTED, INSERT, rows=[(f"2026-01-01 00:00:{n:02}", n) for n in range(1, 11)])
-    there.lose(rows=5)
-    assert there.run() == 1
-    if change == "edited":
-        box.execute("UPDATE t SET time = '2026-01-02 00:00:00' WHERE v <= 2")
-    flags = ["--source-timezone", "Asia/Tokyo"] if change == "timezone" else []
-    assert there.run(*flags, later=60) == 1
-    assert "5 of the 10 rows of commit 1 can be found" in there.stage.said()
-    assert there.arrived() == [1, 2, 3, 4, 5]
-    if change == "edited":
-        box.execute("UPDATE t SET time = '2026-01-01 00:00:' || printf('%02d', v) WHERE v <= 2")
-    assert there.run(later=120) == 0, there.stage.said()
-    assert there.arrived() == [*range(1, 11)]
-
-
 @pytest.mark.parametrize("taken", [0, 4, None])
 def test_without_a_warehouse_rows_are_sent_again_and_the_view_drops_doubles(
     way: Ways, box: Box, warehouse: Warehouse, taken: int | None

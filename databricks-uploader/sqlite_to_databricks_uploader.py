@@ -5956,13 +5956,10 @@ def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
                 time.sleep(0.001)
 
 
-def batches(
-    pages: Iterable[ArrowTable], look: Callable[[ArrowTable], None], failed: list[BaseException]
-) -> Generator[Any]:
-    """The batches of pages after a look at each; what was raised on the way is kept."""
+def batches(pages: Iterable[ArrowTable], failed: list[BaseException]) -> Generator[Any]:
+    """The batches of pages; what was raised on the way is kept."""
     try:
         for page in pages:
-            look(page)
             yield from page.to_batches()
     except BaseException as error:
         failed.append(error)
@@ -5988,25 +5985,25 @@ def write_pages(
     def long_in(page: ArrowTable) -> set[str]:
         return long_decimals(columns, lambda column: page.column(column).to_pylist())
 
-    def look(page: ArrowTable) -> None:
+    def looked_at(page: ArrowTable) -> ArrowTable:
         if untold is not None and (more := long_in(page) - untold):
             untold.update(more)
             raise Conflict(f"no statistics can be written of {', '.join(more)}, which has longer numbers now")
+        return page
 
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
     columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     if untold is not None:
         untold |= long_in(first)
-    rows = GROUP_BYTES * first.num_rows // max(1, first.nbytes)
-    with ended(batches(itertools.chain([first], pages), look, failed)) as given, delta_errors(name, failed):
+    rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
+    pages = itertools.chain([first], map(looked_at, pages))
+    with ended(batches(pages, failed)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=file_properties(
-                untold or (), varied_columns(first), max(LEAST_GROUP, min(GROUP_ROWS, rows))
-            ),
+            writer_properties=file_properties(untold or (), varied_columns(first), rows),
             **options,
         )
 
@@ -6148,18 +6145,19 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
     """What of a table delta-rs can't write, or would write so that others read something else."""
     if unknown := sorted(features_of(table) - WRITABLE_FEATURES):
         yield f"table features {', '.join(unknown)}"
+    types = types_in(columns_of(table))
     computed = {field.name for field in table.schema().fields if GENERATED in field.metadata}
     for name in computed:
         if name.lower() in OWN_COLUMNS:
             yield f"the uploader fills {name}, which is a generated column"
-    for name, kind in types_in(columns_of(table)).items() if is_mapped(table) else ():
+    for name, kind in types.items() if is_mapped(table) else ():
         if base_of(kind) not in KINDS:
             yield f"each file has to have a column {name} of type {kind}, since names are mapped"
     for name, kind in parting_columns(table).items():
         if kind == "binary" or (name in computed and kind.startswith("decimal")):
             yield f"a table that is parted by {'a generated' if name in computed else 'the'} {kind.upper()} {name}"
     for what, text in computed_in(table):
-        if not is_plain(text, types_in(columns_of(table))):
+        if not is_plain(text, types):
             yield f"the {what} ({text}), which delta-rs may compute otherwise than Spark, or not at all"
 
 
@@ -6277,11 +6275,11 @@ class DeltaTarget:
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
-        if self.allowance is None or self.allowance.bytes >= Allowance.MOST:
-            # delta-rs puts batches together to such a number of rows, whatever their size.
-            most = self.COMMIT_BYTES if 8192 * bytes_per_row < self.COMMIT_BYTES // 4 else self.COMMIT_BYTES // 4
-            return max(1, min(self.COMMIT_ROWS, int(most / max(1.0, bytes_per_row))))
-        return max(1, min(self.COMMIT_ROWS, int(self.allowance.bytes / max(1.0, bytes_per_row))))
+        # delta-rs puts batches together to such a number of rows, whatever their size.
+        most = self.COMMIT_BYTES if 8192 * bytes_per_row < self.COMMIT_BYTES // 4 else self.COMMIT_BYTES // 4
+        if self.allowance and self.allowance.bytes < Allowance.MOST:
+            most = self.allowance.bytes
+        return max(1, min(self.COMMIT_ROWS, int(most / max(1.0, bytes_per_row))))
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
@@ -7166,8 +7164,8 @@ class WarehouseTable:
             return
         found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
         # Collations are no matter but of the batch id, which is searched for.
-        collated = {name: kind for name, kind in found.items() if name.lower() not in OWN_COLUMNS}
-        found |= {name: re.sub(r" collate \S+", "", kind) for name, kind in collated.items()}
+        kept = {name: kind for name, kind in found.items() if name.lower() in OWN_COLUMNS}
+        found = {name: re.sub(r" collate \S+", "", kind) for name, kind in found.items()} | kept
         if self._columns is not None and types_in(self._columns) != types_in(found):
             raise Postponed(f"the columns of {self.name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()
@@ -8628,9 +8626,9 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None
             value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
             hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
             hint += (
-                "Set back what was changed; or give each source table, target, scenario, cursor and its time column a"
+                "Set back what was changed; or give each source table, target, scenario, cursor and its time column "
             )
-            hint += " state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
+            hint += "a state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
             raise StateError(f"{subject} to {what} {known}, not {found}", hint)
 
 

@@ -5923,8 +5923,32 @@ def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> s
     return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
 
 
+# A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
+COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 256 << 20
+
+# delta-rs puts batches together to so many rows, whatever their size (DataFusion's batch_size).
+WRITTEN_ROWS = 8192
+
 # A file's part of so many rows is in memory until it is whole; fewer where the first ones have many bytes.
 LEAST_GROUP, GROUP_ROWS, GROUP_BYTES = 1000, 100_000, 16 << 20
+
+
+def rows_of_commit(bytes_per_row: float, most: int | None = None) -> int:
+    """How many rows of that size one commit should have, of which what is written together has to fit into memory."""
+    usual = COMMIT_BYTES if WRITTEN_ROWS * bytes_per_row < COMMIT_BYTES // 4 else COMMIT_BYTES // 4
+    return max(1, min(COMMIT_ROWS, int((most or usual) / max(1.0, bytes_per_row))))
+
+
+def fitting_pages(pages: Iterable[ArrowTable], rows: int) -> Iterator[ArrowTable]:
+    """Pages, of which so many rows are written together. `TooLargeError` where rows become too large on the way."""
+    sent = held = 0
+    for page in pages:
+        held += page.nbytes
+        if sent and held > COMMIT_BYTES // 3:
+            raise TooLargeError(f"rows after the first {sent} are too large to be written with these", "", sent)
+        sent += page.num_rows
+        held = 0 if sent % rows < page.num_rows else held
+        yield page
 
 
 def file_properties(untold: Iterable[str], plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
@@ -5997,7 +6021,7 @@ def write_pages(
     if untold is not None:
         untold |= long_in(first)
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
-    pages = itertools.chain([first], map(looked_at, pages))
+    pages = fitting_pages(itertools.chain([first], map(looked_at, pages)), max(rows, WRITTEN_ROWS))
     with ended(batches(pages, failed)) as given, delta_errors(name, failed):
         write_deltalake(
             table or name,
@@ -6226,9 +6250,6 @@ class DeltaTarget:
     `DeltaTable.transaction_version`; delta-io/delta PROTOCOL.md, "Transaction Identifiers").
     """
 
-    # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
-    COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 256 << 20
-
     # delta-rs tries a conflicting commit again by itself; so many times for many writers.
     COMMIT_RETRIES = 100
 
@@ -6275,11 +6296,8 @@ class DeltaTarget:
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
-        # delta-rs puts batches together to such a number of rows, whatever their size.
-        most = self.COMMIT_BYTES if 8192 * bytes_per_row < self.COMMIT_BYTES // 4 else self.COMMIT_BYTES // 4
-        if self.allowance and self.allowance.bytes < Allowance.MOST:
-            most = self.allowance.bytes
-        return max(1, min(self.COMMIT_ROWS, int(most / max(1.0, bytes_per_row))))
+        allowed = self.allowance.bytes if self.allowance else Allowance.MOST
+        return rows_of_commit(bytes_per_row, allowed if allowed < Allowance.MOST else None)
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows; asked where a recovered position has no anchors."""
@@ -7458,10 +7476,8 @@ NO_PATH = "42K03|PATH_NOT_FOUND"
 class CopyRoute(Route):
     """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded."""
 
-    # From so many rows on a file is faster than text; one file holds so many at most, and so many bytes of SQLite's.
+    # From so many rows on a file is faster than text.
     LEAST_ROWS = 20_000
-    FILE_ROWS = 1_000_000
-    FILE_BYTES = 256 << 20
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
         super().__init__(table)
@@ -7473,7 +7489,7 @@ class CopyRoute(Route):
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one file."""
-        return max(1, min(self.FILE_ROWS, int(self.FILE_BYTES / max(1.0, bytes_per_row))))
+        return rows_of_commit(bytes_per_row)
 
     def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""

@@ -44,6 +44,10 @@ MUTANTS = (
         ("test_plan.py", "comes_later_in_a_commit"),
     ),
     Mutant(
+        "rows that become large are written with all others", "if sent and held > COMMIT_BYTES // 3:", "if False:",
+        ("test_ladder.py", "become_large"),
+    ),
+    Mutant(
         "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",
         "is_small = size <= 4 * PAGE_BYTES or end == first", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),

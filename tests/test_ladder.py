@@ -354,7 +354,7 @@ def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_small
         real(self, table, intent, iter(taken))
 
     monkeypatch.setattr(up.DeltaTarget, "_append", append)
-    monkeypatch.setattr(up.DeltaTarget, "COMMIT_ROWS", 100)
+    monkeypatch.setattr(up, "COMMIT_ROWS", 100)
     monkeypatch.setattr(up.Allowance, "TRUSTED", 10)
     box.execute(TABLE, INSERT, rows=[(n, "x" * 4_000) for n in range(150)])
     assert failures(box.run, 8) < 8
@@ -368,6 +368,31 @@ def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_small
     assert box.run() == 0
     assert max(sizes) == 100
     assert sorted(v for (v,) in box.arrived("v")) == list(range(1_150))
+    assert box.quarantined() == []
+
+
+@pytest.mark.parametrize("small", [0, 20_000])
+def test_rows_that_become_large_within_a_batch_are_not_written_with_all_the_others(
+    box: Box, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    """What is written together is in memory several times: photos among readings."""
+    real, sizes = up.DeltaTarget._append, list[int]()
+
+    def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
+        real(self, table, intent, pages)
+        [commit] = DeltaTable(self.name).history(1)
+        sizes.append(int(commit["operationMetrics"]["num_added_rows"]))
+
+    monkeypatch.setattr(up.DeltaTarget, "_append", append)
+    monkeypatch.setattr(up, "COMMIT_BYTES", 40 << 20)
+    monkeypatch.setattr(up, "SMALL_FILE_BYTES", 0)
+    many = [(n, "x") for n in range(small)]
+    box.execute(TABLE, INSERT, rows=[*many, *((small + n, "x" * (1 << 20)) for n in range(20)), (small + 20, "x")])
+    assert box.run() == 0
+    assert sorted(v for (v,) in box.arrived("v")) == list(range(small + 21))
+    assert sizes[0] >= small
+    assert len(sizes) > 1
+    assert max(size - small * (size > small) for size in sizes) < 20
     assert box.quarantined() == []
 
 

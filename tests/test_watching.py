@@ -606,7 +606,7 @@ def test_a_producer_that_deletes_what_is_safe_loses_nothing(
     """Whatever it does in between: deletes all or all but the newest, vacuums, and however runs fail."""
     chance, made = random.Random(f"{kind} {seed}"), 0
     box.execute(f"CREATE TABLE s (id {KEYS[kind]}, timestamp TEXT, value INTEGER)")
-    monkeypatch.setattr(up.DeltaTarget, "COMMIT_ROWS", 5)
+    monkeypatch.setattr(up, "COMMIT_ROWS", 5)
     for _ in range(25):
         step = chance.choice(["insert", "insert", "run", "run", "fail", "delete", "delete", "vacuum"])
         if step == "insert":

@@ -38,6 +38,8 @@ The chapters, each using only what stands before it:
     Plan                     which column goes where as which type
     Targets: Delta           tables by path
     Targets: SQL warehouse   INSERT, files and COPY INTO, or Zerobus
+    Batches                  a table opened for one cycle: batches of its rows or groups
+    Beginning                the state that a run begins with, and what stops a first one
     Cycle                    read, intend, commit, confirm
     Streams                  one table or several, in one process
     Actions                  looking, checking, trying, repairing
@@ -7959,10 +7961,10 @@ class WarehouseTarget:
         self.copy.close()
 
 
-# === Cycle ============================================================================================
+# === Batches ==========================================================================================
 #
-# Read, intend, commit, confirm. Whatever step a crash comes at, the next run finds out from state and
-# target what happened, and goes on there.
+# A table, opened for one cycle, and batches of its new rows: as they come, filtered, sanitized, or as groups of
+# windows. Which cursor, rules and plan a source gets by the settings is decided here.
 
 
 @dataclasses.dataclass
@@ -8417,13 +8419,9 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     return table
 
 
-def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
-    """The cursor that the settings ask for."""
-    hidden = hidden_columns(config, reader.table.columns)
-    reader = Reader(reader.database, reader.table._replace(hidden=hidden))
-    if is_by_rowid(config, reader, state):
-        return RowidCursor(reader, up_to, config.cursor == "rowid", time_form(config))
-    return TimestampCursor(reader, config.lookback, time_form(config), now)
+def is_unbound(state: State | None) -> bool:
+    """Whether a state leaves it open by what new rows are found: none was sent, or all are new again."""
+    return state is None or (state.position in ({}, {"rowid": None}) and not state.intent)
 
 
 def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
@@ -8452,9 +8450,13 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
     return False
 
 
-def is_unbound(state: State | None) -> bool:
-    """Whether a state leaves it open by what new rows are found: none was sent, or all are new again."""
-    return state is None or (state.position in ({}, {"rowid": None}) and not state.intent)
+def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
+    """The cursor that the settings ask for."""
+    hidden = hidden_columns(config, reader.table.columns)
+    reader = Reader(reader.database, reader.table._replace(hidden=hidden))
+    if is_by_rowid(config, reader, state):
+        return RowidCursor(reader, up_to, config.cursor == "rowid", time_form(config))
+    return TimestampCursor(reader, config.lookback, time_form(config), now)
 
 
 def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
@@ -8615,65 +8617,62 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     return WindowSource(cursor, plan, aggregate, job.flush, now)
 
 
-def checked(job: Job, source: Source, state: State | None) -> State:
-    """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
-    is_first = state is None or not (state.table or state.last_upload)
-    if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
-        source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
-    if state is None or is_first:
-        return first_state(job, source, state or State())
-    if state.table is None:
-        return completed(job, source, state)
-    if state.target != job.target.name and not (state.sequence or may_be_there(job, state)):
-        # What no row was ever read for is no target: most likely its path or name was wrong.
-        log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
-        state = dataclasses.replace(state, target=job.target.name, intent=None)
-    if is_unbound(state):
-        state = dataclasses.replace(state, position=source.cursor.start(None))
-    refuse_foreign(job, source, state, f"{job.states.file} belongs")
-    return dataclasses.replace(state, time_form=time_form(job.config).line())
+# === Beginning ========================================================================================
+#
+# The state that a run begins with: the saved one if it belongs to this source and target, a first one, or what
+# the target knows of a source whose state was lost. What would begin with a quarantine is refused before it is sent.
 
 
-def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None:
-    """A `StateError` for a state of another source, target or way to read; `subject` is what says that, with a verb."""
-    for what, known, found in bound_to(job, source, state):
-        if known != found:
-            settings = {"cursor": "cursor", "source_id": "source_id", "time column": "timestamp_col"}
-            value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
-            hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
-            hint += (
-                "Set back what was changed; or give each source table, target, scenario, cursor and its time column "
-            )
-            hint += "a state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
-            raise StateError(f"{subject} to {what} {known}, not {found}", hint)
+def random_id(job: Job) -> str:
+    """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did.
+
+    A stream whose state was lost would number its commits anew, and a target takes each number once.
+    """
+    bases = (name.partition("/")[0] for name in sorted(job.begun))
+    base = next((base for base in bases if f"{base}/{job.stream}" not in job.begun), os.urandom(16).hex())
+    return f"{base}/{job.stream}" if job.stream else base
 
 
-def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
-    """What a state belongs to: what that is called, as the state has it, and as it is now."""
-    cursor, table = source.cursor, source.cursor.table
-    yield "table", state.table, table.name
-    yield "target", state.target, job.target.name
-    yield "source_id", state.source_id, named_now(job, table.name, state)
-    yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
-    if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
-        yield "scenario", "aggregate" if "read_to" in state.position else "of single rows", job.scenario
-    if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
-        yield from times_of(job, cursor.reader, state)
+def completed(job: Job, source: Source, state: State) -> State:
+    """A state that has no more than `last_upload`, made whole: rows past that time are new."""
+    return dataclasses.replace(
+        state,
+        source_id=job.config.source_id or state.source_id or random_id(job),
+        table=source.cursor.table.name,
+        time_column=source.cursor.table.time,
+        time_form=time_form(job.config).line(),
+        target=job.target.name,
+        # Numbers go on after those of a state that was lost: its quarantine stays.
+        sequence=job.quarantine.newest(),
+        position=source.cursor.start(to_microseconds(state.last_upload, AUTO) if state.last_upload else None),
+    )
 
 
-def named_now(job: Job, table: str, state: State) -> str:
-    """The source's name by the settings. One of the single form keeps its name as a stream, and a stream as such."""
-    named, stream = job.config.source_id or state.source_id, job.stream or PREFIXES[job.scenario] + table
-    longer, shorter = (named, state.source_id) if job.stream else (state.source_id, named)
-    return state.source_id if longer == f"{shorter}/{stream}" else named
+# A batch becomes smaller so often: of a million rows that never arrived together, four thousand may.
+HALVINGS = 8
 
 
-def may_be_there(job: Job, state: State) -> bool:
-    """Whether a commit that is not confirmed may be in the target of before. One by path tells; no answer is a yes."""
-    if state.intent and re.match("/|[^/]+://", state.target or ""):
-        with contextlib.suppress(UploaderError):
-            return DeltaTarget(str(state.target), job.config.storage_options).settle(state.intent, lambda: iter(()))
-    return state.intent is not None
+def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = False) -> State:
+    """The state after its intent was committed, or its one row set aside, which proves nothing."""
+    latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
+    is_as_large = 5 * intent.get("bytes", 0) >= 4 * state.lost_bytes  # That a much smaller one went proves nothing.
+    fewer, more = max(0, min(state.lost, HALVINGS) - int(is_as_large)), 2 * state.lost_rows
+    return dataclasses.replace(
+        state,
+        intent=None,
+        lost=state.lost if is_set_aside else fewer,
+        lost_rows=state.lost_rows if is_set_aside else more if more < PAGE_ROWS else 0,
+        sequence=intent["sequence"],
+        committed=intent["sequence"] if tally.commits else state.committed,
+        commits=state.commits + tally.commits,
+        epoch=intent["epoch"],
+        position=intent["position"],
+        anchors=[Anchor.of(line) for line in intent["anchors"]],
+        columns=intent.get("columns", []),
+        reads=intent.get("reads", {}),
+        gaps=intent.get("gaps", []),
+        last_upload=max(filter(None, [state.last_upload, latest]), default=None),
+    )
 
 
 def times_of(job: Job, reader: Reader, state: State) -> Iterator[tuple[str, str, str]]:
@@ -8690,21 +8689,38 @@ def times_of(job: Job, reader: Reader, state: State) -> Iterator[tuple[str, str,
             yield "times read as", str(state.time_form), form.line()
 
 
-def first_state(job: Job, source: Source, state: State) -> State:
-    """The state of a first run, or what the target knows where a configured `source_id` was there before."""
-    former = job.states.directory / encoded_name(PREFIXES[job.scenario] + source.cursor.table.name) / STATE_NAME
-    if not job.stream and former.exists():
-        fault = f"{source.cursor.table.name} was uploaded as one of several tables"
-        hint = f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
-        raise StateError(fault, hint)
-    known = recovered(job, source) if job.config.source_id else None
-    if known is None:
-        return completed(job, source, state)
-    said = (
-        "no state here, but the target knows %s: going on after commit %d; rows that were in quarantine are not there"
-    )
-    log.warning(said, known.source_id, known.sequence)
-    return known
+def named_now(job: Job, table: str, state: State) -> str:
+    """The source's name by the settings. One of the single form keeps its name as a stream, and a stream as such."""
+    named, stream = job.config.source_id or state.source_id, job.stream or PREFIXES[job.scenario] + table
+    longer, shorter = (named, state.source_id) if job.stream else (state.source_id, named)
+    return state.source_id if longer == f"{shorter}/{stream}" else named
+
+
+def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
+    """What a state belongs to: what that is called, as the state has it, and as it is now."""
+    cursor, table = source.cursor, source.cursor.table
+    yield "table", state.table, table.name
+    yield "target", state.target, job.target.name
+    yield "source_id", state.source_id, named_now(job, table.name, state)
+    yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
+    if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
+        yield "scenario", "aggregate" if "read_to" in state.position else "of single rows", job.scenario
+    if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
+        yield from times_of(job, cursor.reader, state)
+
+
+def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None:
+    """A `StateError` for a state of another source, target or way to read; `subject` is what says that, with a verb."""
+    for what, known, found in bound_to(job, source, state):
+        if known != found:
+            settings = {"cursor": "cursor", "source_id": "source_id", "time column": "timestamp_col"}
+            value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
+            hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
+            hint += (
+                "Set back what was changed; or give each source table, target, scenario, cursor and its time column "
+            )
+            hint += "a state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
+            raise StateError(f"{subject} to {what} {known}, not {found}", hint)
 
 
 @functools.cache
@@ -8712,6 +8728,21 @@ def state_beside(directory: Path, _: tuple[int, ...]) -> State | None:
     """The state of another stream that is read by rowid: once as long as its file has the same fingerprint."""
     state = StateFile(directory).load()
     return state if state and "rowid" in state.position else None
+
+
+def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
+    """Whether another stream's commit that is in doubt is in the target.
+
+    Its state knows it from then on: its own table has no such rows any more.
+    """
+    intent, here = other.intent or Intent(), Anchored(cursor.reader, form=cursor.form)
+    low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
+    again = functools.partial(source.again, low, high)
+    is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))
+    if not job.is_looking:
+        known = dataclasses.replace(other, intent=None)
+        states.save(confirmed(other, intent, Tally(commits=1)) if is_there else known)
+    return bool(is_there)
 
 
 def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
@@ -8734,23 +8765,18 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
             yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
 
 
-def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
-    """Whether another stream's commit that is in doubt is in the target.
-
-    Its state knows it from then on: its own table has no such rows any more.
-    """
-    intent, here = other.intent or Intent(), Anchored(cursor.reader, form=cursor.form)
-    low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
-    again = functools.partial(source.again, low, high)
-    is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))
-    if not job.is_looking:
-        known = dataclasses.replace(other, intent=None)
-        states.save(confirmed(other, intent, Tally(commits=1)) if is_there else known)
-    return bool(is_there)
-
-
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
 VERIFIED_ROWS = 1000
+
+
+def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> bool:
+    """Whether rows of a recovered state are here, the target having them, or the table was made anew since."""
+    if not state.anchors:
+        first = (read_to(state.position) or 0) - VERIFIED_ROWS
+        newest = source.again({**state.position, "rowid": first}, state.position)
+        return job.target.holds(prepared.rows for prepared in newest)
+    looks = cursor.looks(state, state.anchors)
+    return any(look.is_whole for look in looks) or cursor.located(state).epoch > state.epoch or not looks
 
 
 def recovered(job: Job, source: Source) -> State | None:
@@ -8781,29 +8807,57 @@ def recovered(job: Job, source: Source) -> State | None:
     raise StateError(fault, hint)
 
 
-def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> bool:
-    """Whether rows of a recovered state are here, the target having them, or the table was made anew since."""
-    if not state.anchors:
-        first = (read_to(state.position) or 0) - VERIFIED_ROWS
-        newest = source.again({**state.position, "rowid": first}, state.position)
-        return job.target.holds(prepared.rows for prepared in newest)
-    looks = cursor.looks(state, state.anchors)
-    return any(look.is_whole for look in looks) or cursor.located(state).epoch > state.epoch or not looks
-
-
-def completed(job: Job, source: Source, state: State) -> State:
-    """A state that has no more than `last_upload`, made whole: rows past that time are new."""
-    return dataclasses.replace(
-        state,
-        source_id=job.config.source_id or state.source_id or random_id(job),
-        table=source.cursor.table.name,
-        time_column=source.cursor.table.time,
-        time_form=time_form(job.config).line(),
-        target=job.target.name,
-        # Numbers go on after those of a state that was lost: its quarantine stays.
-        sequence=job.quarantine.newest(),
-        position=source.cursor.start(to_microseconds(state.last_upload, AUTO) if state.last_upload else None),
+def first_state(job: Job, source: Source, state: State) -> State:
+    """The state of a first run, or what the target knows where a configured `source_id` was there before."""
+    former = job.states.directory / encoded_name(PREFIXES[job.scenario] + source.cursor.table.name) / STATE_NAME
+    if not job.stream and former.exists():
+        fault = f"{source.cursor.table.name} was uploaded as one of several tables"
+        hint = f"Keep the setting tables, or move what is in {former.parent} to {former.parent.parent}."
+        raise StateError(fault, hint)
+    known = recovered(job, source) if job.config.source_id else None
+    if known is None:
+        return completed(job, source, state)
+    said = (
+        "no state here, but the target knows %s: going on after commit %d; rows that were in quarantine are not there"
     )
+    log.warning(said, known.source_id, known.sequence)
+    return known
+
+
+def may_be_there(job: Job, state: State) -> bool:
+    """Whether a commit that is not confirmed may be in the target of before. One by path tells; no answer is a yes."""
+    if state.intent and re.match("/|[^/]+://", state.target or ""):
+        with contextlib.suppress(UploaderError):
+            return DeltaTarget(str(state.target), job.config.storage_options).settle(state.intent, lambda: iter(()))
+    return state.intent is not None
+
+
+def checked(job: Job, source: Source, state: State | None) -> State:
+    """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
+    is_first = state is None or not (state.table or state.last_upload)
+    if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
+        source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
+    if state is None or is_first:
+        return first_state(job, source, state or State())
+    if state.table is None:
+        return completed(job, source, state)
+    if state.target != job.target.name and not (state.sequence or may_be_there(job, state)):
+        # What no row was ever read for is no target: most likely its path or name was wrong.
+        log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
+        state = dataclasses.replace(state, target=job.target.name, intent=None)
+    if is_unbound(state):
+        state = dataclasses.replace(state, position=source.cursor.start(None))
+    refuse_foreign(job, source, state, f"{job.states.file} belongs")
+    return dataclasses.replace(state, time_form=time_form(job.config).line())
+
+
+def said_of_form(plan: Plan, form: TimeForm) -> str:
+    """A form as the configuration has it."""
+    said = f"timestamp_format: {json.dumps(form.name, ensure_ascii=False)}"
+    if form.zone != plan.form.zone:
+        return f"{said} with source_timezone: {json.dumps(form.zone.key)}"
+    word = None if "%z" in form.name else re.search("(?<=%[MSfp] )" + FIELDS["Z"], form.name)
+    return f"{said}, and source_timezone, if {word[0]} means a zone" if word else said
 
 
 ODD_TIMES = "the column {} has times before 2000 or more than a day ahead"
@@ -8825,15 +8879,6 @@ def said_of_odd_time(plan: Plan, moment: int, values: Sequence[Any]) -> tuple[st
     return ODD_TIMES.format(name), f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
 
 
-def said_of_form(plan: Plan, form: TimeForm) -> str:
-    """A form as the configuration has it."""
-    said = f"timestamp_format: {json.dumps(form.name, ensure_ascii=False)}"
-    if form.zone != plan.form.zone:
-        return f"{said} with source_timezone: {json.dumps(form.zone.key)}"
-    word = None if "%z" in form.name else re.search("(?<=%[MSfp] )" + FIELDS["Z"], form.name)
-    return f"{said}, and source_timezone, if {word[0]} means a zone" if word else said
-
-
 def odd_times_of(source: Source) -> list[tuple[str, str]]:
     """What is to be said of times of the first thousand rows that can't be right, before any is sent."""
     plan = source.plan()
@@ -8853,6 +8898,38 @@ def say_of_guesses(plan: Plan, page: RawPage) -> None:
         if open_ones := [name for name in names if plan.reads.get(name) == kind]:
             said = "%s: %s so far, so made %s; column_types sets other types before a table is made"
             log.info(said, ", ".join(open_ones), what, kind.upper())
+
+
+def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
+    """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
+    is_time = name == plan.table.time and values[0] is not None
+    formats = fitting_forms(beside, plan.form.zone, plan.now()) if is_time else []
+    if formats and plan.form not in formats:
+        return " or ".join(said_of_form(plan, form) for form in formats)
+    if not plan.is_made or values[0] is None:
+        return "Correct the source, or give the target's column a type that holds them, such as STRING."
+    has_blobs = any(isinstance(value, bytes) for value in beside)
+    if has_blobs and any(isinstance(value, (int, float)) for value in beside):
+        what = f"send a view that makes texts of both, as by hex({quoted(name)})"
+        return f"No type holds blobs beside numbers: {what if plan.table.time else 'leave the table out'}."
+    kind = "binary" if has_blobs else "string"
+    remedy = f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
+    if name == plan.table.time and not formats:
+        return f"No one timestamp_format reads them: send a view with ISO-8601. {remedy} sends them as they are."
+    return remedy
+
+
+def check_not_null(plan: Plan, page: RawPage) -> None:
+    """The same for what rules leave or make NULL; of other rows the target's NOT NULL columns are told before."""
+    if not (plan.rules and plan.required):
+        return
+    with contextlib.suppress(RefusedValuesError):  # That is one row's.
+        rows = plan.prepare(page).rows
+        for name in plan.required:
+            count, hint = rows.column(name).null_count, "Drop NOT NULL in the target, or let a rule leave them out."
+            if 10 * count > len(page.keys):
+                fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} is NULL"
+                raise ConfigError(f"{fault}; nothing was sent", hint)
 
 
 def check_first_rows(source: Source, state: State) -> None:
@@ -8881,46 +8958,10 @@ def check_first_rows(source: Source, state: State) -> None:
     )
 
 
-def check_not_null(plan: Plan, page: RawPage) -> None:
-    """The same for what rules leave or make NULL; of other rows the target's NOT NULL columns are told before."""
-    if not (plan.rules and plan.required):
-        return
-    with contextlib.suppress(RefusedValuesError):  # That is one row's.
-        rows = plan.prepare(page).rows
-        for name in plan.required:
-            count, hint = rows.column(name).null_count, "Drop NOT NULL in the target, or let a rule leave them out."
-            if 10 * count > len(page.keys):
-                fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} is NULL"
-                raise ConfigError(f"{fault}; nothing was sent", hint)
-
-
-def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[Any]) -> str:
-    """The setting that lets values of a column go, with all values `beside` them, ready to paste."""
-    is_time = name == plan.table.time and values[0] is not None
-    formats = fitting_forms(beside, plan.form.zone, plan.now()) if is_time else []
-    if formats and plan.form not in formats:
-        return " or ".join(said_of_form(plan, form) for form in formats)
-    if not plan.is_made or values[0] is None:
-        return "Correct the source, or give the target's column a type that holds them, such as STRING."
-    has_blobs = any(isinstance(value, bytes) for value in beside)
-    if has_blobs and any(isinstance(value, (int, float)) for value in beside):
-        what = f"send a view that makes texts of both, as by hex({quoted(name)})"
-        return f"No type holds blobs beside numbers: {what if plan.table.time else 'leave the table out'}."
-    kind = "binary" if has_blobs else "string"
-    remedy = f"column_types: {json.dumps({name: kind}, ensure_ascii=False)}"
-    if name == plan.table.time and not formats:
-        return f"No one timestamp_format reads them: send a view with ISO-8601. {remedy} sends them as they are."
-    return remedy
-
-
-def random_id(job: Job) -> str:
-    """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did.
-
-    A stream whose state was lost would number its commits anew, and a target takes each number once.
-    """
-    bases = (name.partition("/")[0] for name in sorted(job.begun))
-    base = next((base for base in bases if f"{base}/{job.stream}" not in job.begun), os.urandom(16).hex())
-    return f"{base}/{job.stream}" if job.stream else base
+# === Cycle ============================================================================================
+#
+# Read, intend, commit, confirm. Whatever step a crash comes at, the next run finds out from state and
+# target what happened, and goes on there.
 
 
 @functools.cache
@@ -8991,33 +9032,6 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
         "reads": source.plan().reads if job.scenario != "raw" else {},
         "gaps": sorted([*batch.gaps, *state.gaps], key=lambda gap: gap[0] - gap[1])[:MOST_GAPS],
     }
-
-
-# A batch becomes smaller so often: of a million rows that never arrived together, four thousand may.
-HALVINGS = 8
-
-
-def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = False) -> State:
-    """The state after its intent was committed, or its one row set aside, which proves nothing."""
-    latest = moment_of(tally.latest).isoformat() if tally.latest is not None else None
-    is_as_large = 5 * intent.get("bytes", 0) >= 4 * state.lost_bytes  # That a much smaller one went proves nothing.
-    fewer, more = max(0, min(state.lost, HALVINGS) - int(is_as_large)), 2 * state.lost_rows
-    return dataclasses.replace(
-        state,
-        intent=None,
-        lost=state.lost if is_set_aside else fewer,
-        lost_rows=state.lost_rows if is_set_aside else more if more < PAGE_ROWS else 0,
-        sequence=intent["sequence"],
-        committed=intent["sequence"] if tally.commits else state.committed,
-        commits=state.commits + tally.commits,
-        epoch=intent["epoch"],
-        position=intent["position"],
-        anchors=[Anchor.of(line) for line in intent["anchors"]],
-        columns=intent.get("columns", []),
-        reads=intent.get("reads", {}),
-        gaps=intent.get("gaps", []),
-        last_upload=max(filter(None, [state.last_upload, latest]), default=None),
-    )
 
 
 def of_one_stream(error: UploaderError) -> UploaderError:

@@ -155,54 +155,6 @@ def test_bad_rows_of_a_batch_that_was_too_large_are_counted_once(box: Box, monke
     assert len(box.quarantined()) == 6
 
 
-def test_a_state_of_another_source_target_or_cursor_is_refused(box: Box) -> None:
-    box.sample()
-    assert box.run() == 0
-    box.execute("CREATE TABLE other (time TEXT)")
-    assert box.run("--table", "other") == 1
-    assert box.run("--table", "sensor_readings", DATABRICKS_TABLE="elsewhere") == 1
-    assert box.run("--table", "sensor_readings", "--cursor", "timestamp") == 1
-    assert box.run("--table", "sensor_readings", "--source-id", "another") == 1
-    assert box.run("--table", "sensor_readings") == 0
-
-
-def test_a_state_of_groups_is_none_of_rows_though_one_path_has_both(box: Box, caplog: pytest.LogCaptureFixture) -> None:
-    """table_path has no prefix that tells."""
-    del box.environ["LAKEHOUSE_PATH"], box.environ["DATABRICKS_TABLE"]
-    box.environ["TABLE_PATH"] = str(box.folder / "lake" / "readings")
-    rules = {"ENABLE_AGGREGATE": "1", "AGGREGATE_CONFIG": '{"group_by": ["hour"], "aggregations": {"rows": "count"}}'}
-    box.sample()
-    assert box.run(**rules) == 0
-    assert box.run() == 1
-    assert "belongs to scenario aggregate, not raw" in caplog.text
-
-
-def test_a_state_of_rows_is_none_of_groups_though_one_path_has_both(box: Box, caplog: pytest.LogCaptureFixture) -> None:
-    """Where they share a column, groups would fit into the table of rows."""
-    del box.environ["LAKEHOUSE_PATH"], box.environ["DATABRICKS_TABLE"]
-    box.environ["TABLE_PATH"] = str(box.folder / "lake" / "readings")
-    rules = {"ENABLE_AGGREGATE": "1", "AGGREGATE_CONFIG": '{"group_by": ["a"], "aggregations": {"rows": "count"}}'}
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a TEXT)")
-    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 'x')")
-    assert box.run() == 0
-    assert box.run(**rules) == 1
-    assert "belongs to scenario of single rows, not aggregate" in caplog.text
-
-
-def test_a_start_from_a_time_that_did_not_get_through_stays_one_of_that_time(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By rowid, too: read in another zone, rows of that time and later would be passed over."""
-    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
-    box.execute("INSERT INTO t VALUES (1, '2026-01-01 10:00:00', 1), (2, '2026-01-01 12:00:00', 2)")
-    with monkeypatch.context() as patch:
-        patch.setattr(up.DeltaTarget, "send", lambda *_: (_ for _ in ()).throw(up.Postponed("busy")))
-        assert box.run("--since", "2026-01-01 11:00:00") == 1
-    assert box.run("--source-timezone", "Asia/Tokyo") == 1
-    assert box.run() == 0
-    assert box.arrived("v") == [(2,)]
-
-
 def test_a_target_that_lost_commits_stops_the_run(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     box.sample()
     assert box.run() == 0
@@ -210,17 +162,6 @@ def test_a_target_that_lost_commits_stops_the_run(box: Box, caplog: pytest.LogCa
     box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
     assert box.run() == 1
     assert "has lost commits" in caplog.text
-
-
-def test_a_lost_state_is_made_anew_from_the_target_where_source_id_is_configured(box: Box) -> None:
-    box.sample()
-    assert box.run("--source-id", "box 7", "--batch-rows", "700") == 0
-    before = box.state()
-    box.state_file.unlink()
-    box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
-    assert box.run("--source-id", "box 7") == 0
-    assert same_rows(box.arrived(READINGS), box.source(READINGS))
-    assert box.state()["sequence"] == before["sequence"] + 1
 
 
 def test_all_rows_of_a_cycle_are_counted_also_those_before_a_refused_one(

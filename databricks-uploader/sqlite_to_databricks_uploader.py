@@ -8964,20 +8964,6 @@ def check_first_rows(source: Source, state: State) -> None:
 # target what happened, and goes on there.
 
 
-@functools.cache
-def share_heap() -> None:
-    """Let all threads share one heap (mallopt(3), M_ARENA_MAX).
-
-    With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
-    backlog grows by some MiB with each commit.
-    """
-    import ctypes
-
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(-8, 1)
-
-
 def canonical(rules: Any) -> Any:
     """Rules in one form, however they are written: YAML has keys that are no texts, and times."""
     if isinstance(rules, Mapping):
@@ -9034,9 +9020,13 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     }
 
 
-def of_one_stream(error: UploaderError) -> UploaderError:
-    """An error that keeps no other stream waiting: that a host is busy was said of this one's rows."""
-    return Postponed(str(error), error.hint) if isinstance(error, NotReady) else error
+def begin_state(job: Job, state: State) -> None:
+    """A kill before the first intent must not lose the name by which a staged file is found."""
+    if not job.states.file.exists():
+        if not (state.committed or state.anchors):
+            log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
+        job.states.save(State(source_id=state.source_id))
+        job.begun.add(state.source_id)
 
 
 @dataclasses.dataclass
@@ -9048,6 +9038,20 @@ class Shipment:
     tally: Tally
 
 
+@functools.cache
+def share_heap() -> None:
+    """Let all threads share one heap (mallopt(3), M_ARENA_MAX).
+
+    With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
+    backlog grows by some MiB with each commit.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(-8, 1)
+
+
 def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     """The rows that an intent takes out of the quarantine."""
     lines = lines_of(file for file in job.quarantine.files() if file.name in intent["replayed"])
@@ -9055,18 +9059,37 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     return iter([source.of_lines(lines[first:end], job.scenario == "sanitize")])
 
 
-def begin_state(job: Job, state: State) -> None:
-    """A kill before the first intent must not lose the name by which a staged file is found."""
-    if not job.states.file.exists():
-        if not (state.committed or state.anchors):
-            log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
-        job.states.save(State(source_id=state.source_id))
-        job.begun.add(state.source_id)
+def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> Iterator[Prepared]:
+    """The pages of an intent, out of the source, or out of the quarantine where it was a replay.
+
+    None where they would be others by now, as by other rules: nothing tells whether they arrived, where it `is_asked`.
+    """
+    source, state, now = delivery.source, delivery.state, made_by(delivery.job, delivery.source.plan())
+    if intent.get("made_by", now) != now:
+        if is_asked:
+            said = f"the settings by which the rows of commit {intent['sequence']} were made have changed since"
+            delivery.job.warn_once(said, "With those of before it can be found out whether they came.")
+        return iter(())
+    if "replayed" in intent:
+        with contextlib.suppress(ConfigError, StateError):  # Its lines, or the table's columns, are others by now.
+            return replayed(delivery.job, source, intent)
+        return iter(())
+    # Both ends are looked up anew: rowids may have been renumbered since.
+    after = source.cursor.located(confirmed(state, intent, Tally()))
+    return source.again(source.cursor.located(state).position, after.position)
+
+
+# --- What does not go, or had no answer: how much smaller the next request is ---
 
 
 def is_small(intent: Intent) -> bool:
     """Whether a request is too small to be refused for its size: then a row of it may be disliked, or the line down."""
     return "route" in intent and intent.get("bytes", Allowance.LEAST) < Allowance.LEAST
+
+
+def measured(intent: Intent, size: int, bytes_per_row: float | None) -> Intent:
+    """With the size that was found while it was sent; about so many bytes where no request says its own."""
+    return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (bytes_per_row or 0)))}
 
 
 def lost_again(state: State, intent: Intent) -> State:
@@ -9094,6 +9117,20 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
         return error
     hint = "Such a small request is not refused for its size; what stands between may tell."
     return Rejected(str(error), hint if error.hint.startswith("Smaller") else f"{hint} {error.hint}")
+
+
+def of_one_stream(error: UploaderError) -> UploaderError:
+    """An error that keeps no other stream waiting: that a host is busy was said of this one's rows."""
+    return Postponed(str(error), error.hint) if isinstance(error, NotReady) else error
+
+
+# --- One cycle ---
+
+
+def known_by(delivery: Delivery) -> dict[str, str]:
+    """What the quarantine knows the table by: one of several may get another name."""
+    lineage = {"lineage": lineage_of(delivery.state)} if delivery.job.stream else {}
+    return {"table": delivery.source.cursor.table.name, **lineage}
 
 
 def is_back(state: State, found: State) -> bool:
@@ -9130,37 +9167,6 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
             delivery.state = delivery.source.cursor.located(delivery.state)
         found = what_waits(delivery.job.config, delivery.source.cursor, delivery.state.position, is_done)
         vars(delivery.job.figures).update(found)
-
-
-def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> Iterator[Prepared]:
-    """The pages of an intent, out of the source, or out of the quarantine where it was a replay.
-
-    None where they would be others by now, as by other rules: nothing tells whether they arrived, where it `is_asked`.
-    """
-    source, state, now = delivery.source, delivery.state, made_by(delivery.job, delivery.source.plan())
-    if intent.get("made_by", now) != now:
-        if is_asked:
-            said = f"the settings by which the rows of commit {intent['sequence']} were made have changed since"
-            delivery.job.warn_once(said, "With those of before it can be found out whether they came.")
-        return iter(())
-    if "replayed" in intent:
-        with contextlib.suppress(ConfigError, StateError):  # Its lines, or the table's columns, are others by now.
-            return replayed(delivery.job, source, intent)
-        return iter(())
-    # Both ends are looked up anew: rowids may have been renumbered since.
-    after = source.cursor.located(confirmed(state, intent, Tally()))
-    return source.again(source.cursor.located(state).position, after.position)
-
-
-def measured(intent: Intent, size: int, bytes_per_row: float | None) -> Intent:
-    """With the size that was found while it was sent; about so many bytes where no request says its own."""
-    return {**intent, "size": size, "bytes": intent.get("bytes", int(size * (bytes_per_row or 0)))}
-
-
-def known_by(delivery: Delivery) -> dict[str, str]:
-    """What the quarantine knows the table by: one of several may get another name."""
-    lineage = {"lineage": lineage_of(delivery.state)} if delivery.job.stream else {}
-    return {"table": delivery.source.cursor.table.name, **lineage}
 
 
 @dataclasses.dataclass

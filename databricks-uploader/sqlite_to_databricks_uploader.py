@@ -439,18 +439,6 @@ def duration(value: object) -> float:
     return seconds * SECONDS[found[2]]
 
 
-def one_of(*choices: str) -> Parser:
-    """One of a few words, in any case."""
-
-    def parse(value: object) -> str:
-        word = text(value).lower()
-        if word not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}")
-        return word
-
-    return parse
-
-
 def matching(pattern: str, expected: str) -> Parser:
     """A text of one form, as far as the pattern's group has it."""
 
@@ -461,6 +449,12 @@ def matching(pattern: str, expected: str) -> Parser:
         return found[1]
 
     return parse
+
+
+def one_of(*choices: str) -> Parser:
+    """One of a few words, in any case."""
+    known = matching(f"({'|'.join(choices)})", f"one of {', '.join(choices)}")
+    return lambda value: known(text(value).lower())
 
 
 def only_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -512,18 +506,8 @@ def table_entry(value: object) -> Layer:
     """One entry of `tables`, as a layer of settings."""
     if not isinstance(value, dict):
         return {"sqlite_table_name": text(value)}
-    layer: Layer = {}
-    for key, given in value.items():
-        name = YAML_KEYS.get(key, key)
-        if name not in ("sqlite_table_name", *PER_TABLE) or name not in SETTINGS:
-            raise ValueError(f"{key!r} is no setting of a single table: {nearest(str(key), PER_TABLE)}")
-        if name in layer:
-            raise ValueError(f"{key!r} repeats {name!r} under another name")
-        if given is not None:
-            try:
-                layer[name] = SETTINGS[name].parse(given)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from None
+    own = {key: name for key, name in YAML_KEYS.items() if name in ("sqlite_table_name", *PER_TABLE)}
+    layer = layer_of(value, own)
     if "sqlite_table_name" not in layer:
         raise ValueError("an entry needs sqlite_table_name")
     return layer
@@ -787,10 +771,26 @@ def parse_setting(name: str, value: object, origin: str) -> Any:
     setting = SETTINGS[name]
     try:
         return setting.parse(value)
+    except ConfigError as error:  # of one that an entry of `tables` has for itself
+        raise ConfigError(f"{origin}: {error}", error.hint) from None
     except ValueError as error:
         is_hidden = setting.secret or name in ("storage_options", "tables") or "@" in str(value)
         shown = "" if is_hidden else f" (it is {value!r:.200})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
+
+
+def layer_of(given: Mapping[Any, object], known: Mapping[str, str], origin: str = "") -> Layer:
+    """Settings that have their names in YAML; unknown ones are errors that name the nearest `known` one."""
+    layer: Layer = {}
+    for key, value in given.items():
+        if key not in known:
+            fault = f"{key!r} is no setting of a single table" if key in YAML_KEYS else f"unknown key {key!r}"
+            raise ConfigError(f"{origin}{fault}", nearest(str(key), known))
+        if known[key] in layer:
+            raise ConfigError(f"{origin}{key!r} repeats {known[key]!r} under another name", "Keep one.")
+        if value is not None:
+            layer[known[key]] = parse_setting(known[key], value, f"{origin}{key}")
+    return layer
 
 
 def as_written(node: Any) -> Any:
@@ -834,20 +834,13 @@ def load_yaml(file: Path) -> dict[Any, Any]:
 
 
 def layer_from_yaml(file: Path) -> Layer:
-    """The settings of a YAML file; unknown keys are errors that name the nearest known one."""
+    """The settings of a YAML file, with warnings of what most likely should not be in it."""
     document = load_yaml(file)
-    layer: Layer = {}
     for key, value in document.items():
-        if key not in YAML_KEYS:
-            raise ConfigError(f"{file}: unknown key {key!r}", nearest(str(key), YAML_KEYS))
-        name = YAML_KEYS[key]
-        if name in layer:
-            raise ConfigError(f"{file}: {key!r} repeats {name!r} under another name", "Keep one.")
-        if found := re.search(r"\$\{\w*\}?", str(value)):
-            instead = f"leave the key out and set {SETTINGS[name].variables[0]}"
+        if key in YAML_KEYS and (found := re.search(r"\$\{\w*\}?", str(value))):
+            instead = f"leave the key out and set {SETTINGS[YAML_KEYS[key]].variables[0]}"
             log.warning("%s: %s holds %s, which nothing expands: write the value, or %s", file, key, found[0], instead)
-        if value is not None:
-            layer[name] = parse_setting(name, value, f"{file}: {key}")
+    layer = layer_of(document, YAML_KEYS, f"{file}: ")
     if "databricks_token" in layer:
         log.warning("%s holds a token; DATABRICKS_TOKEN or DATABRICKS_TOKEN_FILE keeps it out of files", file)
     return layer

@@ -685,7 +685,7 @@ class Config:
         "Key of hashed columns, the same on all nodes.", secret=True)
     aggregate_config: dict[str, Any] = setting({}, "AGGREGATE_CONFIG", mapping,
         "Rules of enable_aggregate (JSON outside YAML).")
-    state_dir: Path | None = setting(None, "STATE_DIR", path,
+    state_dir: Path = setting(None, "STATE_DIR", path,
         "Where last_upload.json lives: one directory per source table and scenario, or for all tables of one file.",
         shown="`/state`, or `./state` where `/state` does not exist", example="./state")
     interval: float = setting(300.0, "UPLOAD_INTERVAL", duration, "Seconds between cycles, or 30s, 5m, 1h.")
@@ -714,8 +714,11 @@ class Config:
         "Table beside the target that gets a row about each stream now and then (docs/operation.md).", shown="off")
     # fmt: on
 
+    # Whose settings these are, where they are those of one of several `tables`.
+    stream: str = ""
 
-SETTINGS: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Config)}
+
+SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(Config) if f.metadata}
 YAML_KEYS = {key: name for name, setting in SETTINGS.items() for key in (name, *setting.aliases)}
 
 # The settings that an entry of `tables` may have for itself.
@@ -8025,7 +8028,7 @@ Progress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that cycles of one stream need, made once. `stream` is its name, empty where it is the only one.
+    """Everything that cycles of one stream need, made once.
 
     `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
     names that all streams of this process began with. One that `is_looking` has no lock, and may write no state.
@@ -8040,12 +8043,16 @@ class Job:
     flush: bool = False
     progress: Progress = lambda read, waiting: None
     figures: Figures | None = None
-    stream: str = ""
     is_looking: bool = False
     begun: set[str] = dataclasses.field(default_factory=set)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
+
+    @property
+    def stream(self) -> str:
+        """Its name, empty where it is the only one."""
+        return self.config.stream
 
     @property
     def quarantine(self) -> Quarantine:
@@ -9481,13 +9488,13 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
-def state_directory(config: Config) -> Path:
-    """Where the state lives: as set, `/state` in containers, else `./state`."""
-    if config.state_dir:
-        return config.state_dir
+def with_state_dir(config: Config) -> Config:
+    """The settings with a place for the state: as set, `/state` in containers, else `./state`."""
+    if config.state_dir is not None:
+        return config
     default = Path("/state") if Path("/state").exists() else Path("state")
     log.info("state_dir is not set: using %s", default)
-    return default
+    return dataclasses.replace(config, state_dir=default)
 
 
 def is_pattern(name: str) -> bool:
@@ -9507,17 +9514,17 @@ def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]
     return True, [name for name, kind in kinds.items() if kind.startswith("table") and fitting.match(name.lower())]
 
 
-def stream_of(config: Config, entry: Layer, table: str) -> tuple[str, Config]:
-    """A stream's name, and all its settings: those of its entry, else those of the top level."""
+def stream_of(config: Config, entry: Layer, table: str) -> Config:
+    """All settings of a stream: those of its entry, else those of the top level."""
     own = {"databricks_table": table, **entry, "sqlite_table_name": table}
     settings = dataclasses.replace(config, tables=(), **own)
     name = PREFIXES[scenario_of(settings)] + table
     source_id = config.source_id and f"{config.source_id}/{name}"
-    place = state_directory(config) / encoded_name(name)
-    return name, dataclasses.replace(settings, state_dir=place, source_id=source_id)
+    place = config.state_dir / encoded_name(name)
+    return dataclasses.replace(settings, stream=name, state_dir=place, source_id=source_id)
 
 
-def streams_in(config: Config, database: Database) -> dict[str, Config]:
+def streams_in(config: Config, database: Database, may_be_none: bool = False) -> dict[str, Config]:
     """All streams by name. Where a pattern and a name say the same, the name's entry counts.
 
     One that two patterns lead to, as of a table that comes later, keeps `tables`, and fails on its own.
@@ -9528,10 +9535,13 @@ def streams_in(config: Config, database: Database) -> dict[str, Config]:
     for entry in config.tables:
         is_open, tables = tables_like(entry["sqlite_table_name"], database.kinds)
         found = fitting if is_open else named
-        for name, settings in (stream_of(config, entry, table) for table in tables):
-            if name in found and not is_open:
+        for stream in (stream_of(config, entry, table) for table in tables):
+            if (name := stream.stream) in found and not is_open:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
-            found[name] = dataclasses.replace(settings, tables=config.tables if name in found else ())
+            found[name] = dataclasses.replace(stream, tables=config.tables if name in found else ())
+    if not (named or fitting or may_be_none):
+        wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
+        raise SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
     return {**fitting, **named}
 
 
@@ -9545,12 +9555,6 @@ def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
             if only := {name: streams[name] for name in called if spelled(called[name]) == spelled(word)}:
                 return only
     raise MissingTableError(f"{word} is none of the tables", nearest(word, dict.fromkeys(tables.values())))
-
-
-def none_yet(config: Config) -> SourceError:
-    """The error for a database without any of the tables."""
-    wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
-    return SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
 
 
 class StreamNames(logging.Filter):
@@ -9569,7 +9573,9 @@ NAMES = StreamNames()
 log.addFilter(NAMES)
 
 
-def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped: Callable[[], bool] = bool) -> int:
+def for_each(
+    streams: Mapping[str, Config], deed: Callable[[Config], int], is_stopped: Callable[[], bool] = bool
+) -> int:
     """Do something for each stream, also where it fails for others; returns the worst status.
 
     An error that is one stream's goes on where it is the only one, else it is reported under its name.
@@ -9581,9 +9587,9 @@ def for_each(streams: Mapping[str, T], deed: Callable[[str, T], int], is_stopped
         NAMES.stream = name
         try:
             with file_errors():
-                if name and isinstance(stream, Config) and stream.tables:
+                if name and stream.tables:
                     raise ConfigError(f"two patterns of tables fit {name}", "Give its table an entry of its own.")
-                statuses.add(deed(name, stream))
+                statuses.add(deed(stream))
         except (Unreachable, NotReady):
             raise  # It is the same for all.
         except UploaderError as error:
@@ -9607,12 +9613,11 @@ def is_of(state: State, config: Config) -> bool:
     return state.table == config.sqlite_table_name and (state.target or "").endswith(ends)
 
 
-def saved_state(config: Config, is_stream: bool) -> State | None:
+def saved_state(config: Config) -> State | None:
     """The state of a stream, which may still be in the single form's place; for looking only."""
-    directory = state_directory(config)
-    state = StateFile(directory).load()
-    if state is None and is_stream:
-        single = StateFile(directory.parent).load()
+    state = StateFile(config.state_dir).load()
+    if state is None and config.stream:
+        single = StateFile(config.state_dir.parent).load()
         return single if single and is_of(single, config) else None
     return state
 
@@ -9634,7 +9639,7 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
     if len(owners) > 1:
         hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
         raise StateError(f"{single.file} may belong to {' or '.join(owners)}", hint)
-    own = StateFile(state_directory(streams[owners[0]]))
+    own = StateFile(streams[owners[0]].state_dir)
     if own.file.exists():
         raise StateError(f"{single.file} and {own.file} are states of one stream", "Keep the newer one.")
     make_directory(own.directory)
@@ -9656,7 +9661,7 @@ def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
         return
     left.quarantine.forget_after(state.sequence)
     files = left.quarantine.files()
-    for place in map(StateFile, map(state_directory, streams.values())):
+    for place in (StateFile(stream.state_dir) for stream in streams.values()):
         own = place.sound()
         if own and not own.intent and own.target == state.target and lineage_of(own) == lineage_of(state):
             place.save(dataclasses.replace(own, sequence=own.sequence + len(files)))
@@ -9716,7 +9721,7 @@ class Supervisor(NamedTuple):
 
 @dataclasses.dataclass
 class Fleet:
-    """The streams of a run, each with a job that is made when it is first seen. `config` has its `state_dir`."""
+    """The streams of a run, each with a job that is made when it is first seen."""
 
     config: Config
     environ: Mapping[str, str]
@@ -9727,11 +9732,6 @@ class Fleet:
     begun: set[str] = dataclasses.field(default_factory=set)
     seen: set[str] | None = None
 
-    @property
-    def directory(self) -> Path:
-        """What holds the lock, and the states."""
-        return state_directory(self.config)
-
     @functools.cached_property
     def session(self) -> Session:
         """The one session with a warehouse, opened by its first statement; to be closed after each cycle."""
@@ -9740,22 +9740,21 @@ class Fleet:
     def each(self, deed: Callable[[Job, Database], int]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         state_beside.cache_clear()
-        with opened_database(self.config, self.directory) as database:
-            known = streams_in(self.config, database)
+        directory, is_first = self.config.state_dir, self.seen is None
+        with opened_database(self.config, directory) as database:
+            known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
             streams = the_chosen(self.config, known)
-            if not streams and self.seen is None:  # Those of a running service may go, and come again.
-                raise none_yet(self.config)
             if self.config.tables:
                 streams = self._left(streams, database)
-                adopt(self.directory, known, self.seen is None)
-                if self.seen is None:
-                    say_left(self.directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
+                adopt(directory, known, is_first)
+                if is_first:
+                    say_left(directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
-            return for_each(streams, lambda *named: deed(self._job(*named), database), self.stopping.is_set)
+            return for_each(streams, lambda stream: deed(self._job(stream), database), self.stopping.is_set)
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
-        folders = [file.parent.name for file in self.directory.glob(f"*/{STATE_NAME}")]
+        folders = [file.parent.name for file in self.config.state_dir.glob(f"*/{STATE_NAME}")]
         by_folder = {encoded_name(name): name for name in streams}
         known = {by_folder.get(folder) or unquote(folder) for folder in folders}
         gone = {n for n, s in streams.items() if n in known and s.sqlite_table_name not in database.kinds}
@@ -9766,21 +9765,19 @@ class Fleet:
             self.jobs.pop(name, None)
         for name in gone:
             with contextlib.suppress(UploaderError), file_errors():  # It stays where it is, which is said.
-                bring_along(StateFile(self.directory / encoded_name(name)), streams)
+                bring_along(StateFile(self.config.state_dir / encoded_name(name)), streams)
         return {name: settings for name, settings in streams.items() if name not in gone}
 
-    def _job(self, name: str, config: Config) -> Job:
+    def _job(self, stream: Config) -> Job:
         """A stream's job, made when it is first asked for; one that can't be made is the stream's own failure."""
-        if name not in self.jobs:
-            target = target_of(config, self.session, self.directory)
-            scenario, states = scenario_of(config), StateFile(state_directory(config))
-            log.info("rows go to %s by %s: %s", target.name, route_of(config), reason_of(config, scenario))
-            if fault := unused_privacy(config, scenario):
+        if stream.stream not in self.jobs:
+            target, scenario = target_of(stream, self.session, self.config.state_dir), scenario_of(stream)
+            log.info("rows go to %s by %s: %s", target.name, route_of(stream), reason_of(stream, scenario))
+            if fault := unused_privacy(stream, scenario):
                 log.warning("%s. %s", *fault)
-            job = Job(config, scenario, target, states, stopping=self.stopping, flush=self.flush, stream=name)
-            job = dataclasses.replace(job, begun=self.begun)
-            self.jobs[name] = job
-        return self.jobs[name]
+            shared: dict[str, Any] = {"stopping": self.stopping, "flush": self.flush, "begun": self.begun}
+            self.jobs[stream.stream] = Job(stream, scenario, target, StateFile(stream.state_dir), **shared)
+        return self.jobs[stream.stream]
 
 
 # === Actions ==========================================================================================
@@ -9789,15 +9786,13 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def looking(
-    config: Config, database: Database, target: Target, stream: str = "", state: State | None = None
-) -> Iterator[tuple[Job, Source]]:
+def looking(config: Config, target: Target, state: State | None) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
-    with tempfile.TemporaryDirectory() as scratch:
-        states = StateFile(state_directory(config))
+    with tempfile.TemporaryDirectory() as scratch, opened_database(config) as database:
+        states = StateFile(config.state_dir)
         states.quarantine = Quarantine(Path(scratch))
-        job = Job(config, scenario_of(config), target, states, stream=stream, is_looking=True)
         database.is_thorough = True
+        job = Job(config, scenario_of(config), target, states, is_looking=True)
         yield job, source_in(job, database, state)
 
 
@@ -9891,7 +9886,7 @@ def routed_tables(bases: Iterable[str]) -> list[str]:
 def targets_there(config: Config) -> set[str]:
     """The names of targets, as a local lake and the states tell."""
     place = f"{config.databricks_database}." if config.databricks_http_path else f"{delta_place(config)[0]}/"
-    states = (StateFile(file.parent).sound() for file in state_directory(config).glob(f"*/{STATE_NAME}"))
+    states = (StateFile(file.parent).sound() for file in config.state_dir.glob(f"*/{STATE_NAME}"))
     targets = [state.target for state in states if state and state.target]
     local = {file.parent.name for file in Path(place).glob("*/_delta_log")}
     return local | {target.removeprefix(place) for target in targets if target.startswith(place)}
@@ -10180,7 +10175,7 @@ class StatusTable:
     def target(self) -> Target:
         """The table, by the same route and in the same session as the rows."""
         config, fleet = self.fleet.config, self.fleet
-        return target_of(config, fleet.session, fleet.directory, config.status_table or "")
+        return target_of(config, fleet.session, fleet.config.state_dir, config.status_table or "")
 
     def write(self, streams: Mapping[str, Figures], now: Clock = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
@@ -10376,7 +10371,7 @@ class Watch:
             "report": vars(self.status.said) if self.status else None,
         }
         self.fleet.supervisor.tell(WATCHDOG="1")
-        temporary = self.fleet.directory / "cycle.new"
+        temporary = self.fleet.config.state_dir / "cycle.new"
         with contextlib.suppress(OSError):
             temporary.touch(0o600)
             temporary.write_text(json.dumps(beat) + "\n")
@@ -10426,7 +10421,7 @@ def remembered(kind: type[T], saved: Any) -> T:
 
 def health(config: Config) -> tuple[bool, str]:
     """Whether the last cycle ended not long ago, nor after now, failed or not, and in words: waiting is no sickness."""
-    said = last_cycle(state_directory(config))
+    said = last_cycle(config.state_dir)
     if not said:
         return False, "no cycle has ended yet"
     age, interval = time.time() - dt.datetime.fromisoformat(said["ended"]).timestamp(), said["interval"]
@@ -10447,9 +10442,7 @@ def configured(config: Config) -> dict[str, Config]:
     if not config.tables:
         return {"": config}
     with opened_database(config) as database:
-        if streams := streams_in(dataclasses.replace(config, state_dir=state_directory(config)), database):
-            return the_chosen(config, streams)
-    raise none_yet(config)
+        return the_chosen(config, streams_in(config, database))
 
 
 # What a table of several streams has room for.
@@ -10458,16 +10451,16 @@ BRIEF = ("stream", "last_upload", "commits", "rows_waiting", "delivered_to", "qu
 
 def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
-    said, found = last_cycle(state_directory(config)), dict[str, dict[str, Any]]()
+    said, found = last_cycle(config.state_dir), dict[str, dict[str, Any]]()
 
-    def look(name: str, stream: Config) -> int:
-        found[name] = facts_of(name, stream, said)
+    def look(stream: Config) -> int:
+        found[stream.stream] = facts_of(stream, said)
         return 0
 
     # A row is needed by all streams of its table, also by those that were not asked for.
     streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
     if config.tables:
-        say_left(state_directory(config), streams)
+        say_left(config.state_dir, streams)
     chosen = the_chosen(config, streams)
     tables = {stream.sqlite_table_name for stream in chosen.values()}
     streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
@@ -10489,9 +10482,9 @@ def print_status(config: Config, form: str) -> int:
             print_rows(form, names, [[[each[name] for name in names] for each in facts]])
 
 
-def facts_of(stream: str, config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of one stream; `said` is what the last cycle left."""
-    directory, state = state_directory(config), saved_state(config, bool(stream))
+    stream, directory, state = config.stream, config.state_dir, saved_state(config)
     if state is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
@@ -10594,7 +10587,7 @@ def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
     made: dict[tuple[str, str], tuple[Config, Columns, str | None]] = {}
 
-    def look(_: str, stream: Config) -> int:
+    def look(stream: Config) -> int:
         with opened_reader(stream) as reader:
             table, reads = reader.table, read_types(stream, reader, {}, {})
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
@@ -10671,13 +10664,13 @@ class Unasked(DeltaTarget):
         return False
 
 
-def show_new(stream: str, config: Config, environ: Mapping[str, str], form: str) -> int:
+def show_new(config: Config, environ: Mapping[str, str], form: str) -> int:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
-    target, saved = target_of(config, Session(config, environ)), saved_state(config, bool(stream))
+    target, saved = target_of(config, Session(config, environ)), saved_state(config)
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with opened_database(config) as database, looking(config, database, target, stream, saved) as (job, source):
+    with looking(config, target, saved) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -10744,7 +10737,7 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
     """Whether a table can go, and its lines: what is in it, and its entry, in a comment where it can't."""
     said, extra, is_fit = list[str](), list[str](), True
     try:
-        _, stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
+        stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         said.append(content_of(database, name))
         table = reader_of(stream, database).table
         said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
@@ -10755,7 +10748,7 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
             raise ConfigError("blanks at the ends of a setting don't count", "Send a view of another name.")
         if stream.lakehouse_path:
             delta_uri(stream, routed_table(name, scenario_of(stream)))
-        with looking(stream, database, Unasked("", {})) as (_, source):
+        with looking(stream, Unasked("", {}), None) as (_, source):
             check_first_rows(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
@@ -10881,12 +10874,10 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
             more = f"\n       {hint}" if hint else ""
             print(f"{marks[ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
 
-    by_warehouse = check_warehouse if config.databricks_http_path else check_delta
-    goal = check_zerobus if config.zerobus_endpoint else by_warehouse
     with contextlib.closing(Session(config, environ)) as session:
         checks: dict[str, Callable[[Config, Say], None]] = {
             "configuration": check_configuration, "database": check_database, "state": check_state,
-            "target": lambda settings, say: goal(session, stream, settings, say),
+            "target": functools.partial(check_goal, session),
         }  # fmt: skip
         streams: dict[str, Config] = {}
         try:
@@ -10923,7 +10914,7 @@ def check_database(config: Config, say: Say) -> None:
         for remark, hint in reader.remarks():
             say("database", None, remark, hint)
         say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        state, form = StateFile(state_directory(config)).sound(), time_form(config)
+        state, form = StateFile(config.state_dir).sound(), time_form(config)
         cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
             if state and state.table == table.name:
@@ -10967,7 +10958,7 @@ def check_file(asked: Path | None, database: Database, say: Say) -> None:
 
 def check_state(config: Config, say: Say) -> None:
     """Whether the state can be read, and the directory written. A running uploader is no fault."""
-    states = StateFile(state_directory(config))
+    states = StateFile(config.state_dir)
     try:
         with states, tempfile.TemporaryFile(dir=states.directory) as probe:
             probe.write(bytes(4096))
@@ -10982,66 +10973,79 @@ def check_state(config: Config, say: Say) -> None:
         say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_delta(session: Session, stream: str, config: Config, say: Say) -> None:
-    """Whether the store answers, and whether the table's columns fit."""
+def check_goal(session: Session, config: Config, say: Say) -> None:
+    """What leads to the target, in the order in which it is needed, and whether the columns fit. Sends no row."""
     target = target_of(config, session)
+    if isinstance(target, WarehouseTarget) and not config.zerobus_endpoint:
+        check_session(session, config, say)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
     say("target", True, f"{target.name} can be reached{known}")
-    if "://" not in target.name:
-        # Path.exists raises where a directory may not be searched.
-        there = next(p for p in (Path(target.name), *Path(target.name).parents) if os.path.exists(p))
-        if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
-            why = "can't be written" if os.path.isdir(there) else "is no directory"
-            raise TargetError(f"{there} {why}", "Mend its rights, or choose another path.")
-    if table := DeltaTarget(target.name, config.storage_options).table():
-        small = sum(size < SMALL_FILE for size in file_sizes(target.name, table))
-        if small >= TOO_MANY_FILES:
-            said = f"{small:,} small files make every cycle slower and larger"
-            say("target", None, said, "--compact puts them together, beside running uploaders.")
-    check_columns(stream, config, target, say)
+    if isinstance(target, DeltaTarget):
+        check_delta(target, say)
+    elif config.zerobus_endpoint:
+        session.token(target.table.name)
+        say(
+            "target",
+            True,
+            f"it is a managed Delta table; the service principal gets a token for it at {config.zerobus_endpoint}",
+        )
+    check_columns(config, target, say)
+    if isinstance(target, DeltaTarget):
+        return
+    if not config.databricks_http_path:
+        say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
+        return
+    if config.zerobus_endpoint:
+        check_session(session, config, say)
+    session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
+    say(
+        "target",
+        True,
+        "the warehouse can read its rows: it settles doubts",
+        "INSERT needs MODIFY, which only an upload shows.",
+    )
+    if target.by_files:
+        session.rows(f"LIST {literal(config.databricks_volume or '')}")
+        say("target", True, f"{config.databricks_volume} can be listed")
 
 
-def check_warehouse(session: Session, stream: str, config: Config, say: Say) -> None:
-    """Sign-in, network, TLS, table, columns and volume, in the order in which they are needed."""
+def check_session(session: Session, config: Config, say: Say) -> None:
+    """Sign-in, network and TLS."""
     check_sign_in(config, session.environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
     [(user,)] = session.rows("SELECT current_user()")
     signed_in = f"signed in as {user or 'the owner of these credentials'}"
     say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
-    target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
-    columns = target.columns()
-    say("target", True, f"table {target.table.sql}, {len(columns)} columns")
-    session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
-    say("target", True, "its rows can be read", "INSERT needs MODIFY, which only an upload shows.")
-    check_columns(stream, config, target, say)
-    if config.databricks_volume:
-        session.rows(f"LIST {literal(config.databricks_volume)}")
-        say("target", True, f"{config.databricks_volume} can be listed")
 
 
-def check_zerobus(session: Session, stream: str, config: Config, say: Say) -> None:
-    """Sign-in, the table as Unity Catalog tells it, the token for it, columns, and who settles doubts. Sends no row."""
-    target = WarehouseTarget(session, routed_table(config.databricks_table or "", scenario_of(config)))
-    columns = target.columns()
-    say("target", True, f"{target.name} is a managed Delta table that Zerobus can write to, {len(columns)} columns")
-    session.token(target.table.name)
-    say("target", True, f"the service principal gets a token for it at {config.zerobus_endpoint}")
-    check_columns(stream, config, target, say)
-    if config.databricks_http_path:
-        say("target", None, "what follows opens a session, which starts a stopped warehouse")
-        session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
-        say("target", True, "the warehouse that settles doubts can read its rows")
-    else:
-        say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
+def check_delta(target: DeltaTarget, say: Say) -> None:
+    """Whether a table on this machine could be written, and how many files it has."""
+    if "://" not in target.name:
+        # Path.exists raises where a directory may not be searched.
+        there = next(p for p in (Path(target.name), *Path(target.name).parents) if os.path.exists(p))
+        if not is_writable(there):
+            raise TargetError(
+                f"{there} is no directory that can be written", "Mend its rights, or choose another path."
+            )
+    if table := target.table():
+        small = sum(size < SMALL_FILE for size in file_sizes(target.name, table))
+        if small >= TOO_MANY_FILES:
+            said = f"{small:,} small files make every cycle slower and larger"
+            say("target", None, said, "--compact puts them together, beside running uploaders.")
 
 
-def check_columns(stream: str, config: Config, target: Target, say: Say) -> None:
+def is_writable(directory: Path) -> bool:
+    """Whether files can be made in a directory."""
+    return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+
+
+def check_columns(config: Config, target: Target, say: Say) -> None:
     """Column by column: what is sent where, as which type, if the state belongs there."""
     saved = None
     with contextlib.suppress(StateError):  # That was said before.
-        saved = saved_state(config, bool(stream))
-    with opened_database(config) as database, looking(config, database, target, stream, saved) as (job, source):
+        saved = saved_state(config)
+    with looking(config, target, saved) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         check_first_rows(source, checked(job, source, saved))
         for fault, hint in odd_times_of(source):
@@ -11058,8 +11062,7 @@ def check_reports(session: Session, config: Config, say: Say) -> None:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         refuse_other_content(config.metrics_file)
-        directory = config.metrics_file.absolute().parent
-        is_open = os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+        is_open = is_writable(directory := config.metrics_file.absolute().parent)
         said = f"metrics_file: {directory} {'can be written' if is_open else 'is no directory that can be written'}"
         say("reports", is_open, said, "" if is_open else "Make it, or mend its rights.")
     if config.status_table:
@@ -11390,7 +11393,7 @@ def run_for_ever(
 
 def watch_over(fleet: Fleet, since: str | None) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
-    config, saved = fleet.config, last_cycle(fleet.directory)
+    config, saved = fleet.config, last_cycle(fleet.config.state_dir)
     figures = {name: remembered(Figures, each) for name, each in saved.get("streams", {}).items()}
     watch = Watch(fleet, figures, since=since)
     for each in figures.values():
@@ -11408,15 +11411,15 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
 
 def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> int:
     """Run one cycle, or cycles until a signal comes, or an action that needs the state; returns the exit status."""
-    supervisor, directory = Supervisor.of(environ), state_directory(config)
+    supervisor = Supervisor.of(environ)
     stop = stop_event(supervisor)
     scenario_of(config)
     check_target(config)
-    with StateFile(directory):
+    with StateFile(config.state_dir):
         # What a killed run left: private copies, and files on their way into a volume.
-        for left in [*directory.glob("copy-*"), *directory.glob("staging-*")]:
+        for left in [*config.state_dir.glob("copy-*"), *config.state_dir.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
-        fleet = Fleet(dataclasses.replace(config, state_dir=directory), environ, stop, "flush" in arguments, supervisor)
+        fleet = Fleet(config, environ, stop, "flush" in arguments, supervisor)
         with contextlib.closing(fleet.session):
             if "replay_quarantine" in arguments:
                 return fleet.each(replay_quarantine)
@@ -11444,6 +11447,9 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
+    if "init" in arguments:
+        return print_init(config)
+    config = with_state_dir(config)
     if "run_query" in arguments:
         end_at_once()
     form = arguments.get("format", "table")
@@ -11455,7 +11461,6 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "print_ddl": lambda: print_ddl(config, arguments["print_ddl"]),
         "compact": lambda: compact(config, form),
         "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
-        "init": lambda: print_init(config),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
     return chosen() if chosen else upload(config, environ, arguments)

@@ -107,8 +107,8 @@ MUTANTS = (
         ("test_ladder.py", "content_a_firewall"),
     ),
     Mutant(
-        "what the disk refuses one stream ends all", "with file_errors():\n                if name and isinstance",
-        "if True:\n                if name and isinstance", ("test_streams.py", "the_disk_refuses"),
+        "what the disk refuses one stream ends all", "with file_errors():\n                if name and stream",
+        "if True:\n                if name and stream", ("test_streams.py", "the_disk_refuses"),
     ),
     Mutant(
         "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not is_shrunk",
@@ -428,15 +428,15 @@ MUTANTS = (
         ("test_streams.py", "becomes_one_of_several"),
     ),
     Mutant(
-        "a state of the single form is adopted at the start alone", "adopt(self.directory, known, self.seen is None)",
-        "self.seen is None and adopt(self.directory, known, True)", ("test_streams.py", "table_comes_later"),
+        "a state of the single form is adopted at the start alone", "adopt(directory, known, is_first)",
+        "is_first and adopt(directory, known, True)", ("test_streams.py", "table_comes_later"),
     ),
     Mutant(
         "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.begun",
         "", ("test_streams.py", "was_lost_gets"),
     ),
     Mutant(
-        "a table that two patterns fit takes the settings of the last", "if name and isinstance(stream, Config) and stream.tables:",
+        "a table that two patterns fit takes the settings of the last", "if name and stream.tables:",
         "if False:", ("test_streams.py", "two_patterns_fit"),
     ),
     Mutant(
@@ -452,7 +452,7 @@ MUTANTS = (
         "base64.b64decode(text)", ("test_actions.py", "no_value_of_sqlite"),
     ),
     Mutant(
-        "a quarantine is left behind", "bring_along(StateFile(self.directory / encoded_name(name)), streams)",
+        "a quarantine is left behind", "bring_along(StateFile(self.config.state_dir / encoded_name(name)), streams)",
         "pass", ("test_streams.py", "comes_along"),
     ),
     Mutant(

@@ -9497,18 +9497,13 @@ def with_state_dir(config: Config) -> Config:
     return dataclasses.replace(config, state_dir=default)
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name has a sign of patterns."""
-    return any(sign in name for sign in "*?[")
-
-
 def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]:
     """Whether an entry of `tables` is a pattern, and the tables that it stands for; a name also where it is not there.
 
     Views, virtual tables and what is behind these fit no pattern.
     """
     exact = tables_named(wanted, kinds)
-    if exact or not is_pattern(wanted):
+    if exact or not any(sign in wanted for sign in "*?["):
         return False, exact or [wanted]
     fitting = re.compile(fnmatch.translate(wanted.lower()))
     return True, [name for name, kind in kinds.items() if kind.startswith("table") and fitting.match(name.lower())]
@@ -9868,11 +9863,8 @@ def scenario_tables(config: Config) -> list[str]:
     word = config.sqlite_table_name or ""
     fitting = [e for e in config.tables if not word or word in tables_like(e["sqlite_table_name"], {word: "table"})[1]]
     bases = (str(entry.get("databricks_table", word or entry["sqlite_table_name"])) for entry in fitting)
-    names, wanted = list[str](), routed_tables(bases)
-    there = sorted(targets_there(config)) if any(map(is_pattern, wanted)) else []
-    for name in wanted:
-        fits = re.compile(fnmatch.translate(name.lower())).match
-        names += [each for each in there if fits(each.lower())] if is_pattern(name) else [name]
+    there = dict.fromkeys(sorted(targets_there(config)), "table")
+    names = [each for name in routed_tables(bases) for each in tables_like(name, there)[1]]
     if not names:
         raise fault
     return names
@@ -10152,13 +10144,12 @@ QUIET_SECONDS = 3600
 
 @dataclasses.dataclass
 class Told:
-    """What was told to `status_table`: when, in seconds since 1970, and what, as a digest. After failures it is left
-    alone until a time, ever longer."""
+    """When `status_table` was told something last, in seconds since 1970, and what, as a digest; or when that failed,
+    and for how many seconds it is left alone since then."""
 
     at: float = 0.0
     what: str = ""
-    failures: int = 0
-    silent_until: float = 0.0
+    pause: float = 0.0
 
 
 @dataclasses.dataclass
@@ -10174,26 +10165,24 @@ class StatusTable:
     @functools.cached_property
     def target(self) -> Target:
         """The table, by the same route and in the same session as the rows."""
-        config, fleet = self.fleet.config, self.fleet
-        return target_of(config, fleet.session, fleet.config.state_dir, config.status_table or "")
+        config = self.fleet.config
+        return target_of(config, self.fleet.session, config.state_dir, config.status_table or "")
 
     def write(self, streams: Mapping[str, Figures], now: Clock = time.time) -> bool:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
-        moment, interval = now(), self.fleet.config.interval
+        moment, interval, said = now(), self.fleet.config.interval, self.said
         what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
-        pause = interval - 1 if what != self.said.what else QUIET_SECONDS
-        is_silent = 0 < self.said.silent_until - moment <= 86_400
-        if is_silent or not streams or 0 <= moment - self.said.at < pause:
+        pause = min(said.pause, 86_400) or (interval - 1 if what != said.what else QUIET_SECONDS)
+        if not streams or 0 <= moment - said.at < pause:
             return False
         try:
             self._send(streams, round(moment * 10**6))
+            self.said = Told(moment, what)
         except UploaderError as error:
-            pause = min(2.0**self.said.failures * max(interval, 60.0), 86_400.0)
-            self.said = dataclasses.replace(self.said, failures=self.said.failures + 1, silent_until=moment + pause)
+            pause = min(max(2 * said.pause, interval, 60.0), 86_400.0)
+            self.said = Told(moment, said.what, pause)
             again = f"the rows go on; trying again in {age_text(pause)}"
             log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
-        else:
-            self.said = Told(moment, what)
         return True
 
     def _send(self, streams: Mapping[str, Figures], moment: int) -> None:

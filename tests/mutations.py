@@ -769,7 +769,7 @@ MUTANTS = (
         ("test_actions.py", "others_disturb"),
     ),
     Mutant(
-        "a status table that fails is asked each cycle", "if is_silent or not streams", "if not streams",
+        "a status table that fails is asked each cycle", "pause = min(said.pause, 86_400) or (interval", "pause = (interval",
         ("test_watching.py", "asked_ever_more_seldom"),
     ),
     Mutant(

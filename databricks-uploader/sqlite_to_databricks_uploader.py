@@ -332,9 +332,8 @@ class StreamsError(UploaderError):
     """
 
     def __init__(self, failed: Mapping[str, UploaderError], count: int, status: int) -> None:
-        named = "; ".join(f"{name}: {error}" for name, error in failed.items())
         others = "The others went on." if len(failed) < count else ""
-        super().__init__(f"{len(failed)} of {count} tables failed: {named}", others)
+        super().__init__(f"{len(failed)} of {count} tables failed: {', '.join(failed)}", others)
         self.failed = failed
         self.status = status
         self.is_final = len(failed) == count and all(error.is_final for error in failed.values())
@@ -413,16 +412,15 @@ def boolean(value: object) -> bool:
         raise ValueError("expected true or false") from None
 
 
-def number(minimum: float, kind: type[float] = float, maximum: float = sys.float_info.max) -> Parser:
-    """A finite number, at least `minimum`; a whole one for `int`."""
-    wanted = "a whole number" if kind is int else "a number"
+def whole_number(minimum: int, maximum: float = sys.float_info.max) -> Parser:
+    """A whole number of at least `minimum`."""
     at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
 
-    def parse(value: object) -> float:
+    def parse(value: object) -> int:
         with contextlib.suppress(ValueError):
-            if not isinstance(value, bool) and minimum <= kind(text(value)) <= maximum:
-                return kind(text(value))
-        raise ValueError(f"expected {wanted} of at least {minimum:g}{at_most}")
+            if not isinstance(value, bool) and minimum <= int(text(value)) <= maximum:
+                return int(text(value))
+        raise ValueError(f"expected a whole number of at least {minimum}{at_most}")
 
     return parse
 
@@ -433,10 +431,10 @@ SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 def duration(value: object) -> float:
     """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
     found = re.fullmatch(r"([\d._]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
-    if not found or found[2] not in SECONDS:
-        raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
-    seconds: float = number(0)(found[1])
-    return seconds * SECONDS[found[2]]
+    with contextlib.suppress(ValueError):
+        if found and found[2] in SECONDS and math.isfinite(seconds := float(found[1]) * SECONDS[found[2]]):
+            return seconds
+    raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
 
 
 def matching(pattern: str, expected: str) -> Parser:
@@ -666,7 +664,7 @@ class Config:
         "CA bundle (PEM) that is trusted for the workspace host.", shown="system roots")
     zerobus_endpoint: str | None = setting(None, "DATABRICKS_ZEROBUS_ENDPOINT", host,
         "Zerobus Ingest's host: rows go into the table without a warehouse; it needs a service principal.")
-    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", number(1, int, 172_800),
+    databricks_statement_timeout: int = setting(120, "DATABRICKS_STATEMENT_TIMEOUT", whole_number(1, 172_800),
         "Seconds that the server may work on one statement; after a lost answer twice as long is waited.")
     table_path: str | None = setting(None, "TABLE_PATH", table_uri,
         "One Delta table's path or URI (local, s3://, abfss://), used as given.")
@@ -691,11 +689,11 @@ class Config:
     interval: float = setting(300.0, "UPLOAD_INTERVAL", duration, "Seconds between cycles, or 30s, 5m, 1h.")
     jitter: float = setting(0.0, "UPLOAD_JITTER", duration, "The first cycle waits a random part of this many seconds.")
     once: bool = setting(False, "ONCE", boolean, "One cycle, then exit.")
-    batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", number(1, int), "Most rows per commit.",
+    batch_rows: int | None = setting(None, "UPLOAD_BATCH_ROWS", whole_number(1), "Most rows per commit.",
         shown="chosen by the tool")
     schema: str = setting("match", "UPLOAD_SCHEMA", one_of("match", "evolve"),
         "New source columns: match warns, evolve adds them (Delta targets).")
-    max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", number(0, int),
+    max_bad_rows: int = setting(1000, "UPLOAD_MAX_BAD_ROWS", whole_number(0),
         "Rows quarantined in one cycle before the run stops.")
     on_doubt: str | None = setting(None, "UPLOAD_ON_DOUBT", one_of("stop", "resend"),
         "When it can't be found out whether rows arrived: stop or resend.", shown="`stop`")
@@ -10347,15 +10345,14 @@ class Watch:
         """Write down that a cycle, or one page of a long one, ended now, and how long the wait is; nothing needs it."""
         config, self.beaten = self.fleet.config, time.monotonic()
         errors = {stream: figures.last_error for stream, figures in self.figures.items() if figures.last_error}
-        said = [f"{stream}: {text}" if stream else text for stream, text in errors.items()]
-        if len(errors) == len(self.figures) and len(set(errors.values())) == 1:
-            said = list(errors.values())[:1]
+        if len(errors) == len(self.figures) and len(set(errors.values())) == 1:  # the same for all
+            errors = {"": next(iter(errors.values()))}
         beat = {
             "ended": dt.datetime.fromtimestamp(time.time(), dt.UTC).isoformat(timespec="seconds"),
             "interval": config.interval,
             "wait": wait,
             "once": config.once,
-            "error": "; ".join(said) or None,
+            "error": "; ".join(f"{stream}: {text}" if stream else text for stream, text in errors.items()) or None,
             "streams": {stream: vars(figures) for stream, figures in self.figures.items()},
             "report": vars(self.status.said) if self.status else None,
         }
@@ -10457,12 +10454,11 @@ def print_status(config: Config, form: str) -> int:
         return for_each(streams, look)
     finally:
         # A row is safe to delete once all streams of its table have delivered it.
-        for table in tables:
-            others = [found.get(name, {}) for name, stream in streams.items() if stream.sqlite_table_name == table]
+        for name, known in found.items():
+            table = streams[name].sqlite_table_name
+            others = [found.get(other, {}) for other, stream in streams.items() if stream.sqlite_table_name == table]
             ends: list[Any] = [other.get("delivered_to") for other in others]
-            is_known = None not in ends and len(set(map(type, ends))) == 1
-            for other in others:
-                other["delivered_to"] = min(ends) if is_known else None
+            known["delivered_to"] = min(ends) if None not in ends and len(set(map(type, ends))) == 1 else None
         facts = [found[name] for name in chosen if name in found]
         if form == "table" and not config.tables:
             print_rows(form, ["fact", "value"], [status_lines(each, said, time.time()) for each in facts])
@@ -10501,7 +10497,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
         "quarantined": len(lines),
         "quarantine": quarantine_text(lines, quarantine.directory) or None,
         "last_cycle": said.get("ended"),
-        "last_error": said.get("streams", {}).get(stream, {}).get("last_error") if stream else said.get("error"),
+        "last_error": said.get("streams", {}).get(stream, {}).get("last_error"),
     }
 
 
@@ -10691,21 +10687,19 @@ def yaml_line(name: str, value: object) -> str:
     """A setting as a line of YAML."""
     import yaml
 
-    plain = str(value) if isinstance(value, Path) else value
-    shown = yaml.safe_dump(plain, allow_unicode=True, width=math.inf, default_flow_style=True)
-    return f"{name}: {shown.strip().removesuffix('...').rstrip()}"
+    plain = {name: str(value) if isinstance(value, Path) else value}
+    return str(yaml.safe_dump(plain, allow_unicode=True, width=math.inf)).strip()
 
 
 def print_init(config: Config) -> int:
     """A file of settings for the database: an entry for each table that can go, with what is in it."""
     with opened_database(config) as database:
         entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
-    given = {s: getattr(config, s) for s, setting in SETTINGS.items() if s not in NOT_WRITTEN and not setting.secret}
     # Several databases may be sent from one directory.
-    given = {
-        "state_dir": Path("state", Path(str(config.sqlite)).stem),
-        **{s: v for s, v in given.items() if v not in (SETTINGS[s].default, None)},
-    }
+    given: dict[str, Any] = {"state_dir": Path("state", Path(str(config.sqlite)).stem)}
+    for name, setting in SETTINGS.items():
+        if getattr(config, name) not in (setting.default, None) and name not in NOT_WRITTEN and not setting.secret:
+            given[name] = getattr(config, name)
     # From everywhere the same: in another directory the state would be another one, and all rows be sent again.
     uris = ("lakehouse_path", "table_path")
     given |= {s: absolute_uri(str(v)) for s, v in given.items() if isinstance(v, Path) or s in uris}

@@ -403,56 +403,60 @@ def path(value: object) -> Path:
     return Path(name).expanduser()
 
 
-def boolean(value: object) -> bool:
-    """`true`/`1` and `false`/`0` in any case, as YAML, shells and compose files write them."""
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    try:
-        return known[str(value).strip().lower()]
-    except KeyError:
-        raise ValueError("expected true or false") from None
+def expecting(expected: str, convert: Callable[[str], Any]) -> Parser:
+    """A parser of texts, which says what was expected where one can't be converted."""
+
+    def parse(value: object) -> Any:
+        try:
+            return convert(text(value))
+        except (ValueError, LookupError, OSError):
+            raise ValueError(f"expected {expected}") from None
+
+    return parse
+
+
+# As YAML, shells and compose files write them.
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+boolean = expecting("true or false", lambda word: BOOLEANS[word.lower()])
+
+# An IANA zone that this machine knows.
+time_zone = expecting("a time zone such as UTC or Europe/Berlin", lambda name: ZoneInfo(name).key)
 
 
 def whole_number(minimum: int, maximum: float = sys.float_info.max) -> Parser:
     """A whole number of at least `minimum`."""
     at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
 
-    def parse(value: object) -> int:
-        with contextlib.suppress(ValueError):
-            if not isinstance(value, bool) and minimum <= int(text(value)) <= maximum:
-                return int(text(value))
-        raise ValueError(f"expected a whole number of at least {minimum}{at_most}")
+    def bounded(shown: str) -> int:
+        if not minimum <= (count := int(shown)) <= maximum:
+            raise ValueError
+        return count
 
-    return parse
+    return expecting(f"a whole number of at least {minimum}{at_most}", bounded)
 
 
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
-def duration(value: object) -> float:
+def seconds_in(shown: str) -> float:
     """Seconds, out of a number of them or a text such as 30s, 5m, 1h."""
-    found = re.fullmatch(r"([\d._]+(?:e\d+)?)\s*([a-z]*)", "" if isinstance(value, bool) else text(value).lower())
-    with contextlib.suppress(ValueError):
-        if found and found[2] in SECONDS and math.isfinite(seconds := float(found[1]) * SECONDS[found[2]]):
-            return seconds
-    raise ValueError("expected seconds of at least 0, or a time such as 30s, 5m, 1h")
+    [(count, unit)] = re.findall(r"\A([\d._]+(?:e\d+)?)\s*([a-z]*)\Z", shown.lower())
+    if math.isinf(seconds := float(count) * SECONDS[unit]):
+        raise ValueError
+    return seconds
+
+
+duration = expecting("seconds of at least 0, or a time such as 30s, 5m, 1h", seconds_in)
 
 
 def matching(pattern: str, expected: str) -> Parser:
     """A text of one form, as far as the pattern's group has it."""
-
-    def parse(value: object) -> str:
-        found = re.fullmatch(pattern, text(value))
-        if not found:
-            raise ValueError(f"expected {expected}")
-        return found[1]
-
-    return parse
+    return expecting(expected, lambda shown: re.findall(rf"\A(?:{pattern})\Z", shown)[0])
 
 
 def one_of(*choices: str) -> Parser:
     """One of a few words, in any case."""
-    known = matching(f"({'|'.join(choices)})", f"one of {', '.join(choices)}")
-    return lambda value: known(text(value).lower())
+    return expecting(f"one of {', '.join(choices)}", lambda word: choices[choices.index(word.lower())])
 
 
 def only_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -509,15 +513,6 @@ def table_entry(value: object) -> Layer:
     if "sqlite_table_name" not in layer:
         raise ValueError("an entry needs sqlite_table_name")
     return layer
-
-
-def time_zone(value: object) -> str:
-    """An IANA zone name that this machine knows."""
-    try:
-        ZoneInfo(text(value))
-    except (KeyError, ValueError, OSError):
-        raise ValueError("expected a time zone such as UTC or Europe/Berlin") from None
-    return text(value)
 
 
 # Numbers for times: by name how many microseconds one is, and the time that 0 means, in microseconds since 1970.
@@ -9566,17 +9561,13 @@ NAMES = StreamNames()
 log.addFilter(NAMES)
 
 
-def for_each(
-    streams: Mapping[str, Config], deed: Callable[[Config], int], is_stopped: Callable[[], bool] = bool
-) -> int:
+def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int]) -> int:
     """Do something for each stream, also where it fails for others; returns the worst status.
 
     An error that is one stream's goes on where it is the only one, else it is reported under its name.
     """
     statuses, failed = {0}, dict[str, UploaderError]()
     for name, stream in streams.items():
-        if is_stopped():
-            break
         NAMES.stream = name
         try:
             with file_errors():
@@ -9611,7 +9602,7 @@ def saved_state(config: Config) -> State | None:
     state = StateFile(config.state_dir).load()
     if state is None and config.stream:
         single = StateFile(config.state_dir.parent).load()
-        return single if single and is_of(single, config) else None
+        state = single if single and is_of(single, config) else None
     return state
 
 
@@ -9626,8 +9617,13 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
         return
     owners = [name for name, stream in streams.items() if not state.table or is_of(state, stream)]
     if state.table and not owners:
-        level = logging.WARNING if is_first else logging.DEBUG
-        log.log(level, "%s is the state of %s to %s, which is no stream", single.file, state.table, state.target)
+        log.log(
+            logging.WARNING if is_first else logging.DEBUG,
+            "%s is the state of %s to %s, which is no stream",
+            single.file,
+            state.table,
+            state.target,
+        )
         return
     if len(owners) > 1:
         hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
@@ -9743,7 +9739,8 @@ class Fleet:
                 if is_first:
                     say_left(directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
-            return for_each(streams, lambda stream: deed(self._job(stream), database), self.stopping.is_set)
+            is_over = self.stopping.is_set
+            return for_each(streams, lambda stream: 0 if is_over() else deed(self._job(stream), database))
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
@@ -9889,10 +9886,6 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
     return {name: DeltaTarget(f"{root}/{name}", config.storage_options) for name in named}
 
 
-# The column names of a statement's result, and its rows page by page.
-Query = Callable[[str], tuple[list[str], Iterable[Iterable[Sequence[Any]]]]]
-
-
 def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
     """The column names of a result by deltalake's own engine, and its rows page by page."""
     from deltalake import QueryBuilder
@@ -9926,20 +9919,23 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
         by_path = {} if by_warehouse else delta_targets(config)
-        query: Query = functools.partial(query_delta, by_path) if by_path else session.query
+
+        def ask(sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
+            return session.query(sql) if by_warehouse else query_delta(by_path, sql)
+
         if not is_info:
-            print_rows(form, *query(sql))
+            print_rows(form, *ask(sql))
             return 0
         database, routed = config.databricks_database or "", scenario_tables(config)
         tables = [name for name, target in by_path.items() if target.table()]
-        if not by_path:
+        if by_warehouse:
             schema = table_name(database, "").rpartition(".")[0]
             tables = [str(row[1]) for row in session.rows(f"SHOW TABLES IN {schema}")]
         print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
         for name in [name for name in tables if name in routed or config.table_path]:
             columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
             print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
-            _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
+            _, pages = ask(f"SELECT count(*) AS n FROM {table_name(database, name) if by_warehouse else quoted(name)}")
             print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
@@ -10639,10 +10635,7 @@ def status_ddl(config: Config) -> str:
 class Unasked(DeltaTarget):
     """Stands for a warehouse in a dry run, which must not start one: rows look as the source types them."""
 
-    def columns(self) -> None:
-        return None
-
-    def recover(self, state: State) -> None:
+    def table(self) -> None:
         return None
 
     def settle(self, *_: object) -> bool:
@@ -10777,12 +10770,6 @@ def file_sizes(name: str, table: DeltaTable) -> list[int]:
         return [*table.get_add_actions().column("size_bytes").to_pylist()]
 
 
-def misnamed_parts(table: DeltaTable) -> list[str]:
-    """What parts a table, and delta-rs would name anew as nobody reads it."""
-    kinds = parting_columns(table).items()
-    return [f"parted by the {kind.upper()} {name}" for name, kind in kinds if base_of(kind) in ("decimal", "binary")]
-
-
 def kept_hours(table: DeltaTable) -> int:
     """For how many hours replaced files stay: a week, or longer where the table's owner says so."""
     kept = table.metadata().configuration.get("delta.deletedFileRetentionDuration", "").lower()
@@ -10805,7 +10792,10 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
 
     if table is None:
         return []
-    if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed_parts(table):
+    # delta-rs would name such a part anew as nobody reads it.
+    parts = [(name, kind) for name, kind in parting_columns(table).items() if base_of(kind) in ("decimal", "binary")]
+    misnamed = [f"parted by the {kind.upper()} {name}" for name, kind in parts]
+    if unknown := sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed:
         hint = "OPTIMIZE and VACUUM in Databricks can; on S3, stop the uploaders meanwhile."
         raise TargetError(f"{name} can't be compacted with its features: {', '.join(unknown)}", hint)
     before, was = file_sizes(name, table), table.version()

@@ -760,7 +760,7 @@ MUTANTS = (
     ),
     # --- Beside the rows ---
     Mutant(
-        "any table is compacted", "sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed_parts(table):", "misnamed_parts(table):",
+        "any table is compacted", "sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed:", "misnamed:",
         ("test_actions.py", "do_not_say_all"),
     ),
     Mutant(

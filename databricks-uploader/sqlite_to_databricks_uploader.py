@@ -9886,12 +9886,17 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
     return {name: DeltaTarget(f"{root}/{name}", config.storage_options) for name in named}
 
 
-def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
-    """The column names of a result by deltalake's own engine, and its rows page by page."""
+# The column names of a result, and its rows page by page.
+Result = tuple[list[str], Iterable[Iterable[Sequence[Any]]]]
+
+
+def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
+    """What deltalake's own engine says to a statement; the tables that it names are opened alone."""
     from deltalake import QueryBuilder
 
-    builder, tables = QueryBuilder(), [(name, table) for name, target in targets.items() if (table := target.table())]
-    for name, table in tables:
+    builder, words = QueryBuilder(), sql.lower().replace('"', "")
+    named = [name for name in targets if name.lower().replace('"', "") in words]
+    for name, table in ((name, table) for name in named if (table := targets[name].table())):
         for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
             with delta_errors(name):
                 builder = builder.register(quoted(known), table)
@@ -9899,9 +9904,10 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> tuple[list[str]
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
         said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", shortened(one_line(str(error))))
-        hint = f"Tables: {', '.join(name for name, _ in tables) or 'none'}. INFO shows their columns."
+        there = [name for name, target in targets.items() if target.table()]
+        hint = f"Tables: {', '.join(there) or 'none'}. INFO shows their columns."
         if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
-            columns = (column for name, _ in tables for column in targets[name].columns() or {})
+            columns = (column for name in named for column in targets[name].columns() or {})
             hint = nearest(wrong[1].rpartition(".")[2], columns)
         raise TargetError(f"the query was refused: {said}", hint) from None
     pages = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in found)
@@ -9919,12 +9925,9 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
         by_path = {} if by_warehouse else delta_targets(config)
-
-        def ask(sql: str) -> tuple[list[str], Iterable[Iterable[Sequence[Any]]]]:
-            return session.query(sql) if by_warehouse else query_delta(by_path, sql)
-
+        query: Callable[[str], Result] = functools.partial(query_delta, by_path) if by_path else session.query
         if not is_info:
-            print_rows(form, *ask(sql))
+            print_rows(form, *query(sql))
             return 0
         database, routed = config.databricks_database or "", scenario_tables(config)
         tables = [name for name, target in by_path.items() if target.table()]
@@ -9935,7 +9938,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         for name in [name for name in tables if name in routed or config.table_path]:
             columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
             print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
-            _, pages = ask(f"SELECT count(*) AS n FROM {table_name(database, name) if by_warehouse else quoted(name)}")
+            _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
             print_rows(form, ["rows"], pages, f"Rows in {name}")
     return 0
 
@@ -10182,11 +10185,11 @@ class StatusTable:
     def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
         if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
-        told = list[dict[str, Any]]()
-        for stream, f in streams.items():
-            box = self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}")
-            named = {"box": box, "stream": f.table, "quarantine": f.quarantined, "error": f.last_error}
-            told.append({**vars(f), **named, "version": __version__, "time": moment})
+        told = [
+            {**vars(f), "box": self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}"), "stream": f.table,
+             "quarantine": f.quarantined, "error": f.last_error, "version": __version__, "time": moment}
+            for stream, f in streams.items()
+        ]  # fmt: skip
         rows = arrow_table({name: array_of([f[name] for f in told], kind) for name, kind in STATUS_COLUMNS.items()})
         with contextlib.closing(self.target):
             self.target.note(rows, status_ddl(self.fleet.config))

@@ -146,6 +146,25 @@ def test_queries_know_a_table_by_its_name_whatever_its_letters(
         assert "3000" in printed("--run-query", "SELECT count(*) FROM raw_Readings, (SELECT 1) LIMIT 1")
 
 
+def test_a_query_opens_none_but_the_tables_that_it_names(
+    box: Box, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.execute(
+        *(f"CREATE TABLE {name} (v INTEGER)" for name in "abc"), *(f"INSERT INTO {n} VALUES (1)" for n in "abc")
+    )
+    box.environ |= {"UPLOAD_TABLES": "*"}
+    assert box.run() == 0
+    opened, real = list[str](), up.DeltaTarget.table
+
+    def table(target: up.DeltaTarget) -> Any:
+        opened.append(Path(target.name).name)
+        return real(target)
+
+    monkeypatch.setattr(up.DeltaTarget, "table", table)
+    assert printed("--run-query", "SELECT v FROM raw_b", "--format", "csv") == "v\n1\n"
+    assert opened == ["raw_b"]
+
+
 def test_a_result_comes_as_csv_with_its_quotes(box: Box, printed: Callable[..., str]) -> None:
     box.execute(TABLE, INSERT, rows=[("2026-01-01", None, 'a "quoted", text\nof two lines')])
     assert box.run() == 0

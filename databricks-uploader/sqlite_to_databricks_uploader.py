@@ -9616,14 +9616,9 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
     if state is None or not (state.table or state.last_upload):
         return
     owners = [name for name, stream in streams.items() if not state.table or is_of(state, stream)]
-    if state.table and not owners:
-        log.log(
-            logging.WARNING if is_first else logging.DEBUG,
-            "%s is the state of %s to %s, which is no stream",
-            single.file,
-            state.table,
-            state.target,
-        )
+    if not owners:
+        said = f"{single.file} is the state of {state.table} to {state.target}, which is no stream"
+        log.log(logging.WARNING if is_first else logging.DEBUG, "%s", said)
         return
     if len(owners) > 1:
         hint = f"Move it into the directory of the stream that it belongs to: {directory}/<prefix><table>."
@@ -9632,8 +9627,8 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
     if own.file.exists():
         raise StateError(f"{single.file} and {own.file} are states of one stream", "Keep the newer one.")
     make_directory(own.directory)
+    make_directory(own.quarantine.directory)
     for file in single.quarantine.files():
-        make_directory(own.quarantine.directory)
         os.replace(file, own.quarantine.directory / file.name)
     os.replace(single.file, own.file)
     for changed in (own.directory, directory):

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -701,6 +702,12 @@ def test_a_state_of_nobody_goes_to_no_stream_because_it_is_the_only_one_of_a_run
     assert many.run("--table", "b") == 1
     assert "may belong to raw_a or raw_b" in caplog.text
     assert arrived(many, "raw_b") == []
+
+
+def test_a_time_by_hand_waits_while_there_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "last_upload.json").write_text('{"last_upload": "2026-01-01"}')
+    up.adopt(tmp_path, {}, False)
+    assert (tmp_path / "last_upload.json").exists()
 
 
 def test_a_stream_that_becomes_the_only_table_keeps_its_name(many: Box) -> None:

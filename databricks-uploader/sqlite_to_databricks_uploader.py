@@ -11354,7 +11354,7 @@ def run_for_ever(
                 told = now()
                 log_error(error, f", for {age_text(told - began)} now")
             # With jitter: many boxes share an outage.
-            wait *= min(2.0 ** (failures - 1), LONGEST_WAIT) * random.uniform(0.8, 1.0)
+            wait *= min(2 ** (failures - 1), LONGEST_WAIT) * random.uniform(0.8, 1.0)
         except UploaderError as error:
             if error.is_final:
                 raise

@@ -604,7 +604,7 @@ MUTANTS = (
         ("test_ladder.py", "refused_handshake"),
     ),
     Mutant(
-        "waits don't grow", "min(2.0 ** (failures - 1), LONGEST_WAIT) * random", "random",
+        "waits don't grow", "min(2 ** (failures - 1), LONGEST_WAIT) * random", "random",
         ("test_ladder.py", "waits_grow"),
     ),
     Mutant(

@@ -579,6 +579,18 @@ def test_a_host_that_can_t_be_reached_is_waited_for_ever_longer() -> None:
     assert waits[0] <= 10 < waits[1] <= 20 < waits[2] <= 40 and waits[4] <= 120
 
 
+def test_a_host_that_can_t_be_reached_for_months_ends_no_run() -> None:
+    waits, stop = list[float](), threading.Event()
+
+    def one_cycle() -> up.Tally:
+        if len(waits) == 1100:
+            stop.set()
+        raise up.Unreachable("no way")
+
+    up.run_for_ever(one_cycle, 300, stop, waits.append)
+    assert max(waits) <= 3600
+
+
 def test_a_refused_handshake_is_a_definite_no(tmp_path: Path) -> None:
     import ssl
 

@@ -131,12 +131,13 @@ class UploaderError(Exception):
 
     status = 1
     is_final = False
+    hint = ""
     source: str | None = None
     table: str | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint = hint or self.hint
 
 
 class FileError(UploaderError):
@@ -219,8 +220,7 @@ class LostAnswer(TransientError):
     Nothing is sent again before the table itself has told; that takes at most twice `databricks_statement_timeout`.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "The next cycle asks the table whether its rows are there.")
+    hint = "The next cycle asks the table whether its rows are there."
 
 
 class Conflict(TransientError):
@@ -9561,7 +9561,7 @@ NAMES = StreamNames()
 log.addFilter(NAMES)
 
 
-def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int]) -> int:
+def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]) -> int:
     """Do something for each stream, also where it fails for others; returns the worst status.
 
     An error that is one stream's goes on where it is the only one, else it is reported under its name.
@@ -9573,7 +9573,7 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int]) -> in
             with file_errors():
                 if name and stream.tables:
                     raise ConfigError(f"two patterns of tables fit {name}", "Give its table an entry of its own.")
-                statuses.add(deed(stream))
+                statuses.add(deed(stream) or 0)
         except (Unreachable, NotReady):
             raise  # It is the same for all.
         except UploaderError as error:
@@ -9721,7 +9721,7 @@ class Fleet:
         """The one session with a warehouse, opened by its first statement; to be closed after each cycle."""
         return Session(self.config, self.environ, functools.partial(self.supervisor.wait, stop=self.stopping))
 
-    def each(self, deed: Callable[[Job, Database], int]) -> int:
+    def each(self, deed: Callable[[Job, Database], int | None]) -> int:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         state_beside.cache_clear()
         directory, is_first = self.config.state_dir, self.seen is None
@@ -9735,7 +9735,7 @@ class Fleet:
                     say_left(directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
             is_over = self.stopping.is_set
-            return for_each(streams, lambda stream: 0 if is_over() else deed(self._job(stream), database))
+            return for_each(streams, lambda stream: None if is_over() else deed(self._job(stream), database))
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
@@ -9909,7 +9909,7 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
     return list(found.schema.names), pages
 
 
-def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> int:
+def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> None:
     """Print a statement's result; for INFO the tables, and each scenario's table with its columns and row count."""
     is_info, by_warehouse = sql.strip().upper() == "INFO", bool(config.databricks_http_path)
     # A statement has names of its own; by path it is given ours.
@@ -9923,7 +9923,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         query: Callable[[str], Result] = functools.partial(query_delta, by_path) if by_path else session.query
         if not is_info:
             print_rows(form, *query(sql))
-            return 0
+            return
         database, routed = config.databricks_database or "", scenario_tables(config)
         tables = [name for name, target in by_path.items() if target.table()]
         if by_warehouse:
@@ -9935,7 +9935,6 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
             print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
             _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
             print_rows(form, ["rows"], pages, f"Rows in {name}")
-    return 0
 
 
 # --- Measuring ---
@@ -10360,9 +10359,8 @@ class Watch:
     @contextlib.contextmanager
     def _progress(self, figures: Figures) -> Iterator[Progress]:
         """A bar on a terminal, a sign of life everywhere."""
-        with contextlib.ExitStack() as stack:
-            is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
-            draw: Progress = stack.enter_context(drawn_bar()) if is_drawn else Job.progress
+        is_drawn = sys.stderr.isatty() and log.getEffectiveLevel() <= logging.INFO
+        with drawn_bar() if is_drawn else contextlib.nullcontext(Job.progress) as draw:
 
             def advance(read: int, waiting: int) -> None:
                 draw(read, waiting)
@@ -10432,11 +10430,6 @@ BRIEF = ("stream", "last_upload", "commits", "rows_waiting", "delivered_to", "qu
 def print_status(config: Config, form: str) -> int:
     """What was delivered and what waits; reads local files only."""
     said, found = last_cycle(config.state_dir), dict[str, dict[str, Any]]()
-
-    def look(stream: Config) -> int:
-        found[stream.stream] = facts_of(stream, said)
-        return 0
-
     # A row is needed by all streams of its table, also by those that were not asked for.
     streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
     if config.tables:
@@ -10445,7 +10438,7 @@ def print_status(config: Config, form: str) -> int:
     tables = {stream.sqlite_table_name for stream in chosen.values()}
     streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
     try:
-        return for_each(streams, look)
+        return for_each(streams, lambda stream: found.update({stream.stream: facts_of(stream, said)}))
     finally:
         # A row is safe to delete once all streams of its table have delivered it.
         for name, known in found.items():
@@ -10566,7 +10559,7 @@ def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
     made: dict[tuple[str, str], tuple[Config, Columns, str | None]] = {}
 
-    def look(stream: Config) -> int:
+    def look(stream: Config) -> None:
         with opened_reader(stream) as reader:
             table, reads = reader.table, read_types(stream, reader, {}, {})
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
@@ -10579,7 +10572,6 @@ def print_ddl(config: Config, which: str) -> int:
             check_names(rules.columns if rules else reads)
             others = made[key][1] if key in made else {}
             made[key] = (stream, {**(rules.columns if rules else reads), **others}, table.time)
-        return 0
 
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
@@ -10640,7 +10632,7 @@ class Unasked(DeltaTarget):
         return False
 
 
-def show_new(config: Config, environ: Mapping[str, str], form: str) -> int:
+def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
     target, saved = target_of(config, Session(config, environ)), saved_state(config)
     if isinstance(target, WarehouseTarget):
@@ -10665,7 +10657,6 @@ def show_new(config: Config, environ: Mapping[str, str], form: str) -> int:
     where = f"{target.name} by {route_of(config)}"
     title = f"Would go to {where}: {counted(total.sent, 'row')} of {total.read} read, {total.bad} to quarantine"
     print_rows(form, names, [first], title)
-    return 0
 
 
 # --- Beginning: a file of settings for a database ---
@@ -10682,7 +10673,7 @@ def yaml_line(name: str, value: object) -> str:
     return str(yaml.safe_dump(plain, allow_unicode=True, width=math.inf)).strip()
 
 
-def print_init(config: Config) -> int:
+def print_init(config: Config) -> None:
     """A file of settings for the database: an entry for each table that can go, with what is in it."""
     with opened_database(config) as database:
         entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
@@ -10704,7 +10695,6 @@ def print_init(config: Config) -> int:
     print("tables:" if any(is_fit for is_fit, _ in entries) else "# tables:")
     for _, lines in entries:
         print("\n".join(f"  {line}" for line in lines))
-    return 0
 
 
 def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list[str]]:
@@ -10810,7 +10800,7 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     return [name, len(before), len(after), sum(before), sum(after), was, table.version(), len(gone)]
 
 
-def compact(config: Config, form: str) -> int:
+def compact(config: Config, form: str) -> None:
     """Compact the Delta tables by path, and print what was done."""
     if config.databricks_http_path or config.zerobus_endpoint:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
@@ -10819,7 +10809,6 @@ def compact(config: Config, form: str) -> int:
     targets = delta_targets(config).values()
     done = [target.among_others(functools.partial(compacted, target.name)) for target in targets]
     print_rows(form, COMPACTED, [filter(None, done)])
-    return 0
 
 
 # --- Checking: every part of the way, one after the other ---
@@ -11064,7 +11053,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
     return QUARANTINED if stay else 0
 
 
-def recover(job: Job, database: Database) -> int:
+def recover(job: Job, database: Database) -> None:
     """Make a lost or damaged state anew from what the target knows of `source_id`."""
     if not job.config.source_id:
         raise ConfigError("--recover needs source_id", "It is in the old state, the log of a first run, or a batch id.")
@@ -11080,7 +11069,6 @@ def recover(job: Job, database: Database) -> int:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
         job.states.save(state)
-    return 0
 
 
 def start_since(job: Job, database: Database, text: str) -> None:
@@ -11419,12 +11407,13 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
     if "init" in arguments:
-        return print_init(config)
+        print_init(config)
+        return 0
     config = with_state_dir(config)
     if "run_query" in arguments:
         end_at_once()
     form = arguments.get("format", "table")
-    actions: dict[str, Callable[[], int]] = {
+    actions: dict[str, Callable[[], int | None]] = {
         "check": lambda: check(config, environ, arguments.get("log_format") == "json"),
         "run_query": lambda: run_query(config, environ, arguments["run_query"], form),
         "status": lambda: print_status(config, form),
@@ -11434,7 +11423,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
-    return chosen() if chosen else upload(config, environ, arguments)
+    return chosen() or 0 if chosen else upload(config, environ, arguments)
 
 
 def open_streams() -> None:

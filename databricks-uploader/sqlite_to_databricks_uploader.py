@@ -10676,7 +10676,8 @@ def yaml_line(name: str, value: object) -> str:
 def print_init(config: Config) -> None:
     """A file of settings for the database: an entry for each table that can go, with what is in it."""
     with opened_database(config) as database:
-        entries = [entry_for(config, database, name) for name, kind in database.kinds.items() if kind != "shadow"]
+        names = [name for name, kind in database.kinds.items() if kind != "shadow"]
+        lines = [line for name in names for line in entry_for(config, database, name)]
     # Several databases may be sent from one directory.
     given: dict[str, Any] = {"state_dir": Path("state", Path(str(config.sqlite)).stem)}
     for name, setting in SETTINGS.items():
@@ -10692,14 +10693,13 @@ def print_init(config: Config) -> None:
         for name in ("databricks_host", "databricks_http_path", "databricks_database"):
             print(f"# {yaml_line(name, SETTINGS[name].example)}")
     print("\n".join(["", *(yaml_line(name, value) for name, value in given.items()), ""]))
-    print("tables:" if any(is_fit for is_fit, _ in entries) else "# tables:")
-    for _, lines in entries:
-        print("\n".join(f"  {line}" for line in lines))
+    print("tables:" if any(line.startswith("-") for line in lines) else "# tables:")
+    print("\n".join(f"  {line}" for line in lines))
 
 
-def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list[str]]:
-    """Whether a table can go, and its lines: what is in it, and its entry, in a comment where it can't."""
-    said, extra, is_fit = list[str](), list[str](), True
+def entry_for(config: Config, database: Database, name: str) -> list[str]:
+    """A table's lines: what is in it, and its entry, in a comment where it can't go."""
+    said, extra = list[str](), list[str]()
     try:
         stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         said.append(content_of(database, name))
@@ -10717,10 +10717,10 @@ def entry_for(config: Config, database: Database, name: str) -> tuple[bool, list
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
         said.append(f"Left out: {error}. {error.hint}")
-        is_fit = False
+        said += [f"- {yaml_line('sqlite_table_name', name)}", *extra]
+        return [f"# {' '.join(text.split())}" for text in said]
     comments = [f"# {' '.join(text.split())}" for text in said]
-    entry = [f"- {yaml_line('sqlite_table_name', name)}", *extra]
-    return is_fit, [*comments, *(line if is_fit else f"# {' '.join(line.split())}" for line in entry)]
+    return [*comments, f"- {yaml_line('sqlite_table_name', name)}", *extra]
 
 
 def form_of_time(database: Database, table: Table) -> str:
@@ -10844,9 +10844,10 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
             streams = configured(config)
         except UploaderError as error:
             say("database", False, str(error), error.hint)
-        parts = [(name, part, look, settings) for name, settings in streams.items() for part, look in checks.items()]
-        parts.append(("", "reports", functools.partial(check_reports, session), config))
-        for stream, part, look, settings in parts:  # noqa: B007 - `say` names the stream
+        parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
+        parts.append(("reports", functools.partial(check_reports, session), config))
+        for part, look, settings in parts:
+            stream = settings.stream
             try:
                 with file_errors():
                     look(settings, say)

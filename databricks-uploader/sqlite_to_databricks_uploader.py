@@ -9481,12 +9481,12 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
-def with_state_dir(config: Config) -> Config:
-    """The settings with a place for the state: as set, `/state` in containers, else `./state`."""
+def with_state_dir(config: Config, level: int) -> Config:
+    """The settings with a place for the state: as set, `/state` in containers, else `./state`, which is logged."""
     if config.state_dir is not None:
         return config
     default = Path("/state") if Path("/state").exists() else Path("state")
-    log.info("state_dir is not set: using %s", default)
+    log.log(level, "state_dir is not set: using %s", default)
     return dataclasses.replace(config, state_dir=default)
 
 
@@ -11410,7 +11410,6 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if "init" in arguments:
         print_init(config)
         return 0
-    config = with_state_dir(config)
     if "run_query" in arguments:
         end_at_once()
     form = arguments.get("format", "table")
@@ -11424,6 +11423,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
+    config = with_state_dir(config, logging.DEBUG if chosen else logging.INFO)
     return chosen() or 0 if chosen else upload(config, environ, arguments)
 
 

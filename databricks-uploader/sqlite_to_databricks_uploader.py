@@ -1587,7 +1587,7 @@ DAYS = (
 CLOCKS = [sign.join(fields) for fields in (("%H", "%M", "%S"), ("%H", "%M")) for sign in (":", ".", "-", "_", "")]
 CLOCKS += [clock + fraction for clock in CLOCKS if clock[-1] == "S" for fraction in (".%f", ",%f", ":%f", "%f")]
 CLOCKS += [clock.replace("%H", "%I") + half for clock in CLOCKS for half in (" %p", "%p")]
-CLOCKS += ["%Hh%M", "%Hh%Mm%Ss", "%H时%M分%S秒", "%H時%M分%S秒", "%H시 %M분 %S초"]
+CLOCKS += ["%Hh%M", "%Hh%Mm%Ss", "%H时%M分%S秒", "%H時%M分%S秒", "%H시 %M분 %S초", "%H"]
 CLOCKS = [clock + behind for clock in CLOCKS for behind in ("", "%z", " %z", " GMT%z", " %Z", " Uhr")]
 # date(1) has the year behind the clock.
 YEARLESS, CLOCKS_AND_YEARS = ("%b %d", "%B %d", "%d %b", "%d %B", "%d. %B"), [f"{clock} %Y" for clock in CLOCKS]
@@ -1598,7 +1598,7 @@ FIELDS = {
     **dict.fromkeys("yMS", "[0-9]{2}"),
     "Y": "[0-9]{4}",
     "j": "[0-9]{3}",
-    "f": "(?:(?<![0-9])[0-9]{1,6}|[0-9]{3})",
+    "f": "(?:(?<![0-9])[0-9]{1,6}|[0-9]{3}(?:[0-9]{3})?)",
     "b": "[A-Za-z]{3}",
     "B": "[A-Za-z]{3,}",
     "p": "(?i:[ap]m)",
@@ -1703,9 +1703,14 @@ def may_join(half: str, joint: str, other: str) -> bool:
     """Whether two halves of a time may be joined so: some texts are more likely something else.
 
     What a colon joins may be the hours of a clock, two digits behind hours and minutes a part of the day, and a
-    fraction has no end.
+    fraction has no end. Hours alone follow the digits of a day, and no digits a month.
     """
     is_short = "%S" not in half and ":" not in half and "%M" in half
+    is_hour = other[:2] in ("%H", "%I") and "%M" not in other
+    if half[:2] in ("%H", "%I") and "%M" not in half:
+        return False
+    if (half, joint) == ("%Y%m", "") or (is_hour and (half, joint) != ("%Y%m%d", "")):
+        return False
     if (joint == ":" and "%S" not in other) or (not joint and half.endswith("%f")):
         return False
     return not (is_short and "%y" in other and joint in ("", "-", "_"))
@@ -9799,7 +9804,12 @@ def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequenc
     if form == "json":
         sys.stdout.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
     elif form == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows(itertools.chain([names], rows))
+        # A carriage return would stand without quotes, were it no part of the end of a line.
+        lines = csv.writer(written := io.StringIO(), lineterminator="\r\n")
+        for row in itertools.chain([names], rows):
+            lines.writerow(row)
+            sys.stdout.write(written.getvalue().removesuffix("\r\n") + "\n")
+            written.seek(written.truncate(0))
     else:
         if title:
             print(f"\n{title}")
@@ -9887,6 +9897,7 @@ Result = tuple[list[str], Iterable[Iterable[Sequence[Any]]]]
 
 def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
     """What deltalake's own engine says to a statement; the tables that it names are opened alone."""
+    from arro3.core import DataType
     from deltalake import QueryBuilder
 
     builder, words = QueryBuilder(), sql.lower().replace('"', "")
@@ -9905,7 +9916,12 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
             columns = (column for name in named for column in targets[name].columns() or {})
             hint = nearest(wrong[1].rpartition(".")[2], columns)
         raise TargetError(f"the query was refused: {said}", hint) from None
-    pages = (zip(*(column.to_pylist() for column in batch.columns), strict=True) for batch in found)
+
+    def listed(column: Array) -> list[Any]:
+        # Python has no value for an interval, which ends arro3 in a panic.
+        return list((column.cast(arrow_type("string")) if DataType.is_interval(column.type) else column).to_pylist())
+
+    pages = (zip(*map(listed, batch.columns), strict=True) for batch in found)
     return list(found.schema.names), pages
 
 

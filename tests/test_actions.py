@@ -166,10 +166,18 @@ def test_a_query_opens_none_but_the_tables_that_it_names(
 
 
 def test_a_result_comes_as_csv_with_its_quotes(box: Box, printed: Callable[..., str]) -> None:
-    box.execute(TABLE, INSERT, rows=[("2026-01-01", None, 'a "quoted", text\nof two lines')])
+    notes = ['a "quoted", text\nof two lines', "a\rb", "c\r\nd"]
+    box.execute(TABLE, INSERT, rows=[("2026-01-01", None, note) for note in notes])
     assert box.run() == 0
-    out = printed("--run-query", "SELECT note, value FROM raw_readings", "--format", "csv")
-    assert list(csv.reader(io.StringIO(out))) == [["note", "value"], ['a "quoted", text\nof two lines', ""]]
+    out = printed("--run-query", "SELECT note, value FROM raw_readings ORDER BY id", "--format", "csv")
+    assert list(csv.reader(io.StringIO(out, newline=""))) == [["note", "value"], *([note, ""] for note in notes)]
+    assert "\r\n" not in out.replace("c\r\nd", "")
+
+
+def test_a_result_that_is_a_length_of_time_is_shown_as_text(box: Box, printed: Callable[..., str]) -> None:
+    some_rows(box)
+    for form in ("csv", "json", "table"):
+        assert "1 days" in printed("--run-query", "SELECT interval '1 day' AS i", "--format", form)
 
 
 def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCaptureFixture) -> None:

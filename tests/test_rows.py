@@ -460,7 +460,7 @@ def test_the_pattern_that_wrote_texts_is_among_the_few_that_fit(
         (2_461_000.5, ["julian"]), (1.34e16, ["webkit"]), (46_000.25, ["ole"]), (8e8, ["apple"]), ("8e8", ["apple"]), (20_261_101, ["%Y%m%d"]),
         (1_780_000_000, ["auto"]), ("11/12/2025 10:00", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]), ("27/11/98", ["%d/%m/%y"]), ("x", []), (b"", []),
         ("Fri Jul  3 04:05:06 2026", ["%a %b %d %H:%M:%S %Y"]), ("03/Jul/2026:04:05:06 +0200", ["%d/%b/%Y:%H:%M:%S %z"]),
-        ("2026-07-13_04-05-06", ["%Y-%m-%d_%H-%M-%S"]), ("Friday, 03 July 2026 04:05:06", ["%A, %d %B %Y %H:%M:%S"]),
+        ("2026-07-13_04-05-06", ["%Y-%m-%d_%H-%M-%S"]), ("2026110105", ["%Y%m%d%H"]), ("Friday, 03 July 2026 04:05:06", ["%A, %d %B %Y %H:%M:%S"]),
     ],
 )  # fmt: skip
 def test_formats_are_those_under_which_values_are_plausible(value: Any, formats: list[str]) -> None:
@@ -519,6 +519,7 @@ def test_addresses_versions_durations_and_numbers_fit_no_form(written: list[str]
         ("26-11-28_10-09-08", "%y-%m-%d_%H-%M-%S"), ("10:09:08;28.11.26", "%H:%M:%S;%d.%m.%y"), ("28.11.26, 10:09", "%d.%m.%y, %H:%M"),
         ("28. 11.26 10.09", "%d. %m.%y %H.%M"), ("11/28/26 9:05 AM", "%m/%d/%y %I:%M %p"), ("28 Nov 26 10:09", "%d %b %y %H:%M"),
         ("26-11-28T10:09:08.123", "%y-%m-%dT%H:%M:%S.%f"), ("31.12.2030", "%d.%m.%Y"), ("03-22-00 14-10-2023", "%H-%M-%S %d-%m-%Y"), ("1.2.26", "%d.%m.%y"),
+        ("2026110105", "%Y%m%d%H"), ("20261101050709000000", "%Y%m%d%H%M%S%f"), ("20261101050709123", "%Y%m%d%H%M%S%f"),
     ],
 )  # fmt: skip
 def test_dates_that_look_a_little_like_something_else_are_found(text: str, pattern: str) -> None:
@@ -526,8 +527,7 @@ def test_dates_that_look_a_little_like_something_else_are_found(text: str, patte
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    ["%Y%m%d%H%M%S75", "%Y%m%d%H", "%Y-%m-%d-%H", "%H_%d%m%Y", "%H-%d%m%Y", "%H%M%S123%d%m%y", "%H%M%S123%d.%m.%y"],
+    "pattern", ["%Y%m%d%H%M%S75", "%Y-%m-%d-%H", "%H_%d%m%Y", "%H-%d%m%Y", "%H%M%S123%d%m%y", "%H%M%S123%d.%m.%y"]
 )
 def test_a_wrong_format_is_worse_than_none(pattern: str) -> None:
     """strptime takes one digit where it would write two."""

@@ -5778,6 +5778,12 @@ SaveIntent = Callable[[Intent], None]
 Payload = Any
 
 
+def is_one_name(one: str | None, other: str | None) -> bool:
+    """Whether SQLite or a catalog takes two names of tables for one; paths are as they are written."""
+    is_path = re.match("/|[^/]+://", one or "")
+    return one == other or (not is_path and folded(one or "") == folded(other or ""))
+
+
 def application_of(state: State) -> str:
     """The name of a source in Delta transactions."""
     return f"sqlite-uploader/{state.source_id}/{state.table}"
@@ -8697,8 +8703,8 @@ def named_now(job: Job, table: str, state: State) -> str:
 def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
     """What a state belongs to: what that is called, as the state has it, and as it is now."""
     cursor, table = source.cursor, source.cursor.table
-    yield "table", state.table, table.name
-    yield "target", state.target, job.target.name
+    for what, known, found in (("table", state.table, table.name), ("target", state.target, job.target.name)):
+        yield what, known, known if is_one_name(known, found) else found
     yield "source_id", state.source_id, named_now(job, table.name, state)
     yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
     if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
@@ -8711,7 +8717,8 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None
     """A `StateError` for a state of another source, target or way to read; `subject` is what says that, with a verb."""
     for what, known, found in bound_to(job, source, state):
         if known != found:
-            settings = {"cursor": "cursor", "source_id": "source_id", "time column": "timestamp_col"}
+            settings = {"source_id": "source_id", "time column": "timestamp_col"}
+            settings |= {"cursor": "cursor"} if known == "timestamp" or source.cursor.table.rowid else {}
             value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
             hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
             hint += (
@@ -8755,7 +8762,9 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
     for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
         other = state_beside(file.parent, fingerprint(file)) if file.exists() else None
-        if not other or not other.table or other.target != job.target.name or other.table == cursor.table.name:
+        if not other or not other.table or not is_one_name(other.target, job.target.name):
+            continue
+        if other.table == cursor.table.name:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
         if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
@@ -8839,7 +8848,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         return first_state(job, source, state or State())
     if state.table is None:
         return completed(job, source, state)
-    if state.target != job.target.name and not (state.sequence or may_be_there(job, state)):
+    if not is_one_name(state.target, job.target.name) and not (state.sequence or may_be_there(job, state)):
         # What no row was ever read for is no target: most likely its path or name was wrong.
         log.info("nothing reached %s yet: rows go to %s instead", state.target, job.target.name)
         state = dataclasses.replace(state, target=job.target.name, intent=None)
@@ -9599,7 +9608,7 @@ def is_of(state: State, config: Config) -> bool:
     """Whether a state of the single form is that of a stream. One that has a time alone tells nothing."""
     table = routed_table(config.databricks_table or "", scenario_of(config))
     ends = (f"/{table}", f".{table}", config.table_path or f"/{table}")
-    return state.table == config.sqlite_table_name and (state.target or "").endswith(ends)
+    return is_one_name(state.table, config.sqlite_table_name) and (state.target or "").endswith(ends)
 
 
 def saved_state(config: Config) -> State | None:
@@ -10894,7 +10903,7 @@ def check_database(config: Config, say: Say) -> None:
         state, form = StateFile(config.state_dir).sound(), time_form(config)
         cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
-            if state and state.table == table.name:
+            if state and is_one_name(state.table, table.name):
                 cursor.located(state)
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:

@@ -23,6 +23,17 @@ def test_a_state_of_another_source_target_or_cursor_is_refused(box: Box) -> None
     assert box.run("--table", "sensor_readings") == 0
 
 
+def test_a_table_that_is_made_anew_with_other_capitals_in_its_name_is_the_same(box: Box) -> None:
+    box.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO readings (time, v) VALUES ('2026-01-01', ?)", rows=[(1,), (2,)])
+    assert box.run() == 0
+    box.execute("DROP TABLE readings", "CREATE TABLE Readings (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO Readings (time, v) VALUES ('2026-01-02', ?)", rows=[(3,), (4,), (5,)])
+    assert box.run() == 0
+    assert box.run("--table", "READINGS") == 0
+    assert sorted(box.arrived("v")) == [(1,), (2,), (3,), (4,), (5,)]
+
+
 def test_a_state_of_groups_is_none_of_rows_though_one_path_has_both(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     """table_path has no prefix that tells."""
     del box.environ["LAKEHOUSE_PATH"], box.environ["DATABRICKS_TABLE"]

@@ -1123,6 +1123,24 @@ def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_ta
     assert 3 * cost[100] < 100 * cost[1], cost
 
 
+def test_a_table_whose_name_gets_other_capitals_goes_on_in_the_table_of_a_catalog(
+    many: Box, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its default target is spelled in another way, but it is one."""
+    with Warehouse(tmp_path_factory.mktemp("warehouse")) as warehouse:
+        for name in ("LAKEHOUSE_PATH", "UPLOAD_TABLES"):
+            del many.environ[name]
+        many.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "s", "UPLOAD_TABLES": "readings"}
+        warehouse.sql("CREATE SCHEMA s")
+        warehouse.sql("CREATE TABLE s.raw_readings (id BIGINT, timestamp TIMESTAMP, value DOUBLE)")
+        fill(many, "readings")
+        assert many.run() == 0
+        many.execute("ALTER TABLE readings RENAME TO others", "ALTER TABLE others RENAME TO Readings")
+        fill(many, "readings", count=2)
+        assert many.run() == 0
+        assert sorted(warehouse.sql("SELECT id FROM s.raw_readings")) == [(1,), (2,), (3,), (4,), (5,)]
+
+
 def test_all_streams_of_a_cycle_share_one_session_with_the_warehouse(
     many: Box, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

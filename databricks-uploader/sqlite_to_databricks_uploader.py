@@ -3406,11 +3406,10 @@ class Anchor:
         together = base64.b64decode(self.digest)
         return {name: together[4 * place : 4 * place + 4] for place, name in enumerate(columns)}
 
-    def narrowed(self, columns: Sequence[str], names: Iterable[str]) -> Anchor:
-        """The anchor by some of the columns alone."""
-        parts = self.parts(columns)
-        digest = base64.b64encode(b"".join(parts[name] for name in names)).decode()
-        return dataclasses.replace(self, digest=digest)
+    @staticmethod
+    def made(rowid: int, parts: Iterable[bytes], time: str) -> Anchor:
+        """The anchor of a row, by the digests of its values."""
+        return Anchor(rowid, base64.b64encode(b"".join(parts)).decode(), time)
 
     def line(self) -> str:
         """The anchor as the state file has it."""
@@ -4147,8 +4146,8 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
         position |= {"rowid": None, "read_to": rowid}
         if rowid is None:
             position |= {"held": 0, "open_rows": 0, "open_groups": 0}
-    state = dataclasses.replace(state, lineage="" if rowid is None else lineage_of(state))
-    return dataclasses.replace(state, epoch=state.epoch + 1, anchors=anchors, gaps=gaps, position=position)
+    state = dataclasses.replace(state, lineage="" if rowid is None else lineage_of(state), epoch=state.epoch + 1)
+    return dataclasses.replace(state, anchors=anchors, gaps=gaps, position=position)
 
 
 def lineage_of(state: State) -> str:
@@ -4164,11 +4163,13 @@ def place_of(state: State) -> Place:
 
 def without(place: Place, hidden: frozenset[str]) -> Place:
     """A place without the digests of columns that may not be told any more."""
-    names = [name for name in place["columns"] if hidden.isdisjoint(name.split("\0"))]
-    if len(names) == len(place["columns"]) and (names or not hidden):
+    columns = place["columns"]
+    names = [name for name in columns if hidden.isdisjoint(name.split("\0"))]
+    if len(names) == len(columns) and (names or not hidden):
         return place
-    anchors = [Anchor.of(line).narrowed(place["columns"], names).line() for line in place["anchors"]]
-    return {**place, "columns": names, "anchors": anchors}
+    known = ((anchor, anchor.parts(columns)) for anchor in map(Anchor.of, place["anchors"]))
+    anchors = [Anchor.made(each.rowid, map(parts.__getitem__, names), each.time) for each, parts in known]
+    return {**place, "columns": names, "anchors": [anchor.line() for anchor in anchors]}
 
 
 # So many tables that gave way to others are kept in mind.
@@ -4202,12 +4203,21 @@ class Claim(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A place in the table that is here: the state there, how surely it is that, and the last row that was sent."""
+    """A place in the table that is here: the state there, the evidence, and how surely it is that.
+
+    `moved` is where its newest row is that is left, None where rowids were not given anew.
+    """
 
     claim: Claim
     state: State
+    evidence: Evidence
+    moved: int | None
     is_sure: bool
-    end: int
+
+    @property
+    def end(self) -> int:
+        """The last row that was sent."""
+        return self.evidence.end if self.moved is None else self.moved
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
@@ -4285,11 +4295,6 @@ def is_one_time(before: str, now: str, form: TimeForm) -> bool:
     return False
 
 
-def anchor_of(table: Table, rowid: int, values: Sequence[str]) -> Anchor:
-    """The anchor that a row makes."""
-    return Anchor(rowid, base64.b64encode(b"".join(digests_of(values))).decode(), time_in_row(table, values))
-
-
 def is_renamed(database: Database, table: str) -> bool:
     """Whether a table may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
     made = f"SELECT 1 FROM sqlite_schema WHERE name = {text_literal(table)} AND sql LIKE 'CREATE TABLE \"%'"
@@ -4315,15 +4320,11 @@ def other_rows(table: Table) -> SourceError:
 
 
 class Anchored:
-    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it.
+    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
 
-    Where that is not asked exactly, a time in another spelling is the same time.
-    """
-
-    def __init__(self, reader: Reader, is_exact: bool = True, form: TimeForm = AUTO) -> None:
+    def __init__(self, reader: Reader, form: TimeForm = AUTO) -> None:
         self.reader = reader
         self.table = reader.table
-        self.is_exact = is_exact
         self.form = form
         self.rowid = reader.rowid
         self.origin: Origin | None = None
@@ -4337,22 +4338,27 @@ class Anchored:
 
     def anchors(self, first: int, last: int) -> list[Anchor]:
         """The newest rows of a range, newest first, and its first one."""
-        newest = list(self._rows(f"{self.rowid} BETWEEN {first} AND {last}", CLOSE_ANCHORS))
-        oldest = [] if newest and newest[-1][0] == first else list(self._rows(f"{self.rowid} = {first}", 1))
-        return [anchor_of(self.table, rowid, values) for rowid, values in [*newest, *oldest]]
+        newest = self._anchors(f"{self.rowid} BETWEEN {first} AND {last}", CLOSE_ANCHORS)
+        has_first = newest and newest[-1].rowid == first
+        return newest if has_first else [*newest, *self._anchors(f"{self.rowid} = {first}", 1)]
+
+    def _anchors(self, where: str, most: float = math.inf) -> list[Anchor]:
+        """The anchors of the rows that meet a condition, highest rowid first."""
+        rows = self._rows(where, most)
+        return [Anchor.made(rowid, digests_of(row), time_in_row(self.table, row)) for rowid, row in rows]
 
     def located(self, state: State) -> State:
         """The state with its position in the file as it is now; a `SourceError` where that can't be told.
 
         Follows a file that was altered, edited, vacuumed, recreated or restored, after which anchors are made anew.
         """
-        newest, origin = self.looks(state, state.anchors[:1]), origin_of(self.reader.database)
+        newest, origin = state.anchors[:1], origin_of(self.reader.database)
         table = self.table._replace(time=time_before(state, self.table))
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(hidden=frozenset())
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
-        if not (is_known and any(look.is_whole for look in newest)):
-            as_before = Anchored(Reader(self.reader.database, table), False, self.form)
+        if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
+            as_before = Anchored(Reader(self.reader.database, table), self.form)
             as_before.claims = self.claims
             state = self._renewed(as_before._followed(state, origin))
         self.origin, self.newest = origin, state.anchors[:1]
@@ -4362,19 +4368,18 @@ class Anchored:
 
     def _renewed(self, state: State) -> State:
         """The state, its anchors made of the columns of now. One whose row is gone still marks its rowid as used."""
-        rows = self._rows(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in state.anchors)})")
-        now = {rowid: anchor_of(self.table, rowid, values) for rowid, values in rows}
-        known = state.anchors
-        if state.columns != self.parts:
-            known = [dataclasses.replace(anchor, digest="") for anchor in known]
-        return dataclasses.replace(state, anchors=[now.get(anchor.rowid, anchor) for anchor in known])
+        known, is_as_before = state.anchors, state.columns == self.parts
+        rows = self._anchors(f"{self.rowid} IN ({', '.join(str(anchor.rowid) for anchor in known)})")
+        kept = {each.rowid: each if is_as_before else dataclasses.replace(each, digest="") for each in known}
+        return dataclasses.replace(state, anchors=[*(kept | {row.rowid: row for row in rows}).values()])
 
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
-        search, moved, evidence = Search(self, origin), self.moved(state, origin), self.evidence(state, origin)
+        search = Search(self, origin)
+        known = search.found(Claim(place_of(state)), state, self.moved(state, origin))
+        evidence, moved = known.evidence, known.moved
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         if is_gone or state.origin != origin:
-            known = search.found(Claim(place_of(state)), state, evidence, moved)
             if (before := search.best(known if is_gone else known._replace(is_sure=True))) is not state:
                 return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
@@ -4392,10 +4397,6 @@ class Anchored:
             return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
         return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
-
-    def moved(self, state: State, origin: Origin) -> int | None:
-        """Where the newest delivered row is in a table whose rowids may have been given anew."""
-        return None if self.table.key or state.origin == origin else self._found_by_content(state)
 
     def evidence(self, state: State, origin: Origin) -> Evidence:
         looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
@@ -4441,12 +4442,13 @@ class Anchored:
         fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
         raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
 
-    def _found_by_content(self, state: State) -> int | None:
+    def moved(self, state: State, origin: Origin) -> int | None:
         """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed.
 
-        None where that one is in its place: then rows behind it were edited or deleted, and none renumbered.
+        None where that one is in its place: then rows behind it were edited or deleted, and none renumbered; or where
+        rowids can't have been given anew.
         """
-        run = state.anchors[:CLOSE_ANCHORS]
+        run = [] if self.table.key or state.origin == origin else state.anchors[:CLOSE_ANCHORS]
         for index, newest in enumerate(run):
             found = (list(itertools.islice(self._places(state, run[index:], edited), 2)) for edited in (0, 0.25))
             places = next(filter(None, found), [])
@@ -4486,7 +4488,7 @@ class Anchored:
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         time = time_in_row(self.table, values)
-        is_same_time = anchor.time == time or (not self.is_exact and is_one_time(anchor.time, time, self.form))
+        is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
@@ -4498,7 +4500,6 @@ class Anchored:
         others = set(shared) - {self.table.key, self.table.time}
         told = tuple((name, then[name]) for name in alike if name in others)
         is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
-        # The newest anchor is looked at in each cycle, and most often whole.
         telling = others if anchor.time == "NULL" else set(shared) - {self.table.key}
         is_other = is_same_time and not is_whole
         is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
@@ -4706,13 +4707,12 @@ class Search(NamedTuple):
         if len({anchor.time for anchor in state.anchors}) > 1:
             with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
                 moved = self.here.moved(state, self.origin)
-        return self.found(claim, state, self.here.evidence(state, self.origin), moved)
+        return self.found(claim, state, moved)
 
-    def found(self, claim: Claim, state: State, evidence: Evidence, moved: int | None) -> Found:
-        """How surely the table of a place is the one that is here, by evidence and where its newest row `moved`."""
-        is_cut = not {*state.columns} <= {*self.here.parts}
-        is_sure = evidence.is_proof(is_cut) or not (moved is None or is_cut)
-        return Found(claim, state, is_sure, evidence.end if moved is None else moved)
+    def found(self, claim: Claim, state: State, moved: int | None) -> Found:
+        """The same, by where its newest row `moved`."""
+        evidence, is_cut = self.here.evidence(state, self.origin), not {*state.columns} <= {*self.here.parts}
+        return Found(claim, state, evidence, moved, evidence.is_proof(is_cut) or not (moved is None or is_cut))
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""
@@ -4722,7 +4722,7 @@ class Search(NamedTuple):
                 with contextlib.suppress(SourceError):  # It is damaged, or no such table.
                     table = describe(database, name, "none")
                     table = table._replace(time=time if time in table.columns else None)
-                    there = Search(Anchored(Reader(database, table), False, self.here.form), self.origin)
+                    there = Search(Anchored(Reader(database, table), self.here.form), self.origin)
                     if any(there.judged(claim, state).is_sure for claim in there.likely([own])):
                         return name
         return ""
@@ -4744,7 +4744,7 @@ class RowidCursor(Anchored):
     def __init__(
         self, reader: Reader, up_to: int | None = None, is_trusted: bool = False, form: TimeForm = AUTO
     ) -> None:
-        super().__init__(reader, form=form)
+        super().__init__(reader, form)
         self.up_to = up_to
         self.is_trusted = is_trusted
 
@@ -4847,7 +4847,7 @@ class RowidCursor(Anchored):
         """
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
-        found = [anchor_of(self.table, *row) for place in places for row in self._rows(f"{self.rowid} {place}", 1)]
+        found = [anchor for place in places for anchor in self._anchors(f"{self.rowid} {place}", 1)]
         told = operator.attrgetter("rowid", "time" if now == self.origin else "digest")
         others = [row for row in found if told(row) not in {*map(told, [*before, *anchors])}]
         if others and others == found[1:] and now == self.origin and others[0].rowid == anchors[0].rowid > first:
@@ -5104,12 +5104,6 @@ class TimeColumn:
             ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
 
 
-def pass_of(position: Position) -> Pass:
-    """The pass that is under way."""
-    assert position["pass"], "no pass is under way"
-    return position["pass"]
-
-
 def record_of(moment: int | None, digests: str) -> str:
     """A row as a timestamp cursor knows it: its time, its digest and its key's, in hexadecimal digits."""
     return f"{0 if moment is None else moment + 2**63:016x}{digests}"
@@ -5132,12 +5126,12 @@ def counts_in(position: Position) -> collections.Counter[str]:
     return collections.Counter(record[16:32] for record in records_in(position).elements())
 
 
-def old_records(position: Position) -> list[tuple[int | None, str, str]]:
+def old_records(position: Position) -> list[tuple[int, str, str]]:
     """Time, digest and key's digest of the rows that a position remembers; one of version 1.0.0 has no such records."""
     if isinstance(position["seen"], dict):
-        return [(time, digest, "") for digest, (count, time) in position["seen"].items() for _ in range(count)]
-    times = ((record, time_in(record, NEVER)) for record in records_in(position).elements())
-    return [(None if time == NEVER else time, record[16:32], record[32:]) for record, time in times]
+        seen = position["seen"].items()
+        return [(latest_time(NEVER, time), digest, "") for digest, (count, time) in seen for _ in range(count)]
+    return [(time_in(record, NEVER), record[16:32], record[32:]) for record in records_in(position).elements()]
 
 
 def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
@@ -5185,17 +5179,13 @@ class Bridge(NamedTuple):
         key = key if len(key) == len(position["key"]) else []
         return Bridge([*places.values()] if is_same else [], key, fresh, may_differ=may_differ)
 
-    def of_row(self, time: int | None, values: Sequence[str], encoding: str) -> Any:
+    def of_row(self, time: int, values: Sequence[str], encoding: str) -> Any:
         """What told a row before that has these values now."""
         if self.is_old:
             return digest_of("".join(old_quotes(values, encoding)), encoding)
         if self.content:
             return digest_of(",".join(values[place] for place in self.content))
         return time, key_digest(values, self.key)
-
-    def of_delivered(self, time: int | None, digest: str, key: str) -> Any:
-        """The same of a delivered row, of which its time and its digests are known."""
-        return digest if self.content else (time, key if self.key else "")
 
 
 # Rows by what told them before: whether each is touched, having more than the defaults of new columns, and its record.
@@ -5272,20 +5262,19 @@ class Remembered:
     def _renewed(self, position: Position, made_of: Position) -> Position:
         """A position with new records of the rows that were delivered, as far as they are still there."""
         delivered, bridge = old_records(position), Bridge.between(position, made_of)
-        oldest = min((time for time, _, _ in delivered if time is not None), default=position["latest"] - self.lookback)
-        counts = collections.Counter(bridge.of_delivered(*row) for row in delivered)
-        kept = recognised(
-            self._groups(oldest, bridge), counts, bridge, {latest_time(NEVER, time) for time, *_ in delivered}
+        times = {time for time, *_ in delivered}
+        rows = self._groups(min(times - {NEVER}, default=position["latest"] - self.lookback), bridge)
+        counts = collections.Counter(
+            digest if bridge.content else (time, key if bridge.key else "") for time, digest, key in delivered
         )
-        if kept is None:
+        if (kept := recognised(rows, counts, bridge, times)) is None:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
             raise SourceError(fault, hint)
-        under_way: Pass | None = {**pass_of(position), "sent": ""} if position.get("pass") else None
-        newest = position.get("newest", position["latest"])
-        others: Position = {"latest": position["latest"], "newest": newest, "since": position["since"]}
-        others |= {"known": position["known"]} if "known" in position else {}
-        return {**others, "pass": under_way, "seen": packed(kept), **made_of}
+        as_now: Position = {"newest": position["latest"], "pass": None, **position, "seen": packed(kept), **made_of}
+        if as_now["pass"]:
+            as_now["pass"] = {**as_now["pass"], "sent": ""}
+        return as_now
 
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
         """The rows from a time on."""
@@ -5296,10 +5285,10 @@ class Remembered:
         key = f"{self.content} || ',' || ({untouched})"
         for page in self.order.pages(self.order.spans(oldest), key):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
-            rows = zip(contents, flags, self.order.times(page), self.digests(contents), strict=True)
-            for content, flag, moment, digests in rows:
-                before = bridge.of_row(moment, content.split(","), self.table.encoding)
-                groups[before].append((flag != "1", record_of(moment, digests)))
+            records = map(record_of, self.order.times(page), self.digests(contents))
+            for content, flag, record in zip(contents, flags, records, strict=True):
+                before = bridge.of_row(time_in(record, NEVER), content.split(","), self.table.encoding)
+                groups[before].append((flag != "1", record))
         return groups
 
 
@@ -5331,17 +5320,17 @@ class TimestampCursor(Remembered):
         latest = NEVER if since is None else since
         place: Position = {"latest": latest, "newest": None, "seen": "", **self.made_of, "since": since, "pass": None}
         # Rows that come later are new, however late: where none is there, none is not wanted.
-        is_none = since is not None and not any(self._new_rows(self._begun(place).position, math.inf))
+        is_none = since is not None and not any(self._new_rows(place))
         return {**place, "since": None} if is_none else place
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows in the order of the time column. One object goes once over all rows that were there."""
         walk = self._walk
         if walk is None or walk.position != position:
-            walk = self._walk = self._begun(position)
+            walk = self._walk_from(position)
         taken = walk.taken(size)
         if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
-            walk = self._walk = self._begun(self._ended(position))
+            walk = self._walk_from(self._ended(position))
             taken = walk.taken(size)
         if not taken and self._held_back:  # Rows that wait are no rows that went.
             fault = f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent"
@@ -5356,30 +5345,34 @@ class TimestampCursor(Remembered):
         """About how large rows are."""
         return self.reader.bytes_per_row()
 
-    def _begun(self, position: Position) -> Walk:
+    def _walk_from(self, position: Position) -> Walk:
         """A walk from a position on; where no pass is under way there it is a whole one."""
-        resumed = position["pass"] is not None
-        if not resumed:
-            now = self.now() * 10**6
-            reached = (time for time in self.order.newest_times() if time is not None and time <= now)
-            until = latest_time(position["newest"], *reached)
-            under_way: Pass = {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
-            position = {**position, "pass": under_way}
+        begun: Position = {**position, "pass": self._pass(position)}
         self._held_back = 0
-        return Walk({**position}, self._new_rows(position, MOST_FUTURE), is_whole=not resumed)
+        self._walk = Walk(begun, self._new_rows(begun, MOST_FUTURE), is_whole=not position["pass"])
+        return self._walk
+
+    def _pass(self, position: Position) -> Pass:
+        """The pass that is under way, or a new one."""
+        if position["pass"]:
+            return position["pass"]
+        now = self.now() * 10**6
+        reached = (time for time in self.order.newest_times() if time is not None and time <= now)
+        until = latest_time(position["newest"], *reached)
+        return {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
 
     def waiting(self, position: Position, _: TimeForm) -> tuple[int | None, int | None]:
         """How many rows are new, and their earliest time, where an index tells; None where only reading all rows can.
 
         Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
         """
-        oldest, is_begun = self._bound(position), position["latest"] > NEVER
-        under_way: Pass = position["pass"] or {"oldest": oldest, "until": None, "place": None, "sent": ""}
-        spans = list(self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"])))
-        if not self.order.is_indexed() or (is_begun and (None, None, "") in spans):
+        if not self.order.is_indexed():
             return None, None
-        pages = itertools.islice(self._new_rows({**position, "pass": under_way}, math.inf), 2)
-        first, *more = [page.keys for page in pages] or [[]]
+        under_way = self._pass(position)
+        spans = [*self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"]))]
+        if position["latest"] > NEVER and (None, None, "") in spans:
+            return None, None
+        first, *more = [page.keys for page in itertools.islice(self._new_rows(position), 2)] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
         times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
@@ -5389,9 +5382,8 @@ class TimestampCursor(Remembered):
         """Of the rows that are new, those that the later position has seen, or that are too old to be in it."""
         left, bound = counts_in(after), self._bound(after)
         left.subtract(counts_in(position))
-        walk = self._begun(position)
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
-        for page in self._new_rows(walk.position, math.inf):
+        for page in self._new_rows(position):
             raws, chosen = page.columns[self.order.name].values(), {*range(len(page.keys))}
             for index in beyond(left, (record[16:32] for record in page.keys)):
                 is_old = time_in(page.keys[index], bound) < bound
@@ -5400,9 +5392,9 @@ class TimestampCursor(Remembered):
             if chosen:
                 yield page.only(sorted(chosen))
 
-    def _new_rows(self, position: Position, most_future: float) -> Iterator[RawPage]:
+    def _new_rows(self, position: Position, most_future: float = math.inf) -> Iterator[RawPage]:
         """The rows of a pass that were not delivered, from its place on, under their records."""
-        under_way, known, now = pass_of(position), counts_in(position), self.now() * 10**6
+        under_way, known, now = self._pass(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
         for page in self.order.pages(self.order.spans(under_way["oldest"]), self.content, place):
@@ -5423,8 +5415,8 @@ class TimestampCursor(Remembered):
     def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
         rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
-        raw, now, was = rows[-1][1], self.now() * 10**6, pass_of(before)["place"]
-        under_way: Pass = {**pass_of(before), "place": plain_value(raw)}
+        raw, now, was = rows[-1][1], self.now() * 10**6, self._pass(before)["place"]
+        under_way: Pass = {**self._pass(before), "place": plain_value(raw)}
         times = [time_in(record, NEVER) for record, _ in rows]
         newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
         after: Position = {**before, "newest": newest, "pass": under_way}
@@ -5441,11 +5433,10 @@ class TimestampCursor(Remembered):
 
     def _reached(self, position: Position) -> int:
         """The latest time once the pass has come to its end. A row from the future does not move it past now."""
-        latest = position["latest"]
-        if position["pass"] and (newest := position["newest"]) is not None:
-            until = position["pass"]["until"]
-            latest = max(latest, newest if until is None else min(newest, until))
-        return latest
+        if not position["pass"] or (newest := position["newest"]) is None:
+            return position["latest"]
+        until = position["pass"]["until"]
+        return max(position["latest"], newest if until is None else min(newest, until))
 
     def _bound(self, position: Position) -> int:
         """The time before which no row is new once the pass has come to its end: later rows would be late.
@@ -8740,7 +8731,7 @@ def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile,
 
     Its state knows it from then on: its own table has no such rows any more.
     """
-    intent, here = other.intent or Intent(), Anchored(cursor.reader, form=cursor.form)
+    intent, here = other.intent or Intent(), Anchored(cursor.reader, cursor.form)
     low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
     again = functools.partial(source.again, low, high)
     is_there = intent.get("confirmed") or job.target.settle(intent, lambda: (each.rows for each in again()))

@@ -86,7 +86,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -103,7 +103,7 @@ __version__ = "1.1.0"
 log = logging.getLogger("uploader")
 
 T = TypeVar("T")
-U = TypeVar("U")
+
 
 # Waits for some seconds; true where it was interrupted.
 Wait = Callable[[float], object]
@@ -1769,22 +1769,14 @@ QUOTED_SQL = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)|'[^']*'|\"[^\"]*\"|`[^`]*`|\[
 
 
 def text_literal(value: str) -> str:
-    """A text in SQL, whose own text would end at a NUL."""
-    parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
-    return parts[0] if len(parts) == 1 else f"({' || char(0) || '.join(parts)})"
-
-
-# Words that are no texts in a default.
-CONSTANTS = ("NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP")
+    """A text without NULs in SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def default_in_sql(written: str) -> str:
-    """A column's default as an expression: there SQLite takes a word, bare or quoted as names are, for a text.
-
-    See the grammar of ccons in its parse.y.
-    """
+    """A column's default as an expression: SQLite takes a word, bare or quoted as names are, for a text (parse.y)."""
     is_word = re.fullmatch(r"[^\W\d][\w$]*|\[.*\]|(?:`[^`]*`)+|(?:\"[^\"]*\")+", written, re.DOTALL)
-    if not is_word or written.upper() in CONSTANTS:
+    if not is_word or re.fullmatch("(?i)null|true|false|current_(time|date|timestamp)", written):
         return written
     mark = written[-1]
     return text_literal(written[1:-1].replace(2 * mark, mark) if mark in ']`"' else written)
@@ -1811,33 +1803,27 @@ def side_files(file: Path) -> list[Path]:
 NO_DATABASE = "Check sqlite. An encrypted one (SQLCipher, SEE) has to be copied to a plain one by its producer."
 
 
-def header_of(file: Path) -> bytes:
-    """The first 100 bytes of a database (sqlite.org/fileformat2.html, 1.3); a `SourceError` for what is none."""
-    with source_files(file):
-        refuse_pipe(file)
-        with file.open("rb") as opened:
-            header = opened.read(100)
-    if header and not header.startswith(b"SQLite format 3\0"):
-        raise SourceError(f"{file} is not a SQLite database", NO_DATABASE)
-    return header
+def is_wal_mode(file: Path) -> bool:
+    """Whether a database uses a WAL, by its header (sqlite.org/fileformat2.html, 1.3).
 
-
-def refuse_cut_off(file: Path) -> None:
-    """A `CorruptError` for a file that ends before its last page does: SQLite would take what is missing for zeros.
-
-    The header counts the pages, where its two counts of changes agree (fileformat2.html, 1.3.2 and 1.3.7). While side
-    files hold a part of the database it may be ahead of the file; without a journal on disk it is written some
-    milliseconds before the last page, so a file is looked at anew.
+    A `SourceError` for what is no database. A `CorruptError` for a file that ends before its last page does: SQLite would take what is missing for zeros. The
+    header counts the pages, where its two counts of changes agree. While side files hold a part of the database it may
+    be ahead of the file; without a journal on disk it is written some milliseconds before the last page, so a file is
+    looked at anew.
     """
     for _ in range(20):
-        header = header_of(file)
         with source_files(file):
+            refuse_pipe(file)
+            with file.open("rb") as opened:
+                header = opened.read(100)
             is_split = any(side.exists() and side.stat().st_size for side in side_files(file)[::2])
             size = file.stat().st_size
+        if header and not header.startswith(b"SQLite format 3\0"):
+            raise SourceError(f"{file} is not a SQLite database", NO_DATABASE)
         page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
         missing = pages * (page if page > 1 else 1 << 16) - size
         if is_split or missing <= 0 or header[24:28] != header[92:96]:
-            return
+            return header[18:19] == b"\x02"
         time.sleep(0.05)
     fault = f"{file} is cut off: {missing} bytes of the pages that its header counts are missing"
     raise CorruptError(fault, "If it is being copied, the next cycle reads it. Else run `sqlite3 FILE .recover`.")
@@ -1856,7 +1842,7 @@ def mount_points(listed: Path = Path("/proc/self/mountinfo")) -> dict[str, str]:
 
 @contextlib.contextmanager
 def source_files(file: Path) -> Iterator[None]:
-    """Errors of a file that its producer takes away, as one does at each start; of a full disk too."""
+    """Errors of a file that its producer takes away, as one does at each start; of a full disk."""
     try:
         yield
     except FileNotFoundError:
@@ -1894,9 +1880,8 @@ def birth_of(file: Path) -> str:
 
 def wal_bytes(file: Path) -> int:
     """The size of a database's WAL; 0 where it has none."""
-    wal = side_files(file)[0]
     with source_files(file):
-        return wal.stat().st_size if wal.exists() else 0
+        return sum(wal.stat().st_size for wal in side_files(file)[:1] if wal.exists())
 
 
 def ours(files: Iterable[Path]) -> list[Path]:
@@ -1978,7 +1963,6 @@ class BusyError(TransientError):
     """Another process keeps the database locked.
 
     If it stays: does a producer hold a transaction for long, or use `PRAGMA locking_mode = EXCLUSIVE` without a WAL?
-    Nobody else can read then; `PRAGMA locking_mode = NORMAL` lets others in.
     """
 
 
@@ -1992,8 +1976,8 @@ class MemoryShortError(TransientError):
 class ForeignError(SourceError):
     """What is read needs a collation, function or module that only the program of its producer has.
 
-    The message names it. Leave it out of the view (`name COLLATE BINARY` for a collation), or set `sqlite_table_name`
-    to a table that does without. Tables with rowids can be read whatever their collations.
+    Leave it out of the view (`name COLLATE BINARY` for a collation), or set `sqlite_table_name` to a table that does
+    without. Tables with rowids can be read whatever their collations.
     """
 
 
@@ -2015,6 +1999,8 @@ class CorruptError(SourceError):
     good: int | None = None
 
 
+CHECK = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
+
 # What SQLite's messages say, since the driver gives no error code: what each is, and what to do. The first that fits.
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("locked|busy", BusyError, "the database is locked by another process",
@@ -2031,9 +2017,9 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
      "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
      NO_DATABASE),
-    ("image is malformed", CorruptError, "the database is damaged: {}", "Run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+    ("image is malformed", CorruptError, "the database is damaged: {}", CHECK),
     ("disk I/O", CorruptError, "the database can't be read: {}",
-     "Is a disk full, the database's or state_dir's? Else run `sqlite3 FILE 'PRAGMA integrity_check'`."),
+     f"Is a disk full, the database's or state_dir's? Else: {CHECK}"),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
      "a value can't be computed: {}",
      "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL). A generated column is left out"
@@ -2051,8 +2037,7 @@ def source_error(message: str) -> UploaderError:
 
 def out_of_order(table: str, rowid: int) -> CorruptError:
     """The error for rows that are not where their rowids belong, as on a page that was half written."""
-    hint = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
-    error = CorruptError(f"the database is damaged: rows of {table} are out of order from rowid {rowid} on", hint)
+    error = CorruptError(f"the database is damaged: rows of {table} are out of order from rowid {rowid} on", CHECK)
     error.good = rowid - 1
     return error
 
@@ -2079,7 +2064,6 @@ class Database:
         self.scratch = scratch
         self.busy_seconds = busy_seconds
         self._stack = contextlib.ExitStack()
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._unchanging: tuple[int, ...] | None = None
         self._before: Sequence[Path] = ()
         self.wal_mode = False
@@ -2092,8 +2076,7 @@ class Database:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
-        self.wal_mode = header_of(self.file)[18:19] == b"\x02"  # fileformat2.html, 1.3.3
-        refuse_cut_off(self.file)
+        self.wal_mode = is_wal_mode(self.file)
         self._before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
         with contextlib.ExitStack() as unfinished:
             unfinished.callback(self._close)
@@ -2111,7 +2094,7 @@ class Database:
         """Make the connections; one of them has touched the file then."""
         import adbc_driver_manager
 
-        self._free = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         file = self._private_copy() if way == COPIED else self.file
         self._unchanging = fingerprint(self.file) if way == UNCHANGING else None
         # Percent-encoded, since `?` or `%` in the path would open another file.
@@ -2129,10 +2112,9 @@ class Database:
         self.rows("PRAGMA schema_version")  # the first that touches the file
 
     def _made(self) -> list[Path]:
-        """Side files that were made under our user since the opening, and that the producer could not write.
+        """Side files that SQLite made under our user since the opening, and that the producer could not write.
 
-        SQLite makes them where the producer closed its database, and they with it, between our look and our opening, or
-        where it turned to a WAL since.
+        So where it closed its database between our look and our opening, or turned to a WAL since.
         """
         made = [file for file in ours(side_files(self.file)) if file not in self._before]
         with contextlib.suppress(OSError, UploaderError):
@@ -2187,9 +2169,8 @@ class Database:
 
     @functools.cached_property
     def version(self) -> int:
-        """SQLite's count of changes of the schema, when it was last looked at."""
-        [(version,)] = self.rows("PRAGMA schema_version")
-        return int(version)
+        """SQLite's count of changes of the schema, when it was last looked at; VACUUM counts too."""
+        return int(self.rows("PRAGMA schema_version")[0][0])
 
     def look_again(self) -> None:
         """Forget what is known of tables that have changed since, as they may in a long cycle; a second is short."""
@@ -2210,8 +2191,7 @@ class Database:
     @functools.cached_property
     def encoding(self) -> str:
         """How text is stored."""
-        [(encoding,)] = self.rows("PRAGMA encoding")
-        return str(encoding)
+        return str(self.rows("PRAGMA encoding")[0][0])
 
     @functools.cached_property
     def autoincrement(self) -> set[str]:
@@ -2327,19 +2307,12 @@ def may_tell(database: Database, table: str, column: str, form: TimeForm) -> boo
 
     A format that the settings name may make moments of such texts.
     """
-    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
-    begins = "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'"
-    is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
-    known = f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL"
-    if first := database.rows(f"{known} LIMIT 1"):
-        if first == [(0,)]:
-            return True
-        told = first_values(database, table, column)
-        with contextlib.suppress(ValueError):
-            if form.name != "auto":
-                return bool([to_microseconds(value, form) for value in told])
-        return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in told)
-    return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+    if not (known := first_values(database, table, column)):
+        return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+    with contextlib.suppress(ValueError):
+        if form.name != "auto":
+            return bool([to_microseconds(value, form) for value in known])
+    return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in known)
 
 
 def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:
@@ -2466,14 +2439,13 @@ class RawPage(NamedTuple):
         return RawPage([self.keys[index] for index in indexes], columns, self.nbytes)
 
 
-def by_class(column: str) -> list[str]:
-    """What a column's values are, and the values of each class; text as its bytes."""
-    return [
-        f"typeof({column})",
-        f"CASE typeof({column}) WHEN 'integer' THEN {column} END",
-        f"CASE typeof({column}) WHEN 'real' THEN {column} END",
-        f"CASE WHEN typeof({column}) IN ('text', 'blob') THEN CAST({column} AS BLOB) END",
-    ]
+# What a column's values are, and the values of each class; text as its bytes.
+BY_CLASS = (
+    "typeof({0})",
+    "CASE typeof({0}) WHEN 'integer' THEN {0} END",
+    "CASE typeof({0}) WHEN 'real' THEN {0} END",
+    "CASE WHEN typeof({0}) IN ('text', 'blob') THEN CAST({0} AS BLOB) END",
+)
 
 
 def whole_numbers(array: Any) -> Sequence[int]:
@@ -2658,8 +2630,9 @@ class Reader:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
         is_blob = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
         asked = [[key], [f"({is_blob})"]]
-        asked += [by_class(cell(name)) if storage == "mixed" else [cell(name)] for name, storage in some.items()]
-        values = ", ".join(value for values in asked for value in values)
+        for name, storage in some.items():
+            asked.append([value.format(cell(name)) for value in (BY_CLASS if storage == "mixed" else ("{0}",))])
+        values = ", ".join(itertools.chain.from_iterable(asked))
         # In one batch, so that ADBC takes each type from all rows.
         found = self.database.table(f"SELECT {values} {rows}", limit + 1)
         nothing = array_of([], "bigint")
@@ -3981,8 +3954,8 @@ MOST_PARTS = 64
 
 def parts_of(values: Sequence[str], separator: str) -> list[str]:
     """A row's values, or its columns' names, as the parts that anchors are made of."""
-    single, others = [*values[: MOST_PARTS - 1]], values[MOST_PARTS - 1 :]
-    return [*single, separator.join(others)] if others else single
+    others = separator.join(values[MOST_PARTS - 1 :])
+    return [*values[: MOST_PARTS - 1], *([others] if len(values) >= MOST_PARTS else [])]
 
 
 def digests_of(values: Sequence[str]) -> list[bytes]:
@@ -3990,14 +3963,11 @@ def digests_of(values: Sequence[str]) -> list[bytes]:
     return [hashlib.blake2b(part.encode(), digest_size=4).digest() for part in parts_of(values, ",")]
 
 
-def old_quotes(values: Sequence[str], encoding: str) -> list[str]:
-    """Values as version 1.0.0 had them in digests: quoted, put together without separators, in the file's encoding."""
-    quotes = []
-    for value in values:
-        content = bytes.fromhex(value[1:]) if value[0] in "tb" else b""
-        text = content.decode(encoding, errors="replace").partition("\0")[0] if value[0] == "t" else ""
-        quotes.append(text_literal(text) if value[0] == "t" else f"X'{value[1:]}'" if value[0] == "b" else value)
-    return quotes
+def old_quote(value: str, encoding: str) -> str:
+    """A value as version 1.0.0 had it in digests: quoted, up to a NUL."""
+    if value[0] == "t":
+        return text_literal(bytes.fromhex(value[1:]).decode(encoding, errors="replace").partition("\0")[0])
+    return f"X'{value[1:]}'" if value[0] == "b" else value
 
 
 class Look(NamedTuple):
@@ -4019,11 +3989,9 @@ class Look(NamedTuple):
 
 def kept_values(looks: Sequence[Look]) -> int:
     """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do."""
-    found = collections.defaultdict[str, list[bytes]](list)
-    for name, digest in itertools.chain.from_iterable(look.alike for look in looks):
-        found[name].append(digest)
-    least = min(3, len(looks))
-    steady = {name for name, values in found.items() if 2 * len(values) > len(looks) and len({*values}) >= least}
+    came = [pair for look in looks for pair in look.alike]
+    often, several = (collections.Counter(name for name, _ in pairs) for pairs in (came, {*came}))
+    steady = {name for name in often if 2 * often[name] > len(looks) and several[name] >= min(3, len(looks))}
     return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
 
 
@@ -4115,21 +4083,6 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
-def follows(rows: Iterable[T], run: Iterable[U], is_same: Callable[[T, U], bool], is_long: bool, edited: float) -> bool:
-    """Whether `rows`, newest first, are the run of delivered rows, some of which were deleted since, a share `edited`.
-
-    A long run was cut off, so rows before it are known no more.
-    """
-    left, others, rows = list(run), 0, list(rows)
-    for number, row in enumerate(rows):
-        place = next((index for index, anchor in enumerate(left) if is_same(row, anchor)), None)
-        if place is None and not edited:
-            return number > 0 and is_long
-        others += int(place is None)
-        left = left if place is None else left[place + 1 :]
-    return others <= edited * len(rows)
-
-
 def held_rows(position: Position) -> int:
     """How many rows are in open windows, those of the future among them."""
     return position.get("held", position.get("open_rows", 0))
@@ -4138,15 +4091,15 @@ def held_rows(position: Position) -> int:
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. Of an emptied table that was said before."""
     log.log(logging.DEBUG if state.emptied else level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
-    anchors = [anchor for anchor in state.anchors if rowid is not None and anchor.rowid <= rowid]
-    gaps = [gap for gap in state.gaps if rowid is not None and gap[1] <= rowid]
-    position: Position = {**(at_any_time(state.position) if rowid is None else state.position), "rowid": rowid}
+    is_new, last = rowid is None, -math.inf if rowid is None else rowid
+    anchors = [anchor for anchor in state.anchors if anchor.rowid <= last]
+    gaps = [gap for gap in state.gaps if gap[1] <= last]
+    position: Position = {**(at_any_time(state.position) if is_new else state.position), "rowid": rowid}
     if "read_to" in position:
         position.pop("ahead", None)
         position |= {"rowid": None, "read_to": rowid}
-        if rowid is None:
-            position |= {"held": 0, "open_rows": 0, "open_groups": 0}
-    state = dataclasses.replace(state, lineage="" if rowid is None else lineage_of(state), epoch=state.epoch + 1)
+        position |= {"held": 0, "open_rows": 0, "open_groups": 0} if is_new else {}
+    state = dataclasses.replace(state, lineage="" if is_new else lineage_of(state), epoch=state.epoch + 1)
     return dataclasses.replace(state, anchors=anchors, gaps=gaps, position=position)
 
 
@@ -4237,10 +4190,7 @@ def back_in(state: State, claim: Claim, origin: Origin) -> State:
 
 def at_any_time(position: Position) -> Position:
     """A position after which all rows are new, whatever their times."""
-    after: Position = {**position}
-    after.pop("since", None)
-    after.pop("until", None)
-    return after
+    return cast(Position, {key: value for key, value in position.items() if key not in ("since", "until")})
 
 
 def read_to(position: Position) -> int | None:
@@ -4261,10 +4211,7 @@ def origin_of(database: Database) -> Origin:
 
 
 def time_before(state: State, table: Table) -> str | None:
-    """The time column that the anchors' times are of: `timestamp_col` may be another one since.
-
-    Or a time was found since, none being in the first rows.
-    """
+    """The time column that the anchors' times are of: `timestamp_col` may be another one since, or one was found."""
     if state.time_column in table.columns:
         return state.time_column
     return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
@@ -4379,9 +4326,9 @@ class Anchored:
         known = search.found(Claim(place_of(state)), state, self.moved(state, origin))
         evidence, moved = known.evidence, known.moved
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
-        if is_gone or state.origin != origin:
-            if (before := search.best(known if is_gone else known._replace(is_sure=True))) is not state:
-                return self._followed(before, origin)
+        own = known if is_gone else known._replace(is_sure=True)
+        if (is_gone or state.origin != origin) and (before := search.best(own)) is not state:
+            return self._followed(before, origin)
         if moved == read_to(state.position) or not state.anchors:
             return state
         if moved is not None:
@@ -4471,13 +4418,26 @@ class Anchored:
             raise another_order(self.table)
 
     def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[int]:
-        """The rowids of rows like a run's first anchor whose rows before are its others, but for what was `edited`."""
-        newest, time, is_long = run[0], self.table.time, len(state.anchors) >= CLOSE_ANCHORS
-        for rowid, values in self._rows(f"{cell(time)} IS {newest.time}" if time else "1"):
-            if self._look(state, newest, values).is_whole:
-                before = self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)
-                if follows(before, run, lambda row, each: self._look(state, each, row[1]).is_whole, is_long, edited):
-                    yield rowid
+        """The rowids of rows like a run's first anchor whose rows before are its others, but for a share `edited`."""
+        time = self.table.time
+        for rowid, values in self._rows(f"{cell(time)} IS {run[0].time}" if time else "1"):
+            if self._look(state, run[0], values).is_whole and self._follows(state, run, rowid, edited):
+                yield rowid
+
+    def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> bool:
+        """Whether the rows up to a rowid are a run of delivered ones, some of which were deleted since.
+
+        A long run was cut off, so rows before it are known no more.
+        """
+        rows = [*self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
+        left, others = [*run], 0
+        for number, (_, values) in enumerate(rows):
+            place = next((i for i, anchor in enumerate(left) if self._look(state, anchor, values).is_whole), None)
+            if place is None and not edited:
+                return number > 0 and len(state.anchors) >= CLOSE_ANCHORS
+            others += int(place is None)
+            left = left if place is None else left[place + 1 :]
+        return others <= edited * len(rows)
 
     def looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""
@@ -4491,8 +4451,9 @@ class Anchored:
         is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
-            so_far = itertools.accumulate(old_quotes(values, self.table.encoding))
-            is_whole = anchor.digest in (digest_of(quotes, self.table.encoding) for quotes in so_far)
+            encoding = self.table.encoding
+            so_far = itertools.accumulate(old_quote(value, encoding) for value in values)
+            is_whole = anchor.digest in (digest_of(quotes, encoding) for quotes in so_far)
             return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
         shared = [name for name in then if name in now]
@@ -4530,16 +4491,13 @@ class Pace:
         In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
         process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
         """
-        parts = self._parts(first, last)
         with ThreadPoolExecutor(READERS) as pool:
-            while some := list(itertools.islice(parts, READERS)):
-                yield list(itertools.chain.from_iterable(pool.map(self._part, some)))
-
-    def _parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        while first <= last:
-            end = self._end(first, last, self.rows)
-            yield first, end
-            first = end + 1
+            while first <= last:
+                parts = list[tuple[int, int]]()
+                while first <= last and len(parts) < READERS:
+                    parts.append((first, self._end(first, last, self.rows)))
+                    first = parts[-1][1] + 1
+                yield list(itertools.chain.from_iterable(pool.map(self._part, parts)))
 
     def _end(self, first: int, last: int, rows: int) -> int:
         """The last rowid of a part: of one with so many rows, or fewer where these are larger than those before."""
@@ -5182,7 +5140,7 @@ class Bridge(NamedTuple):
     def of_row(self, time: int, values: Sequence[str], encoding: str) -> Any:
         """What told a row before that has these values now."""
         if self.is_old:
-            return digest_of("".join(old_quotes(values, encoding)), encoding)
+            return digest_of("".join(old_quote(value, encoding) for value in values), encoding)
         if self.content:
             return digest_of(",".join(values[place] for place in self.content))
         return time, key_digest(values, self.key)

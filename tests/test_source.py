@@ -672,7 +672,7 @@ def test_any_bytes_that_a_text_may_hold_are_read_as_text_or_told_apart(
 def test_a_text_with_a_nul_is_found_by_its_literal(file: Path) -> None:
     write(file, "CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES ('a' || char(0) || '''b')").close()
     with opened(file) as database:
-        literal = up.text_literal("a\0'b")
+        literal = up.literal_of("t" + b"a\0'b".hex(), "utf-8")
         assert database.rows(f"SELECT count(*) FROM t q WHERE {up.cell('time')} = {literal}") == [(1,)]
 
 

@@ -1783,10 +1783,7 @@ def default_in_sql(written: str) -> str:
 
 
 def real_file(file: Path) -> Path:
-    """The file that a path leads to. Side files lie beside that one, since SQLite follows links (os_unix.c).
-
-    Producers replace links as they replace files, so this is asked anew in each cycle.
-    """
+    """The file that a path leads to now. Side files lie beside that one, since SQLite follows links (os_unix.c)."""
     with source_files(file), contextlib.suppress(FileNotFoundError):
         return Path(os.path.realpath(file, strict=True))
     real = os.path.realpath(file)
@@ -1806,10 +1803,9 @@ NO_DATABASE = "Check sqlite. An encrypted one (SQLCipher, SEE) has to be copied 
 def is_wal_mode(file: Path) -> bool:
     """Whether a database uses a WAL, by its header (sqlite.org/fileformat2.html, 1.3).
 
-    A `SourceError` for what is no database. A `CorruptError` for a file that ends before its last page does: SQLite would take what is missing for zeros. The
-    header counts the pages, where its two counts of changes agree. While side files hold a part of the database it may
-    be ahead of the file; without a journal on disk it is written some milliseconds before the last page, so a file is
-    looked at anew.
+    A `SourceError` for what is no database, a `CorruptError` for a file that is cut off: SQLite takes what is missing
+    for zeros. The header counts the pages, where its two counts of changes agree. It may be ahead while side files hold
+    a part, and without a journal on disk for some milliseconds: then a file is looked at anew.
     """
     for _ in range(20):
         with source_files(file):
@@ -1860,10 +1856,7 @@ def fingerprint(file: Path) -> tuple[int, ...]:
 
 
 def birth_of(file: Path) -> str:
-    """A file's inode and time of birth: an inode's number is given to the next file, its birth is not.
-
-    Python 3.11 knows the birth on macOS alone; Linux tells it by statx(2), where the file system keeps it.
-    """
+    """A file's inode, whose number may be given to the next file, and time of birth: on Linux by statx(2)."""
     import ctypes
 
     with source_files(file):
@@ -1900,8 +1893,7 @@ SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 def way_to_open(file: Path, wal_mode: bool) -> str:
     """How `file`, a path without links, is opened without writing beside it.
 
-    A WAL database whose side files are missing would get them from SQLite under our user, and the
-    producer could not write them. It is opened immutable where no WAL holds rows, else copied.
+    Side files that are missing SQLite would make under our user, and the producer could not write them.
     """
     wal, shm, _ = side_files(file)
     if wal_mode and str(file) in mount_points():
@@ -2054,10 +2046,7 @@ COPIES: list[str] = []
 
 
 class Database:
-    """The file, open for one cycle; a file that was replaced is seen by the next one.
-
-    Threads take turns on `READERS` connections. The end waits for those that still read.
-    """
+    """The file, open for one cycle. Threads take turns on `READERS` connections; the end waits for those that read."""
 
     def __init__(self, file: Path, scratch: Path, busy_seconds: float = 5.0) -> None:
         self.file = file
@@ -2136,10 +2125,9 @@ class Database:
     def _private_copy(self) -> Path:
         """A copy of the database and then of its WAL, which the producer may go on writing meanwhile.
 
-        Only a checkpoint writes into the database's file, pages that stand in the WAL; they stay there until the WAL
-        is begun anew, with another header (fileformat2.html, 4.1, 4.3 and 4.4). So while the header stays, whatever a
-        checkpoint left half written in the copy is in the WAL that is copied after it, and counts from there. Readers
-        end at the last commit whose checksums are right (4.2): what was caught half written there is not read.
+        Only a checkpoint writes into the database's file, pages that stay in the WAL until that is begun anew, with
+        another header (fileformat2.html, 4.1 to 4.4). So while the header stays, what was half written in the copy
+        counts from the WAL that is copied after it; of that what is half written fails its checksums and is not read.
         """
         with source_files(self.file), contextlib.ExitStack() as unfinished:
             directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
@@ -2285,7 +2273,7 @@ TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 
 
 def time_columns(database: Database, table: str, columns: Mapping[str, str], form: TimeForm) -> list[str]:
-    """The columns that may be a table's time column; one alone is it. `columns` maps names to declared types."""
+    """The columns that may be a table's time column; one alone is it."""
     by_name = {name.lower(): name for name in columns}
     for name in TIME_NAMES:
         if name in by_name and may_tell(database, table, by_name[name], form):
@@ -2303,10 +2291,7 @@ TIME_OF_DAY = re.compile(r"(?i)\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?
 
 
 def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:
-    """Whether the first thousand rows have more in a column than NULL and times of day, or there are none.
-
-    A format that the settings name may make moments of such texts.
-    """
+    """Whether the first rows have more in a column than NULL and times of day, or there are none."""
     if not (known := first_values(database, table, column)):
         return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
     with contextlib.suppress(ValueError):
@@ -2332,9 +2317,8 @@ def first_values(database: Database, table: str, column: str) -> list[Value]:
 class Table(NamedTuple):
     """What SQLite says of a table or view. `columns` maps names to declared types.
 
-    `time` is None where no column tells the time of a row, or several may: the `doubtful` ones.
-    `rowid` is a name under which the rowid can be read, None for views and WITHOUT ROWID tables.
-    `key` is the INTEGER PRIMARY KEY, an alias of the rowid that VACUUM leaves alone. `uncomputable` are generated
+    `time` is None where no column tells it, or several may: the `doubtful` ones. `rowid` is a name to read the rowid
+    by, None where there is none, `key` the INTEGER PRIMARY KEY, which VACUUM leaves alone. `uncomputable` are generated
     columns that are not among `columns`, each with the reason; of `hidden` ones no digest is kept or sent.
     """
 
@@ -2420,9 +2404,8 @@ def check_order(database: Database, table: str) -> None:
         raise ForeignError(fault, "Let the producer copy its rows to a table with rowids.")
 
 
-# Types whose affinity keeps one class of values, so that they can be read as they are. What else may stand in such a
-# column shows in the type that ADBC finds; only a blob among text is found by a comparison (blobs sort above all text).
-# A column of NULLs is one of integers to ADBC.
+# Types whose affinity keeps one class of values. What else may stand in such a column shows in the type that ADBC
+# finds, integers for NULLs alone; a blob among text is found by a comparison (blobs sort above all text).
 PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 
 
@@ -2499,10 +2482,7 @@ SMALL_FILE_BYTES = 64 << 20
 
 
 class Reader:
-    """Reads pages of a table, each in one statement; nothing stays open in between.
-
-    In SQL the table is `q`, and `rowid` its rowid.
-    """
+    """Reads pages of a table, which is `q` in SQL, each in one statement; nothing stays open in between."""
 
     def __init__(self, database: Database, table: Table) -> None:
         self.database = database
@@ -2597,7 +2577,7 @@ class Reader:
         return self.page("", "", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
-        """Rows of `q` (the table's alias) with the value of each column, and of the expression `key`.
+        """Rows with the value of each column, and of the expression `key`.
 
         A column whose values are not all of its affinity's class is read again, value by value.
         """
@@ -3364,10 +3344,9 @@ STATE_NAME = "last_upload.json"
 
 @dataclasses.dataclass(frozen=True)
 class Anchor:
-    """A delivered row: where it was, a digest of each of its values, and its time as an SQL literal.
+    """A delivered row: where it was, four bytes' digest of the values of each of the state's columns, and its time.
 
-    `digest` is the base64 of four bytes for each of the state's `columns`. Version 1.0.0 wrote 16 hexadecimal digits
-    of all values together, and no columns.
+    That is an SQL literal. Version 1.0.0 wrote 16 hexadecimal digits of all values together, and no columns.
     """
 
     rowid: int
@@ -3472,11 +3451,10 @@ class Intent(Place, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
-    and `span` says which of their lines it sends.
-    `keyed`: no two rows of the source are sent alike; `digest` is that of the rows as a statement had them.
-    `size` is how large its batch was, as the source counts, `reads` the types that rules were made for. A target adds
-    what it needs: `file` is the name of a staged one in a `volume`, `bytes` the size of a request, `timeout` the
-    seconds that a statement has, `fields` the columns that rows are known by.
+    and `span` says which of their lines it sends. `keyed`: no two rows of the source are sent alike; `digest` is that
+    of the rows as a statement had them. `size` is how large its batch was, as the source counts, `reads` the types that
+    rules were made for. A target adds what it needs: the name of a staged `file` in a `volume`, a request's `bytes`,
+    the seconds that a statement has, the `fields` that rows are known by.
     """
 
     sequence: int
@@ -3546,11 +3524,10 @@ class State:
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in; a cycle saw it `emptied` since, and `formers` are what was known before it was made anew, the
     newest first. `lineage` is the stream and the epoch that sent the table's first rows, where these are others by now.
-    `time_column` was the time: it stays so, though a value in it may look like none; it was read by `time_form`. So do
-    the types that columns were read as by rules, `reads`.
-    `allowance` is what was learned of the target, and `lost` how often in a row a batch had no answer and did not
-    arrive, the last time with a request of `lost_bytes`. Where that is too small to be refused for its size, the next
-    batch has `lost_rows` at most; 0 is any number.
+    `time_column`, read by `time_form`, stays the time, and columns stay of the types `reads`, whatever values look
+    like. `allowance` was learned of the target; so often in a row, `lost`, a batch had no answer and did not arrive,
+    the last time with a request of `lost_bytes`. Where that is too small to be refused, the next has `lost_rows` at
+    most; 0 is any number.
     """
 
     last_upload: str | None = None
@@ -3770,8 +3747,7 @@ Lines = Sequence[dict[str, Any]]
 class Quarantine:
     """Rows that can't be delivered, one JSON line each, a file for each commit.
 
-    A file is named by the commit's sequence number and written before the commit, so that a batch that is
-    sent again replaces its file instead of adding to it.
+    It is named by the commit's number and written before, so that a batch that is sent again replaces it.
     """
 
     # An edge disk is small; more than this wants a person, and the rows wait in the source meanwhile.
@@ -3908,10 +3884,7 @@ def latest_time(*times: int | None) -> int | None:
 
 
 class Batch(NamedTuple):
-    """Rows that are sent in one commit: position and anchors after it, and a way to read them, page by page.
-
-    `waiting` is how many rows there were at most, this batch's and later ones.
-    """
+    """Rows that are sent in one commit: position and anchors after it, and their pages; `waiting` are there at most."""
 
     position: Position
     anchors: list[Anchor]
@@ -3928,9 +3901,8 @@ def digest_of(content: str, encoding: str = "utf-8") -> str:
 def row_content(columns: Iterable[str]) -> str:
     """An SQL expression for all values of a row `q`, as ASCII, one after another with commas: different rows differ.
 
-    Numbers and NULL as `quote` writes them, which gives a double all its digits; of text and blobs, whose quotes
-    would end at a NUL, the bytes: t0061 is text, b0061 a blob. In groups: SQLite limits the arguments of a function
-    and the nesting of expressions.
+    Numbers and NULL as `quote` writes them, a double with all its digits; of text and blobs, whose quotes would end at
+    a NUL, the bytes: t0061 is text, b0061 a blob. In groups: SQLite limits arguments, and the nesting of expressions.
     """
     values = []
     for value in (f"q.{quoted(column)}" for column in columns):
@@ -3973,9 +3945,8 @@ def old_quote(value: str, encoding: str) -> str:
 class Look(NamedTuple):
     """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
 
-    `alike` are the columns beside key and time whose values are the same, with the digests of these.
-    `is_but_time`: it has other values than key and time, and those are all the same. `is_like`, of one with the time
-    that it had, or none: a value came back that no other anchor has, beside the key.
+    `alike` are the columns beside key and time whose values are the same, with their digests; `is_but_time` where these
+    are all. `is_like`, of one with the same time or none: a value came back that no other anchor has, beside the key.
     """
 
     rowid: int
@@ -3998,10 +3969,9 @@ def kept_values(looks: Sequence[Look]) -> int:
 class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
-    `is_same_file` is None where the state does not tell; `changes` are those of the schema since, and below zero where
-    the file is older than the state; `counter` is the highest rowid that AUTOINCREMENT ever gave, None without.
-    `is_later`: the rows at the anchors' rowids have later times than all anchors. `left` counts the anchors that are
-    not before the first row, as those are that retention deleted.
+    `is_same_file` is None where the state does not tell; `changes` of the schema since are below zero where the file is
+    older; `counter` is the highest rowid that AUTOINCREMENT gave, None without. `is_later`: the rows at the anchors'
+    rowids have later times than all anchors. `left` counts the anchors that are not before the first row.
     """
 
     looks: Sequence[Look]
@@ -4016,8 +3986,7 @@ class Evidence(NamedTuple):
     def is_proof(self, is_cut: bool) -> bool:
         """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal ones.
 
-        Where columns are gone, other values than the times tell them apart. Rows of the same times that were edited are
-        none: a box whose clock begins anew at each start writes such ones.
+        Where columns are gone, other values tell them apart. A box whose clock begins anew writes the same times.
         """
         whole = [look for look in self.looks if look.is_whole]
         is_most = 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
@@ -4130,7 +4099,7 @@ MOST_FORMERS = 8
 
 
 def formers_of(state: State, back: str = "") -> list[Place]:
-    """What is kept of tables that gave way to others, but for the one that is `back`."""
+    """What is kept of tables that gave way, but for the one that is `back`."""
     places = [*([place_of(state)] if state.anchors else []), *state.formers]
     return [place for place in places if place["lineage"] != back][:MOST_FORMERS]
 
@@ -4145,10 +4114,7 @@ def made_anew(state: State, evidence: Evidence, most: int) -> State:
 
 
 class Claim(NamedTuple):
-    """A place that a table may be found in: one that it had, or that of another stream's `table`, under another name.
-
-    `is_sure` asks the target where the commit that led there is in doubt.
-    """
+    """A place of the table before, or of another stream's `table`; `is_sure` asks the target where a commit is in doubt."""
 
     place: Place
     table: str = ""
@@ -4156,10 +4122,7 @@ class Claim(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A place in the table that is here: the state there, the evidence, and how surely it is that.
-
-    `moved` is where its newest row is that is left, None where rowids were not given anew.
-    """
+    """A place in the table that is here, and how surely it is that; `moved`, where rowids were given anew."""
 
     claim: Claim
     state: State
@@ -4178,14 +4141,13 @@ def back_in(state: State, claim: Claim, origin: Origin) -> State:
 
     Where it is back after another one that is gone, windows that were sent of that stay sent.
     """
-    place, before = claim.place, Origin(origin.file, origin.schema - 1)
-    position = Position(**place["position"])
+    place = claim.place
+    position, anchors = Position(**place["position"]), [Anchor.of(line) for line in place["anchors"]]
     if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
-    anchors, formers = [Anchor.of(line) for line in place["anchors"]], formers_of(state, place["lineage"])
-    known = dataclasses.replace(state, epoch=state.epoch + 1, position=position, formers=formers)
-    known = dataclasses.replace(known, anchors=anchors, columns=place["columns"], gaps=place["gaps"])
-    return dataclasses.replace(known, lineage=place["lineage"], origin=state.origin or before)
+    known = {**known_fields(State, place), "position": position, "anchors": anchors, "epoch": state.epoch + 1}
+    known |= {"formers": formers_of(state, place["lineage"])}
+    return dataclasses.replace(state, **known, origin=state.origin or Origin(origin.file, origin.schema - 1))
 
 
 def at_any_time(position: Position) -> Position:
@@ -4218,11 +4180,8 @@ def time_before(state: State, table: Table) -> str | None:
 
 
 def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> bool:
-    """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not.
-
-    Of a single anchor it takes half of so many columns.
-    """
-    if len(state.anchors) == 1:
+    """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not."""
+    if len(state.anchors) == 1:  # Half of so many columns do.
         return 2 * len(alike) >= count
     known = [each.parts(state.columns) for each in state.anchors]
     own, (key,) = anchor.parts(state.columns), digests_of([str(anchor.rowid)])
@@ -4295,10 +4254,7 @@ class Anchored:
         return [Anchor.made(rowid, digests_of(row), time_in_row(self.table, row)) for rowid, row in rows]
 
     def located(self, state: State) -> State:
-        """The state with its position in the file as it is now; a `SourceError` where that can't be told.
-
-        Follows a file that was altered, edited, vacuumed, recreated or restored, after which anchors are made anew.
-        """
+        """The state with position and anchors in the file as it is now; a `SourceError` where that can't be told."""
         newest, origin = state.anchors[:1], origin_of(self.reader.database)
         table = self.table._replace(time=time_before(state, self.table))
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
@@ -4367,7 +4323,7 @@ class Anchored:
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
 
-        A rebuild sets it back. One alone may be edited ever anew; times alone that are edited were wrong before.
+        A rebuild sets it back. One alone may be edited, or times alone.
         """
         others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
         is_other = len(others) > 1 and not any(look.is_but_time for look in others)
@@ -4392,8 +4348,7 @@ class Anchored:
     def moved(self, state: State, origin: Origin) -> int | None:
         """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed.
 
-        None where that one is in its place: then rows behind it were edited or deleted, and none renumbered; or where
-        rowids can't have been given anew.
+        None where none was renumbered: that one is in its place, or rowids can't have been given anew.
         """
         run = [] if self.table.key or state.origin == origin else state.anchors[:CLOSE_ANCHORS]
         for index, newest in enumerate(run):
@@ -4488,8 +4443,8 @@ class Pace:
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
         """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
 
-        In between no page is being read, so that a producer without WAL gets its turn to write: SQLite lets a
-        process that holds a read lock take another one even where a writer waits (os_unix.c, unixLock).
+        So a producer without WAL gets its turn to write: a process with a read lock may take another one even where a
+        writer waits (os_unix.c, unixLock).
         """
         with ThreadPoolExecutor(READERS) as pool:
             while first <= last:
@@ -4580,9 +4535,8 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     """Whether a producer seems to set the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
     Then wide gaps between rowids take up half of the places that are looked at, and times are in no order either, by
-    each column that may be the time. SQLite gives the next higher one: there a gap is what was deleted, and late rows
-    are late by less than all that the table spans. Keys that are times themselves are in order. None where keys are
-    far apart and no column tells.
+    each column that may be the time. Where SQLite gives the next higher one, a gap is what was deleted, and late rows
+    are late by less than the table spans. Keys that are times are in order. None where far keys and no column tell.
     """
     table, rowid = reader.table, reader.rowid
     with contextlib.suppress(CorruptError):  # What stands before a damaged page is delivered.
@@ -4622,9 +4576,8 @@ class Search(NamedTuple):
         """The state in the table that is here, where that is another one than it knows, or was sent further since.
 
         Where its own place, which is `known`, is whole, a further one of the same table counts alone. The surest table
-        counts, and of its places the furthest: one that was renamed again and again left some behind, and where two
-        are as far, its windows went on in the other stream. Where another table has the rows, these are a copy, and
-        rows of their own. Nothing is renamed without a change of the schema.
+        counts, and of its places the furthest, that of the other stream where two are as far: its windows went on
+        there. Where another table has the rows, these are a copy. Nothing is renamed without a change of the schema.
         """
         state, own = known.state, known.claim.place["lineage"]
         if "since" in state.position:  # A person said where to begin.
@@ -4707,10 +4660,7 @@ class RowidCursor(Anchored):
         self.is_trusted = is_trusted
 
     def start(self, since: int | None) -> Position:
-        """The position of a first run; rows there are now with times up to `since` (microseconds) are not new.
-
-        `until` is the highest rowid now: rows that come later are new, however late. Both go once it was read.
-        """
+        """The position of a first run; rows up to the rowid `until` with times up to `since` (µs) are not new."""
         if since is None:
             return {"rowid": None}
         self.table.known_time  # noqa: B018 - an error where there is none
@@ -4730,10 +4680,7 @@ class RowidCursor(Anchored):
         return known
 
     def gaps(self, low: int | None, first: int | None, last: int) -> list[list[int]]:
-        """Where no row is between a rowid and the next one, `first`, and at places from there to the rowid `last`.
-
-        None in a table that has no key: VACUUM moves its rows.
-        """
+        """Where no row is between a rowid and `first`, and to `last`; none without a key, since VACUUM moves rows."""
         with contextlib.suppress(CorruptError):
             if first is not None and self.table.key:
                 pairs = {(-(2**63) if low is None else low, first), *self.reader.neighbours(first, last)}
@@ -4743,7 +4690,7 @@ class RowidCursor(Anchored):
     def bounds(self, low: int | None) -> tuple[int | None, int]:
         """The lowest rowid over `low` and the highest, of the rows that were there when this cycle looked first.
 
-        Else a table that is written to all the time would be sent in ever smaller commits, and others would wait.
+        Else a table that is written to all the time would be sent in ever smaller commits.
         """
         first, last = self.reader.bounds(low)
         self.up_to = last = last if self.up_to is None else min(last, self.up_to)
@@ -4799,10 +4746,7 @@ class RowidCursor(Anchored):
             yield from self.pages(first, last)
 
     def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """A `TransientError` where rows from `first` on gave way to others since, or moved: the newest ones tell.
-
-        Where only the last of several rows is another, its producer writes it still.
-        """
+        """An error where rows from `first` on gave way to others since, or moved, by the newest; or one is written still."""
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
         found = [anchor for place in places for anchor in self._anchors(f"{self.rowid} {place}", 1)]
@@ -4814,7 +4758,6 @@ class RowidCursor(Anchored):
             raise TransientError("rows were deleted or moved while they were read", "The next cycle goes on.")
 
     def _steady(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> Iterator[RawPage]:
-        """The rows up to those of the anchors, and at the end an error where these are others by then."""
         yield from self.pages(first, anchors[0].rowid)
         self.refuse_others(first, before, anchors)
 
@@ -4877,8 +4820,8 @@ def float_literal(value: float) -> str:
 def raw_spans(column: str, oldest: int, form: TimeForm, is_scan: bool = False) -> list[Span]:
     """Where in a column times from `oldest` (microseconds) on may be, and what is no time, in SQLite's order.
 
-    Other values may be there too: the time itself decides. All times are in one of these spans, save digits in texts
-    for the years 2286 to 2529. Not all that is no time is: what looks like the date of an earlier day is left out.
+    Other values may be there too: the time itself decides. Left out are digits in texts for the years 2286 to 2529, and
+    of what is no time what looks like the date of an earlier day.
     """
     if oldest <= -(10**16) or "%" in form.name:
         return [(None, None, "")]
@@ -4888,10 +4831,7 @@ def raw_spans(column: str, oldest: int, form: TimeForm, is_scan: bool = False) -
 
 
 def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
-    """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time.
-
-    In a column of TEXT affinity all numbers are texts.
-    """
+    """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time."""
     low = form.number(oldest - 10**6)
     digits = f"{column} GLOB '[0-9]*' AND {column} NOT GLOB '*[^0-9.]*' AND {column} NOT GLOB '*.*.*'"
     texts = f"NOT ({digits} AND CAST({column} AS REAL) < {raw_literal(low, 'utf-8')})"
@@ -4899,10 +4839,7 @@ def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
 
 
 def number_spans(oldest: int) -> list[Span]:
-    """Numbers of each unit from `oldest` on, and those that are no times.
-
-    In a column of TEXT affinity, where numbers compare as texts, the limits above sort below all dates.
-    """
+    """Numbers of each unit from `oldest` on, and those that are no times; as texts the limits sort below all dates."""
     if oldest <= -(10**14):  # Before 1966 negative numbers have several units.
         return [(None, "", "")]
     limits = [limit for limit, _ in EPOCH_UNITS]
@@ -4913,12 +4850,9 @@ def number_spans(oldest: int) -> list[Span]:
 
 
 def text_spans(column: str, oldest: int, zone: ZoneInfo, is_scan: bool) -> list[Span]:
-    """Texts from a day before `oldest` on, where SQLite reads no earlier time in them, and those of other forms.
-
-    A day since the zone is behind the text. In the first days of a year ISO weeks count for the year before.
-    """
+    """Texts from a day before `oldest` on, since zones differ, where SQLite reads no earlier time, and other forms."""
     day, after = (moment_of(oldest + spread).date() for spread in (-ZONE_SPREAD, 2 * ZONE_SPREAD))
-    week = day.isocalendar()
+    week = day.isocalendar()  # In the first days of a year it is one of the year before.
     first, later = min(day.isoformat(), f"{week.year:04}-W{week.week:02}"), after.isoformat()
     if oldest < 10**15:  # Before 2001 digits have various lengths, and may be taken for days of the Julian calendar.
         return [("", first, f"substr({column}, 5, 1) <> '-'"), (first, None, "")]
@@ -4935,8 +4869,7 @@ def text_spans(column: str, oldest: int, zone: ZoneInfo, is_scan: bool) -> list[
 def odd_text_spans(column: str, digits: str, day: str, is_scan: bool) -> list[Span]:
     """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three.
 
-    The ! keeps SQLite from taking a limit for a number, which it does in a column of numeric affinity. An index finds
-    those of each year by limits; in a scan one condition tells.
+    The ! keeps SQLite from taking a limit for a number. An index finds those of each year; in a scan one condition does.
     """
     spans: list[Span] = [(f"{head - 1}:" if head > 10 else "", f"{head}0!", "") for head in range(10, int(day[:2]) + 1)]
     years = range(int(digits[:4]), int(day[:4]))
@@ -5110,9 +5043,9 @@ def beyond(left: collections.Counter[Any], digests: Iterable[Any]) -> list[int]:
 class Bridge(NamedTuple):
     """What tells a row by the columns that a table had before, and by those that it has now.
 
-    That is a digest of the columns at the places `content`, where all are there as they were; else the time and the
-    columns of the key of then, or the time alone. `fresh` are the new columns. Version 1.0.0 made digests that are old.
-    Keys `may_differ` where their columns have another type, or none.
+    That is a digest of the columns at the places `content`, where all are as they were; else the time and the columns
+    of the key of then, if any. `fresh` are the new columns. Version 1.0.0 made digests that are old. Keys `may_differ`
+    where their columns have another type, or none.
     """
 
     content: list[int]
@@ -5155,8 +5088,8 @@ def recognised(
 ) -> list[str] | None:
     """The records of the rows that were delivered, untouched ones before others; None where that can't be told.
 
-    Where rows are told by their times alone, new ones may stand for some that were deleted. Where there are such times,
-    but no such key, most likely the keys are written otherwise now, or the columns of version 1.0.0 were others.
+    By times alone, new rows may stand for deleted ones. Where there are such times, but no such key, most likely the
+    keys are written otherwise now, or the columns of version 1.0.0 were others.
     """
     found = list[str]()
     for before, rows in groups.items():
@@ -5203,10 +5136,7 @@ class Remembered:
         return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
 
     def located(self, state: State) -> State:
-        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be.
-
-        Times need no following: a recreated table goes on with later ones.
-        """
+        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be."""
         position, made_of = state.position, self.made_of
         state = dataclasses.replace(state, time_column=self.table.time)
         if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
@@ -5253,16 +5183,15 @@ class Remembered:
 class TimestampCursor(Remembered):
     """New rows are those whose time is not before `latest - lookback`, and that were not delivered.
 
-    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has the
-    `latest` time, and in `seen` a record of each delivered row from `latest - lookback` on, or from `known` on where
-    `lookback` was shorter; rows whose time can't be read stay in it for good. `columns` and `key` are what the records
-    were made of. All times are in microseconds.
+    For views, tables WITHOUT ROWID, and rows that are rewritten in place with a newer time. A position has in `seen` a
+    record, made of `columns` and `key`, of each delivered row from `latest - lookback` on, or from `known` on where
+    `lookback` was shorter; rows whose time can't be read stay in it for good. All times are in microseconds.
 
-    A pass goes over the candidates in SQLite's order, in one batch or more, and `latest` moves at its end towards
-    `newest`, the greatest time so far: the order of values is not that of their times. Until then `pass` has the time
-    `oldest` from which rows are new, the time `until` that the table had reached at the beginning, as far as is known,
-    the `place` that it has come to, and in `sent` records of its own rows. Rows that come in behind its place are found
-    by the next one, which is why `latest` does not go beyond `until`.
+    A pass goes over the candidates in SQLite's order, which is not that of their times, in one batch or more; at its
+    end `latest` moves towards `newest`, the greatest time so far. Until then `pass` has the time `oldest` from which
+    rows are new, the time `until` that the table had reached at the beginning, the `place` that it has come to, and in
+    `sent` records of its own rows. Rows that come in behind its place are found by the next one, which is why `latest`
+    does not go beyond `until`.
     """
 
     kind = "timestamp"
@@ -5300,7 +5229,6 @@ class TimestampCursor(Remembered):
         return Batch(walk.position, [], functools.partial(iter, taken))
 
     def bytes_per_row(self, _: Position) -> float:
-        """About how large rows are."""
         return self.reader.bytes_per_row()
 
     def _walk_from(self, position: Position) -> Walk:
@@ -5320,10 +5248,7 @@ class TimestampCursor(Remembered):
         return {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
 
     def waiting(self, position: Position, _: TimeForm) -> tuple[int | None, int | None]:
-        """How many rows are new, and their earliest time, where an index tells; None where only reading all rows can.
-
-        Of more than a page it is told about how many, and at most `COUNTED_ROWS`: they are counted, not read.
-        """
+        """How many rows are new, about and at most `COUNTED_ROWS`, and their earliest time; None without an index."""
         if not self.order.is_indexed():
             return None, None
         under_way = self._pass(position)
@@ -5397,17 +5322,11 @@ class TimestampCursor(Remembered):
         return max(position["latest"], newest if until is None else min(newest, until))
 
     def _bound(self, position: Position) -> int:
-        """The time before which no row is new once the pass has come to its end: later rows would be late.
-
-        What is no longer known stays so where `lookback` is longer than before.
-        """
+        """The time before which no row is new once the pass has ended; what is forgotten stays so for a longer lookback."""
         return max(self._reached(position) - self.lookback, position.get("known", NEVER - self.lookback))
 
     def _ended(self, position: Position) -> Position:
-        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten.
-
-        What was not wanted at the beginning is among those that are known; rows that come later are, however late.
-        """
+        """The position at the end of its pass: the latest time moves, and rows that are late by now are forgotten."""
         if not position["pass"]:
             return position
         bound = self._bound(position)

@@ -1740,11 +1740,10 @@ def zones_called(name: str) -> list[ZoneInfo]:
 # first one's POSIX locks (sqlite.org/howtocorrupt.html, 2.2.1). Each query is one short transaction,
 # finished before its rows are sent, so the producer's WAL can always be checkpointed.
 
-# Behind it SQLite chooses rowids at random (sqlite.org/autoinc.html).
-HIGHEST_ROWID = 2**63 - 1
-
-# How many pages are read side by side, each through a connection of its own.
-READERS = 2
+HIGHEST_ROWID = 2**63 - 1  # behind it SQLite chooses rowids at random (sqlite.org/autoinc.html)
+READERS = 2  # pages are read side by side, each through a connection of its own
+SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20  # tell what a column holds where nothing else does, whichever is less
+SMALL_FILE_BYTES = 64 << 20  # no page of a smaller file can be large
 
 
 def quoted(name: str) -> str:
@@ -1798,6 +1797,7 @@ def side_files(file: Path) -> list[Path]:
 
 
 NO_DATABASE = "Check sqlite. An encrypted one (SQLCipher, SEE) has to be copied to a plain one by its producer."
+CHECK = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
 
 
 def is_wal_mode(file: Path) -> bool:
@@ -1911,10 +1911,6 @@ def way_to_open(file: Path, wal_mode: bool) -> str:
     return UNCHANGING
 
 
-# Linux' request to share a file's blocks instead of copying them (ioctl_ficlone(2)), for file systems that can.
-FICLONE = 0x40049409
-
-
 def wal_generation(file: Path) -> tuple[int, int, bytes]:
     """Which database and which WAL these are. The WAL's header changes when it is begun anew, and then alone."""
     wal = side_files(file)[0]
@@ -1924,10 +1920,11 @@ def wal_generation(file: Path) -> tuple[int, int, bytes]:
 
 def copy_file(file: Path, copy: Path) -> None:
     """Make `copy` equal to a file by writing what differs; nothing where the file system can share blocks."""
+    share = 0x40049409  # FICLONE, see ioctl_ficlone(2)
     with file.open("rb") as old, os.fdopen(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as new:
         size, free = os.fstat(old.fileno()).st_size, shutil.disk_usage(copy.parent).free
         with contextlib.suppress(OSError):
-            fcntl.ioctl(new.fileno(), FICLONE, old.fileno())
+            fcntl.ioctl(new.fileno(), share, old.fileno())
             new.truncate(size)
             return
         if size > free + os.fstat(new.fileno()).st_size:
@@ -1990,8 +1987,6 @@ class CorruptError(SourceError):
 
     good: int | None = None
 
-
-CHECK = "Run `sqlite3 FILE 'PRAGMA integrity_check'`."
 
 # What SQLite's messages say, since the driver gives no error code: what each is, and what to do. The first that fits.
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
@@ -2472,13 +2467,6 @@ def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn
     if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
         return RawColumn("text", array_of(values, "string"))
     return RawColumn("mixed", values)
-
-
-# So many rows tell what a column holds where nothing else does, or fewer where they have more bytes.
-SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20
-
-# No page of a smaller file can be large.
-SMALL_FILE_BYTES = 64 << 20
 
 
 class Reader:
@@ -3871,11 +3859,21 @@ def sqlite_value(plain: Any) -> Any:
 
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
-
 # A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 # How many rows are read by time before it is known how large they are; so many bytes of them are in memory at once.
 FIRST_ROWS, WALK_BYTES = 500, 64 << 20
+MOST_PARTS = 64  # of a row that have a digest of their own in anchors; further columns share the last one
+MOST_FORMERS = 8  # tables that gave way to others are kept in mind
+MOST_GAPS = 32  # between rowids are remembered, the widest ones
+FAR_APART = 1000  # are rowids that were not given one after the other, or between which rows were deleted
+COUNTED_ROWS = 100_000  # that wait; what is beyond is guessed from their rowids, or left out. A look takes 30 ms then
+NEVER = -(2**62)  # before all times, in microseconds
+ZONE_SPREAD = 26 * 3600 * 10**6  # between two texts of one moment, with zones from -12:00 to +14:00, in microseconds
+CLOCK_SHIFT = 2 * 3600 * 10**6  # local times without a zone are late by as much when clocks go back, in microseconds
+CLOCK_BEGAN = 1_767_225_600  # a clock that shows less was never set: this program is younger. Seconds (2026-01-01)
+MOST_FUTURE = 100_000  # rows from the future are remembered; more of them wait until their time has come
+NEWEST_VALUES = 100  # of each class tell which time a table has reached
 
 
 def latest_time(*times: int | None) -> int | None:
@@ -3918,10 +3916,6 @@ def literal_of(content: str, encoding: str) -> str:
         return text_literal(found) if "\0" not in found else f"CAST(x'{content[1:]}' AS TEXT)"
     blob = f"x'{content[1:]}'"
     return f"CAST({blob} AS TEXT)" if content[0] == "t" else blob if content[0] == "b" else content
-
-
-# So many parts of a row have a digest of their own in anchors; further columns share the last one.
-MOST_PARTS = 64
 
 
 def parts_of(values: Sequence[str], separator: str) -> list[str]:
@@ -4094,10 +4088,6 @@ def without(place: Place, hidden: frozenset[str]) -> Place:
     return {**place, "columns": names, "anchors": [anchor.line() for anchor in anchors]}
 
 
-# So many tables that gave way to others are kept in mind.
-MOST_FORMERS = 8
-
-
 def formers_of(state: State, back: str = "") -> list[Place]:
     """What is kept of tables that gave way, but for the one that is `back`."""
     places = [*([place_of(state)] if state.anchors else []), *state.formers]
@@ -4114,7 +4104,7 @@ def made_anew(state: State, evidence: Evidence, most: int) -> State:
 
 
 class Claim(NamedTuple):
-    """A place of the table before, or of another stream's `table`; `is_sure` asks the target where a commit is in doubt."""
+    """A place of the table before, or of another stream's `table`; a doubt of whose commit `is_sure` settles."""
 
     place: Place
     table: str = ""
@@ -4498,30 +4488,18 @@ END: Any = object()
 
 def ahead(items: Iterator[T]) -> Generator[T]:
     """The same items, each but the first made in another thread while the one before is used."""
-    if (item := next(items, END)) is END:
-        return
     with ThreadPoolExecutor(1) as pool:
+        item = next(items, END)
         while item is not END:
             upcoming = pool.submit(next, items, END)
             yield item
             item = upcoming.result()
 
 
-# So many rows that wait are counted; what is beyond is guessed from their rowids, or left out. A look takes 30 ms then.
-COUNTED_ROWS = 100_000
-
-
 def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     """The time of each row of a page; None where it can't be read."""
     array, _ = convert(page.columns[column], "timestamp", form)
     return list(array.cast(arrow_type("bigint")).to_pylist())
-
-
-# So many gaps between rowids are remembered, the widest ones.
-MOST_GAPS = 32
-
-# Rowids so far apart were not given one after the other, or rows between them were deleted.
-FAR_APART = 1000
 
 
 def said_of_order(table: Table) -> str:
@@ -4746,7 +4724,7 @@ class RowidCursor(Anchored):
             yield from self.pages(first, last)
 
     def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """An error where rows from `first` on gave way to others since, or moved, by the newest; or one is written still."""
+        """An error where rows from `first` on gave way to others since, or moved, by the newest, or are written still."""
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
         found = [anchor for place in places for anchor in self._anchors(f"{self.rowid} {place}", 1)]
@@ -4768,24 +4746,6 @@ class RowidCursor(Anchored):
         for pages in ahead(pace.groups(first, last)):
             yield from pages
 
-
-# Two texts of one moment differ by up to so much with the zones that exist (-12:00 to +14:00), in microseconds.
-ZONE_SPREAD = 26 * 3600 * 10**6
-
-# Local times without a zone happen twice when clocks go back; then rows are late by as much, in microseconds.
-CLOCK_SHIFT = 2 * 3600 * 10**6
-
-# Before all times, in microseconds.
-NEVER = -(2**62)
-
-# A clock that shows an earlier time was never set: this program is younger. In seconds since 1970 (2026-01-01).
-CLOCK_BEGAN = 1_767_225_600
-
-# So many rows from the future are remembered at most; more of them wait until their time has come.
-MOST_FUTURE = 100_000
-
-# So many of the highest values of each class are looked at to learn which time a table has reached.
-NEWEST_VALUES = 100
 
 # Values from `low` on and below `high`, None for no limit, that fulfil a condition in SQL, or none.
 Span = tuple[Value | None, Value | None, str]
@@ -5114,42 +5074,33 @@ class Remembered:
         self.table = reader.table
         self.lookback = round(lookback * 10**6) + (CLOCK_SHIFT if form.zone.key != "UTC" else 0)
         self.order = TimeColumn(reader, form)
-
-    @functools.cached_property
-    def made_of(self) -> Position:
-        """The columns with their declared types, and those of the primary key."""
-        keyed = sorted((pk, name) for name, _, pk, *_ in self.reader.database.columns_of(self.table.name) if pk)
-        key = [name for _, name in keyed]
+        self.infos = reader.database.columns_of(self.table.name)
+        key = [name for _, name in sorted((pk, name) for name, _, pk, *_ in self.infos if pk)]
         # Without a key that may be told, rows that differ in what is hidden alone could not be told apart.
         columns = self.table.telling if key and not self.table.hidden.intersection(key) else self.table.columns
-        return {"columns": [[name, kind] for name, kind in columns.items()], "key": key}
-
-    @functools.cached_property
-    def content(self) -> str:
-        """The values that rows are known by, in SQL."""
-        return row_content(name for name, _ in self.made_of["columns"])
+        # The columns with their declared types, and those of the primary key.
+        self.made_of: Position = {"columns": [[name, kind] for name, kind in columns.items()], "key": key}
+        self.content = row_content(columns)
+        self.key = [[*columns].index(name) for name in key]
 
     def digests(self, contents: Iterable[str]) -> list[str]:
         """The digest of each row's content, and behind it that of its key, which tells apart rows of one time."""
-        names = [name for name, _ in self.made_of["columns"]]
-        key = [names.index(name) for name in self.made_of["key"]]
-        return [digest_of(content) + key_digest(content.split(",") if key else [], key) for content in contents]
+        return [digest_of(text) + key_digest(text.split(",") if self.key else [], self.key) for text in contents]
 
     def located(self, state: State) -> State:
         """The state with its records made of the columns that the table has now; a `SourceError` where that can't be."""
-        position, made_of = state.position, self.made_of
-        state = dataclasses.replace(state, time_column=self.table.time)
-        if position.get("columns") == made_of["columns"] and position["key"] == made_of["key"]:
+        position, state = state.position, dataclasses.replace(state, time_column=self.table.time)
+        if position | self.made_of == position:
             return state
         log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
         if "columns" not in position and self.table.hidden:  # Version 1.0.0 had one digest of all columns.
             whole = Reader(self.reader.database, self.table._replace(hidden=frozenset()))
             position = Remembered(whole, self.lookback / 10**6, self.order.form).located(state).position
-        return dataclasses.replace(state, position=self._renewed(position, made_of))
+        return dataclasses.replace(state, position=self._renewed(position))
 
-    def _renewed(self, position: Position, made_of: Position) -> Position:
+    def _renewed(self, position: Position) -> Position:
         """A position with new records of the rows that were delivered, as far as they are still there."""
-        delivered, bridge = old_records(position), Bridge.between(position, made_of)
+        delivered, bridge = old_records(position), Bridge.between(position, self.made_of)
         times = {time for time, *_ in delivered}
         rows = self._groups(min(times - {NEVER}, default=position["latest"] - self.lookback), bridge)
         counts = collections.Counter(
@@ -5159,14 +5110,15 @@ class Remembered:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
             raise SourceError(fault, hint)
-        as_now: Position = {"newest": position["latest"], "pass": None, **position, "seen": packed(kept), **made_of}
+        seen = packed(kept)
+        as_now: Position = {"newest": position["latest"], "pass": None, **position, "seen": seen, **self.made_of}
         if as_now["pass"]:
             as_now["pass"] = {**as_now["pass"], "sent": ""}
         return as_now
 
     def _groups(self, oldest: int, bridge: Bridge) -> Groups:
         """The rows from a time on."""
-        given = {column: default for column, _, _, default, _ in self.reader.database.columns_of(self.table.name)}
+        given = {column: default for column, _, _, default, _ in self.infos}
         defaults = (f"{cell(column)} IS ({default_in_sql(given[column])})" for column in bridge.fresh)
         untouched = " AND ".join(defaults) or "1"
         groups: Groups = collections.defaultdict(list)

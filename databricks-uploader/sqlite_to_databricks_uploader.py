@@ -1951,7 +1951,8 @@ def sqlite_driver() -> str:
 class BusyError(TransientError):
     """Another process keeps the database locked.
 
-    If it stays: does a producer hold a transaction for long, or use `PRAGMA locking_mode = EXCLUSIVE` without a WAL?
+    The next cycle tries again. If it stays: does a producer hold a transaction for long, or use `PRAGMA locking_mode =
+    EXCLUSIVE` without a WAL? PRAGMA locking_mode = NORMAL lets others in.
     """
 
 
@@ -1966,15 +1967,15 @@ class ForeignError(SourceError):
     """What is read needs a collation, function or module that only the program of its producer has.
 
     Leave it out of the view (`name COLLATE BINARY` for a collation), or set `sqlite_table_name` to a table that does
-    without. Tables with rowids can be read whatever their collations.
+    without. Tables with rowids can be read whatever their collations; let a producer copy others to one.
     """
 
 
 class UncomputableError(SourceError):
     """What a view or a generated column makes of a row fails, as where a text is no JSON.
 
-    A generated column is left out then: what it is made of arrives. Let a view look first, as by `iif(json_valid(x),
-    json_extract(x, '$.a'), NULL)`.
+    A generated column is left out by a run: what it is made of arrives. Let a view look first, as by
+    iif(json_valid(x), json_extract(x, '$.a'), NULL).
     """
 
 
@@ -1988,18 +1989,15 @@ class CorruptError(SourceError):
     good: int | None = None
 
 
-# What SQLite's messages say, since the driver gives no error code: what each is, and what to do. The first that fits.
+# What SQLite's messages say, since the driver gives no error code: what each is, and what to do where the error's own
+# description doesn't say it. The first that fits.
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
-    ("locked|busy", BusyError, "the database is locked by another process",
-     "The next cycle tries again. If it stays: PRAGMA locking_mode = NORMAL in the producer, short transactions."),
-    ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}",
-     "If it stays: a single row has to fit into memory several times."),
+    ("locked|busy", BusyError, "the database is locked by another process", ""),
+    ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}", ""),
     ("readonly", TransientError, "the database waits for its producer: {}",
      "A crashed producer left a journal; let it open its database once, which mends it."),
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
-     "{}: only the program of its producer has it",
-     "Leave it out of the view, or take a table that does without. A table WITHOUT ROWID with a column of such a "
-     "collation can't be read at all: let its producer copy its rows to one with rowids."),
+     "{}: only the program of its producer has it", ""),
     ("unable to open", SourceError, "{}",
      "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
@@ -2008,9 +2006,7 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("disk I/O", CorruptError, "the database can't be read: {}",
      f"Is a disk full, the database's or state_dir's? Else: {CHECK}"),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
-     "a value can't be computed: {}",
-     "Let the view look first, as by iif(json_valid(x), json_extract(x, '$.a'), NULL). A generated column is left out"
-     " by a run."),
+     "a value can't be computed: {}", ""),
     ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
 )  # fmt: skip
 
@@ -2019,7 +2015,7 @@ def source_error(message: str) -> UploaderError:
     """SQLite's message as one of ours."""
     said = message.split("\nquery:")[0].split("] ", 1)[-1]
     _, kind, fault, hint = next(known for known in SQLITE_ERRORS if re.search(known[0], said))
-    return kind(fault.format(said), hint)
+    return kind(fault.format(said), hint or " ".join((kind.__doc__ or "").split("\n\n")[-1].split()))
 
 
 def out_of_order(table: str, rowid: int) -> CorruptError:
@@ -2036,8 +2032,7 @@ def is_utf8(column: ArrowColumn) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
-# The private copy that there is; it goes with the process, also where that ends at once.
-COPIES: list[str] = []
+COPIES: list[str] = []  # the private one that there is; it goes with the process, also where that ends at once
 
 
 class Database:
@@ -3557,7 +3552,6 @@ class StateFile:
         self.directory = directory
         self.file = directory / STATE_NAME
         self.quarantine = Quarantine(directory / "quarantine")
-        self._lock = -1
 
     def __enter__(self) -> StateFile:
         try:
@@ -3626,15 +3620,14 @@ class StateFile:
         return StateError(f"{self.file} can't be trusted: {why}", hint)
 
     def _unwritable(self, error: OSError) -> StateError:
-        return StateError(
-            f"{self.directory} can't be written: {error.strerror}", "Set state_dir; mend its rights, or free the disk."
-        )
+        hint = "Set state_dir; mend its rights, or free the disk."
+        return StateError(f"{self.directory} can't be written: {error.strerror}", hint)
 
 
 def known_fields(kind: type[Any], saved: Any) -> dict[str, Any]:
     """What a dataclass can take of a JSON object, which another version may have written."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in saved.items() if name in names} if isinstance(saved, dict) else {}
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: saved[name] for name in names if name in saved} if isinstance(saved, dict) else {}
 
 
 def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -3727,9 +3720,15 @@ class BadRow(NamedTuple):
     row: dict[str, Any]
     hidden: Sequence[str] = ()
 
+    def line(self) -> dict[str, Any]:
+        """The row as a line of the quarantine has it."""
+        values = {name: plain_value(value) for name, value in self.row.items()}
+        return {"key": self.key, "reason": self.reason, "row": values} | (
+            {"hidden": self.hidden} if self.hidden else {}
+        )
 
-# Rows in quarantine, as a file's lines say.
-Lines = Sequence[dict[str, Any]]
+
+Lines = Sequence[dict[str, Any]]  # rows in quarantine
 
 
 class Quarantine:
@@ -3746,12 +3745,7 @@ class Quarantine:
 
     def put(self, sequence: int, table: Columns, rows: Sequence[BadRow]) -> None:
         """Write the bad rows of commit `sequence`, replacing those of an earlier try; with what names their table."""
-        lines = []
-        for row in rows:
-            values = {name: plain_value(value) for name, value in row.row.items()}
-            hidden = {"hidden": row.hidden} if row.hidden else {}
-            lines.append({**table, "key": row.key, "reason": row.reason, "row": values, **hidden})
-        self.put_lines(sequence, lines, self.MOST_BYTES)
+        self.put_lines(sequence, [{**table, **row.line()} for row in rows], self.MOST_BYTES)
 
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
         """Write what stays with commit `sequence`; no file for nothing."""
@@ -3788,7 +3782,7 @@ class Quarantine:
 
 
 def filled_lines(file: Path) -> list[tuple[int, bytes]]:
-    """The lines of a quarantine's file with their numbers, without empty ones, as editors leave them."""
+    """The lines of a quarantine's file with their numbers, without the empty ones that editors leave."""
     return [(number, line) for number, line in enumerate(file.read_bytes().splitlines(), 1) if line.strip()]
 
 
@@ -4724,7 +4718,7 @@ class RowidCursor(Anchored):
             yield from self.pages(first, last)
 
     def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """An error where rows from `first` on gave way to others since, or moved, by the newest, or are written still."""
+        """An error where rows from `first` on gave way to others since or moved, by the newest, or are still written."""
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
         found = [anchor for place in places for anchor in self._anchors(f"{self.rowid} {place}", 1)]
@@ -4791,7 +4785,7 @@ def raw_spans(column: str, oldest: int, form: TimeForm, is_scan: bool = False) -
 
 
 def format_spans(column: str, oldest: int, form: TimeForm) -> list[Span]:
-    """Numbers of one format from a second before `oldest` on, texts save digits for earlier ones, and what is no time."""
+    """Numbers of one format from a second before `oldest` on, texts save earlier digits, and what is no time."""
     low = form.number(oldest - 10**6)
     digits = f"{column} GLOB '[0-9]*' AND {column} NOT GLOB '*[^0-9.]*' AND {column} NOT GLOB '*.*.*'"
     texts = f"NOT ({digits} AND CAST({column} AS REAL) < {raw_literal(low, 'utf-8')})"

@@ -1989,8 +1989,8 @@ class CorruptError(SourceError):
     good: int | None = None
 
 
-# What SQLite's messages say, since the driver gives no error code: what each is, and what to do where the error's own
-# description doesn't say it. The first that fits.
+# What SQLite's messages say, since the driver gives no error code: what each is, and what to do, if not as the error's
+# description says. The first that fits.
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("locked|busy", BusyError, "the database is locked by another process", ""),
     ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}", ""),
@@ -2012,7 +2012,6 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
 
 
 def source_error(message: str) -> UploaderError:
-    """SQLite's message as one of ours."""
     said = message.split("\nquery:")[0].split("] ", 1)[-1]
     _, kind, fault, hint = next(known for known in SQLITE_ERRORS if re.search(known[0], said))
     return kind(fault.format(said), hint or " ".join((kind.__doc__ or "").split("\n\n")[-1].split()))
@@ -2115,9 +2114,8 @@ class Database:
     def _private_copy(self) -> Path:
         """A copy of the database and then of its WAL, which the producer may go on writing meanwhile.
 
-        Only a checkpoint writes into the database's file, pages that stay in the WAL until that is begun anew, with
-        another header (fileformat2.html, 4.1 to 4.4). So while the header stays, what was half written in the copy
-        counts from the WAL that is copied after it; of that what is half written fails its checksums and is not read.
+        While the WAL's header stays, what was half written in the copy is in the WAL (fileformat2.html, 4.1 to 4.4;
+        docs/delivery-evidence.md); of that what is half written fails its checksums and is not read.
         """
         with source_files(self.file), contextlib.ExitStack() as unfinished:
             directory = unfinished.enter_context(tempfile.TemporaryDirectory(prefix="copy-", dir=self.scratch))
@@ -3987,11 +3985,6 @@ class Evidence(NamedTuple):
         return 2 * sum(look.is_but_time for look in self.looks) > count and 2 * kept_values(self.looks) > count
 
     @property
-    def end(self) -> int:
-        """The highest rowid of the delivered rows that are there."""
-        return max((look.rowid for look in self.looks if look.is_whole or look.is_on_time), default=0)
-
-    @property
     def counts_on(self) -> bool:
         """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
         return self.counter is not None and self.position is not None and self.counter >= self.position
@@ -3999,13 +3992,8 @@ class Evidence(NamedTuple):
     def kept(self) -> set[int] | None:
         """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
 
-        The evidence, the strongest first (docs/delivery-evidence.md). A row with all its values is itself. In one
-        file whose schema did not change, AUTOINCREMENT gives no rowid twice. A row of the same time is the same row
-        where that is said of most anchors, by different values; so is, in one file, a row without a time that is like
-        it. Where the newest rows were deleted and rowids may be used again, an equal time alone says nothing. What has
-        no such row is new in another file, where the counter was set back, where rowids have shrunk, and where all
-        times are later and no values come back. Where all values come back but the times, rows were given new times, or
-        came anew; fewer rows with later times came anew.
+        The table of docs/delivery-evidence.md tells the evidence, the strongest first. Where the newest rows were
+        deleted and rowids may be used again, an equal time alone says nothing.
         """
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
         kept = {look.rowid for look in self.looks if look.is_whole or look in same}
@@ -4117,7 +4105,8 @@ class Found(NamedTuple):
     @property
     def end(self) -> int:
         """The last row that was sent."""
-        return self.evidence.end if self.moved is None else self.moved
+        there = [look.rowid for look in self.evidence.looks if look.is_whole or look.is_on_time]
+        return max(there, default=0) if self.moved is None else self.moved
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
@@ -4263,7 +4252,7 @@ class Anchored:
     def _followed(self, state: State, origin: Origin) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
         search = Search(self, origin)
-        known = search.found(Claim(place_of(state)), state, self.moved(state, origin))
+        known = search.judged(Claim(place_of(state)), state, is_own=True)
         evidence, moved = known.evidence, known.moved
         is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
         own = known if is_gone else known._replace(is_sure=True)
@@ -4584,16 +4573,12 @@ class Search(NamedTuple):
         times = {literal_of(content, table.encoding) for (content,) in found}
         return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
-    def judged(self, claim: Claim, state: State) -> Found:
-        """A place with the evidence that there is for it."""
+    def judged(self, claim: Claim, state: State, is_own: bool = False) -> Found:
+        """A place with the evidence that there is for it; an own one may be in another order by an error alone."""
         moved = None
-        if len({anchor.time for anchor in state.anchors}) > 1:
-            with contextlib.suppress(SourceError):  # Another order than the rows were sent in is none of its rows'.
+        if is_own or len({anchor.time for anchor in state.anchors}) > 1:
+            with contextlib.suppress(*([] if is_own else [SourceError])):
                 moved = self.here.moved(state, self.origin)
-        return self.found(claim, state, moved)
-
-    def found(self, claim: Claim, state: State, moved: int | None) -> Found:
-        """The same, by where its newest row `moved`."""
         evidence, is_cut = self.here.evidence(state, self.origin), not {*state.columns} <= {*self.here.parts}
         return Found(claim, state, evidence, moved, evidence.is_proof(is_cut) or not (moved is None or is_cut))
 
@@ -4718,7 +4703,7 @@ class RowidCursor(Anchored):
             yield from self.pages(first, last)
 
     def refuse_others(self, first: int, before: Sequence[Anchor], anchors: Sequence[Anchor]) -> None:
-        """An error where rows from `first` on gave way to others since or moved, by the newest, or are still written."""
+        """An error where rows from `first` on gave way to others since, moved, or are still written, by the newest."""
         now, places = origin_of(self.reader.database), [f"= {each.rowid}" for each in before or anchors[-1:]]
         places += [f"BETWEEN {first} AND {each.rowid}" for each in anchors[:1]]
         found = [anchor for place in places for anchor in self._anchors(f"{self.rowid} {place}", 1)]

@@ -2525,9 +2525,9 @@ class Reader:
         """A guess by the size of the file, and how close the first rowids are; without these by the first rows."""
         first, last = self.bounds() if self.table.rowid else (None, 0)
         if first is None:
-            # The first rows of a view may cost as much as all.
-            is_table = self.database.kinds[self.table.name] == "table without rowid"
-            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}") if is_table else (1, 1000)
+            if self.database.kinds[self.table.name] != "table without rowid":
+                return 1000  # The first rows of a view may cost as much as all.
+            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
             return size / max(1, count)
         share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
         return self.database.size() / max(1, (last - first + 1) * share)
@@ -3393,7 +3393,6 @@ class Position(UnderWay, total=False):
     rowid: int | None
     since: int | None
     until: int
-
     read_to: int | None
     closed: int | None
     more: bool
@@ -3405,7 +3404,6 @@ class Position(UnderWay, total=False):
     open_until: int
     window: int
     ahead: Ahead
-
     latest: int
     newest: int | None
     known: int
@@ -3478,8 +3476,7 @@ class Allowance:
     # Nothing refuses less than this for its size. More than this makes no statement faster.
     LEAST: ClassVar = 16 << 10
     MOST: ClassVar = 8 << 20
-    # The limit may have been raised after so many requests.
-    TRUSTED: ClassVar = 100
+    TRUSTED: ClassVar = 100  # after so many requests the limit may have been raised
 
     def after(self, size: int, is_fast: bool) -> Allowance:
         """After a request that went: twice as much, or half the way to what was refused, where that is a gain."""
@@ -3555,14 +3552,13 @@ class StateFile:
         try:
             make_directory(self.directory)
             self._lock = os.open(self.directory / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
             hint = "Stop the other one meanwhile, or give each uploader its own state_dir."
             raise LockedError(f"another process uses {self.directory}", hint) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -3579,8 +3575,12 @@ class StateFile:
             raise StateError(f"{self.file} can't be read: {error.strerror}", "Mend its rights.") from None
         except (ValueError, RecursionError):
             raise self._damaged("it is no JSON") from None
-        if isinstance(document, dict) and document.keys() == {"last_upload"}:
-            return State(last_upload=self._utc_text(document["last_upload"]))
+        if isinstance(document, dict) and document.keys() == {"last_upload"}:  # made by hand; without a zone it is UTC
+            with contextlib.suppress(ValueError):
+                moment = moment_of(to_microseconds(str(document["last_upload"]), AUTO))
+                return State(last_upload=moment.isoformat())
+            fault = f"{self.file}: last_upload {document['last_upload']!r} is no time"
+            raise StateError(fault, "Write it as 2026-01-31T12:00:00Z.")
         if not isinstance(document, dict) or document.get("checksum") != checksum(document):
             raise self._damaged("its checksum does not fit")
         if document["format"] != STATE_FORMAT:
@@ -3604,14 +3604,6 @@ class StateFile:
             replace_durably(self.file, content)
         except OSError as error:
             raise self._unwritable(error) from None
-
-    def _utc_text(self, value: object) -> str:
-        """A hand-made `last_upload` as ISO-8601 in UTC; without a zone it counts as UTC."""
-        try:
-            return moment_of(to_microseconds(str(value), AUTO)).isoformat()
-        except ValueError:
-            hint = "Write it as 2026-01-31T12:00:00Z."
-            raise StateError(f"{self.file}: last_upload {value!r} is no time", hint) from None
 
     def _damaged(self, why: str) -> StateError:
         hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
@@ -3735,8 +3727,7 @@ class Quarantine:
     It is named by the commit's number and written before, so that a batch that is sent again replaces it.
     """
 
-    # An edge disk is small; more than this wants a person, and the rows wait in the source meanwhile.
-    MOST_BYTES = 100 << 20
+    MOST_BYTES = 100 << 20  # more wants a person, and rows wait in the source: an edge disk is small
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -3787,16 +3778,15 @@ def filled_lines(file: Path) -> list[tuple[int, bytes]]:
 def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     """The rows in the quarantine's files, which people correct by hand; a `StateError` names the line that is none."""
     lines = []
-    for file in files:
-        for number, content in filled_lines(file):
-            try:
-                line = json.loads(content)
-                [str(line[part]) for part in ("key", "reason")]
-                [sqlite_value(value) for value in line["row"].values()]
-                lines.append({**line, "table": str(line["table"])})
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                hint = "Correct the line, or take it away and keep it elsewhere."
-                raise StateError(f"{file}, line {number}: this is no quarantined row", hint) from None
+    for file, (number, content) in ((each, line) for each in files for line in filled_lines(each)):
+        try:
+            line = json.loads(content)
+            [str(line[part]) for part in ("key", "reason")]
+            [sqlite_value(value) for value in line["row"].values()]
+            lines.append({**line, "table": str(line["table"])})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            hint = "Correct the line, or take it away and keep it elsewhere."
+            raise StateError(f"{file}, line {number}: this is no quarantined row", hint) from None
     return lines
 
 
@@ -4275,7 +4265,7 @@ class Anchored:
         return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
 
     def evidence(self, state: State, origin: Origin) -> Evidence:
-        looks, (first, highest) = self.looks(state, state.anchors), self.reader.bounds()
+        looks, (first, highest) = self.looks(state), self.reader.bounds()
         is_same_file = origin.file == state.origin.file if state.origin else None
         changes = origin.schema - state.origin.schema if state.origin else 0
         counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
@@ -4367,19 +4357,18 @@ class Anchored:
             left = left if place is None else left[place + 1 :]
         return others <= edited * len(rows)
 
-    def looks(self, state: State, anchors: Sequence[Anchor]) -> list[Look]:
+    def looks(self, state: State) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""
-        by_rowid = {anchor.rowid: anchor for anchor in anchors}
+        by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
         rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
         return [self._look(state, by_rowid[rowid], values) for rowid, values in rows]
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
-        time = time_in_row(self.table, values)
+        time, encoding = time_in_row(self.table, values), self.table.encoding
         is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
-            encoding = self.table.encoding
             so_far = itertools.accumulate(old_quote(value, encoding) for value in values)
             is_whole = anchor.digest in (digest_of(quotes, encoding) for quotes in so_far)
             return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
@@ -4669,13 +4658,10 @@ class RowidCursor(Anchored):
     def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
         """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
         low = read_to(position)
-        count = self.count_after(low)
-        if not count or self.table.time is None:
+        if not (count := self.count_after(low)) or self.table.time is None:
             return count, None
-        # Some may have no time.
         page = self.reader.narrowed([]).page(self.reader.after(low), self.rowid, 100, self.rowid)
-        times = (time for time in times_in(page, self.table.time, form) if time is not None)
-        return count, min(times, default=None)
+        return count, min((time for time in times_in(page, self.table.time, form) if time is not None), default=None)
 
     def bytes_per_row(self, position: Position) -> float:
         """How large rows are after a position: in a large file the next ones tell, since they may be larger."""
@@ -4808,7 +4794,7 @@ def text_spans(column: str, oldest: int, zone: ZoneInfo, is_scan: bool) -> list[
 def odd_text_spans(column: str, digits: str, day: str, is_scan: bool) -> list[Span]:
     """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three.
 
-    The ! keeps SQLite from taking a limit for a number. An index finds those of each year; in a scan one condition does.
+    The ! keeps SQLite from taking a limit for a number. An index finds those of each year, in a scan one condition.
     """
     spans: list[Span] = [(f"{head - 1}:" if head > 10 else "", f"{head}0!", "") for head in range(10, int(day[:2]) + 1)]
     years = range(int(digits[:4]), int(day[:4]))
@@ -4867,10 +4853,9 @@ class TimeColumn:
     def where(self, span: Span) -> str:
         """A span as a condition."""
         low, high, more = span
-        terms = [f"({more})"] if more else []
-        terms += [] if low is None else [f"{self.sql} >= {raw_literal(low, self.table.encoding)}"]
-        terms += [] if high is None else [f"{self.sql} < {raw_literal(high, self.table.encoding)}"]
-        return " AND ".join(terms) or f"{self.sql} IS NOT NULL"
+        limits = ((sign, value) for sign, value in ((">=", low), ("<", high)) if value is not None)
+        terms = [f"{self.sql} {sign} {raw_literal(value, self.table.encoding)}" for sign, value in limits]
+        return " AND ".join([f"({more})", *terms] if more else terms) or f"{self.sql} IS NOT NULL"
 
     def spans(self, oldest: int) -> list[Span]:
         """Where new rows may be; those spans alone that have rows, or one where only looking at all rows can tell."""
@@ -4893,10 +4878,8 @@ class TimeColumn:
     def rest_of(self, spans: Iterable[Span], place: Value | None) -> Iterator[Span]:
         """The parts of spans from a place on; all of them where there is none."""
         for low, high, more in spans:
-            if place is None:
-                yield low, high, more
-            elif high is None or self.key(place) < self.key(high):
-                yield place if low is None else max(low, place, key=self.key), high, more
+            if place is None or high is None or self.key(place) < self.key(high):
+                yield max((each for each in (low, place) if each is not None), default=None, key=self.key), high, more
 
     def is_indexed(self) -> bool:
         """Whether SQLite need not sort all rows for it."""
@@ -5067,7 +5050,7 @@ class Remembered:
         return [digest_of(text) + key_digest(text.split(",") if self.key else [], self.key) for text in contents]
 
     def located(self, state: State) -> State:
-        """The state with its records made of the columns that the table has now; a `SourceError` where that can't be."""
+        """The state with its records made of the columns that the table has now; an error where that can't be."""
         position, state = state.position, dataclasses.replace(state, time_column=self.table.time)
         if position | self.made_of == position:
             return state
@@ -5253,7 +5236,7 @@ class TimestampCursor(Remembered):
         return max(position["latest"], newest if until is None else min(newest, until))
 
     def _bound(self, position: Position) -> int:
-        """The time before which no row is new once the pass has ended; what is forgotten stays so for a longer lookback."""
+        """The time before which no row is new once the pass has ended, not before what is no longer `known`."""
         return max(self._reached(position) - self.lookback, position.get("known", NEVER - self.lookback))
 
     def _ended(self, position: Position) -> Position:
@@ -8581,7 +8564,7 @@ def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> boo
         first = (read_to(state.position) or 0) - VERIFIED_ROWS
         newest = source.again({**state.position, "rowid": first}, state.position)
         return job.target.holds(prepared.rows for prepared in newest)
-    looks = cursor.looks(state, state.anchors)
+    looks = cursor.looks(state)
     return any(look.is_whole for look in looks) or cursor.located(state).epoch > state.epoch or not looks
 
 

@@ -3183,11 +3183,11 @@ class Aggregate(NamedTuple):
     def empty(self) -> Partials:
         """No groups yet."""
         nothing = arrow_table({name: array_of([], kind) for name, kind in self.source_columns.items()})
-        return Partials((self._rows(to_frame(nothing, self.source_columns), None),))
+        return Partials((self.rows(to_frame(nothing, self.source_columns), None),))
 
     def add(self, partials: Partials, frame: DataFrame) -> Partials:
         """Take in the next rows of the source; they are merged when they are as many as the groups, so seldom."""
-        pieces, horizon = (*partials.pieces, self._rows(frame, partials.horizon)), partials.horizon
+        pieces, horizon = (*partials.pieces, self.rows(frame, partials.horizon)), partials.horizon
         if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
             return Partials(pieces, horizon)
         groups = self._merged(pieces)
@@ -3236,7 +3236,7 @@ class Aggregate(NamedTuple):
             results[measure.name] = measure.finish(*parts)
         return pd.DataFrame(results)
 
-    def _rows(self, frame: DataFrame, horizon: dt.datetime | None) -> DataFrame:
+    def rows(self, frame: DataFrame, horizon: dt.datetime | None) -> DataFrame:
         """The rows that have a window, before the horizon, each as a group of its own."""
         import pandas as pd
 
@@ -4189,7 +4189,7 @@ def other_rows(table: Table) -> SourceError:
 
 
 class Anchored:
-    """A table whose delivered rows are known by anchors: finds the position in it again, whatever happened to it."""
+    """A table whose delivered rows are known by anchors, and found again by them, whatever happened to it."""
 
     def __init__(self, reader: Reader, form: TimeForm = AUTO) -> None:
         self.reader = reader
@@ -4213,7 +4213,7 @@ class Anchored:
 
     def _anchors(self, where: str, most: float = math.inf) -> list[Anchor]:
         """The anchors of the rows that meet a condition, highest rowid first."""
-        rows = self._rows(where, most)
+        rows = self.rows(where, most)
         return [Anchor.made(rowid, digests_of(row), time_in_row(self.table, row)) for rowid, row in rows]
 
     def located(self, state: State) -> State:
@@ -4226,7 +4226,7 @@ class Anchored:
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
             as_before = Anchored(Reader(self.reader.database, table), self.form)
             as_before.claims = self.claims
-            state = self._renewed(as_before._followed(state, origin))
+            state = self._renewed(Search(as_before, origin).followed(state))
         self.origin, self.newest = origin, state.anchors[:1]
         state = dataclasses.replace(state, origin=origin, emptied=False, columns=self.parts)
         formers = [without(place, self.table.hidden) for place in state.formers]
@@ -4239,42 +4239,7 @@ class Anchored:
         kept = {each.rowid: each if is_as_before else dataclasses.replace(each, digest="") for each in known}
         return dataclasses.replace(state, anchors=[*(kept | {row.rowid: row for row in rows}).values()])
 
-    def _followed(self, state: State, origin: Origin) -> State:
-        """The state after its file, the schema or the newest delivered row has changed."""
-        search = Search(self, origin)
-        known = search.judged(Claim(place_of(state)), state, is_own=True)
-        evidence, moved = known.evidence, known.moved
-        is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
-        own = known if is_gone else known._replace(is_sure=True)
-        if (is_gone or state.origin != origin) and (before := search.best(own)) is not state:
-            return self._followed(before, origin)
-        if moved == read_to(state.position) or not state.anchors:
-            return state
-        if moved is not None:
-            state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            newest = self.anchors(self.reader.bounds()[0] or 0, moved)
-            return dataclasses.replace(state, anchors=newest, columns=self.parts)
-        is_other = is_gone and state.emptied
-        kept = set[int]() if is_other else evidence.kept()
-        if kept is None and (evidence.is_retimed or not is_renamed(self.reader.database, search.elsewhere(state))):
-            raise other_rows(self.table)
-        if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
-            search.say_gone(state)
-            return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
-        is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
-        return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
-
-    def evidence(self, state: State, origin: Origin) -> Evidence:
-        looks, (first, highest) = self.looks(state), self.reader.bounds()
-        is_same_file = origin.file == state.origin.file if state.origin else None
-        changes = origin.schema - state.origin.schema if state.origin else 0
-        counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(self.table.name)}"
-        (counter,), *_ = (self.reader.database.rows(counted) or [(0,)]) if self.table.autoincrement else [(None,)]
-        is_later = self._is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
-        left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
-        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later, left)
-
-    def _is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
+    def is_later(self, anchors: Sequence[Anchor], rowids: Sequence[int]) -> bool:
         """Whether rows have times that are, as SQLite compares values, later than all anchors'."""
         if self.table.time is None:
             return False
@@ -4283,37 +4248,12 @@ class Anchored:
         where = f"{self.rowid} IN ({', '.join(map(str, rowids))}) AND ({later}) IS NOT 1"
         return not self.reader.select("1", f"WHERE {where} LIMIT 1")
 
-    def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
-        """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
-
-        A rebuild sets it back. One alone may be edited, or times alone.
-        """
-        others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
-        is_other = len(others) > 1 and not any(look.is_but_time for look in others)
-        return is_other and (evidence.changes > 0 or self._is_later(state.anchors, [look.rowid for look in others]))
-
-    def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:
-        """The state where the table is the same, but its newest rows may have gone, their rowids used again."""
-        known, position = max(kept, default=0), evidence.position
-        replaced = [look.rowid for look in evidence.looks if look.rowid > known]
-        if state.anchors[0].rowid in kept or not (replaced or position is None or evidence.highest < position):
-            return state
-        if not replaced and evidence.highest > known and self._is_later(state.anchors, [evidence.highest]):
-            replaced = [evidence.highest]  # So many were deleted that no anchor is where new ones came in.
-        upper = min(replaced, default=evidence.highest + 1)
-        unknown = self._rows(f"{self.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
-        if kept and not (replaced and any(unknown)):
-            return moved_to(state, known if replaced else evidence.highest, "its newest rows were taken away")
-        fault = f"{self.table.name} was restored from an older copy, and new rows came in since: "
-        fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
-        raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
-
-    def moved(self, state: State, origin: Origin) -> int | None:
+    def moved(self, state: State) -> int | None:
         """The new rowid of the newest delivered row that is left: an equal one, after the rows that it followed.
 
-        None where none was renumbered: that one is in its place, or rowids can't have been given anew.
+        None where that one is in its place: then rows behind it were edited or deleted, and none renumbered.
         """
-        run = [] if self.table.key or state.origin == origin else state.anchors[:CLOSE_ANCHORS]
+        run = state.anchors[:CLOSE_ANCHORS]
         for index, newest in enumerate(run):
             found = (list(itertools.islice(self._places(state, run[index:], edited), 2)) for edited in (0, 0.25))
             places = next(filter(None, found), [])
@@ -4330,7 +4270,7 @@ class Anchored:
 
     def _refuse_behind(self, state: State, run: Sequence[Anchor], place: int) -> None:
         """An error where rows that were delivered before the newest one stand behind it, as after a rebuild."""
-        before = [values for _, values in self._rows(f"{self.rowid} <= {place}", CLOSE_ANCHORS + 1)]
+        before = [values for _, values in self.rows(f"{self.rowid} <= {place}", CLOSE_ANCHORS + 1)]
         gone = [anchor for anchor in run if not any(self._look(state, anchor, row).is_whole for row in before)]
         if gone and any(rowid > place for rowid in self._places(state, gone[:1], 1)):
             raise another_order(self.table)
@@ -4338,7 +4278,7 @@ class Anchored:
     def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[int]:
         """The rowids of rows like a run's first anchor whose rows before are its others, but for a share `edited`."""
         time = self.table.time
-        for rowid, values in self._rows(f"{cell(time)} IS {run[0].time}" if time else "1"):
+        for rowid, values in self.rows(f"{cell(time)} IS {run[0].time}" if time else "1"):
             if self._look(state, run[0], values).is_whole and self._follows(state, run, rowid, edited):
                 yield rowid
 
@@ -4347,7 +4287,7 @@ class Anchored:
 
         A long run was cut off, so rows before it are known no more.
         """
-        rows = [*self._rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
+        rows = [*self.rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
         left, others = [*run], 0
         for number, (_, values) in enumerate(rows):
             place = next((i for i, anchor in enumerate(left) if self._look(state, anchor, values).is_whole), None)
@@ -4360,7 +4300,7 @@ class Anchored:
     def looks(self, state: State) -> list[Look]:
         """A look at the row at each anchor's rowid, where there is one."""
         by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
-        rows = self._rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
+        rows = self.rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
         return [self._look(state, by_rowid[rowid], values) for rowid, values in rows]
 
     def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
@@ -4383,7 +4323,7 @@ class Anchored:
         is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
         return Look(anchor.rowid, anchor.time, is_whole, is_on_time, told, is_but_time, is_like)
 
-    def _rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
+    def rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
         values, below = f"{self.rowid}, {row_content(self.table.telling)}", ""
         limit = min(most, 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1)
@@ -4517,10 +4457,34 @@ def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
 
 
 class Search(NamedTuple):
-    """The search for a table that is known, by other names too, in the one that is here, in a file as it is now."""
+    """What became of a table that is known, by other names too: the search for it in the one that is here now."""
 
     here: Anchored
     origin: Origin
+
+    def followed(self, state: State) -> State:
+        """The state after its file, the schema or the newest delivered row has changed."""
+        known = self.judged(Claim(place_of(state)), state, is_own=True)
+        evidence, moved = known.evidence, known.moved
+        is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
+        own = known if is_gone else known._replace(is_sure=True)
+        if (is_gone or state.origin != self.origin) and (before := self.best(own)) is not state:
+            return self.followed(before)
+        if moved == read_to(state.position) or not state.anchors:
+            return state
+        if moved is not None:
+            state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
+            newest = self.here.anchors(self.here.reader.bounds()[0] or 0, moved)
+            return dataclasses.replace(state, anchors=newest, columns=self.here.parts)
+        is_other = is_gone and state.emptied
+        kept = set[int]() if is_other else evidence.kept()
+        if kept is None and (evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state))):
+            raise other_rows(self.here.table)
+        if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
+            self.say_gone(state)
+            return made_anew(state, evidence, 1 if self.here.claims is tuple else MOST_FORMERS)
+        is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
+        return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
 
     def best(self, known: Found) -> State:
         """The state in the table that is here, where that is another one than it knows, or was sent further since.
@@ -4563,13 +4527,49 @@ class Search(NamedTuple):
         return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
 
     def judged(self, claim: Claim, state: State, is_own: bool = False) -> Found:
-        """A place with the evidence that there is for it; an own one may be in another order by an error alone."""
-        moved = None
-        if is_own or len({anchor.time for anchor in state.anchors}) > 1:
+        """A place with the evidence that there is for it; an own one in another order is an error."""
+        moved, is_told = None, is_own or len({anchor.time for anchor in state.anchors}) > 1
+        if is_told and not self.here.table.key and state.origin != self.origin:  # Rowids may have been given anew.
             with contextlib.suppress(*([] if is_own else [SourceError])):
-                moved = self.here.moved(state, self.origin)
-        evidence, is_cut = self.here.evidence(state, self.origin), not {*state.columns} <= {*self.here.parts}
+                moved = self.here.moved(state)
+        evidence, is_cut = self.evidence(state), not {*state.columns} <= {*self.here.parts}
         return Found(claim, state, evidence, moved, evidence.is_proof(is_cut) or not (moved is None or is_cut))
+
+    def evidence(self, state: State) -> Evidence:
+        table, origin = self.here.table, self.origin
+        looks, (first, highest) = self.here.looks(state), self.here.reader.bounds()
+        is_same_file = origin.file == state.origin.file if state.origin else None
+        changes = origin.schema - state.origin.schema if state.origin else 0
+        counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(table.name)}"
+        (counter,), *_ = (self.here.reader.database.rows(counted) or [(0,)]) if table.autoincrement else [(None,)]
+        is_later = self.here.is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
+        left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
+        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later, left)
+
+    def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
+        """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
+
+        A rebuild sets it back. One alone may be edited, or times alone.
+        """
+        others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
+        is_other = len(others) > 1 and not any(look.is_but_time for look in others)
+        return is_other and (evidence.changes > 0 or self.here.is_later(state.anchors, [look.rowid for look in others]))
+
+    def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:
+        """The state where the table is the same, but its newest rows may have gone, their rowids used again."""
+        known, position = max(kept, default=0), evidence.position
+        replaced = [look.rowid for look in evidence.looks if look.rowid > known]
+        if state.anchors[0].rowid in kept or not (replaced or position is None or evidence.highest < position):
+            return state
+        if not replaced and evidence.highest > known and self.here.is_later(state.anchors, [evidence.highest]):
+            replaced = [evidence.highest]  # So many were deleted that no anchor is where new ones came in.
+        upper = min(replaced, default=evidence.highest + 1)
+        unknown = self.here.rows(f"{self.here.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
+        if kept and not (replaced and any(unknown)):
+            return moved_to(state, known if replaced else evidence.highest, "its newest rows were taken away")
+        fault = f"{self.here.table.name} was restored from an older copy, and new rows came in since: "
+        fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
+        raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""

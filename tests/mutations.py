@@ -159,7 +159,7 @@ MUTANTS = (
         "what is sent again counts from its first try", "save(again)  #", "#", ("test_zerobus.py", "sent_again_are_waited")
     ),
     Mutant(
-        "a rebuild leaves the counter alone", "evidence.changes > 0 or self._is_later", "self._is_later",
+        "a rebuild leaves the counter alone", "evidence.changes > 0 or self.here.is_later", "self.here.is_later",
         ("test_cursor_file.py", "take_the_places"),
     ),
     # --- State ---
@@ -271,7 +271,7 @@ MUTANTS = (
     ),
     Mutant(
         "rowids are trusted after VACUUM",
-        "run = [] if self.table.key or state.origin == origin else", "run = [] if True else",
+        "if is_told and not self.here.table.key", "if False and not self.here.table.key",
         ("test_cursor.py", "vacuum"),
     ),
     Mutant(

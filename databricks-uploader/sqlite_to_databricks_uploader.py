@@ -3380,8 +3380,7 @@ class Pass(TypedDict):
     sent: str
 
 
-# A class can't name it: the word is a keyword of Python's.
-UnderWay = TypedDict("UnderWay", {"pass": Pass | None}, total=False)
+UnderWay = TypedDict("UnderWay", {"pass": Pass | None}, total=False)  # a class can't have that word for a name
 
 
 class Position(UnderWay, total=False):
@@ -4655,13 +4654,14 @@ class RowidCursor(Anchored):
         pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
 
-    def waiting(self, position: Position, form: TimeForm) -> tuple[int | None, int | None]:
+    def waiting(self, position: Position) -> tuple[int | None, int | None]:
         """How many rows come after a position, and their earliest time (microseconds), None where none is known."""
         low = read_to(position)
         if not (count := self.count_after(low)) or self.table.time is None:
             return count, None
         page = self.reader.narrowed([]).page(self.reader.after(low), self.rowid, 100, self.rowid)
-        return count, min((time for time in times_in(page, self.table.time, form) if time is not None), default=None)
+        times = times_in(page, self.table.time, self.form)
+        return count, min((time for time in times if time is not None), default=None)
 
     def bytes_per_row(self, position: Position) -> float:
         """How large rows are after a position: in a large file the next ones tell, since they may be larger."""
@@ -5001,8 +5001,7 @@ class Bridge(NamedTuple):
         return time, key_digest(values, self.key)
 
 
-# Rows by what told them before: whether each is touched, having more than the defaults of new columns, and its record.
-Groups = dict[Any, list[tuple[bool, str]]]
+Groups = dict[Any, list[tuple[bool, str]]]  # by what told rows before: has one more than new columns' defaults; record
 
 
 def recognised(
@@ -5161,7 +5160,7 @@ class TimestampCursor(Remembered):
         until = latest_time(position["newest"], *reached)
         return {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
 
-    def waiting(self, position: Position, _: TimeForm) -> tuple[int | None, int | None]:
+    def waiting(self, position: Position) -> tuple[int | None, int | None]:
         """How many rows are new, about and at most `COUNTED_ROWS`, and their earliest time; None without an index."""
         if not self.order.is_indexed():
             return None, None
@@ -5212,21 +5211,18 @@ class TimestampCursor(Remembered):
     def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
         rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
-        raw, now, was = rows[-1][1], self.now() * 10**6, self._pass(before)["place"]
-        under_way: Pass = {**self._pass(before), "place": plain_value(raw)}
-        times = [time_in(record, NEVER) for record, _ in rows]
+        raw, now, under_way = rows[-1][1], self.now() * 10**6, self._pass(before)
+        times = (time_in(record, NEVER) for record, _ in rows)
         newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
-        after: Position = {**before, "newest": newest, "pass": under_way}
+        after: Position = {**before, "newest": newest}
         after["known"] = bound = self._bound(after)
-        place = self.order.key(raw)
+        # Of rows that would be late only those at the place may be met again.
+        was, place = under_way["place"], self.order.key(raw)
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], before["key"])
-        sent = collections.Counter({r: n for r, n in earlier.items() if is_at_place or time_in(r, bound) >= bound})
-        for (record, value), moment in zip(rows, times, strict=True):
-            if not NEVER < moment < bound or self.order.key(value) == place:
-                sent[record] += 1
-        under_way["sent"] = packed(sent)
-        return after
+        sent = [record for record in earlier.elements() if is_at_place or time_in(record, bound) >= bound]
+        sent += [record for record, raw in rows if time_in(record, bound) >= bound or self.order.key(raw) == place]
+        return {**after, "pass": {**under_way, "place": plain_value(raw), "sent": packed(sent)}}
 
     def _reached(self, position: Position) -> int:
         """The latest time once the pass has come to its end. A row from the future does not move it past now."""
@@ -5249,8 +5245,7 @@ class TimestampCursor(Remembered):
         return {**ended, "since": None, "pass": None}
 
 
-# Finds new rows after the position in a state.
-Cursor = RowidCursor | TimestampCursor
+Cursor = RowidCursor | TimestampCursor  # finds new rows after the position in a state
 
 
 # === Plan =============================================================================================
@@ -8293,7 +8288,7 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
 
 def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
     """What comes after a position, of which nothing is unread where a cycle `is_done`, as `Figures` have it."""
-    rows, oldest = (0, None) if is_done else cursor.waiting(position, time_form(config))
+    rows, oldest = (0, None) if is_done else cursor.waiting(position)
     held = held_rows(position)
     return {"waiting": None if rows is None else rows + held, "oldest": oldest, "held": held}
 

@@ -2454,9 +2454,9 @@ def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn
         storage = classes.pop() if classes else "integer"
         return RawColumn(storage, of_class[storage])
     values: list[Value | None] = []
-    for storage, integer, real, blob in zip(*(part.to_pylist() for part in parts), strict=True):
-        known = [value for value in (integer, real, blob) if value is not None] or [None]
-        values.append(decoded(blob, encoding) if storage == "text" else known[0])
+    for storage, *by_class in zip(*(part.to_pylist() for part in parts), strict=True):
+        known: Any = next((value for value in by_class if value is not None), None)
+        values.append(decoded(known, encoding) if storage == "text" else known)
     if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
         return RawColumn("text", array_of(values, "string"))
     return RawColumn("mixed", values)
@@ -5125,13 +5125,14 @@ class TimestampCursor(Remembered):
 
     def next_batch(self, position: Position, size: Callable[[], int]) -> Batch | None:
         """The next rows in the order of the time column. One object goes once over all rows that were there."""
-        walk = self._walk
-        if walk is None or walk.position != position:
-            walk = self._walk_from(position)
-        taken = walk.taken(size)
+        if self._walk is None or self._walk.position != position:
+            begun: Position = {**position, "pass": self._pass(position)}
+            self._held_back = 0
+            self._walk = Walk(begun, self._new_rows(begun, MOST_FUTURE), is_whole=not position["pass"])
+        walk, taken = self._walk, self._walk.taken(size)
         if not taken and not walk.is_whole:  # Rows came in behind the place of a pass that an earlier run began.
-            walk = self._walk_from(self._ended(position))
-            taken = walk.taken(size)
+            self._walk = None
+            return self.next_batch(self._ended(position), size)
         if not taken and self._held_back:  # Rows that wait are no rows that went.
             fault = f"{self._held_back} rows of {self.table.name} are from the future and wait: {MOST_FUTURE} were sent"
             raise SourceError(fault, "Look at this machine's clock, source_timezone and the producer's clock.")
@@ -5143,13 +5144,6 @@ class TimestampCursor(Remembered):
 
     def bytes_per_row(self, _: Position) -> float:
         return self.reader.bytes_per_row()
-
-    def _walk_from(self, position: Position) -> Walk:
-        """A walk from a position on; where no pass is under way there it is a whole one."""
-        begun: Position = {**position, "pass": self._pass(position)}
-        self._held_back = 0
-        self._walk = Walk(begun, self._new_rows(begun, MOST_FUTURE), is_whole=not position["pass"])
-        return self._walk
 
     def _pass(self, position: Position) -> Pass:
         """The pass that is under way, or a new one."""

@@ -2280,8 +2280,13 @@ TIME_OF_DAY = re.compile(r"(?i)\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?
 
 def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:
     """Whether the first rows have more in a column than NULL and times of day, or there are none."""
-    if not (known := first_values(database, table, column)):
-        return not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
+    begins = "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'"
+    is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
+    first = database.rows(f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL LIMIT 1")
+    if first != [(1,)]:  # Most often no more has to be read.
+        return bool(first) or not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+    known = first_values(database, table, column)
     with contextlib.suppress(ValueError):
         if form.name != "auto":
             return bool([to_microseconds(value, form) for value in known])

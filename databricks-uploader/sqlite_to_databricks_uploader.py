@@ -4229,8 +4229,7 @@ class Anchored:
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
             as_before = Anchored(Reader(self.reader.database, table), self.form)
-            as_before.claims = self.claims
-            state = self._renewed(Search(as_before, origin).followed(state))
+            state = self._renewed(Search(as_before, origin, self.claims).followed(state))
         self.origin, self.newest = origin, state.anchors[:1]
         state = dataclasses.replace(state, origin=origin, emptied=False, columns=self.parts)
         formers = [without(place, self.table.hidden) for place in state.formers]
@@ -4465,6 +4464,7 @@ class Search(NamedTuple):
 
     here: Anchored
     origin: Origin
+    claims: Callable[[], Iterable[Claim]] = tuple
 
     def followed(self, state: State) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
@@ -4486,7 +4486,7 @@ class Search(NamedTuple):
             raise other_rows(self.here.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             self.say_gone(state)
-            return made_anew(state, evidence, 1 if self.here.claims is tuple else MOST_FORMERS)
+            return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
         return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
 
@@ -4500,7 +4500,7 @@ class Search(NamedTuple):
         state, own = known.state, known.claim.place["lineage"]
         if "since" in state.position:  # A person said where to begin.
             return state
-        claims = [*map(Claim, state.formers), *(self.here.claims() if state.origin != self.origin else ())]
+        claims = [*map(Claim, state.formers), *(self.claims() if state.origin != self.origin else ())]
         claims = [claim for claim in claims if not known.is_sure or claim.place["lineage"] == own]
         found = [known, *(self.judged(claim, back_in(state, claim, self.origin)) for claim in self.likely(claims))]
 

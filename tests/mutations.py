@@ -358,7 +358,7 @@ MUTANTS = (
         ("test_cursor_file.py", "comes_back_after"),
     ),
     Mutant(
-        "a table that was renamed is a new one", "*(self.here.claims() if state.origin != self.origin else ())]", "]",
+        "a table that was renamed is a new one", "*(self.claims() if state.origin != self.origin else ())]", "]",
         ("test_streams.py", "renamed_is_no_new"),
     ),
     Mutant(

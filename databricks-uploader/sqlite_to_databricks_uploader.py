@@ -1855,22 +1855,6 @@ def fingerprint(file: Path) -> tuple[int, ...]:
     return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
-def birth_of(file: Path) -> str:
-    """A file's inode, whose number may be given to the next file, and time of birth: on Linux by statx(2)."""
-    import ctypes
-
-    with source_files(file):
-        found = file.stat()
-    if born := getattr(found, "st_birthtime", None):
-        return f"{found.st_ino} {born}"
-    library, answer = ctypes.CDLL(None), ctypes.create_string_buffer(256)
-    at_here, asked = -100, 0x800  # AT_FDCWD, STATX_BTIME
-    if not hasattr(library, "statx") or library.statx(at_here, os.fsencode(file), 0, asked, answer):
-        return str(found.st_ino)
-    mask, seconds, nanoseconds = struct.unpack_from("=I76xqI", answer)
-    return f"{found.st_ino} {seconds}.{nanoseconds:09}" if mask & asked else str(found.st_ino)
-
-
 def wal_bytes(file: Path) -> int:
     """The size of a database's WAL; 0 where it has none."""
     with source_files(file):
@@ -2140,8 +2124,19 @@ class Database:
 
     @functools.cached_property
     def birth(self) -> str:
-        """Which file this is."""
-        return birth_of(self.file)
+        """Which file this is: its inode, whose number may be given to the next one, and its birth (statx(2))."""
+        import ctypes
+
+        with source_files(self.file):
+            found = self.file.stat()
+        if born := getattr(found, "st_birthtime", None):
+            return f"{found.st_ino} {born}"
+        library, answer = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+        at_here, asked = -100, 0x800  # AT_FDCWD, STATX_BTIME
+        if not hasattr(library, "statx") or library.statx(at_here, os.fsencode(self.file), 0, asked, answer):
+            return str(found.st_ino)
+        mask, seconds, nanoseconds = struct.unpack_from("=I76xqI", answer)
+        return f"{found.st_ino} {seconds}.{nanoseconds:09}" if mask & asked else str(found.st_ino)
 
     @functools.cached_property
     def version(self) -> int:

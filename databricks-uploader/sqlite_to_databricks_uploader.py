@@ -5174,13 +5174,12 @@ class TimestampCursor(Remembered):
         left.subtract(counts_in(position))
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
         for page in self._new_rows(position):
-            raws, chosen = page.columns[self.order.name].values(), {*range(len(page.keys))}
+            raws, others = page.columns[self.order.name].values(), set[int]()
             for index in beyond(left, (record[16:32] for record in page.keys)):
-                is_old = time_in(page.keys[index], bound) < bound
-                if not is_old or (place is not None and self.order.key(raws[index]) > place):
-                    chosen.remove(index)
-            if chosen:
-                yield page.only(sorted(chosen))
+                is_behind = place is not None and self.order.key(raws[index]) > place
+                others |= {index} if is_behind or time_in(page.keys[index], bound) >= bound else set()
+            if chosen := sorted({*range(len(page.keys))} - others):
+                yield page.only(chosen)
 
     def _new_rows(self, position: Position, most_future: float = math.inf) -> Iterator[RawPage]:
         """The rows of a pass that were not delivered, from its place on, under their records."""

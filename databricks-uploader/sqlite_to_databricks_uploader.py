@@ -5004,9 +5004,7 @@ class Bridge(NamedTuple):
 Groups = dict[Any, list[tuple[bool, str]]]  # by what told rows before: has one more than new columns' defaults; record
 
 
-def recognised(
-    groups: Groups, delivered: collections.Counter[Any], bridge: Bridge, times: Iterable[int | None]
-) -> list[str] | None:
+def recognised(groups: Groups, delivered: Mapping[Any, int], bridge: Bridge, times: set[int]) -> list[str] | None:
     """The records of the rows that were delivered, untouched ones before others; None where that can't be told.
 
     By times alone, new rows may stand for deleted ones. Where there are such times, but no such key, most likely the
@@ -5014,7 +5012,7 @@ def recognised(
     """
     found = list[str]()
     for before, rows in groups.items():
-        here, count = sorted(rows), delivered[before]
+        here, count = sorted(rows), delivered.get(before, 0)
         if count > len(here) and not (bridge.content or bridge.key):
             return None
         if 0 < count < len(here):
@@ -5024,7 +5022,7 @@ def recognised(
         found += [record for _, record in here[:count]]
     is_open = bridge.may_differ and not found and (bridge.is_old or not bridge.content)
     now = (time_in(record, NEVER) for rows in groups.values() for _, record in rows)
-    return None if is_open and {*times}.intersection(now) else found
+    return None if is_open and times.intersection(now) else found
 
 
 class Remembered:
@@ -5064,9 +5062,8 @@ class Remembered:
         delivered, bridge = old_records(position), Bridge.between(position, self.made_of)
         times = {time for time, *_ in delivered}
         rows = self._groups(min(times - {NEVER}, default=position["latest"] - self.lookback), bridge)
-        counts = collections.Counter(
-            digest if bridge.content else (time, key if bridge.key else "") for time, digest, key in delivered
-        )
+        told = (digest if bridge.content else (time, key if bridge.key else "") for time, digest, key in delivered)
+        counts = collections.Counter[Any](told)
         if (kept := recognised(rows, counts, bridge, times)) is None:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."

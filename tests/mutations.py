@@ -143,7 +143,7 @@ MUTANTS = (
         "if False:", ("test_cursor_time.py", "times_of_deleted"),
     ),
     Mutant(
-        "a key of another class is another row's", "return None if is_open and {*times}.intersection(now) else found",
+        "a key of another class is another row's", "return None if is_open and times.intersection(now) else found",
         "return found",
         ("test_cursor_time.py", "another_class"),
     ),

@@ -5965,22 +5965,17 @@ PATIENT = {"connect_timeout": "10s", "timeout": "300s"}
 RECOVERED = ("application", "sequence", "epoch", "position", "anchors", "columns", "time_column", "time_form")
 
 
-def told_in(commit: Mapping[str, Any]) -> dict[str, Any]:
-    """What a commit tells of its source; nothing where another tool means something else by the word."""
-    with contextlib.suppress(TypeError, ValueError):
-        told = json.loads(commit.get("uploader", "{}"))
-        return told if isinstance(told, dict) else {}
-    return {}
-
-
 def told_by(table: Any, name: str, application: str) -> Iterator[dict[str, Any]]:
     """What the commits of an application tell of their source, newest first, as far as the history goes."""
     seen = 0
     for depth in (100, 10_000, None):
         with delta_errors(name):
             commits = list(table.history(depth))
-        told = map(told_in, commits[seen:])
-        yield from (saved for saved in told if saved.get("application") == application)
+        for commit in commits[seen:]:
+            with contextlib.suppress(TypeError, ValueError):  # Another tool means something else by the word.
+                told = json.loads(commit.get("uploader", "{}"))
+                if isinstance(told, dict) and told.get("application") == application:
+                    yield told
         seen = len(commits)
 
 
@@ -7002,28 +6997,27 @@ class WarehouseTable:
             return found
         return held() if self.wait_out(intent, intent["started"]) else None
 
-    def wait_out(self, intent: Intent, since: str) -> bool:
+    def wait_out(
+        self, intent: Intent, since: str, is_over: Callable[[], bool] | None = None, pause: float = 30.0
+    ) -> bool:
         """Wait until a statement that was sent after `since` can't run any more; False where nothing bounds it.
 
-        That is so for one that went through a cluster, and where one is asked now.
+        That is so for one that went through a cluster, and where one is asked now; not where it is told that something
+        `is_over`, which is looked for ever more rarely.
         """
-        if not is_warehouse(self.session.config) or intent.get("timeout") == 0:
+        if not is_over and (not is_warehouse(self.session.config) or intent.get("timeout") == 0):
             return False
-        self.wait_for(intent, since)
-        return True
-
-    def wait_for(self, intent: Intent, since: str, is_over: Callable[[], bool] = bool, pause: float = 30.0) -> None:
-        """Wait until something is over, which is looked for ever more rarely, but at most for as long as is patient."""
         given = max(self.timeout, intent.get("timeout", 0))  # Less may be given to statements since.
         # A time ahead of now is one of a clock that was wrong.
         began = min(dt.datetime.fromisoformat(since).timestamp(), self.session.now())
         end = began + 2 * given + self.SLACK_SECONDS
-        while (left := end - self.session.now()) > 0 and not is_over():
+        while (left := end - self.session.now()) > 0 and not (is_over and is_over()):
             said = "the answer to commit %d was lost; it may still take place for %d seconds"
             log.info(said, intent["sequence"], left)
             if self.session.wait(min(left, pause)):
                 raise Stopped("stopped while waiting for the end of a commit whose answer was lost")
             pause = min(2 * pause, 30.0)
+        return True
 
 
 # --- The routes to it ---
@@ -7056,10 +7050,6 @@ class SizedRoute(Route):
     MOST_BYTES: ClassVar[int]
     HINT: ClassVar = ""
 
-    # What a row takes beside its values, and each of its fields.
-    ROW_BYTES: ClassVar = 0
-    FIELD_BYTES: ClassVar[int]
-
     # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
 
@@ -7068,8 +7058,7 @@ class SizedRoute(Route):
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
-        expected = 2 * bytes_per_row + self.ROW_BYTES + self.FIELD_BYTES * len(self.table.columns())
-        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or expected)))
+        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or 2 * bytes_per_row)))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
@@ -7090,7 +7079,6 @@ class InsertRoute(SizedRoute):
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
     MOST_BYTES = 15 * 1024 * 1024
-    FIELD_BYTES = 9
     HINT = "Set databricks_volume; files can hold them."
     # So much earlier than its statement was sent a commit may seem to be: S3 tells times in whole seconds.
     STAMP_SECONDS = 1
@@ -7115,20 +7103,18 @@ class InsertRoute(SizedRoute):
         if cursor.rowcount not in (-1, payload.count):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
 
-    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
-        rows = None if intent["marked"] else self.text_of(pages())
-        return self.table.settled(intent, functools.partial(self._held, intent, rows))
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """Without batch ids rows are compared, as often as each occurs."""
+        return self.table.settled(intent, functools.partial(self._held, intent, self.text_of(pages())))
 
-    def _held(self, intent: Intent, rows: Insert | None) -> bool | None:
+    def _held(self, intent: Intent, rows: Insert) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
-        Without batch ids rows are compared, as often as each occurs. That they are there proves nothing, since earlier
-        ones may equal them: those count that the table did not have when the statement was sent. A table whose past
-        can't be read leaves a doubt, unless a key tells rows apart: a person's question costs less than rows that are
-        lost in silence. That none is there proves nothing either where they are others by now.
+        That rows are there proves nothing, since earlier ones may equal them: those count that the table did not have
+        when the statement was sent. A table whose past can't be read leaves a doubt, unless a key tells rows apart: a
+        person's question costs less than rows that are lost in silence. That none is there proves nothing either where
+        they are others by now.
         """
-        if rows is None:
-            return self.table.has_marked(intent)
         if not rows.count:
             return None
         different, too_few, too_many, absent = self.compared(rows)
@@ -7316,17 +7302,8 @@ class CopyRoute(Route):
         """Have a batch's file removed: it was loaded, or never will be."""
         self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
 
-    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
-        """By the batch's mark, else by COPY INTO itself, which takes up a file once."""
-        if not intent["marked"]:
-            return self._copied_again(intent, pages)
-        held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
-        if held is not None:
-            self.leave(intent)
-        return held
-
-    def _copied_again(self, intent: Intent, pages: Pages) -> bool | None:
-        """The same file again, once nothing else takes it up."""
+    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+        """By COPY INTO itself, which takes up a file once: the same file again, once nothing else takes it up."""
         left = (page for page in pages() if page.num_rows)
         first = next(left, None) if self._volume(intent) else None
         if first is None or not self.table.wait_out(intent, self.now()):
@@ -7441,8 +7418,6 @@ class ZerobusRoute(SizedRoute):
     # The largest body is not documented for REST; a message of gRPC takes 10 MB. The sample takes half of the first.
     allowance = Allowance(4 * 1024 * 1024)
     MOST_BYTES = 9 * 1024 * 1024
-    ROW_BYTES = OWN_BYTES
-    FIELD_BYTES = 16
 
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
@@ -7542,9 +7517,7 @@ class ZerobusRoute(SizedRoute):
 
     def _found(self, intent: Intent) -> set[str]:
         """The marks of the rows that came, once all have, or nothing can be expected any more."""
-        self.table.wait_for(
-            intent, intent["started"], lambda: len(self.table.marks_of(intent)) == intent["rows"], pause=2.0
-        )
+        self.table.wait_out(intent, intent["started"], lambda: len(self.table.marks_of(intent)) == intent["rows"], 2.0)
         return self.table.marks_of(intent)
 
 
@@ -7583,7 +7556,6 @@ class WarehouseTarget:
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
-        self._not_run: tuple[str, str] | None = None
 
     @property
     def allowance(self) -> Allowance | None:
@@ -7600,12 +7572,7 @@ class WarehouseTarget:
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        has_warehouse = bool(self.session.config.databricks_http_path)
-        if not has_warehouse or not self.table.is_marked():
-            lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
-            log.warning("%s can't tell whether %s was here: %s", self.name, state.source_id, lacks)
-            return None
-        if (last := self.table.last_batch(state.source_id)) is None:
+        if (last := self._last_batch(state.source_id)) is None:
             return None
         # A replay may have come when no row was known to be delivered: then it is None.
         if state.position.keys() - {"rowid", "since", "until"} or not re.search(r"/-?\d+$", last):
@@ -7616,9 +7583,17 @@ class WarehouseTarget:
 
     def last_sequence(self, state: State) -> int:
         """The number of a source's newest batch; 0 where the table does not tell."""
-        is_told = bool(self.session.config.databricks_http_path) and self.table.is_marked()
-        last = self.table.last_batch(state.source_id) if is_told else None
+        last = self._last_batch(state.source_id)
         return int(last.split("/")[-2]) if last else 0
+
+    def _last_batch(self, source_id: str) -> str | None:
+        """The newest batch id that the table has from a source; None for none, or where nothing tells it."""
+        has_warehouse = bool(self.session.config.databricks_http_path)
+        if has_warehouse and self.table.is_marked():
+            return self.table.last_batch(source_id)
+        lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
+        log.warning("%s can't tell whether %s was here: %s", self.name, source_id, lacks)
+        return None
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
@@ -7658,21 +7633,24 @@ class WarehouseTarget:
         except DidNotRun as error:
             if "file" in intent and not isinstance(error, (NotReady, Unreachable)):  # Else its removal would wait.
                 self.copy.leave(intent)
-            self._not_run = (intent["batch_id"], intent["started"])
             if isinstance(error, RefusedValuesError):
                 self.table.look(0)
             raise
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent = lambda intent: None) -> bool:
-        """Whether an earlier commit took place: its route finds out, and where it can't, `on_doubt` has decided."""
+        """Whether an earlier commit took place: by the batch's mark, or as its route knows; else `on_doubt` decides."""
         config, held = self.session.config, None
-        if self._not_run == (intent["batch_id"], intent["started"]):
-            return False
         if not intent["rows"]:
             return True
-        if config.databricks_http_path or intent["route"] == "zerobus":
-            held = self.routes[intent["route"]].settle(intent, pages, save)
+        if intent["route"] == "zerobus":
+            held = self.zerobus.settle(intent, pages, save)
+        elif config.databricks_http_path and intent["marked"]:
+            held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
+        elif config.databricks_http_path:
+            held = (self.copy if "file" in intent else self.insert).settle(intent, pages)
         if held is not None:
+            if "file" in intent:
+                self.copy.leave(intent)
             return held
         if config.on_doubt == "resend":
             log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])

@@ -5820,16 +5820,6 @@ def is_mapped(table: DeltaTable) -> bool:
     return str(table.metadata().configuration.get("delta.columnMapping.mode", "none")) != "none"
 
 
-def with_columns(page: ArrowTable, more: Mapping[str, tuple[object, str]]) -> ArrowTable:
-    """A page with those columns that it lacks, each of one value and a type."""
-    from arro3.core import ChunkedArray
-
-    for name, (value, kind) in more.items():
-        if name not in page.column_names:
-            page = page.append_column(name, ChunkedArray([array_of([value] * page.num_rows, kind)]))
-    return page
-
-
 def parting_columns(table: DeltaTable) -> Columns:
     """The columns that part a table, and their types."""
     types = types_in(columns_of(table))
@@ -5840,8 +5830,16 @@ def parting_columns(table: DeltaTable) -> Columns:
 NULL_PART = "__HIVE_DEFAULT_PARTITION__"
 
 
-def nameable(page: ArrowTable, parts: Columns) -> ArrowTable:
-    """The page; delta-rs 1.6 names a part -3.25 as `-3.-25`, after which nobody reads the table. Another is NULL."""
+def completed_page(page: ArrowTable, more: Mapping[str, tuple[object, str]], parts: Columns) -> ArrowTable:
+    """A page with the columns of `more` that it lacks, each of one value and a type, if `parts` of it can be named.
+
+    delta-rs 1.6 names a part -3.25 as `-3.-25`, after which nobody reads the table, and another as NULL.
+    """
+    from arro3.core import ChunkedArray
+
+    for name, (value, kind) in more.items():
+        if name not in page.column_names:
+            page = page.append_column(name, ChunkedArray([array_of([value] * page.num_rows, kind)]))
     for name in parts.keys() & {*page.column_names} if parts else ():
         for value in {*page.column(name).to_pylist()} - {None}:
             if value == NULL_PART or (parts[name].startswith("decimal") and value < 0 and value % 1):
@@ -6141,9 +6139,8 @@ class DeltaTarget:
         }
         more |= {name: (own[name], OWN_COLUMNS[name]) for name in self.own if table is None}
         known, parts = (types_in(columns_of(table)), parting_columns(table)) if table else (None, {})
-        filled = (
-            nameable(with_columns(as_planned(self.name, page, self._planned, known), more), parts) for page in pages
-        )
+        planned = (as_planned(self.name, page, self._planned, known) for page in pages)
+        filled = (completed_page(page, more, parts) for page in planned)
         told = dict(intent)
         commit = CommitProperties(
             custom_metadata={"uploader": json.dumps({name: told[name] for name in RECOVERED})},
@@ -6205,78 +6202,68 @@ def begun_within(since: str, seconds: float) -> str:
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
 
 
-class Encoded(NamedTuple):
-    """A column on its way: values in JSON, the type that from_json reads them as, and what makes the column of that."""
-
-    kind: str
-    value: str
-    texts: list[str]
-
-
-def encoded(column: ArrowColumn, kind: str) -> Encoded:
-    """An Arrow column in the form that Spark reads without loss.
+def carried(kind: str) -> tuple[str, str]:
+    """The type as which from_json reads a column's values without loss, and what makes the column's type of that.
 
     Whole numbers are JSON numbers, text is text. The rest travels as text that an ANSI cast reads, which refuses what
     it can't read, and knows Python's inf and nan (docs.databricks.com, "Special floating point values"). from_json of
     some engines has no fractions in times, no NaN, and loses a number's last digit.
     """
-    base, texts = base_of(kind), json_texts(column, kind)
+    base = base_of(kind)
     if base in INTEGER_BITS or base == "boolean":
-        return Encoded(kind.upper(), "{}", texts)
-    if base in REALS:
-        texts = [text if text == "null" else f'"{text}"' for text in texts]
-    value = {"binary": "unbase64({})"}.get(base, "{}" if base in TEXTS else f"CAST({{}} AS {kind.upper()})")
-    return Encoded("STRING", value, texts)
+        return kind.upper(), "{}"
+    return "STRING", {"binary": "unbase64({})"}.get(base, "{}" if base in TEXTS else f"CAST({{}} AS {kind.upper()})")
 
 
-def json_texts(column: ArrowColumn, kind: str) -> list[str]:
-    """A column's values in JSON: numbers bare, also inf and nan; BINARY in base64, the rest as text."""
+def json_texts(column: ArrowColumn, kind: str, real: str = "{!r}") -> list[str]:
+    """A column's values in JSON: numbers bare, also inf and nan, or as `real` has them; BINARY in base64, else text."""
     # Each text is made once: most texts of sensors repeat.
     base, text_of = base_of(kind), functools.cache(json.JSONEncoder(ensure_ascii=False).encode)
     if base not in (*INTEGER_BITS, *REALS, *TEXTS, "boolean", "binary"):
         column = column.cast(arrow_type("string"))
     values = [*column.to_pylist()]
     if base in (*INTEGER_BITS, *REALS):
-        return ["null" if value is None else repr(value) for value in values]
+        form = real.format if base in REALS else repr
+        return ["null" if value is None else form(value) for value in values]
     if base == "binary":
         values = [value if value is None else base64.b64encode(value).decode() for value in values]
     return ["null" if value is None else text_of(value) for value in values]
 
 
-def rows_source(columns: Sequence[Encoded]) -> str:
-    """A subquery of rows `r`, out of one JSON document in one literal.
+def rows_source(columns: Sequence[Sequence[str]], kinds: Iterable[str]) -> str:
+    """A subquery of rows `r`, out of one JSON document in one literal, given columns of values in JSON and their types.
 
     Its fields are c0, c1, ..., so that no column's name enters a schema text. Quotes and dollar signs become JSON
     escapes first, so only backslashes are left to be doubled.
     """
     row = "{" + ",".join(f'"c{index}":%s' for index in range(len(columns))) + "}"
-    rows = [row % texts for texts in zip(*(column.texts for column in columns), strict=True)]
+    rows = [row % texts for texts in zip(*columns, strict=True)]
     document = "[" + ",".join(rows) + "]"
     document = document.replace("'", "\\u0027").replace("$", "\\u0024").replace("\\", "\\\\")
-    fields = ", ".join(f"c{index}: {column.kind}" for index, column in enumerate(columns))
+    fields = ", ".join(f"c{index}: {kind}" for index, kind in enumerate(kinds))
     return f"(SELECT explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST'))) AS r)"
 
 
 class Insert:
     """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`.
 
-    `size` is that of the text in bytes, and `columns` are what it is made of.
+    `size` is that of the text in bytes, and `texts` are the values in JSON that it is made of, column by column.
     """
 
     route = "insert"
 
     def __init__(self, rows: ArrowTable, kinds: Columns) -> None:
         self.rows, self.kinds, self.count = rows, kinds, rows.num_rows
-        columns = {name: encoded(rows.column(name), kind) for name, kind in kinds.items()}
-        self.values = {name: column.value.format(f"r.c{index}") for index, (name, column) in enumerate(columns.items())}
-        self.columns = list(columns.values())
-        self.source = rows_source(self.columns)
+        ways = [carried(kind) for kind in kinds.values()]
+        self.values = {name: ways[index][1].format(f"r.c{index}") for index, name in enumerate(kinds)}
+        self.texts = [json_texts(rows.column(name), kind, '"{!r}"') for name, kind in kinds.items()]
+        self.source = rows_source(self.texts, (kind for kind, _ in ways))
         self.size = len(self.source.encode())
 
     @functools.cached_property
     def digest(self) -> str:
         """What tells whether rows are these, in any order."""
-        return digest_of(json.dumps(sorted(zip(*(column.texts for column in self.columns), strict=True))))
+        return digest_of(json.dumps(sorted(zip(*self.texts, strict=True))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -6428,18 +6415,13 @@ ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
 # What a status refuses for good, and what to do.
 NO_ACCESS = "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
+NO_WAREHOUSE = "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse."
+NO_TABLE = "Create the table (--print-ddl prints how), or check names and zerobus_endpoint."
+NO_GRANT = f"Grant the service principal {ZEROBUS_GRANTS}"
+NO_ZEROBUS = "Zerobus does not write to such a table; one that was made anew takes another name."
 REFUSALS = {
-    "warehouse": {
-        401: NO_ACCESS,
-        403: NO_ACCESS,
-        404: "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
-    },
-    "workspace": {
-        401: f"Grant the service principal {ZEROBUS_GRANTS}",
-        403: f"Grant the service principal {ZEROBUS_GRANTS}",
-        404: "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
-        501: "Zerobus does not write to such a table; one that was made anew takes another name.",
-    },
+    "warehouse": {401: NO_ACCESS, 403: NO_ACCESS, 404: NO_WAREHOUSE},
+    "workspace": {401: NO_GRANT, 403: NO_GRANT, 404: NO_TABLE, 501: NO_ZEROBUS},
 }
 
 
@@ -6968,7 +6950,12 @@ class WarehouseTable:
         return {name: values[name.lower()] for name in self.columns() if name.lower() in OWN_COLUMNS}
 
     def last_batch(self, source_id: str) -> str | None:
-        """The newest batch id that the table has from a source; None for none."""
+        """The newest batch id that the table has from a source; None for none, or where nothing tells it."""
+        has_warehouse = bool(self.session.config.databricks_http_path)
+        if not has_warehouse or not self.is_marked():
+            lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
+            log.warning("%s can't tell whether %s was here: %s", self.name, source_id, lacks)
+            return None
         where = f"startswith(databricks_batch_id, {literal(f'{source_id}/')})"
         batch = "regexp_replace(databricks_batch_id, '#[^#/]*$', '')"
         found = self.session.rows(f"SELECT DISTINCT {batch} FROM {self.sql} WHERE {where}")
@@ -7058,7 +7045,7 @@ class SizedRoute(Route):
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
-        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or 2 * bytes_per_row)))
+        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or max(1.0, 2 * bytes_per_row))))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
@@ -7138,35 +7125,29 @@ class InsertRoute(SizedRoute):
         """
         if sent.timestamp() > self.session.now():  # By a clock that was wrong.
             return None
-        if is_edited:
-            return None if self._changed_since(sent) else False
-        different, too_few, too_many, absent = self.came_since(rows, sent)
-        if absent < different:
-            return None if too_few or too_many else True
         # Its commit may bear an earlier time; rows that came just before it can't be told from it.
+        before = sent - dt.timedelta(seconds=self.STAMP_SECONDS)
+        if is_edited:
+            return None if self._past(before) else False
+        if past := self._past(sent):
+            different, too_few, too_many, absent = self.compared(rows, past)
+            if absent < different:
+                return None if too_few or too_many else True
         with contextlib.suppress(Rejected):  # The table may be younger than that.
-            different, _, _, absent = self.came_since(rows, sent - dt.timedelta(seconds=self.STAMP_SECONDS))
+            different, _, _, absent = self.compared(rows, past) if (past := self._past(before)) else (0, 0, 0, 0)
             return False if absent == different else None
         return None
 
-    def _changed_since(self, sent: dt.datetime) -> bool:
-        """Whether anything was committed to the table since then, as far as its history tells."""
-        since = sent - dt.timedelta(seconds=self.STAMP_SECONDS)
-        told = self._of_past(since, lambda past: self.session.rows(f"SELECT 1 FROM {self.table.sql} {past} LIMIT 1"))
-        return told is not None
-
-    def came_since(self, rows: Insert, since: dt.datetime) -> tuple[int, ...]:
-        """What `comparison` tells of the rows that came since then."""
-        return self._of_past(since, functools.partial(self.compared, rows)) or (1, 1, 0, 1)
-
-    def _of_past(self, since: dt.datetime, ask: Callable[[str], T]) -> T | None:
-        """What is asked of the table as it was then, by its commits' times; None where nothing was committed since."""
+    def _past(self, since: dt.datetime) -> str | None:
+        """What stands for the table as it was then, by its commits' times; None where nothing was committed since."""
+        past = f"TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}'"
         try:
-            return ask(f"TIMESTAMP AS OF '{since:%Y-%m-%dT%H:%M:%S.%fZ}'")
+            self.session.rows(f"SELECT 1 FROM {self.table.sql} {past} LIMIT 1")
         except Rejected as refused:
             if not re.search(NO_COMMIT_SINCE, str(refused)):
                 raise
             return None
+        return past
 
     def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
         """What `comparison` asks, in as many questions as the size of the rows takes."""
@@ -7187,8 +7168,8 @@ class InsertRoute(SizedRoute):
 
     def _parts(self, rows: Insert) -> list[Insert]:
         """Rows in two parts, equal ones in the same; where all are equal, one of them and none."""
-        pairs = zip(rows.kinds.values(), rows.columns, strict=True)
-        texts = [[compared_text(text, kind) for text in column.texts] for kind, column in pairs]
+        pairs = zip(rows.kinds.values(), rows.texts, strict=True)
+        texts = [[compared_text(text, kind) for text in column] for kind, column in pairs]
         order = sorted(zip(*texts, range(rows.count), strict=True))
         edges = [index for index in range(1, rows.count) if order[index][:-1] != order[index - 1][:-1]]
         middle = min(edges, key=lambda edge: abs(edge - rows.count // 2), default=1)
@@ -7215,10 +7196,6 @@ class CopyRoute(Route):
         self._staging = contextlib.ExitStack()
         self._left_over: set[str] = set()
         self._swept = False
-
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one file."""
-        return rows_of_commit(bytes_per_row)
 
     def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
@@ -7467,7 +7444,11 @@ class ZerobusRoute(SizedRoute):
 
         They are sent again here, and not as a new batch: by their marks the view of --print-ddl drops the doubles.
         """
-        there = self._found(intent) if self.config.databricks_http_path else set[str]()
+        there = set[str]()
+        if self.config.databricks_http_path:
+            came = functools.partial(self.table.marks_of, intent)
+            self.table.wait_out(intent, intent["started"], lambda: len(came()) == intent["rows"], 2.0)
+            there = came()
         if len(there) == intent["rows"]:
             return True
         known = intent["fields"]
@@ -7514,11 +7495,6 @@ class ZerobusRoute(SizedRoute):
             " where they come after all, the view of --print-ddl drops the doubles."
         )
         return DoubtError(f"{fault} in {self.table.name}", hint)
-
-    def _found(self, intent: Intent) -> set[str]:
-        """The marks of the rows that came, once all have, or nothing can be expected any more."""
-        self.table.wait_out(intent, intent["started"], lambda: len(self.table.marks_of(intent)) == intent["rows"], 2.0)
-        return self.table.marks_of(intent)
 
 
 def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
@@ -7572,7 +7548,7 @@ class WarehouseTarget:
 
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        if (last := self._last_batch(state.source_id)) is None:
+        if (last := self.table.last_batch(state.source_id)) is None:
             return None
         # A replay may have come when no row was known to be delivered: then it is None.
         if state.position.keys() - {"rowid", "since", "until"} or not re.search(r"/-?\d+$", last):
@@ -7583,17 +7559,8 @@ class WarehouseTarget:
 
     def last_sequence(self, state: State) -> int:
         """The number of a source's newest batch; 0 where the table does not tell."""
-        last = self._last_batch(state.source_id)
+        last = self.table.last_batch(state.source_id)
         return int(last.split("/")[-2]) if last else 0
-
-    def _last_batch(self, source_id: str) -> str | None:
-        """The newest batch id that the table has from a source; None for none, or where nothing tells it."""
-        has_warehouse = bool(self.session.config.databricks_http_path)
-        if has_warehouse and self.table.is_marked():
-            return self.table.last_batch(source_id)
-        lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
-        log.warning("%s can't tell whether %s was here: %s", self.name, source_id, lacks)
-        return None
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
@@ -7604,7 +7571,7 @@ class WarehouseTarget:
         return not too_few and not absent
 
     def batch_rows(self, bytes_per_row: float) -> int:
-        return (self.copy if self.by_files else self.usual).batch_rows(bytes_per_row)
+        return rows_of_commit(bytes_per_row) if self.by_files else self.usual.batch_rows(bytes_per_row)
 
     def prepare(self, pages: Pages) -> Payload:
         """Rows as text; many, where there is a volume, as a Parquet file."""

@@ -6570,7 +6570,7 @@ class Session:
             if writes and cursor.active_result_set.status is not CommandState.SUCCEEDED:
                 raise LostAnswer(f"a statement ended as {cursor.active_result_set.status.name}")
         except TransientError:
-            self._abandon()
+            self.close(is_broken=True)
             raise
         return cursor
 
@@ -6588,10 +6588,15 @@ class Session:
         """All rows of a small result."""
         return [row for page in self.query(sql)[1] for row in page]
 
-    def close(self) -> None:
-        """End the session, if there is one. An error while closing it does no harm."""
+    def close(self, is_broken: bool = False) -> None:
+        """End the session, if there is one. An error while closing it does no harm.
+
+        One that is broken is dropped: the request that ends it, now or when Python collects it, could hang.
+        """
         connection, self._connection = self._connection, None
-        if connection:
+        if connection and is_broken:
+            connection.session.is_open = False
+        elif connection:
             with contextlib.suppress(UploaderError), driver_errors():
                 connection.close()
 
@@ -6620,17 +6625,11 @@ class Session:
                 self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
         except UploaderError as error:
             # Nothing may be sent in a session that is not as it should be.
-            self._abandon()
+            self.close(is_broken=True)
             if not isinstance(error, RefusedSizeError):
                 raise
             # No smaller batch would help.
             raise Rejected(str(error), "Check token, rights, databricks_http_path, and gateways between.") from None
-
-    def _abandon(self) -> None:
-        """Drop a broken connection without closing it: the request, now or when Python collects it, could hang."""
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.session.is_open = False
 
 
 def connect(config: Config, environ: Mapping[str, str]) -> Any:
@@ -6746,18 +6745,13 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     import http.client
     import urllib.request
 
-    sent = list[bytes]()
-
-    def body() -> Iterator[bytes]:
-        """The last byte is sent alone: without it, nobody has a whole JSON text."""
-        for part in (content[:-1], content[-1:]):
-            sent.append(part)
-            yield part
-
+    # The last byte is sent alone: without it, nobody has a whole JSON text.
+    unsent = [content[-1:], content[:-1]]
+    body = (unsent.pop() for _ in range(2)) if content else None
     host = urlsplit(url)
     check_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
-    request = urllib.request.Request(url, body() if content else None, {"User-Agent": USER_AGENT, **headers, **length})
+    request = urllib.request.Request(url, body, {"User-Agent": USER_AGENT, **headers, **length})
     opener = urllib.request.OpenerDirector()  # By itself it takes no status for an error, and follows none elsewhere.
     for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=verifying(config))):
         opener.add_handler(handler)
@@ -6768,9 +6762,9 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
                 told = json.loads(answer.read())
             return Answer(answer.status, told if isinstance(told, dict) else None, answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
-        if writes and len(sent) == 1:
+        if writes and len(unsent) == 1:
             raise RefusedSizeError(f"the connection ended amid a request: {error}", "A smaller one is tried.") from None
-        raise network_error(error, writes and len(sent) == 2, host.netloc) from None
+        raise network_error(error, writes and not unsent, host.netloc) from None
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:

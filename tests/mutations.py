@@ -740,7 +740,7 @@ MUTANTS = (
         "pass", (SENDING, "bounds_its_statements"),
     ),
     Mutant(
-        "a session is used though it refused its bound", "as it should be.\n            self._abandon()\n", "as it should be.\n",
+        "a session is used though it refused its bound", "as it should be.\n            self.close(is_broken=True)\n", "as it should be.\n",
         (SENDING, "refused_its_bound"),
     ),
     Mutant(

@@ -5307,9 +5307,8 @@ class Plan(NamedTuple):
     def typed(self, page: RawPage) -> Prepared:
         """A page's rows with the types of `reads`, without those that can't be converted or are not wanted."""
         arrays, refused = self.converted(page)
-        bad: dict[int, str] = {}
-        for name, reasons in refused.items():
-            bad = {index: f"{name} {reason}" for index, reason in reasons.items()} | bad
+        columns = reversed(refused.items())  # The first one's reason counts.
+        bad = {index: f"{name} {reason}" for name, reasons in columns for index, reason in reasons.items()}
         for name in self.finite:
             for index, value in enumerate(arrays[name].to_pylist()):
                 if value is not None and not math.isfinite(value):
@@ -5732,27 +5731,31 @@ def file_properties(types: Columns, plain: Iterable[str] = (), rows: int = GROUP
 
 
 @contextlib.contextmanager
-def ended(pages: Generator[T]) -> Iterator[Generator[T]]:
-    """A generator that nothing reads any more afterwards: delta-rs may, in its threads, when it raised already."""
+def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list[BaseException]]]:
+    """The batches of pages, and what was raised on the way, which delta-rs would tell as text only.
+
+    Nothing reads them any more afterwards: delta-rs may, in its threads, when it raised already.
+    """
+    failed: list[BaseException] = []
+
+    def batches() -> Generator[Any]:
+        try:
+            for page in pages:
+                yield from page.to_batches()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    given = batches()
     try:
-        yield pages
+        yield given, failed
     finally:
         while True:
             try:
-                pages.close()
+                given.close()
                 break
             except ValueError:  # It is executing.
                 time.sleep(0.001)
-
-
-def batches(pages: Iterable[ArrowTable], failed: list[BaseException]) -> Generator[Any]:
-    """The batches of pages; what was raised on the way is kept."""
-    try:
-        for page in pages:
-            yield from page.to_batches()
-    except BaseException as error:
-        failed.append(error)
-        raise
 
 
 def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
@@ -5762,12 +5765,11 @@ def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None
 
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
-    failed: list[BaseException] = []  # delta-rs would tell of it as text only.
     types = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     types |= types_in(columns_of(table)) if table else {}  # It computes some of its columns itself.
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
     pages = fitting_pages(itertools.chain([first], pages), max(rows, WRITTEN_ROWS))
-    with ended(batches(pages, failed)) as given, delta_errors(name, failed):
+    with streamed(pages) as (given, failed), delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),

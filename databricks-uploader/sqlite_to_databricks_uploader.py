@@ -5309,10 +5309,6 @@ class Plan(NamedTuple):
         arrays, refused = self.converted(page)
         columns = reversed(refused.items())  # The first one's reason counts.
         bad = {index: f"{name} {reason}" for name, reasons in columns for index, reason in reasons.items()}
-        for name in self.finite:
-            for index, value in enumerate(arrays[name].to_pylist()):
-                if value is not None and not math.isfinite(value):
-                    bad.setdefault(index, f"{name} is {value}, which JSON can't carry")
         times = self._times(page, arrays)
         known = [time for time in times.to_pylist() if time is not None] if times.null_count else whole_numbers(times)
         rows, keys = arrow_table(arrays), page.keys
@@ -5371,6 +5367,10 @@ class Plan(NamedTuple):
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
                 if value is None:
                     refused[name].setdefault(index, reason)
+        for name in self.finite:
+            for index, value in enumerate(arrays[name].to_pylist()):
+                if value is not None and not math.isfinite(value):
+                    refused[name].setdefault(index, f"is {value}, which JSON can't carry")
         return arrays, refused
 
     def _is_old(self, moment: int | None, key: Any) -> bool:

@@ -484,8 +484,10 @@ def test_commits_of_other_tools_are_passed_over_whatever_they_tell(box: Box, sai
 @pytest.mark.parametrize("kind", ["decimal(10,2)", "decimal(18,6)", "decimal(38,10)"])
 def test_statistics_of_decimals_cover_them_or_are_absent_also_after_a_compaction(box: Box, kind: str) -> None:
     """They are JSON's numbers, of which delta-rs rounds those of more than 15 digits: readers would pass over rows."""
-    fields = {"v": "long", "d": kind, "s": "string"}
-    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema_of(fields))
+    fields = {"v": "long", "d": kind, "s": "string", "g": kind}
+    noted = {"g": {"delta.generationExpression": "d"}}
+    schema = Schema([Field(name, PrimitiveType(kind), metadata=noted.get(name)) for name, kind in fields.items()])
+    DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema)
     box.execute("CREATE TABLE t (v INTEGER, d TEXT, s TEXT)")
     for number, text in enumerate(
         ["12345678.12", "123456789012.123456", "1234567890123456789012345678.1234567891", None]
@@ -497,7 +499,7 @@ def test_statistics_of_decimals_cover_them_or_are_absent_also_after_a_compaction
     told = statistics(box)
     assert len(told) > before
     values = [Decimal(d) for (d,) in box.arrived("d") if d is not None]
-    ends = [(each["minValues"].get("d"), each["maxValues"].get("d")) for each in told]
+    ends = [(each["minValues"].get(name), each["maxValues"].get(name)) for each in told for name in ("d", "g")]
     assert all(end in [None, *values] for each in ends for end in each)
     assert ((None, None) in ends) == (kind != "decimal(10,2)")
     assert kind == "decimal(10,2)" or {*ends} == {(None, None)}

@@ -706,8 +706,8 @@ MUTANTS = (
         "end = began + 2 * given + self.SLACK_SECONDS", "end = 0", (SENDING, "runs_on_after and insert"),
     ),
     Mutant(
-        "rows that equal earlier ones pass for sent", "if absent < different:\n                return None if too_few or too_many else True",
-        "if True:\n                return True", (SENDING, "tables_past and before"),
+        "rows that equal earlier ones pass for sent", "        if past := self._past(sent):\n",
+        "        return True\n        if past := self._past(sent):\n", (SENDING, "tables_past and before"),
     ),
     Mutant(
         "the past is left out of the comparison", "WHERE {where}\" if past else \"\"", "WHERE false\"",

@@ -6980,9 +6980,7 @@ class WarehouseTable:
             return found
         return held() if self.wait_out(intent, intent["started"]) else None
 
-    def wait_out(
-        self, intent: Intent, since: str, is_over: Callable[[], bool] | None = None, pause: float = 30.0
-    ) -> bool:
+    def wait_out(self, intent: Intent, since: str, is_over: Callable[[], bool] | None = None) -> bool:
         """Wait until a statement that was sent after `since` can't run any more; False where nothing bounds it.
 
         That is so for one that went through a cluster, and where one is asked now; not where it is told that something
@@ -6994,6 +6992,7 @@ class WarehouseTable:
         # A time ahead of now is one of a clock that was wrong.
         began = min(dt.datetime.fromisoformat(since).timestamp(), self.session.now())
         end = began + 2 * given + self.SLACK_SECONDS
+        pause = 2.0 if is_over else 30.0
         while (left := end - self.session.now()) > 0 and not (is_over and is_over()):
             said = "the answer to commit %d was lost; it may still take place for %d seconds"
             log.info(said, intent["sequence"], left)
@@ -7443,7 +7442,7 @@ class ZerobusRoute(SizedRoute):
         there = set[str]()
         if self.config.databricks_http_path:
             came = functools.partial(self.table.marks_of, intent)
-            self.table.wait_out(intent, intent["started"], lambda: len(came()) == intent["rows"], 2.0)
+            self.table.wait_out(intent, intent["started"], lambda: len(came()) == intent["rows"])
             there = came()
         if len(there) == intent["rows"]:
             return True

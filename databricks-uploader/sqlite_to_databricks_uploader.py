@@ -6641,9 +6641,8 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     `auth/retry.py`; dbt-databricks#1363). Its older retries, limited to one attempt, don't.
     """
     hostname, _, port = (config.databricks_host or "").partition(":")
-    check_sign_in(config, environ)
-    asked(config, f"https://{config.databricks_host}/", {})  # The driver would be slow to tell that nobody answers.
     signed_in = credentials(config, environ)
+    asked(config, f"https://{config.databricks_host}/", {})  # The driver would be slow to tell that nobody answers.
     # What matters in the drivers' own log lines comes as our errors. A level that was set is left.
     for name in ("databricks", "urllib3"):
         if logging.getLogger(name).level == logging.NOTSET:
@@ -6690,13 +6689,11 @@ SDK_VARIABLES = (
 SDK_PROGRAMS = ("databricks", "az", "gcloud")
 
 
-def check_sign_in(config: Config, environ: Mapping[str, str]) -> None:
-    """Whether there is any way to sign in: databricks-sdk would look for one for ten seconds and more."""
+def check_other_ways(config: Config, environ: Mapping[str, str]) -> None:
+    """Whether there is any way for databricks-sdk, which would look for one for ten seconds and more."""
+    if config.databricks_config_profile or any(v and re.match(SDK_VARIABLES, name) for name, v in environ.items()):
+        return
     pair = {SETTINGS[s].variables[0]: getattr(config, s) for s in ("databricks_client_id", "databricks_client_secret")}
-    if config.databricks_token or config.databricks_config_profile or all(pair.values()):
-        return
-    if any(value and re.match(SDK_VARIABLES, name) for name, value in environ.items()):
-        return
     if any(pair.values()):
         missing, given = sorted(pair, key=lambda name: bool(pair[name]))
         raise ConfigError(f"{given} is set, but not {missing}", f"A service principal needs both. {WAYS_IN}")
@@ -6770,7 +6767,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
 
 
 def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
-    """How the driver signs in: a token, a service principal, or what databricks-sdk finds. Never by a browser."""
+    """How the driver signs in: a token, a service principal, or what databricks-sdk finds then. Never by a browser."""
     method = environ.get("DATABRICKS_AUTH_TYPE", "").strip()
     token, principal = config.databricks_token, config.databricks_client_id and config.databricks_client_secret
     if token and principal and not method and not config.zerobus_endpoint:  # There the token is the warehouse's alone.
@@ -6785,8 +6782,9 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
         # databricks-sdk would do this without a time limit and `databricks_ca_file`, with two seconds of imports.
         own = Session(config, environ)  # Its token is as new as the driver's session.
         return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {own.token()}"}}
-    headers = sdk_headers(config, method)
-    return {"credentials_provider": lambda: headers}
+    check_other_ways(config, environ)
+    found = functools.cache(functools.partial(sdk_headers, config, method))  # Asked for once the host answers.
+    return {"credentials_provider": lambda: lambda: found()()}
 
 
 def principal_token(config: Config, **form: str) -> tuple[str, float]:
@@ -10671,7 +10669,7 @@ def check_goal(session: Session, config: Config, say: Say) -> None:
 
 def check_session(session: Session, config: Config, say: Say) -> None:
     """Sign-in, network and TLS."""
-    check_sign_in(config, session.environ)
+    credentials(config, session.environ)
     say("target", None, "what follows opens a session, which starts a stopped warehouse")
     [(user,)] = session.rows("SELECT current_user()")
     signed_in = f"signed in as {user or 'the owner of these credentials'}"

@@ -325,7 +325,7 @@ def test_without_a_way_to_sign_in_the_ways_are_named_before_the_network_is_asked
 
 @pytest.mark.parametrize("variable", ["DATABRICKS_AUTH_TYPE", "ARM_CLIENT_ID", "ACTIONS_ID_TOKEN_REQUEST_URL"])
 def test_other_ways_to_sign_in_are_left_to_the_sdk(variable: str) -> None:
-    up.check_sign_in(up.Config(databricks_client_id="x"), {variable: "x", "PATH": "", "HOME": "/nowhere"})
+    up.credentials(up.Config(databricks_client_id="x"), {variable: "x", "PATH": "", "HOME": "/nowhere"})
 
 
 def test_a_store_without_credentials_is_one_line_and_what_to_set(box: Box) -> None:

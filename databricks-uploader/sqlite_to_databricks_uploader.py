@@ -5685,6 +5685,12 @@ def varied_columns(page: ArrowTable) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
+def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> set[str]:
+    """The columns with decimals of more than 15 digits, which delta-rs' statistics round: readers would miss rows."""
+    kinds = [name for name, kind in columns.items() if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15]
+    return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
+
+
 # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
 COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 256 << 20
 
@@ -5713,18 +5719,16 @@ def fitting_pages(pages: Iterable[ArrowTable], rows: int) -> Iterator[ArrowTable
         yield page
 
 
-def file_properties(types: Columns, plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
-    """How files with columns of such types are written: some without dictionaries, by so many rows.
+def file_properties(untold: Iterable[str], plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
+    """How files are written: without statistics of some columns, and without dictionaries of others, by so many rows.
 
-    delta-rs rounds statistics of decimals to 15 digits: by them readers would miss rows, so longer ones have none.
-    Those of texts are shortened, as Spark does it: the log holds them.
+    Statistics of texts are shortened, as Spark does it: the log holds them.
     """
     from deltalake import ColumnProperties, WriterProperties
 
     columns = {name: ColumnProperties(dictionary_enabled=False) for name in plain}
-    for name, kind in types.items():
-        if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15:
-            columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    for name in untold:
+        columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     return WriterProperties(
         compression="ZSTD", max_row_group_size=rows, statistics_truncate_length=32, column_properties=columns or None
     )
@@ -5758,23 +5762,42 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list
                 time.sleep(0.001)
 
 
-def write_pages(name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, **options: Any) -> None:
-    """Stream pages into a Delta table as one commit; none where they hold no rows."""
+def write_pages(
+    name: str,
+    pages: Iterator[ArrowTable],
+    table: DeltaTable | None = None,
+    untold: set[str] | None = None,
+    **options: Any,
+) -> None:
+    """Stream pages into a Delta table as one commit; none where they hold no rows.
+
+    `untold` are columns without statistics, where these matter: a `Conflict` says that there are more by now.
+    """
     from arro3.core import RecordBatchReader
     from deltalake import Schema, write_deltalake
 
+    def long_in(page: ArrowTable) -> set[str]:
+        return long_decimals(columns, lambda column: page.column(column).to_pylist())
+
+    def looked_at(page: ArrowTable) -> ArrowTable:
+        if untold is not None and (more := long_in(page) - untold):
+            untold.update(more)
+            raise Conflict(f"no statistics can be written of {', '.join(more)}, which has longer numbers now")
+        return page
+
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
-    types = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
-    types |= types_in(columns_of(table)) if table else {}  # It computes some of its columns itself.
+    columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
+    if untold is not None:
+        untold |= long_in(first)
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
-    pages = fitting_pages(itertools.chain([first], pages), max(rows, WRITTEN_ROWS))
+    pages = fitting_pages(itertools.chain([first], map(looked_at, pages)), max(rows, WRITTEN_ROWS))
     with streamed(pages) as (given, failed), delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=file_properties(types, varied_columns(first), rows),
+            writer_properties=file_properties(untold or (), varied_columns(first), rows),
             **options,
         )
 
@@ -6004,6 +6027,7 @@ class DeltaTarget:
         self.evolves = True
         self._answered = False
         self._planned: Columns | None = None
+        self._untold = set[str]()
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -6156,6 +6180,7 @@ class DeltaTarget:
             self.name,
             filled,
             table,
+            self._untold,
             # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
             schema_mode="merge" if table and not is_whole else None,
             storage_options={**PATIENT, **self.options},
@@ -10470,6 +10495,14 @@ def kept_hours(table: DeltaTable) -> int:
     return max(168, math.ceil(sum(int(count) * hours[unit] for count, unit in parts)))
 
 
+def told_bounds(table: DeltaTable, column: str) -> list[decimal.Decimal]:
+    """The bounds of a column's decimals by the statistics of files; a long one where a file does not tell."""
+    told = table.get_add_actions(flatten=True)
+    names = [name for name in told.schema.names if name in (f"min.{column}", f"max.{column}")]
+    values = [value for name in names for value in told.column(name).to_pylist()] or [None]
+    return [decimal.Decimal("0.1234567890123456") if value is None else value for value in values]
+
+
 def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
     from deltalake import CommitProperties
@@ -10486,7 +10519,7 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
     with delta_errors(name):
         # One task: each holds its part of the rows.
-        written = file_properties(types_in(columns_of(table)))
+        written = file_properties(long_decimals(types_in(columns_of(table)), functools.partial(told_bounds, table)))
         table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
         # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
         # no commit names yet are spared for the same week (delta-rs#3835).

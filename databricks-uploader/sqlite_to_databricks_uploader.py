@@ -5685,6 +5685,10 @@ def varied_columns(page: ArrowTable) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
+# Stands for values that are not known.
+LONG_DECIMAL = decimal.Decimal("0.1234567890123456")
+
+
 def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> set[str]:
     """The columns with decimals of more than 15 digits, which delta-rs' statistics round: readers would miss rows."""
     kinds = [name for name, kind in columns.items() if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15]
@@ -5789,7 +5793,8 @@ def write_pages(
         return
     columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     if untold is not None:
-        untold |= long_in(first)
+        computed = {f.name: delta_type(f) for f in (table.schema().fields if table else ()) if GENERATED in f.metadata}
+        untold |= long_in(first) | long_decimals(computed, lambda _: [LONG_DECIMAL])
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
     pages = fitting_pages(itertools.chain([first], map(looked_at, pages)), max(rows, WRITTEN_ROWS))
     with streamed(pages) as (given, failed), delta_errors(name, failed):
@@ -10500,7 +10505,7 @@ def told_bounds(table: DeltaTable, column: str) -> list[decimal.Decimal]:
     told = table.get_add_actions(flatten=True)
     names = [name for name in told.schema.names if name in (f"min.{column}", f"max.{column}")]
     values = [value for name in names for value in told.column(name).to_pylist()] or [None]
-    return [decimal.Decimal("0.1234567890123456") if value is None else value for value in values]
+    return [LONG_DECIMAL if value is None else value for value in values]
 
 
 def compacted(name: str, table: DeltaTable | None) -> list[Any]:

@@ -1709,7 +1709,7 @@ def may_join(half: str, joint: str, other: str) -> bool:
     is_hour = other[:2] in ("%H", "%I") and "%M" not in other
     if half[:2] in ("%H", "%I") and "%M" not in half:
         return False
-    if (half, joint) == ("%Y%m", "") or (is_hour and (half, joint) != ("%Y%m%d", "")):
+    if (other and (half, joint) == ("%Y%m", "")) or (is_hour and (half, joint) != ("%Y%m%d", "")):
         return False
     if (joint == ":" and "%S" not in other) or (not joint and half.endswith("%f")):
         return False
@@ -3946,7 +3946,8 @@ class Evidence(NamedTuple):
 
     `is_same_file` is None where the state does not tell; `changes` of the schema since are below zero where the file is
     older; `counter` is the highest rowid that AUTOINCREMENT gave, None without. `is_later`: the rows at the anchors'
-    rowids have later times than all anchors. `left` counts the anchors that are not before the first row.
+    rowids have later times than all anchors. `left` counts the anchors that are not before the first row. Of so many
+    `pairs` of delivered rows `twins` have the same values but the key. `is_other`: some columns are gone, and some new.
     """
 
     looks: Sequence[Look]
@@ -3957,6 +3958,26 @@ class Evidence(NamedTuple):
     counter: int | None
     is_later: bool
     left: int
+    pairs: int
+    twins: int
+    is_other: bool
+
+    @property
+    def whole(self) -> list[int]:
+        """The rowids of rows that are whole, where these are delivered ones, and not others that are equal by chance.
+
+        A time tells, or that all are; else that so many are has to be seldom by chance, as once in 1,000 tables by
+        Chernoff's bound. All may be for nothing tells rows apart, which is no sign in another file or of other columns.
+        """
+        whole = [look.rowid for look in self.looks if look.is_whole]
+        share, chance = len(whole) / max(1, len(self.looks)), (self.twins + 0.5) / (self.pairs + 1)
+        is_all = all(look.is_whole or look.is_on_time or look.is_like for look in self.looks)
+        if (is_all and self.is_same_file and not self.is_other) or (share == 1 and not self.twins):
+            return whole
+        parts = [(part, usual) for part, usual in ((share, chance), (1 - share, 1 - chance)) if part]
+        bits = len(self.looks) * sum(part * math.log2(part / usual) for part, usual in parts)
+        is_timed = any(look.is_whole and look.is_on_time for look in self.looks)
+        return whole if is_timed or (share > chance and bits > 10) else []
 
     def is_proof(self, is_cut: bool) -> bool:
         """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal ones.
@@ -3985,12 +4006,14 @@ class Evidence(NamedTuple):
         deleted and rowids may be used again, an equal time alone says nothing.
         """
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
-        kept = {look.rowid for look in self.looks if look.is_whole or look in same}
+        kept = {*(whole := self.whole), *(look.rowid for look in same)}
         is_shrunk = self.position is not None and self.highest < self.position
         alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
         told = {(look.time, look.alike) for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
-        if whole := [look.rowid for look in self.looks if look.is_whole]:
+        if self.looks and not whole and all(look.is_whole for look in self.looks):
+            return None
+        if whole:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
             others = [look.rowid for look in self.looks if look.rowid > max(whole) and look.rowid not in kept]
             if not others and any(rowid > max(whole) and rowid not in alike for rowid in kept):
@@ -4134,11 +4157,32 @@ def origin_of(database: Database) -> Origin:
     return Origin(database.birth, *database.rows("PRAGMA schema_version")[0])
 
 
-def time_before(state: State, table: Table) -> str | None:
-    """The time column that the anchors' times are of: `timestamp_col` may be another one since, or one was found."""
+@functools.lru_cache(10)
+def paired(then: tuple[str, ...], now: tuple[str, ...], key: str | None, is_renamed: bool) -> dict[str, str]:
+    """For each column of before that is here still, what it is called now; renamed ones stand in the order of before.
+
+    These count where they are meant, or where no other than the key has its name still.
+    """
+    names = {name.lower(): name for name in now}
+    pairs = {name: names[name.lower()] for name in then if name.lower() in names}
+    if not is_renamed and {*pairs.values()} - {key}:
+        return pairs
+    left = [name for name in now if name not in pairs.values()]
+    return pairs | dict(zip([name for name in then if name not in pairs], left, strict=False))
+
+
+def known_time(state: State, table: Table) -> str | None:
+    """What the time column of a state is called now; None where it is gone."""
     if state.time_column in table.columns:
         return state.time_column
-    return table.time if any(anchor.time != "NULL" for anchor in state.anchors) else None
+    then = tuple(itertools.chain.from_iterable(part.split("\0") for part in state.columns))
+    return paired(then, tuple(table.telling), table.key, True).get(state.time_column or "")
+
+
+def time_before(state: State, table: Table) -> str | None:
+    """The column that the anchors' times are of: `timestamp_col` may be another one since, or one was found."""
+    is_timed = any(anchor.time != "NULL" for anchor in state.anchors)
+    return known_time(state, table) or (table.time if is_timed else None)
 
 
 def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> bool:
@@ -4295,13 +4339,24 @@ class Anchored:
             left = left if place is None else left[place + 1 :]
         return others <= edited * len(rows)
 
-    def looks(self, state: State) -> list[Look]:
-        """A look at the row at each anchor's rowid, where there is one."""
-        by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
-        rows = self.rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))
-        return [self._look(state, by_rowid[rowid], values) for rowid, values in rows]
+    def looks(self, state: State) -> tuple[list[Look], dict[str, str]]:
+        """A look at the row at each anchor's rowid, where there is one, by columns that are paired so.
 
-    def _look(self, state: State, anchor: Anchor, values: Sequence[str]) -> Look:
+        Columns may have been renamed where most rows are whole then.
+        """
+        by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
+        rows = [*self.rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))]
+        for is_renamed in (True, False):
+            looks = [self._look(state, by_rowid[rowid], values, is_renamed) for rowid, values in rows]
+            if 2 * sum(look.is_whole for look in looks) > len(looks):
+                break
+        return looks, self.pairs(state, is_renamed)
+
+    def pairs(self, state: State, is_renamed: bool) -> dict[str, str]:
+        """For each part of a row that anchors know the one that it is now."""
+        return paired(tuple(state.columns), tuple(self.parts), self.table.key, is_renamed)
+
+    def _look(self, state: State, anchor: Anchor, values: Sequence[str], is_renamed: bool = False) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         time, encoding = time_in_row(self.table, values), self.table.encoding
         is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
@@ -4311,12 +4366,13 @@ class Anchored:
             is_whole = anchor.digest in (digest_of(quotes, encoding) for quotes in so_far)
             return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
-        shared = [name for name in then if name in now]
-        alike = [name for name in shared if then[name] == now[name] or (is_on_time and name == self.table.time)]
-        others = set(shared) - {self.table.key, self.table.time}
+        pairs, (key, known) = self.pairs(state, is_renamed), (self.table.key, self.table.time)
+        alike = [name for name, new in pairs.items() if then[name] == now[new] or (is_on_time and new == known)]
+        others = {name for name, new in pairs.items() if new not in (key, known)}
         told = tuple((name, then[name]) for name in alike if name in others)
-        is_whole, is_but_time = bool(shared) and len(alike) == len(shared), bool(others) and others <= set(alike)
-        telling = others if anchor.time == "NULL" else set(shared) - {self.table.key}
+        is_whole = bool(pairs) and len(alike) == len(pairs) and (is_same_time or not known_time(state, self.table))
+        is_but_time = bool(others) and others <= set(alike)
+        telling = others if anchor.time == "NULL" else {name for name, new in pairs.items() if new != key}
         is_other = is_same_time and not is_whole
         is_like = is_other and comes_back(state, anchor, telling & set(alike), len(telling))
         return Look(anchor.rowid, anchor.time, is_whole, is_on_time, told, is_but_time, is_like)
@@ -4465,7 +4521,7 @@ class Search(NamedTuple):
         """The state after its file, the schema or the newest delivered row has changed."""
         known = self.judged(Claim(place_of(state)), state, is_own=True)
         evidence, moved = known.evidence, known.moved
-        is_gone = moved is None and not any(look.is_whole for look in evidence.looks)
+        is_gone = moved is None and not evidence.whole
         own = known if is_gone else known._replace(is_sure=True)
         if (is_gone or state.origin != self.origin) and (before := self.best(own)) is not state:
             return self.followed(before)
@@ -4536,14 +4592,20 @@ class Search(NamedTuple):
 
     def evidence(self, state: State) -> Evidence:
         table, origin = self.here.table, self.origin
-        looks, (first, highest) = self.here.looks(state), self.here.reader.bounds()
+        (looks, pairs), (first, highest) = self.here.looks(state), self.here.reader.bounds()
         is_same_file = origin.file == state.origin.file if state.origin else None
         changes = origin.schema - state.origin.schema if state.origin else 0
         counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(table.name)}"
         (counter,), *_ = (self.here.reader.database.rows(counted) or [(0,)]) if table.autoincrement else [(None,)]
         is_later = self.here.is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
         left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
-        return Evidence(looks, read_to(state.position), highest, is_same_file, changes, counter, is_later, left)
+        shared = [name for name, new in pairs.items() if new != table.key]
+        rows = ((each.time if table.time else "", each.digest and each.parts(state.columns)) for each in state.anchors)
+        counts = collections.Counter((time, *map(parts.get, shared)) for time, parts in rows if parts)
+        several, twins = math.comb(counts.total(), 2), sum(math.comb(count, 2) for count in counts.values())
+        is_other = len(pairs) < min(len(state.columns), len(self.here.parts))
+        place = read_to(state.position)
+        return Evidence(looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other)
 
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
@@ -8491,8 +8553,8 @@ def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> boo
         first = (read_to(state.position) or 0) - VERIFIED_ROWS
         newest = source.again({**state.position, "rowid": first}, state.position)
         return job.target.holds(prepared.rows for prepared in newest)
-    looks = cursor.looks(state)
-    return any(look.is_whole for look in looks) or cursor.located(state).epoch > state.epoch or not looks
+    evidence = Search(cursor, origin_of(cursor.reader.database)).evidence(state)
+    return bool(evidence.whole) or cursor.located(state).epoch > state.epoch or not evidence.looks
 
 
 def recovered(job: Job, source: Source) -> State | None:

@@ -48,6 +48,22 @@ MUTANTS = (
         ("test_ladder.py", "become_large"),
     ),
     Mutant(
+        "rows that are equal by chance are proof", "return whole if is_timed or (share > chance and bits > 10) else []",
+        "return whole", ("test_cursor_file.py", "by_chance"),
+    ),
+    Mutant(
+        "columns under new names are others", "return pairs | dict(zip(", "return pairs or dict(zip(",
+        ("test_cursor_file.py", "new_names"),
+    ),
+    Mutant(
+        "a column that took the place of another tells nothing", "is_other = len(pairs) < min(", "is_other = len(pairs) < 0 * min(",
+        ("test_cursor_file.py", "by_chance"),
+    ),
+    Mutant(
+        "rows have to have the time of before no more", "(is_same_time or not known_time(state, self.table))", "True",
+        ("test_cursor_file.py", "wide_table"),
+    ),
+    Mutant(
         "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",
         "is_small = size <= 4 * PAGE_BYTES or end == first", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),
@@ -282,7 +298,7 @@ MUTANTS = (
         "contents end at a NUL", "THEN {coded} ELSE", "THEN quote({value}) ELSE", ("test_cursor_file.py", "different_rows"),
     ),
     Mutant(
-        "all columns of old have to be there", "bool(shared) and len(alike) == len(shared)",
+        "all columns of old have to be there", "bool(pairs) and len(alike) == len(pairs)",
         "len(alike) == len(state.columns)", ("test_cursor_file.py", "altered_or_edited"),
     ),
     Mutant(

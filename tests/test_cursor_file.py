@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -636,6 +637,83 @@ def test_a_state_of_version_1_0_0_goes_on_in_the_same_file(box: Box, key: str) -
     assert sorted(a for (a,) in box.arrived("a")) == [51, 52]
     assert box.state()["columns"][-1] == "more"
     assert box.state()["epoch"] == 0
+
+
+def levels(random_: random.Random, count: int, several: int) -> list[tuple[int, int]]:
+    """Rows without a time, of so many values, beside one that is always the same."""
+    return [(random_.randrange(several), 7) for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_rows_without_a_time_that_are_equal_by_chance_are_no_sign_of_the_table_before(box: Box, seed: int) -> None:
+    """A table that is made anew, also with other names for its columns: all of its rows are sent, or the run asks."""
+    random_ = random.Random(seed)
+    several, count, new = random_.choice([2, 3, 6, 100]), random_.randrange(12, 60), random_.randrange(12, 80)
+    names = random_.choice([("level", "kind"), ("LEVEL", "kind"), ("degree", "kind"), ("degree", "sort")])
+    made = (
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY {random_.choice(['', 'AUTOINCREMENT'])}, {{}} INTEGER, {{}} INTEGER)"
+    )
+    box.execute(
+        made.format("level", "kind"), "INSERT INTO t (level, kind) VALUES (?, ?)", rows=levels(random_, count, several)
+    )
+    assert box.run() == 0
+    if is_file := seed % 2:
+        box.database.unlink()
+    again = [] if is_file else ["DROP TABLE t"]
+    insert = f"INSERT INTO t ({', '.join(names)}) VALUES (?, ?)"
+    box.execute(*again, made.format(*names), insert, rows=levels(random_, new, several))
+    status = box.run("--schema", "evolve")
+    assert len(box.arrived("id")) == (count + new if status == 0 else count)
+    assert status == 0 or not is_file or names == ("degree", "kind")
+
+
+@pytest.mark.parametrize("several", [2, 6, 100])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_copy_of_a_table_whose_rows_have_few_values_is_the_same_table(box: Box, several: int, seed: int) -> None:
+    """That all of its rows are what they were can't be by chance."""
+    random_ = random.Random(seed)
+    insert = "INSERT INTO t (level, kind) VALUES (?, ?)"
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, level INTEGER, kind INTEGER)",
+        insert,
+        rows=levels(random_, 40, several),
+    )
+    assert box.run() == 0
+    shutil.copy(box.database, box.folder / "copy.db")
+    os.replace(box.folder / "copy.db", box.database)
+    box.execute("UPDATE t SET level = 1000 WHERE id = 9")
+    box.execute(insert, rows=levels(random_, 5, several))
+    assert box.run() == 0
+    assert len(box.arrived("id")) == 45
+
+
+@pytest.mark.parametrize(
+    "rename", ["level TO LEVEL", "level TO degree", "time TO seen", "time TO seen; level TO degree"]
+)
+@pytest.mark.parametrize("key", KEYS)
+def test_rows_that_are_new_under_new_names_of_columns_are_sent_once(box: Box, key: str, rename: str) -> None:
+    box.execute(f"CREATE TABLE t ({KEYS[key]}time TEXT, level INTEGER)")
+    insert = "INSERT INTO t VALUES ({}?, ?)".format("NULL, " if KEYS[key] else "")
+    box.execute(insert, rows=[(f"2026-01-01T00:00:{v:02}Z", v) for v in range(20)])
+    assert box.run() == 0
+    renames = [f"ALTER TABLE t RENAME COLUMN {each}" for each in rename.split("; ")]
+    box.execute(*renames, "DELETE FROM t WHERE rowid > 15")
+    box.execute(insert, rows=[(f"2026-01-02T00:00:{v:02}Z", v) for v in range(20, 30)])
+    assert box.run("--schema", "evolve") == 0
+    assert len(box.arrived("level")) == 30
+
+
+def test_a_wide_table_that_is_made_anew_with_one_column_more_is_another(box: Box) -> None:
+    """The last of more than 64 columns have one digest, which is another then; the time among them tells all the same."""
+    wide = ", ".join(f"c{i} INTEGER DEFAULT 0" for i in range(70))
+    for day, count, more in (("01", 20, ""), ("02", 30, ", more INTEGER")):
+        box.database.unlink(missing_ok=True)
+        box.execute(
+            f"CREATE TABLE t (id INTEGER PRIMARY KEY, {wide}, time TEXT{more})", "INSERT INTO t (time) VALUES (?)",
+            rows=[(f"2026-01-{day}T00:00:{v:02}Z",) for v in range(count)],
+        )  # fmt: skip
+        assert box.run() == 0
+    assert len(box.arrived("id")) == 50
 
 
 STATES = "CREATE TABLE t (id INTEGER PRIMARY KEY, entity TEXT, state TEXT, updated_ts REAL, reported_ts REAL)"

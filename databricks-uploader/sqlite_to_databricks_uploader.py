@@ -3845,6 +3845,7 @@ PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 # How many rows are read by time before it is known how large they are; so many bytes of them are in memory at once.
 FIRST_ROWS, WALK_BYTES = 500, 64 << 20
 MOST_PARTS = 64  # of a row that have a digest of their own in anchors; further columns share the last one
+MOST_PLACES = 1000  # that are equal to a row are compared with it, by those before them
 MOST_FORMERS = 8  # tables that gave way to others are kept in mind
 MOST_GAPS = 32  # between rowids are remembered, the widest ones
 FAR_APART = 1000  # are rowids that were not given one after the other, or between which rows were deleted
@@ -4297,47 +4298,63 @@ class Anchored:
         """
         run = state.anchors[:CLOSE_ANCHORS]
         for index, newest in enumerate(run):
-            found = (list(itertools.islice(self._places(state, run[index:], edited), 2)) for edited in (0, 0.25))
-            places = next(filter(None, found), [])
-            if len(places) > 1 and len(run) == CLOSE_ANCHORS and len({anchor.digest for anchor in run}) == 1:
-                fault = f"{self.table.name} was vacuumed, and its newest rows are equal: "
-                hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
-                raise SourceError(f"{fault}which were delivered can't be told", hint)
-            if places and newest.rowid not in places and max(places) > newest.rowid:
-                raise another_order(self.table)  # No VACUUM does that: rows came in before it.
-            if places:
-                self._refuse_behind(state, run[index:], max(places))
-                return None if index and max(places) == newest.rowid else max(places)
+            found = (self._place(state, run[index:], edited) for edited in (0, 0.25))
+            if place := next(filter(None, found), None):
+                if place > newest.rowid:
+                    raise another_order(self.table)  # No VACUUM does that: rows came in before it.
+                self._refuse_behind(state, run[index:], place)
+                return None if index and place == newest.rowid else place
         return None
+
+    def _place(self, state: State, run: Sequence[Anchor], edited: float) -> int | None:
+        """The rowid of a run's first anchor, by the rows before it; an error where several places fit.
+
+        Where rows have few values, others fit in part: a whole run counts before these, and among them one that fits
+        twice as well. That the table ends where it ended tells, too.
+        """
+        best = sorted(itertools.islice(self._places(state, run, edited), MOST_PLACES), reverse=True)[:2]
+        if not best:
+            return None
+        is_exact, count, place = best[0]
+        is_equal = any(other[0] or (not is_exact and 2 * other[1] > count) for other in best[1:])
+        if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:
+            fault = f"{self.table.name} was vacuumed or altered, and its newest rows are equal: "
+            hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
+            raise SourceError(f"{fault}which were delivered can't be told", hint)
+        return place
 
     def _refuse_behind(self, state: State, run: Sequence[Anchor], place: int) -> None:
         """An error where rows that were delivered before the newest one stand behind it, as after a rebuild."""
         before = [values for _, values in self.rows(f"{self.rowid} <= {place}", CLOSE_ANCHORS + 1)]
         gone = [anchor for anchor in run if not any(self._look(state, anchor, row).is_whole for row in before)]
-        if gone and any(rowid > place for rowid in self._places(state, gone[:1], 1)):
+        if gone and any(rowid > place for *_, rowid in self._places(state, gone[:1], 1)):
             raise another_order(self.table)
 
-    def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[int]:
-        """The rowids of rows like a run's first anchor whose rows before are its others, but for a share `edited`."""
+    def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[tuple[bool, int, int]]:
+        """Rows like a run's first anchor whose rows before are its others, but for a share `edited`, highest first.
+
+        Whether none of the run is missing, how many of its rows are there, and the rowid.
+        """
         time = self.table.time
         for rowid, values in self.rows(f"{cell(time)} IS {run[0].time}" if time else "1"):
-            if self._look(state, run[0], values).is_whole and self._follows(state, run, rowid, edited):
-                yield rowid
+            if self._look(state, run[0], values).is_whole:
+                is_exact, count = self._follows(state, run, rowid, edited)
+                yield from [(is_exact, count, rowid)] if count else []
 
-    def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> bool:
-        """Whether the rows up to a rowid are a run of delivered ones, some of which were deleted since.
+    def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> tuple[bool, int]:
+        """Whether the rows up to a rowid are a run of delivered ones, of which none was deleted, and how many they are.
 
-        A long run was cut off, so rows before it are known no more.
+        None where others are among them. A long run was cut off, so rows before it are known no more.
         """
         rows = [*self.rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
-        left, others = [*run], 0
+        left, others, gone = [*run], 0, 0
         for number, (_, values) in enumerate(rows):
             place = next((i for i, anchor in enumerate(left) if self._look(state, anchor, values).is_whole), None)
             if place is None and not edited:
-                return number > 0 and len(state.anchors) >= CLOSE_ANCHORS
-            others += int(place is None)
+                return not gone and not left, number if len(state.anchors) >= CLOSE_ANCHORS else 0
+            others, gone = others + int(place is None), gone + (place or 0)
             left = left if place is None else left[place + 1 :]
-        return others <= edited * len(rows)
+        return not gone and not others, len(rows) - others if others <= edited * len(rows) else 0
 
     def looks(self, state: State) -> tuple[list[Look], dict[str, str]]:
         """A look at the row at each anchor's rowid, where there is one, by columns that are paired so.

@@ -64,6 +64,14 @@ MUTANTS = (
         ("test_cursor_file.py", "wide_table"),
     ),
     Mutant(
+        "the first of several places is taken", "best = sorted(itertools.islice(self._places(state, run, edited), MOST_PLACES), reverse=True)[:2]",
+        "best = [*itertools.islice(self._places(state, run, edited), 1)]", ("test_cursor_file.py", "like_the_newest"),
+    ),
+    Mutant(
+        "of several places that fit the highest is taken", "if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:", "if False:",
+        ("test_cursor_file.py", "like_the_newest or vacuum"),
+    ),
+    Mutant(
         "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",
         "is_small = size <= 4 * PAGE_BYTES or end == first", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),
@@ -131,7 +139,7 @@ MUTANTS = (
         "True", ("test_cursor_file.py", "fewer_rows_of"),
     ),
     Mutant(
-        "a rebuild keeps the order of rows", "self._refuse_behind(state, run[index:], max(places))", "pass",
+        "a rebuild keeps the order of rows", "self._refuse_behind(state, run[index:], place)", "pass",
         ("test_cursor_file.py", "rebuilt_in_another_order"),
     ),
     Mutant(
@@ -494,7 +502,7 @@ MUTANTS = (
         ("test_scenarios.py", "rules_that_change"),
     ),
     Mutant(
-        "rows before a delivered one are passed over", "and max(places) > newest.rowid:", "and max(places) > 2**62:",
+        "rows before a delivered one are passed over", "if place > newest.rowid:", "if place > 2**62:",
         ("test_cursor_file.py", "order_of_its_own"),
     ),
     Mutant(
@@ -645,7 +653,7 @@ MUTANTS = (
         ("test_cursor.py", "position_by_rowid_stops"),
     ),
     Mutant(
-        "a row in its place was renumbered", "None if index and max(places) == newest.rowid else max(places)", "max(places)",
+        "a row in its place was renumbered", "None if index and place == newest.rowid else place", "place",
         ("test_cursor_file.py", "altered_or_edited and newest and plain"),
     ),
     Mutant(

@@ -667,6 +667,27 @@ def test_rows_without_a_time_that_are_equal_by_chance_are_no_sign_of_the_table_b
     assert status == 0 or not is_file or names == ("degree", "kind")
 
 
+@crossed(
+    several=[1, 2, 6, 100], change=["ALTER TABLE t ADD COLUMN more", "VACUUM", "DELETE FROM t WHERE rowid < 8"],
+    new=[1, 2, 5], seed=[1, 2, 3],
+)  # fmt: skip
+def test_new_rows_like_the_newest_ones_of_a_table_without_key_and_time_are_no_delivered_ones(
+    box: Box, several: int, change: str, new: int, seed: int
+) -> None:
+    """Of 60 rows the newest 32 are known: where rows have few values, others fit in part, and the run may ask."""
+    random_ = random.Random(seed)
+    rows = levels(random_, 60, several)
+    insert = "INSERT INTO t (level, kind) VALUES (?, ?)"
+    box.execute("CREATE TABLE t (level INTEGER, kind INTEGER)", insert, rows=rows)
+    assert box.run() == 0
+    box.execute(change)
+    box.execute("VACUUM")
+    box.execute(insert, rows=rows[-new:])
+    status = box.run()
+    assert len(box.arrived("level")) == (60 + new if status == 0 else 60)
+    assert status == 0 or several < 100
+
+
 @pytest.mark.parametrize("several", [2, 6, 100])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_copy_of_a_table_whose_rows_have_few_values_is_the_same_table(box: Box, several: int, seed: int) -> None:

@@ -2532,14 +2532,17 @@ class Reader:
         share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
         return self.database.size() / max(1, (last - first + 1) * share)
 
-    def extent(self, rows: str) -> tuple[int, int]:
-        """How many rows these are, and about how much memory they take, without reading what is long in them."""
+    def extent(self, rows: str, least: int = 0) -> tuple[int, int]:
+        """How many rows these are, and about how much memory they take, without reading what is long in them.
+
+        Rows of fewer than the `least` bytes are left out.
+        """
         names = [name for name, words in self.table.columns.items() if declared_type(words) not in ("bigint", "double")]
         sizes = [f"coalesce(octet_length(q.{quoted(name)}), 0)" for name in names]  # lang_corefunc.html
         groups = [f"({' + '.join(sizes[i : i + 50])})" for i in range(0, len(sizes), 50)]
         size = " + ".join([*groups, str(8 * (len(self.table.columns) + 3 * len(names)))])
-        some = f"SELECT {size} AS size FROM {quoted(self.table.name)} q {rows}"
-        [(count, total)] = self.database.rows(f"SELECT count(*), coalesce(sum(size), 0) FROM ({some})")
+        some = f"(SELECT {size} AS size FROM {quoted(self.table.name)} q {rows}) WHERE size >= {least}"
+        [(count, total)] = self.database.rows(f"SELECT count(*), coalesce(sum(size), 0) FROM {some}")
         return count, total
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
@@ -4970,10 +4973,18 @@ class TimeColumn:
         rows = f"FROM {quoted(self.table.name)} q WHERE {any_of(map(self.where, spans))}"
         return int(self.reader.database.rows(f"SELECT count(*) FROM (SELECT 1 {rows} LIMIT {most})")[0][0])
 
+    def _up_to(self, where: str, limit: int) -> str:
+        """A further condition that holds for the first rows: SQLite would load all others, too, to sort them."""
+        times = f"SELECT {self.sql} AS time FROM {quoted(self.table.name)} q {where} ORDER BY {self.sql} LIMIT {limit}"
+        return f" AND {self.sql} <= (SELECT max(time COLLATE BINARY) FROM ({times}))"
+
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
         rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
         is_large, ties = self.reader.is_large, collections.Counter[Any]()
-        rows, is_looked_at = min(rows, FIRST_ROWS) if is_large else rows, is_large and self.is_indexed()
+        rows = min(rows, FIRST_ROWS) if is_large else rows
+        is_indexed = not is_large or self.is_indexed()
+        # Without an index each look costs a scan: one tells, where it is needed, whether there is what others are for.
+        is_looked_at = is_large if is_indexed else None
         while True:
             count, where = sum(ties.values()), f"WHERE {self.where((low, high, more))}"
             limit = count + max(rows, count)
@@ -4982,7 +4993,8 @@ class TimeColumn:
                 if size > 4 * PAGE_BYTES:
                     rows = rows * PAGE_BYTES // size or 1
                     continue
-            page = self.reader.page(where, self.sql, limit, key)
+            end_of_page = self._up_to(where, limit) if is_looked_at and not is_indexed else ""
+            page = self.reader.page(f"{where}{end_of_page}", self.sql, limit, key)
             raws = page.columns[self.name].values()
             order = [self.key(raw) for raw in raws]
             first, end = (None if value is None else self.key(value) for value in (low, high))
@@ -4992,6 +5004,8 @@ class TimeColumn:
                 yield page.only(fresh)
             if len(page.keys) < limit:
                 return
+            if is_looked_at is None:
+                is_looked_at = self.reader.extent(where, WALK_BYTES // PAGE_ROWS)[1] > WALK_BYTES
             rows, low = min(4 * limit, fitting_rows(page.nbytes / limit)), raws[-1]
             ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
 
@@ -5190,6 +5204,7 @@ class TimestampCursor(Remembered):
         self.now = now
         self._walk: Walk | None = None
         self._held_back = 0
+        self._newest: int | None = None
 
     def start(self, since: int | None) -> Position:
         """The position of a first run, before all times or at one."""
@@ -5225,8 +5240,9 @@ class TimestampCursor(Remembered):
         """The pass that is under way, or a new one."""
         if position["pass"]:
             return position["pass"]
-        now = self.now() * 10**6
-        reached = (time for time in self.order.newest_times() if time is not None and time <= now)
+        now, times = self.now() * 10**6, self.order.newest_times()
+        self._newest = latest_time(self._newest, *times)
+        reached = (time for time in times if time is not None and time <= now)
         until = latest_time(position["newest"], *reached)
         return {"oldest": self._bound(position), "until": until, "place": None, "sent": ""}
 
@@ -5264,6 +5280,7 @@ class TimestampCursor(Remembered):
         place = sqlite_value(under_way["place"])
         for page in self.order.pages(self.order.spans(under_way["oldest"]), self.content, place):
             times, chosen, keys = self.order.times(page), list[int](), self.digests(page.keys)
+            self._newest = latest_time(self._newest, *times)
             for index in beyond(known, (key[:16] for key in keys)):
                 moment = times[index]
                 if moment is not None and moment < under_way["oldest"]:
@@ -5276,6 +5293,10 @@ class TimestampCursor(Remembered):
                 chosen.append(index)
             if chosen:
                 yield page._replace(keys=[*map(record_of, times, keys)]).only(chosen)
+
+    def newest_of_late(self, position: Position) -> int | None:
+        """After a pass without new rows, the newest time in the table where no row could be new; else None."""
+        return self._newest if self._newest is not None and self._newest < self._bound(position) else None
 
     def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
@@ -8286,6 +8307,16 @@ def warn_of_clock(job: Job, cursor: TimestampCursor, position: Position) -> None
         job.warn_once(f"{said}: rows until then count as late, and are passed over", hint)
 
 
+def warn_of_late(job: Job, cursor: Cursor, position: Position) -> None:
+    """Say once that all rows are older than those that were sent, as in a table that was made anew."""
+    newest = cursor.newest_of_late(position) if isinstance(cursor, TimestampCursor) else None
+    sent = position.get("newest")
+    if newest is not None and sent is not None:
+        said = f"rows up to {moment_of(sent).isoformat()} were sent: all that are here are older by more than lookback"
+        hint = f"The newest is of {moment_of(newest).isoformat()}. Was the table made anew? --since TIMESTAMP sends"
+        job.warn_once(said, f"{hint} rows from a time on, also those that were sent before.")
+
+
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
     time, name = cell(reader.table.known_time), quoted(reader.table.name)
@@ -9117,6 +9148,7 @@ class Delivery:
             shipment.payload = self.job.target.prepare(pages)
             yield shipment
             state = confirmed(state, shipment.intent, shipment.tally)
+        warn_of_late(self.job, self.source.cursor, state.position)
 
     def _size(self) -> int:
         """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""

@@ -98,8 +98,12 @@ MUTANTS = (
         ("test_cursor.py", "much_larger_than_wanted and rowid"),
     ),
     Mutant(
-        "the size of a page by time is looked at", "is_large and self.is_indexed()", "False",
+        "the size of a page by time is looked at", "is_large if is_indexed else None", "False",
         ("test_cursor.py", "much_larger_than_wanted and by_time or view"),
+    ),
+    Mutant(
+        "large rows by time without an index are not looked for", "if is_looked_at is None:", "if False:",
+        ("test_cursor.py", "much_larger_than_wanted and without"),
     ),
     Mutant(
         "a page shrinks where memory is short", "except (CorruptError, MemoryShortError) as error:",
@@ -836,6 +840,14 @@ MUTANTS = (
     Mutant(
         "a position ahead of the clock is not told", "if leads_clock(cursor, position):", "if False:",
         (TIMES, "ahead_for_a_while"),
+    ),
+    Mutant(
+        "older rows alone are not told", "if newest is not None and sent is not None:", "if False:",
+        (TIMES, "older_rows_alone"),
+    ),
+    Mutant(
+        "the last values tell the newest time", "            self._newest = latest_time(self._newest, *times)\n            for", "            for",
+        (TIMES, "older_rows_alone"),
     ),
     Mutant(
         "what is sent again stays as large", "self._resend(intent, part, part.size // 2, save, may_part)", "raise",

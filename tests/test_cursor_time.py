@@ -454,6 +454,36 @@ def test_a_clock_that_was_ahead_for_a_while_is_told_with_the_remedy(
     assert "has yet to reach" not in caplog.text
 
 
+DAYS = ("--timestamp-format", "%d.%m.%Y %H:%M:%S")
+
+
+@pytest.mark.parametrize(("form", "flags"), [("%Y-%m-%d %H:%M:%S", ()), (DAYS[1], DAYS), ("%s", ())])
+def test_a_table_made_anew_with_older_rows_alone_is_told_with_the_remedy(
+    box: Box, caplog: pytest.LogCaptureFixture, form: str, flags: tuple[str, ...]
+) -> None:
+    """Rows that are late are passed over; where all are, most likely the table is another one."""
+    made, insert = "CREATE TABLE t (id TEXT PRIMARY KEY, time TEXT) WITHOUT ROWID", "INSERT INTO t VALUES (?, ?)"
+    last = BASE + 5 * 86400  # 2026-06-02, by its text before the rows of May
+    times = [BASE + 10 * v for v in range(200)] + [last]
+    box.execute(made, insert, rows=[(f"a{v}", text(moment, form)) for v, moment in enumerate(times)])
+    assert box.run(*flags) == 0
+    box.execute(insert, rows=[("a", text(last, form))])
+    assert [box.run(*flags), box.run(*flags)] == [0, 0]
+    assert "older by more" not in caplog.text
+    box.execute("DELETE FROM t")
+    assert box.run(*flags) == 0
+    assert "older by more" not in caplog.text
+    box.execute(insert, rows=[("b", text(last - 302, form)), ("c", text(last - 301, form)), ("d", "none"), ("e", None)])
+    assert [box.run(*flags), box.run(*flags)] == [3, 0]  # d is in quarantine.
+    told = [line for line in caplog.messages if "older by more" in line]
+    assert len(told) == 2
+    sent, here = (dt.datetime.fromtimestamp(moment, dt.UTC).isoformat() for moment in (last, last - 301))
+    assert f"rows up to {sent} were sent" in told[1]
+    assert f"newest is of {here}" in told[1] and "--since TIMESTAMP" in told[1]
+    assert box.run("--since", "2026-06-02T00:00:00Z", *flags) == 3
+    assert {("b",), ("c",)} < {*box.arrived("id")}
+
+
 def test_a_box_whose_clock_was_never_set_goes_by_the_times_of_its_rows(
     box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

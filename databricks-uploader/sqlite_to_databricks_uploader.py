@@ -780,8 +780,10 @@ def layer_of(given: Mapping[Any, object], known: Mapping[str, str], origin: str 
     layer: Layer = {}
     for key, value in given.items():
         if key not in known:
-            fault = f"{key!r} is no setting of a single table" if key in YAML_KEYS else f"unknown key {key!r}"
-            raise ConfigError(f"{origin}{fault}", nearest(str(key), known))
+            fault, hint = f"unknown key {key!r}", nearest(str(key), {*known.values()})
+            if key in YAML_KEYS:
+                fault, hint = f"{key!r} is no setting of a single table", "It stands beside tables, for all of them."
+            raise ConfigError(f"{origin}{fault}", hint)
         if known[key] in layer:
             raise ConfigError(f"{origin}{key!r} repeats {known[key]!r} under another name", "Keep one.")
         if value is not None:
@@ -4347,7 +4349,7 @@ class Anchored:
     def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> tuple[bool, int]:
         """Whether the rows up to a rowid are a run of delivered ones, of which none was deleted, and how many they are.
 
-        None where others are among them. A long run was cut off, so rows before it are known no more.
+        0 where others are among them. A long run was cut off, so rows before it are known no more.
         """
         rows = [*self.rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
         left, others, gone = [*run], 0, 0
@@ -5646,8 +5648,9 @@ Payload = Any
 
 def is_one_name(one: str | None, other: str | None) -> bool:
     """Whether SQLite or a catalog takes two names of tables for one; paths are as they are written."""
-    is_path = re.match("/|[^/]+://", one or "")
-    return one == other or (not is_path and folded(one or "") == folded(other or ""))
+    if re.match("/|[^/]+://", one or ""):
+        return one == other
+    return (one or "").encode().lower() == (other or "").encode().lower()  # ASCII alone: SQLite knows both Ä and ä.
 
 
 def application_of(state: State) -> str:
@@ -5866,14 +5869,21 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list
                 time.sleep(0.001)
 
 
+def computed_decimals(table: DeltaTable | None) -> set[str]:
+    """The columns with decimals that delta-rs computes, and that may have more than 15 digits."""
+    computed = {f.name: delta_type(f) for f in (table.schema().fields if table else ()) if GENERATED in f.metadata}
+    return long_decimals(computed, lambda _: [LONG_DECIMAL])
+
+
 def write_pages(
     name: str,
     pages: Iterator[ArrowTable],
     table: DeltaTable | None = None,
     untold: set[str] | None = None,
+    is_bounded: bool = True,
     **options: Any,
 ) -> None:
-    """Stream pages into a Delta table as one commit; none where they hold no rows.
+    """Stream pages into a Delta table as one commit; none where they hold no rows. As `fitting_pages` if `is_bounded`.
 
     `untold` are columns without statistics, where these matter: a `Conflict` says that there are more by now.
     """
@@ -5893,10 +5903,10 @@ def write_pages(
         return
     columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     if untold is not None:
-        computed = {f.name: delta_type(f) for f in (table.schema().fields if table else ()) if GENERATED in f.metadata}
-        untold |= long_in(first) | long_decimals(computed, lambda _: [LONG_DECIMAL])
+        untold |= long_in(first) | computed_decimals(table)
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
-    pages = fitting_pages(itertools.chain([first], map(looked_at, pages)), max(rows, WRITTEN_ROWS))
+    pages = itertools.chain([first], map(looked_at, pages))
+    pages = fitting_pages(pages, max(rows, WRITTEN_ROWS)) if is_bounded else pages
     with streamed(pages) as (given, failed), delta_errors(name, failed):
         write_deltalake(
             table or name,
@@ -7160,6 +7170,9 @@ class SizedRoute(Route):
     MOST_BYTES: ClassVar[int]
     HINT: ClassVar = ""
 
+    # What a row takes besides its values.
+    ROW_BYTES: ClassVar[int] = 0
+
     # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
 
@@ -7168,7 +7181,8 @@ class SizedRoute(Route):
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
-        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or max(1.0, 2 * bytes_per_row))))
+        guessed = max(1.0, 2 * bytes_per_row + self.ROW_BYTES)
+        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or guessed)))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
@@ -7320,7 +7334,7 @@ class CopyRoute(Route):
         self._left_over: set[str] = set()
         self._swept = False
 
-    def prepare(self, pages: Iterator[ArrowTable]) -> Staged:
+    def prepare(self, pages: Iterator[ArrowTable], is_bounded: bool = True) -> Staged:
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
         from deltalake import DeltaTable
 
@@ -7329,7 +7343,7 @@ class CopyRoute(Route):
         renamed = (page.rename_columns(names) for page in itertools.chain([first], pages))
         made = tempfile.TemporaryDirectory(prefix="staging-", dir=self.directory, ignore_cleanup_errors=True)
         folder = self._staging.enter_context(made)
-        write_pages(folder, renamed, target_file_size=1 << 40)
+        write_pages(folder, renamed, is_bounded=is_bounded, target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
         kinds = enumerate(self.table.types_of(first).items())
@@ -7408,7 +7422,7 @@ class CopyRoute(Route):
         first = next(left, None) if self._volume(intent) else None
         if first is None or not self.table.wait_out(intent, self.now()):
             return None
-        rows = self.prepare(itertools.chain([first], left))
+        rows = self.prepare(itertools.chain([first], left), is_bounded=False)  # It was one batch, and stays one.
         try:
             self.send({**intent, "started": self.now()}, rows)
         except (Rejected, RefusedSizeError):
@@ -7518,6 +7532,7 @@ class ZerobusRoute(SizedRoute):
     # The largest body is not documented for REST; a message of gRPC takes 10 MB. The sample takes half of the first.
     allowance = Allowance(4 * 1024 * 1024)
     MOST_BYTES = 9 * 1024 * 1024
+    ROW_BYTES = OWN_BYTES
 
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
@@ -8775,7 +8790,7 @@ def check_first_rows(source: Source, state: State) -> None:
         return check_not_null(plan.from_position(state.position), page)
     name = max(refused, key=lambda name: len(refused[name]))
     reason = min(refused[name].items())[1]
-    values = [page.columns[name].values()[index] for index in refused[name]]
+    values = [page.columns[name].values()[index] for index in sorted(refused[name])]
     is_hidden = plan.rules is not None and name in plan.rules.touched
     shown = "" if is_hidden or values[0] is None else f" (it is {values[0]!r:.60})"
     raise ConfigError(
@@ -9605,9 +9620,12 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def looking(config: Config, target: Target, state: State | None) -> Iterator[tuple[Job, Source]]:
+def looking(
+    config: Config, target: Target, state: State | None, opened: Database | None = None
+) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
-    with tempfile.TemporaryDirectory() as scratch, opened_database(config) as database:
+    looked_at = contextlib.nullcontext(opened) if opened else opened_database(config)
+    with tempfile.TemporaryDirectory() as scratch, looked_at as database:
         states = StateFile(config.state_dir)
         states.quarantine = Quarantine(Path(scratch))
         database.is_thorough = True
@@ -9739,7 +9757,10 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
         found = builder.execute(sql)
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
         said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", shortened(one_line(str(error))))
-        there = [name for name, target in targets.items() if target.table()]
+        there = list[str]()
+        for name, target in targets.items():
+            with contextlib.suppress(UploaderError):  # One that is damaged is no fault of this query.
+                there += [name] if target.table() else []
         hint = f"Tables: {', '.join(there) or 'none'}. INFO shows their columns."
         if wrong := re.search(r"No field named \"?([^\s\"]+?)\"?(?:\.$|$|\s)", said):
             columns = (column for name in named for column in targets[name].columns() or {})
@@ -10557,7 +10578,7 @@ def entry_for(config: Config, database: Database, name: str) -> list[str]:
             raise ConfigError("blanks at the ends of a setting don't count", "Send a view of another name.")
         if stream.lakehouse_path:
             delta_uri(stream, routed_table(name, scenario_of(stream)))
-        with looking(stream, Unasked("", {}), None) as (_, source):
+        with looking(stream, Unasked("", {}), None, database) as (_, source):
             check_first_rows(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
@@ -10808,8 +10829,8 @@ def check_goal(session: Session, config: Config, say: Say) -> None:
     say(
         "target",
         True,
-        "the warehouse can read its rows: it settles doubts",
-        "INSERT needs MODIFY, which only an upload shows.",
+        "the warehouse can read its rows" + (", which settles doubts" if config.zerobus_endpoint else ""),
+        "" if config.zerobus_endpoint else "INSERT needs MODIFY, which only an upload shows.",
     )
     if target.by_files:
         session.rows(f"LIST {literal(config.databricks_volume or '')}")

@@ -154,7 +154,7 @@ def run(request: Mapping[str, Any]) -> int:
     mount(request["mounts"])
     for name, value in request["constants"].items():
         owner, _, attribute = name.rpartition(".")
-        setattr(getattr(up, owner), attribute, value)
+        setattr(getattr(up, owner) if owner else up, attribute, value)
     if request["later"]:
         come_later(up, request["later"])
     if request["patience"]:
@@ -352,7 +352,7 @@ class Stage:
     ) -> int:
         """The exit status of one run, negative if a signal ended it.
 
-        `constants` sets constants of the script's classes, `user` the user that it runs as, and `later` lets a
+        `constants` sets constants of the script and its classes, `user` the user that it runs as, and `later` lets a
         warehouse's clock be so many seconds ahead, as if the run came as much later; waits take no time then.
         `patience` is how many seconds the driver waits for an answer.
         """

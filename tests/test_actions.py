@@ -165,6 +165,25 @@ def test_a_query_opens_none_but_the_tables_that_it_names(
     assert opened == ["raw_b"]
 
 
+def test_init_opens_the_database_once_for_all_tables(
+    box: Box, printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that takes a private copy, it would be made for each of them."""
+    for name in "abc":
+        box.execute(
+            f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, time TEXT)", f"INSERT INTO {name} VALUES (1, '2026-01-01')"
+        )
+    opened, real = list[Path](), up.Database.__enter__
+
+    def enter(self: up.Database) -> up.Database:
+        opened.append(box.database)
+        return real(self)
+
+    monkeypatch.setattr(up.Database, "__enter__", enter)
+    assert printed("--init").count("- sqlite_table_name") == 3
+    assert len(opened) == 1
+
+
 def test_a_result_comes_as_csv_with_its_quotes(box: Box, printed: Callable[..., str]) -> None:
     notes = ['a "quoted", text\nof two lines', "a\rb", "c\r\nd"]
     box.execute(TABLE, INSERT, rows=[("2026-01-01", None, note) for note in notes])

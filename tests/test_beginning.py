@@ -34,6 +34,17 @@ def test_a_table_that_is_made_anew_with_other_capitals_in_its_name_is_the_same(b
     assert sorted(box.arrived("v")) == [(1,), (2,), (3,), (4,), (5,)]
 
 
+def test_tables_whose_names_differ_in_letters_beyond_ascii_are_two(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """As SQLite has it, and so their states are two."""
+    for name, count in (("Ä", 2), ("ä", 4)):
+        box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, time TEXT)')
+        box.execute(f"INSERT INTO \"{name}\" (time) VALUES ('2026-01-01')", rows=[()] * count)
+    assert box.run("--table", "Ä") == 0
+    assert box.run("--table", "ä") == 1
+    assert "belongs to table Ä, not ä" in caplog.text
+    assert len(box.arrived("id")) == 2
+
+
 def test_a_state_of_groups_is_none_of_rows_though_one_path_has_both(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     """table_path has no prefix that tells."""
     del box.environ["LAKEHOUSE_PATH"], box.environ["DATABRICKS_TABLE"]

@@ -808,6 +808,19 @@ def test_each_commit_sees_the_table_as_it_is_then(box: Box, monkeypatch: pytest.
     assert sorted(v for (v,) in box.arrived("v")) == [-1] * 4 + list(range(1, 11))
 
 
+def test_a_batch_in_doubt_is_one_file_whatever_its_size_is_now(delivery: Deliveries) -> None:
+    """Its rows may have become larger, or it was begun by a version without a limit: no part of it was sent."""
+    way = delivery("copy")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 50))
+    assert way.run() == 0
+    way.box.execute(INSERT, rows=rows(51, 30_000))
+    way.warehouse.fail(way.verb, "drop", when="before")
+    assert way.run() == 1
+    small = {"WarehouseTable.SLACK_SECONDS": 0, "CopyRoute.LEAST_ROWS": 3, "COMMIT_BYTES": 1_000_000}
+    assert 0 in [way.stage.run(way.box.environ, constants=small, later=60) for _ in range(3)]
+    assert way.values() == list(range(1, 30_001))
+
+
 def rows_of_another_writer() -> Any:
     """One row, v = -1, without a time."""
     columns = {"id": up.array_of([-1], "bigint"), "time": up.array_of([0], "bigint").cast(up.arrow_type("timestamp"))}

@@ -813,7 +813,7 @@ def test_a_batch_in_doubt_is_one_file_whatever_its_size_is_now(delivery: Deliver
     way = delivery("copy")
     way.box.execute(COUNTED, INSERT, rows=rows(1, 50))
     assert way.run() == 0
-    way.box.execute(INSERT, rows=rows(51, 30_000))
+    way.box.execute(INSERT, rows=[("2026-01-02T00:00:00Z", v) for v in range(51, 30_001)])
     way.warehouse.fail(way.verb, "drop", when="before")
     assert way.run() == 1
     small = {"WarehouseTable.SLACK_SECONDS": 0, "CopyRoute.LEAST_ROWS": 3, "COMMIT_BYTES": 1_000_000}

@@ -3794,12 +3794,19 @@ def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     return lines
 
 
+def is_one_name(one: str | None, other: str | None) -> bool:
+    """Whether SQLite or a catalog takes two names of tables for one; paths are as they are written."""
+    if re.match("/|[^/]+://", one or ""):
+        return one == other
+    return (one or "").encode().lower() == (other or "").encode().lower()  # ASCII alone: SQLite knows both Ä and ä.
+
+
 def page_of_lines(table: Table, lines: Lines, is_hiding: bool) -> RawPage:
     """Quarantined rows as a page, as if SQLite had handed them out. Columns that are new since are NULL.
 
     Where rules hide values, lines of version 1.0.0 don't say which ones.
     """
-    if foreign := {line["table"] for line in lines} - {table.name}:
+    if foreign := {line["table"] for line in lines if not is_one_name(line["table"], table.name)}:
         fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
         raise StateError(fault, "Use the state_dir of that table.")
     told = {name for line in lines for name in line.get("hidden", table.columns if is_hiding else ())}
@@ -5130,6 +5137,8 @@ class Remembered:
         self.order = TimeColumn(reader, form)
         self.infos = reader.database.columns_of(self.table.name)
         key = [name for _, name in sorted((pk, name) for name, _, pk, *_ in self.infos if pk)]
+        if not self.table.columns.keys() >= {*key}:
+            raise TransientError(f"{self.table.name} was altered while it was looked at", "The next cycle goes on.")
         # Without a key that may be told, rows that differ in what is hidden alone could not be told apart.
         columns = self.table.telling if key and not self.table.hidden.intersection(key) else self.table.columns
         # The columns with their declared types, and those of the primary key.
@@ -5252,11 +5261,13 @@ class TimestampCursor(Remembered):
         """How many rows are new, about and at most `COUNTED_ROWS`, and their earliest time; None without an index."""
         if not self.order.is_indexed():
             return None, None
-        under_way = self._pass(position)
+        bound = self._bound(position)  # How far the table has come is not asked: nothing is remembered of it.
+        under_way: Pass = position["pass"] or {"oldest": bound, "until": None, "place": None, "sent": ""}
         spans = [*self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"]))]
         if position["latest"] > NEVER and (None, None, "") in spans:
             return None, None
-        first, *more = [page.keys for page in itertools.islice(self._new_rows(position), 2)] or [[]]
+        pages = itertools.islice(self._new_rows({**position, "pass": under_way}), 2)
+        first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
         times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
@@ -5644,13 +5655,6 @@ Pages = Callable[[], Iterator["ArrowTable"]]
 SaveIntent = Callable[[Intent], None]
 
 Payload = Any
-
-
-def is_one_name(one: str | None, other: str | None) -> bool:
-    """Whether SQLite or a catalog takes two names of tables for one; paths are as they are written."""
-    if re.match("/|[^/]+://", one or ""):
-        return one == other
-    return (one or "").encode().lower() == (other or "").encode().lower()  # ASCII alone: SQLite knows both Ä and ä.
 
 
 def application_of(state: State) -> str:
@@ -8591,10 +8595,12 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     are here now.
     """
     own = job.states.directory
-    if not is_renamed(cursor.reader.database, cursor.table.name) or cursor.reader.bounds()[0] is None:
+    if cursor.reader.bounds()[0] is None:
         return
     folder, single = (own.parent, [own.parent / STATE_NAME]) if job.stream else (own, [])
-    for file in [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]:
+    files = [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]
+    is_new_name = is_renamed(cursor.reader.database, cursor.table.name)
+    for file in (each for each in files if is_new_name or is_one_name(each.parent.name, own.name)):
         other = state_beside(file.parent, fingerprint(file)) if file.exists() else None
         if not other or not other.table or not is_one_name(other.target, job.target.name):
             continue
@@ -9443,7 +9449,9 @@ def is_of(state: State, config: Config) -> bool:
     """Whether a state of the single form is that of a stream. One that has a time alone tells nothing."""
     table = routed_table(config.databricks_table or "", scenario_of(config))
     ends = (f"/{table}", f".{table}", config.table_path or f"/{table}")
-    return is_one_name(state.table, config.sqlite_table_name) and (state.target or "").endswith(ends)
+    target = state.target or ""
+    is_target = any(is_one_name(target[-len(end) :], end) for end in ends)
+    return is_one_name(state.table, config.sqlite_table_name) and is_target
 
 
 def saved_state(config: Config) -> State | None:
@@ -9496,7 +9504,7 @@ def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
     files = left.quarantine.files()
     for place in (StateFile(stream.state_dir) for stream in streams.values()):
         own = place.sound()
-        if own and not own.intent and own.target == state.target and lineage_of(own) == lineage_of(state):
+        if own and not own.intent and is_one_name(own.target, state.target) and lineage_of(own) == lineage_of(state):
             place.save(dataclasses.replace(own, sequence=own.sequence + len(files)))
             make_directory(place.quarantine.directory)
             for number, file in enumerate(files, own.sequence + 1):

@@ -34,6 +34,19 @@ def test_a_table_that_is_made_anew_with_other_capitals_in_its_name_is_the_same(b
     assert sorted(box.arrived("v")) == [(1,), (2,), (3,), (4,), (5,)]
 
 
+def test_a_quarantine_is_that_of_a_table_whose_name_got_other_capitals(box: Box) -> None:
+    box.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO readings (time, v) VALUES ('2026-01-01', ?)", rows=[(v,) for v in range(20)])
+    assert box.run() == 0
+    box.execute("INSERT INTO readings (time, v) VALUES ('2026-01-01', 'bad')")
+    assert box.run() == up.QUARANTINED
+    box.execute("ALTER TABLE readings RENAME TO others", "ALTER TABLE others RENAME TO Readings")
+    for file in (box.folder / "state" / "quarantine").iterdir():
+        file.write_text(file.read_text().replace('"bad"', "20"))
+    assert box.run("--replay-quarantine") == 0
+    assert sorted(box.arrived("v")) == [(v,) for v in range(21)]
+
+
 def test_tables_whose_names_differ_in_letters_beyond_ascii_are_two(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     """As SQLite has it, and so their states are two."""
     for name, count in (("Ä", 2), ("ä", 4)):

@@ -640,6 +640,18 @@ def test_a_column_that_is_renamed_amid_a_cycle_is_never_read_as_its_own_name(box
     assert sorted(i for (i,) in box.arrived("id")) == list(range(1, 11))
 
 
+@pytest.mark.parametrize("call", range(11, 18))
+def test_a_key_that_is_renamed_amid_a_cycle_by_time_is_waited_for(box: Box, stage: Stage, call: int) -> None:
+    box.execute("CREATE TABLE t (k TEXT PRIMARY KEY, time TEXT, v INTEGER) WITHOUT ROWID")
+    box.execute("INSERT INTO t VALUES (?, '2026-01-01', ?)", rows=[(f"k{v}", v) for v in range(10)])
+    rename = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('ALTER TABLE t RENAME COLUMN k TO kk')"
+    renamed = {"at": ["Database.table"], "call": call, "when": "before", "do": "run"}
+    command = [sys.executable, "-c", rename, str(box.database)]
+    assert stage.run(box.environ, plan=[{**renamed, "command": command}]) in (0, 1), stage.said()[-900:]
+    assert stage.run(box.environ) == 0
+    assert sorted(box.arrived("v")) == [(v,) for v in range(10)]
+
+
 @pytest.mark.parametrize("named", [(), ("--table", "t")])
 def test_a_service_that_starts_before_its_producer_waits_and_makes_no_file(box: Box, named: tuple[str, ...]) -> None:
     """Neither the file nor, later, the table is there yet. (matrix row 26)"""

@@ -13,7 +13,7 @@ import random
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -1123,22 +1123,42 @@ def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_ta
     assert 3 * cost[100] < 100 * cost[1], cost
 
 
+COLUMNS = "id BIGINT, timestamp TIMESTAMP, value DOUBLE"
+REBUILD = (
+    "ALTER TABLE readings RENAME TO others", TABLE.format("Readings"), "INSERT INTO Readings SELECT * FROM others",
+    "DROP TABLE others",
+)  # fmt: skip
+RENAME = ("ALTER TABLE readings RENAME TO others", "ALTER TABLE others RENAME TO Readings")
+
+
+@pytest.mark.parametrize("change", [RENAME, REBUILD], ids=["renamed", "rebuilt"])
 def test_a_table_whose_name_gets_other_capitals_goes_on_in_the_table_of_a_catalog(
-    many: Box, tmp_path_factory: pytest.TempPathFactory
+    box: Box, warehouse: Warehouse, change: Sequence[str]
 ) -> None:
-    """Its default target is spelled in another way, but it is one."""
-    with Warehouse(tmp_path_factory.mktemp("warehouse")) as warehouse:
-        for name in ("LAKEHOUSE_PATH", "UPLOAD_TABLES"):
-            del many.environ[name]
-        many.environ |= {**warehouse.environment(), "DATABRICKS_DATABASE": "s", "UPLOAD_TABLES": "readings"}
-        warehouse.sql("CREATE SCHEMA s")
-        warehouse.sql("CREATE TABLE s.raw_readings (id BIGINT, timestamp TIMESTAMP, value DOUBLE)")
-        fill(many, "readings")
-        assert many.run() == 0
-        many.execute("ALTER TABLE readings RENAME TO others", "ALTER TABLE others RENAME TO Readings")
-        fill(many, "readings", count=2)
-        assert many.run() == 0
-        assert sorted(warehouse.sql("SELECT id FROM s.raw_readings")) == [(1,), (2,), (3,), (4,), (5,)]
+    """Its default target is spelled in another way, but it is one; what is in quarantine comes along."""
+    box.behind(warehouse, "s.raw_readings", COLUMNS)
+    box.environ["UPLOAD_TABLES"] = "read*"
+    del box.environ["DATABRICKS_TABLE"]
+    fill(box, "readings")
+    assert box.run() == 0
+    box.execute("INSERT INTO readings (timestamp, value) VALUES ('2026-01-01', 'odd')")
+    assert box.run() == up.QUARANTINED
+    box.execute(*change)
+    fill(box, "readings", count=2)
+    assert [box.run(), box.run()] == [0, 0]
+    assert sorted(warehouse.sql("SELECT id FROM s.raw_readings")) == [(1,), (2,), (3,), (5,), (6,)]
+    assert list((box.folder / "state").glob("raw_Readings/quarantine/*"))
+
+
+def test_a_state_of_the_single_form_is_that_of_a_stream_whose_target_has_other_capitals(
+    box: Box, warehouse: Warehouse
+) -> None:
+    box.behind(warehouse, "s.raw_Readings", COLUMNS)
+    fill(box, "readings")
+    assert box.run() == 0
+    del box.environ["DATABRICKS_TABLE"]
+    assert box.run("--tables", "read*") == 0
+    assert len(warehouse.sql("SELECT id FROM s.raw_readings")) == 3
 
 
 def test_all_streams_of_a_cycle_share_one_session_with_the_warehouse(

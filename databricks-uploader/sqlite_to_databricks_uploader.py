@@ -4256,7 +4256,7 @@ class Anchored:
         self.newest: Sequence[Anchor] = []
         self.claims: Callable[[], Iterable[Claim]] = tuple
 
-    @property
+    @functools.cached_property
     def parts(self) -> list[str]:
         """What anchors are digested by: each column, as the state names it."""
         return parts_of(list(self.table.telling), "\0")

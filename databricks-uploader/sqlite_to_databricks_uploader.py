@@ -3954,6 +3954,12 @@ def kept_values(looks: Sequence[Look]) -> int:
     return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
 
 
+def pairs_and_twins(rows: Iterable[object]) -> tuple[int, int]:
+    """How many pairs of rows there are, and how many of these are equal."""
+    counts = collections.Counter(rows)
+    return math.comb(counts.total(), 2), sum(math.comb(count, 2) for count in counts.values())
+
+
 class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
@@ -4024,7 +4030,8 @@ class Evidence(NamedTuple):
         alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
         told = {(look.time, look.alike) for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
-        if self.looks and not whole and all(look.is_whole for look in self.looks):
+        is_all = all(look.is_whole for look in self.looks)
+        if not whole and any(look.is_whole for look in self.looks) and (is_all or not self.twins):
             return None
         if whole:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
@@ -4189,6 +4196,8 @@ def known_time(state: State, table: Table) -> str | None:
     if state.time_column in table.columns:
         return state.time_column
     then = tuple(itertools.chain.from_iterable(part.split("\0") for part in state.columns))
+    if state.time_column and table.time and table.time.lower() not in map(str.lower, then):
+        return table.time  # There may be others with new names.
     return paired(then, tuple(table.telling), table.key, True).get(state.time_column or "")
 
 
@@ -4279,6 +4288,7 @@ class Anchored:
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(hidden=frozenset())
         is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
+        is_known &= not state.emptied
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
             as_before = Anchored(Reader(self.reader.database, table), self.form)
             state = self._renewed(Search(as_before, origin, self.claims).followed(state))
@@ -4321,18 +4331,22 @@ class Anchored:
     def _place(self, state: State, run: Sequence[Anchor], edited: float) -> int | None:
         """The rowid of a run's first anchor, by the rows before it; an error where several places fit.
 
-        Where rows have few values, others fit in part: a whole run counts before these, and among them one that fits
-        twice as well. That the table ends where it ended tells, too.
+        Where rows have few values, others fit in part: one counts that fits twice as well, for which a whole run counts
+        double.
+        That the table ends where it ended tells, too.
         """
         best = sorted(itertools.islice(self._places(state, run, edited), MOST_PLACES), reverse=True)[:2]
         if not best:
             return None
-        is_exact, count, place = best[0]
-        is_equal = any(other[0] or (not is_exact and 2 * other[1] > count) for other in best[1:])
-        if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:
+        fit, place = best[0]
+        is_at_end = place == run[0].rowid == self.reader.bounds()[1]
+        if any(2 * other > fit for other, _ in best[1:]) and not is_at_end:
             fault = f"{self.table.name} was vacuumed or altered, and its newest rows are equal: "
             hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
             raise SourceError(f"{fault}which were delivered can't be told", hint)
+        pairs, twins = pairs_and_twins(anchor.digest for anchor in state.anchors if anchor.digest)
+        if run[0].time == "NULL" and place != run[0].rowid and fit * math.log2((pairs + 1) / (twins + 0.5)) < 20:
+            raise other_rows(self.table)  # They may be equal by chance: `Evidence.whole` tells more.
         return place
 
     def _refuse_behind(self, state: State, run: Sequence[Anchor], place: int) -> None:
@@ -4342,16 +4356,16 @@ class Anchored:
         if gone and any(rowid > place for *_, rowid in self._places(state, gone[:1], 1)):
             raise another_order(self.table)
 
-    def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[tuple[bool, int, int]]:
+    def _places(self, state: State, run: Sequence[Anchor], edited: float) -> Iterator[tuple[int, int]]:
         """Rows like a run's first anchor whose rows before are its others, but for a share `edited`, highest first.
 
-        Whether none of the run is missing, how many of its rows are there, and the rowid.
+        How many of its rows are there, twice as many where none is missing, and the rowid.
         """
         time = self.table.time
         for rowid, values in self.rows(f"{cell(time)} IS {run[0].time}" if time else "1"):
             if self._look(state, run[0], values).is_whole:
                 is_exact, count = self._follows(state, run, rowid, edited)
-                yield from [(is_exact, count, rowid)] if count else []
+                yield from [((1 + is_exact) * count, rowid)] if count else []
 
     def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> tuple[bool, int]:
         """Whether the rows up to a rowid are a run of delivered ones, of which none was deleted, and how many they are.
@@ -4550,6 +4564,9 @@ class Search(NamedTuple):
         """The state after its file, the schema or the newest delivered row has changed."""
         known = self.judged(Claim(place_of(state)), state, is_own=True)
         evidence, moved = known.evidence, known.moved
+        is_refilled = evidence.is_same_file and evidence.looks and not evidence.counts_on
+        if state.emptied and is_refilled and self.here.table.time is None:  # Equal rows came in anew, as into a queue.
+            moved, evidence = None, evidence._replace(looks=[look._replace(is_whole=False) for look in evidence.looks])
         is_gone = moved is None and not evidence.whole
         own = known if is_gone else known._replace(is_sure=True)
         if (is_gone or state.origin != self.origin) and (before := self.best(own)) is not state:
@@ -4630,8 +4647,7 @@ class Search(NamedTuple):
         left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
         shared = [name for name, new in pairs.items() if new != table.key]
         rows = ((each.time if table.time else "", each.digest and each.parts(state.columns)) for each in state.anchors)
-        counts = collections.Counter((time, *map(parts.get, shared)) for time, parts in rows if parts)
-        several, twins = math.comb(counts.total(), 2), sum(math.comb(count, 2) for count in counts.values())
+        several, twins = pairs_and_twins((time, *map(parts.get, shared)) for time, parts in rows if parts)
         is_other = len(pairs) < min(len(state.columns), len(self.here.parts))
         place = read_to(state.position)
         return Evidence(looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other)

@@ -68,8 +68,23 @@ MUTANTS = (
         "best = [*itertools.islice(self._places(state, run, edited), 1)]", ("test_cursor_file.py", "like_the_newest"),
     ),
     Mutant(
-        "of several places that fit the highest is taken", "if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:", "if False:",
-        ("test_cursor_file.py", "like_the_newest or vacuum"),
+        "of several places that fit the highest is taken", "if any(2 * other > fit for other, _ in best[1:]) and not is_at_end:", "if False:",
+        ("test_cursor_file.py", "in_turn"),
+    ),
+    Mutant(
+        "equal rows of a queue are those of before", "if state.emptied and is_refilled and self.here.table.time is None:", "if False:",
+        ("test_cursor_file.py", "equal_rows_that"),
+    ),
+    Mutant(
+        "a row that is equal by chance was renumbered", "and fit * math.log2((pairs + 1) / (twins + 0.5)) < 20", "and False",
+        ("test_cursor_file.py", "loses_no_row_by_chance"),
+    ),
+    Mutant(
+        "a run that is cut off at the first row is whole", "((1 + is_exact) * count, rowid)", "(10**6 * is_exact + count, rowid)",
+        ("test_cursor_file.py", "table_of_flags"),
+    ),
+    Mutant(
+        "a small table that was copied is another", "and (is_all or not self.twins):", "and is_all:", ("test_cursor_file.py", "small_table"),
     ),
     Mutant(
         "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",

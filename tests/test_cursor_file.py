@@ -688,6 +688,75 @@ def test_new_rows_like_the_newest_ones_of_a_table_without_key_and_time_are_no_de
     assert status == 0 or several < 100
 
 
+@pytest.mark.parametrize("several", [3, 10, 100])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_table_without_key_and_time_that_is_made_anew_loses_no_row_by_chance(
+    box: Box, several: int, seed: int
+) -> None:
+    """A row that equals one of before is no sign that rowids were given anew."""
+    random_ = random.Random(seed)
+    create, insert = "CREATE TABLE t (level INTEGER, kind INTEGER)", "INSERT INTO t (level, kind) VALUES (?, ?)"
+    box.execute(create, insert, rows=levels(random_, 50, several))
+    assert box.run() == 0
+    box.database.unlink()
+    box.execute(create, insert, rows=levels(random_, 21, several))
+    status = box.run()
+    assert len(box.arrived("level")) == (71 if status == 0 else 50)
+
+
+@pytest.mark.parametrize("count", [40, 200])
+@pytest.mark.parametrize("seed", range(3))
+def test_old_rows_of_a_table_of_flags_may_be_deleted_and_it_vacuumed(box: Box, count: int, seed: int) -> None:
+    """Without key and time; a row that equals the newest one is the first one then, and no run of rows."""
+    random_ = random.Random(seed)
+    box.execute(
+        "CREATE TABLE t (level INTEGER, kind INTEGER)", "INSERT INTO t VALUES (?, ?)", rows=levels(random_, count, 2)
+    )
+    assert box.run() == 0
+    for _ in range(3):
+        box.execute("DELETE FROM t WHERE rowid <= (SELECT count(*) / 5 FROM t)")
+        box.execute("VACUUM")
+        box.execute("INSERT INTO t VALUES (?, ?)", rows=levels(random_, 3, 2))
+        count += 3
+        assert box.run() == 0
+        assert len(box.arrived("level")) == count
+
+
+def test_rows_of_three_sensors_in_turn_without_key_and_time_are_asked_about_after_a_vacuum(box: Box) -> None:
+    """Each third row stands behind others like those behind the newest one."""
+    box.execute("CREATE TABLE t (level INTEGER)", "INSERT INTO t VALUES (?)", rows=[(v % 3,) for v in range(60)])
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE rowid < 7")
+    box.execute("VACUUM")
+    box.execute("INSERT INTO t VALUES (?)", rows=[(v % 3,) for v in range(3)])
+    assert box.run() == 1
+    assert len(box.arrived("level")) == 60
+
+
+@pytest.mark.parametrize("key", ["keyed", "plain"])
+def test_equal_rows_that_come_into_a_table_which_was_empty_are_new(box: Box, key: str) -> None:
+    """Commands in a queue, which are deleted once they are carried out."""
+    box.execute(f"CREATE TABLE t ({KEYS[key]}command TEXT)")
+    for count in range(1, 4):
+        box.execute("INSERT INTO t (command) VALUES ('on')")
+        assert box.run() == 0
+        assert len(box.arrived("command")) == count
+        box.execute("DELETE FROM t")
+        assert box.run() == 0
+
+
+def test_a_small_table_that_was_edited_and_copied_is_asked_about(box: Box) -> None:
+    """One row as it was and one that was edited: it may be another table, but is it?"""
+    insert = "INSERT INTO t (level, kind) VALUES (?, ?)"
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, level INTEGER, kind INTEGER)", insert, rows=[(1, 5), (2, 6)])
+    assert box.run() == 0
+    shutil.copy(box.database, box.folder / "copy.db")
+    os.replace(box.folder / "copy.db", box.database)
+    box.execute("UPDATE t SET level = 3, kind = 7 WHERE id = 2")
+    assert box.run() == 1
+    assert len(box.arrived("id")) == 2
+
+
 @pytest.mark.parametrize("several", [2, 6, 100])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_copy_of_a_table_whose_rows_have_few_values_is_the_same_table(box: Box, several: int, seed: int) -> None:

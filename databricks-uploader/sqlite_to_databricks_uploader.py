@@ -3995,7 +3995,9 @@ class Evidence(NamedTuple):
             return whole
         parts = [(part, usual) for part, usual in ((share, chance), (1 - share, 1 - chance)) if part]
         bits = len(self.looks) * sum(part * math.log2(part / usual) for part, usual in parts)
-        is_timed = any(look.is_whole and look.is_on_time for look in self.looks)
+        # A clock that was never set shows the same to all tables.
+        is_timed = len({look.time for look in self.looks}) > 1 or len(self.looks) == 1
+        is_timed = is_timed and any(look.is_whole and look.is_on_time for look in self.looks)
         return whole if is_timed or (share > chance and bits > 10) else []
 
     def is_proof(self, is_cut: bool) -> bool:

@@ -87,6 +87,10 @@ MUTANTS = (
         "a small table that was copied is another", "and (is_all or not self.twins):", "and is_all:", ("test_cursor_file.py", "small_table"),
     ),
     Mutant(
+        "one time that all rows have is proof", "is_timed = len({look.time for look in self.looks}) > 1 or len(self.looks) == 1", "is_timed = True",
+        ("test_cursor_file.py", "one_time_that"),
+    ),
+    Mutant(
         "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",
         "is_small = size <= 4 * PAGE_BYTES or end == first", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),

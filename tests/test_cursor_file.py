@@ -722,6 +722,18 @@ def test_old_rows_of_a_table_of_flags_may_be_deleted_and_it_vacuumed(box: Box, c
         assert len(box.arrived("level")) == count
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_one_time_that_all_rows_have_tells_no_table_from_another(box: Box, seed: int) -> None:
+    random_ = random.Random(seed)
+    for count, known in ((40, 0), (30, 40)):
+        box.database.unlink(missing_ok=True)
+        insert = "INSERT INTO t (level, kind, time) VALUES (?, ?, '2026-01-01T00:00:00Z')"
+        create = "CREATE TABLE t (id INTEGER PRIMARY KEY, level INTEGER, kind INTEGER, time TEXT)"
+        box.execute(create, insert, rows=levels(random_, count, 2))
+        status = box.run()
+        assert len(box.arrived("id")) == known + (count if status == 0 else 0)
+
+
 def test_rows_of_three_sensors_in_turn_without_key_and_time_are_asked_about_after_a_vacuum(box: Box) -> None:
     """Each third row stands behind others like those behind the newest one."""
     box.execute("CREATE TABLE t (level INTEGER)", "INSERT INTO t VALUES (?)", rows=[(v % 3,) for v in range(60)])

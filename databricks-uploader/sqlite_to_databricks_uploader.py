@@ -104,7 +104,6 @@ log = logging.getLogger("uploader")
 
 T = TypeVar("T")
 
-
 # Waits for some seconds; true where it was interrupted.
 Wait = Callable[[float], object]
 
@@ -3794,9 +3793,14 @@ def lines_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     return lines
 
 
+def is_by_path(target: str) -> bool:
+    """Whether a target is a Delta table's path or URI, and not a table of a catalog."""
+    return re.match("/|[^/]+://", target) is not None
+
+
 def is_one_name(one: str | None, other: str | None) -> bool:
     """Whether SQLite or a catalog takes two names of tables for one; paths are as they are written."""
-    if re.match("/|[^/]+://", one or ""):
+    if is_by_path(one or ""):
         return one == other
     return (one or "").encode().lower() == (other or "").encode().lower()  # ASCII alone: SQLite knows both Ä and ä.
 
@@ -3960,6 +3964,11 @@ def pairs_and_twins(rows: Iterable[object]) -> tuple[int, int]:
     return math.comb(counts.total(), 2), sum(math.comb(count, 2) for count in counts.values())
 
 
+def chance_of(pairs: int, twins: int) -> float:
+    """How often another row has the values of a delivered one, where of so many pairs so many are equal; never 0."""
+    return (twins + 0.5) / (pairs + 1)
+
+
 class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
@@ -3989,7 +3998,7 @@ class Evidence(NamedTuple):
         Chernoff's bound. All may be for nothing tells rows apart, which is no sign in another file or of other columns.
         """
         whole = [look.rowid for look in self.looks if look.is_whole]
-        share, chance = len(whole) / max(1, len(self.looks)), (self.twins + 0.5) / (self.pairs + 1)
+        share, chance = len(whole) / max(1, len(self.looks)), chance_of(self.pairs, self.twins)
         is_all = all(look.is_whole or look.is_on_time or look.is_like for look in self.looks)
         if (is_all and self.is_same_file and not self.is_other) or (share == 1 and not self.twins):
             return whole
@@ -4289,8 +4298,8 @@ class Anchored:
         table = self.table._replace(time=time_before(state, self.table))
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(hidden=frozenset())
-        is_known = (state.origin, state.columns, table.time) == (origin, self.parts, self.table.time)
-        is_known &= not state.emptied
+        now = (origin, self.parts, self.table.time, False)
+        is_known = (state.origin, state.columns, table.time, state.emptied) == now
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
             as_before = Anchored(Reader(self.reader.database, table), self.form)
             state = self._renewed(Search(as_before, origin, self.claims).followed(state))
@@ -4334,21 +4343,21 @@ class Anchored:
         """The rowid of a run's first anchor, by the rows before it; an error where several places fit.
 
         Where rows have few values, others fit in part: one counts that fits twice as well, for which a whole run counts
-        double.
-        That the table ends where it ended tells, too.
+        double. That the table ends where it ended tells, too.
         """
         best = sorted(itertools.islice(self._places(state, run, edited), MOST_PLACES), reverse=True)[:2]
         if not best:
             return None
         fit, place = best[0]
-        is_at_end = place == run[0].rowid == self.reader.bounds()[1]
-        if any(2 * other > fit for other, _ in best[1:]) and not is_at_end:
+        is_equal = any(2 * other > fit for other, _ in best[1:])
+        if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:
             fault = f"{self.table.name} was vacuumed or altered, and its newest rows are equal: "
             hint = "Give the table an INTEGER PRIMARY KEY, or go on with --since TIMESTAMP."
             raise SourceError(f"{fault}which were delivered can't be told", hint)
-        pairs, twins = pairs_and_twins(anchor.digest for anchor in state.anchors if anchor.digest)
-        if run[0].time == "NULL" and place != run[0].rowid and fit * math.log2((pairs + 1) / (twins + 0.5)) < 20:
-            raise other_rows(self.table)  # They may be equal by chance: `Evidence.whole` tells more.
+        if run[0].time == "NULL" and place != run[0].rowid:
+            chance = chance_of(*pairs_and_twins(anchor.digest for anchor in state.anchors if anchor.digest))
+            if -fit * math.log2(chance) < 20:  # They may be equal by chance: `Evidence.whole` tells more.
+                raise other_rows(self.table)
         return place
 
     def _refuse_behind(self, state: State, run: Sequence[Anchor], place: int) -> None:
@@ -4391,17 +4400,19 @@ class Anchored:
         """
         by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
         rows = [*self.rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))]
-        for is_renamed in (True, False):
-            looks = [self._look(state, by_rowid[rowid], values, is_renamed) for rowid, values in rows]
-            if 2 * sum(look.is_whole for look in looks) > len(looks):
-                break
-        return looks, self.pairs(state, is_renamed)
+        renamed, named = (self.pairs(state, is_renamed) for is_renamed in (True, False))
+        looks = [self._look(state, by_rowid[rowid], values, renamed) for rowid, values in rows]
+        if renamed == named or 2 * sum(look.is_whole for look in looks) > len(looks):
+            return looks, renamed
+        return [self._look(state, by_rowid[rowid], values, named) for rowid, values in rows], named
 
-    def pairs(self, state: State, is_renamed: bool) -> dict[str, str]:
+    def pairs(self, state: State, is_renamed: bool = False) -> dict[str, str]:
         """For each part of a row that anchors know the one that it is now."""
         return paired(tuple(state.columns), tuple(self.parts), self.table.key, is_renamed)
 
-    def _look(self, state: State, anchor: Anchor, values: Sequence[str], is_renamed: bool = False) -> Look:
+    def _look(
+        self, state: State, anchor: Anchor, values: Sequence[str], paired_so: Mapping[str, str] | None = None
+    ) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         time, encoding = time_in_row(self.table, values), self.table.encoding
         is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
@@ -4411,7 +4422,7 @@ class Anchored:
             is_whole = anchor.digest in (digest_of(quotes, encoding) for quotes in so_far)
             return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
-        pairs, (key, known) = self.pairs(state, is_renamed), (self.table.key, self.table.time)
+        pairs, (key, known) = self.pairs(state) if paired_so is None else paired_so, (self.table.key, self.table.time)
         alike = [name for name, new in pairs.items() if then[name] == now[new] or (is_on_time and new == known)]
         others = {name for name, new in pairs.items() if new not in (key, known)}
         told = tuple((name, then[name]) for name in alike if name in others)
@@ -8691,7 +8702,7 @@ def first_state(job: Job, source: Source, state: State) -> State:
 
 def may_be_there(job: Job, state: State) -> bool:
     """Whether a commit that is not confirmed may be in the target of before. One by path tells; no answer is a yes."""
-    if state.intent and re.match("/|[^/]+://", state.target or ""):
+    if state.intent and is_by_path(state.target or ""):
         with contextlib.suppress(UploaderError):
             return DeltaTarget(str(state.target), job.config.storage_options).settle(state.intent, lambda: iter(()))
     return state.intent is not None

@@ -68,7 +68,7 @@ MUTANTS = (
         "best = [*itertools.islice(self._places(state, run, edited), 1)]", ("test_cursor_file.py", "like_the_newest"),
     ),
     Mutant(
-        "of several places that fit the highest is taken", "if any(2 * other > fit for other, _ in best[1:]) and not is_at_end:", "if False:",
+        "of several places that fit the highest is taken", "if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:", "if False:",
         ("test_cursor_file.py", "in_turn"),
     ),
     Mutant(
@@ -76,7 +76,7 @@ MUTANTS = (
         ("test_cursor_file.py", "equal_rows_that"),
     ),
     Mutant(
-        "a row that is equal by chance was renumbered", "and fit * math.log2((pairs + 1) / (twins + 0.5)) < 20", "and False",
+        "a row that is equal by chance was renumbered", "if -fit * math.log2(chance) < 20:", "if False:",
         ("test_cursor_file.py", "loses_no_row_by_chance"),
     ),
     Mutant(

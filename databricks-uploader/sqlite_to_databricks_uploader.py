@@ -85,6 +85,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -4447,62 +4448,86 @@ class Anchored:
 
 @dataclasses.dataclass
 class Pace:
-    """Reads ranges of rowids, as many `rows` at once as seem right by what was read before."""
+    """Reads ranges of rowids, as many `rows` at once as seem right by what was read before.
+
+    Where so many end is foreseen, by how far `apart` their rowids are; None where that has to be looked up.
+    """
 
     reader: Reader
     rows: int
+    apart: float | None = None
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
         """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
 
         So a producer without WAL gets its turn to write: a process with a read lock may take another one even where a
-        writer waits (os_unix.c, unixLock).
+        writer waits (os_unix.c, unixLock). What is behind a part of more rows than were foreseen is read anew.
         """
         with ThreadPoolExecutor(READERS) as pool:
-            while first <= last:
-                parts = list[tuple[int, int]]()
-                while first <= last and len(parts) < READERS:
-                    parts.append((first, self._end(first, last, self.rows)))
-                    first = parts[-1][1] + 1
-                yield list(itertools.chain.from_iterable(pool.map(self._part, parts)))
+            while (begin := first) <= last:
+                parts, pages = [*itertools.islice(self._parts(first, last), READERS)], list[RawPage]()
+                reads = [pool.submit(self._part, *part) for part in parts]
+                wait_for(reads)
+                for (_, high), read in zip(parts, reads, strict=True):
+                    page, end = read.result()
+                    pages, first = [*pages, page], end + 1
+                    if end < high:
+                        break
+                self._learn(pages, len(parts), first - begin)
+                yield [page for page in pages if page.keys]
 
-    def _end(self, first: int, last: int, rows: int) -> int:
-        """The last rowid of a part: of one with so many rows, or fewer where these are larger than those before."""
-        end, size = self.reader.nth(first, last, rows), 0
-        with contextlib.suppress(CorruptError):
-            size = self._size(first, end, rows) if self.reader.is_large else 0
-        is_small = size <= 4 * PAGE_BYTES or rows == 1
-        return end if is_small else self._end(first, end, rows * PAGE_BYTES // size or 1)
-
-    def _size(self, first: int, end: int, rows: int) -> int:
-        """The bytes of a part; of one that is small by a look at 64 places about as many."""
-        places = ", ".join(map(str, range(first, end + 1, (end - first) // 64 + 1)))
-        count, size = self.reader.extent(f"WHERE {self.reader.rowid} IN ({places})")
-        if count > 32 and rows * size < 2 * PAGE_BYTES * count:
-            return rows * size // count
-        return self.reader.extent(f"WHERE {self.reader.rowid} BETWEEN {first} AND {end}")[1]
-
-    def _part(self, part: tuple[int, int]) -> list[RawPage]:
-        """A small range of rowids: one page, or more where rows have become larger."""
-        (first, last), rows, rowid, pages = part, self.rows, self.reader.rowid, list[RawPage]()
+    def _parts(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range, each of so many rows, or fewer."""
         while first <= last:
+            if self.apart is None:
+                end = self.reader.nth(first, last, self.rows)
+            else:  # Of rowids with gaps somewhat fewer: where a part has more, those behind it are read in vain.
+                end = min(last, first + int(self.rows * max(1.0, 0.9 * self.apart)) - 1)
+            yield first, end
+            first = end + 1
+
+    def _part(self, first: int, last: int) -> tuple[RawPage, int]:
+        """A page of the first rows of a range, and the rowid up to which these are all."""
+        rows, rowid = self._fitting(first, last), self.reader.rowid
+        while True:
             try:
                 page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
+                break
             except (CorruptError, MemoryShortError) as error:
-                if rows > 1:
-                    rows = rows // 4 or 1
-                    continue
-                if isinstance(error, CorruptError):
-                    error.good = first - 1
-                raise
-            # Fewer rows might be found behind those that are out of order, and they be missed.
-            if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
-                raise out_of_order(self.reader.table.name, first)
-            pages += [page] if page.keys else []
-            first = page.keys[-1] + 1 if len(page.keys) == rows else last + 1
-        if count := sum(len(page.keys) for page in pages):
+                if rows == 1:
+                    if isinstance(error, CorruptError):
+                        error.good = first - 1
+                    raise
+                rows = rows // 4 or 1
+        # Fewer rows might be found behind those that are out of order, and they be missed.
+        if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
+            raise out_of_order(self.reader.table.name, first)
+        return page, page.keys[-1] if len(page.keys) == rows else last
+
+    def _fitting(self, first: int, last: int) -> int:
+        """How many rows to read of a range: fewer where these are larger than those before.
+
+        A look at 64 places tells where they are small.
+        """
+        rows, rowid = self.rows, self.reader.rowid
+        if self.reader.is_large:
+            with contextlib.suppress(CorruptError):
+                places = ", ".join(map(str, range(first, last + 1, (last - first) // 64 + 1)))
+                count, size = self.reader.extent(f"WHERE {rowid} IN ({places})")
+                is_small = count > 32 and rows * size < 2 * PAGE_BYTES * count
+                where = f"WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid}"
+                while rows > 1 and not is_small:
+                    _, size = self.reader.extent(f"{where} LIMIT {rows}")
+                    is_small = size <= 4 * PAGE_BYTES
+                    rows = rows if is_small else rows * PAGE_BYTES // size or 1
+        return rows
+
+    def _learn(self, pages: Sequence[RawPage], parts: int, span: int) -> None:
+        """Foresee what comes by what was found in so many parts, of so many rowids."""
+        count = sum(len(page.keys) for page in pages)
+        self.apart = span / count if 2 * count >= parts * self.rows else None
+        if count:
             self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
-        return pages
 
 
 END: Any = object()
@@ -5832,7 +5857,10 @@ def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> s
 
 
 # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
-COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 256 << 20
+COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 512 << 20
+
+# What is written together is in memory several times; so much of it at most.
+TOGETHER_BYTES = 80 << 20
 
 # delta-rs puts batches together to so many rows, whatever their size (DataFusion's batch_size).
 WRITTEN_ROWS = 8192
@@ -5843,7 +5871,7 @@ LEAST_GROUP, GROUP_ROWS, GROUP_BYTES = 1000, 100_000, 16 << 20
 
 def rows_of_commit(bytes_per_row: float, most: int | None = None) -> int:
     """How many rows of that size one commit should have, of which what is written together has to fit into memory."""
-    usual = COMMIT_BYTES if WRITTEN_ROWS * bytes_per_row < COMMIT_BYTES // 4 else COMMIT_BYTES // 4
+    usual = COMMIT_BYTES if WRITTEN_ROWS * bytes_per_row < TOGETHER_BYTES else TOGETHER_BYTES
     return max(1, min(COMMIT_ROWS, int((most or usual) / max(1.0, bytes_per_row))))
 
 
@@ -5852,7 +5880,7 @@ def fitting_pages(pages: Iterable[ArrowTable], rows: int) -> Iterator[ArrowTable
     sent = held = 0
     for page in pages:
         held += page.nbytes
-        if sent and held > COMMIT_BYTES // 3:
+        if sent and held > TOGETHER_BYTES:
             raise TooLargeError(f"rows after the first {sent} are too large to be written with these", "", sent)
         sent += page.num_rows
         held = 0 if sent % rows < page.num_rows else held

@@ -44,7 +44,7 @@ MUTANTS = (
         ("test_plan.py", "comes_later_in_a_commit"),
     ),
     Mutant(
-        "rows that become large are written with all others", "if sent and held > COMMIT_BYTES // 3:", "if False:",
+        "rows that become large are written with all others", "if sent and held > TOGETHER_BYTES:", "if False:",
         ("test_ladder.py", "become_large"),
     ),
     Mutant(
@@ -91,8 +91,8 @@ MUTANTS = (
         ("test_cursor_file.py", "one_time_that"),
     ),
     Mutant(
-        "a part of one row is divided for ever", "is_small = size <= 4 * PAGE_BYTES or rows == 1",
-        "is_small = size <= 4 * PAGE_BYTES or end == first", ("test_cursor.py", "each_larger or larger_than_wanted"),
+        "a part of one row is divided for ever", "while rows > 1 and not is_small:",
+        "while not is_small:", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),
     Mutant(
         "a look settles other streams' doubts", "if not job.is_looking:", "if True:", ("test_streams.py", "commit_in_doubt_is_settled"),
@@ -113,8 +113,20 @@ MUTANTS = (
         ("test_warehouse.py", "never_taken_for_a_rowid"),
     ),
     Mutant(
-        "the size of a part is looked at", "size = self._size(first, end, rows) if self.reader.is_large else 0", "pass",
+        "the size of a part is looked at", "rows, rowid = self.rows, self.reader.rowid\n        if self.reader.is_large:",
+        "rows, rowid = self.rows, self.reader.rowid\n        if False:",
         ("test_cursor.py", "much_larger_than_wanted and rowid"),
+    ),
+    Mutant(
+        "rows behind a part that is cut are passed over", "first = [*pages, page], end + 1", "first = [*pages, page], high + 1",
+        ("test_cursor.py", "however_far_apart"),
+    ),
+    Mutant(
+        "a part that is cut is followed by the next one", "if end < high:", "if False:", ("test_cursor.py", "however_far_apart"),
+    ),
+    Mutant(
+        "ends are foreseen however few rows were found", "span / count if 2 * count >= parts * self.rows else None",
+        "span / max(1, count)", ("test_cursor.py", "however_far_apart"),
     ),
     Mutant(
         "the size of a page by time is looked at", "is_large if is_indexed else None", "False",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -394,6 +395,44 @@ def test_no_page_is_much_larger_than_wanted_wherever_large_rows_are(
     assert box.run(*flags) == 0
     assert sorted(v for (v,) in box.arrived("v")) == [v for v in range(len(LARGE[large])) if v not in gaps]
     assert max(read) < max(700_000, 7 * max(LARGE[large]))
+
+
+# How far each rowid is from the one before: dense, thinned out, far apart, and so by turns.
+STEPS = st.sampled_from([1, 1, 2, 7, 1000, 2**22, 2**40])
+RUNS = st.lists(st.tuples(STEPS, st.integers(1, 120), st.booleans()), min_size=1, max_size=6)
+
+
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(RUNS, st.integers(1, 30), st.booleans())
+def test_each_row_of_a_range_is_read_once_and_in_order_however_far_apart_rowids_are(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int, bool]], size: int, is_large: bool
+) -> None:
+    """Nor is much more read than that, nor in many more pages."""
+    rowids, lengths = list[int](), list[int]()
+    for step, count, is_wide in runs:
+        rowids += [(rowids[-1] if rowids else -50) + step * each for each in range(1, count + 1)]
+        lengths += [30_000 if is_wide and is_large else 10] * count
+    box, read, page = Box(tmp_path_factory.mktemp("box")), list[int](), up.Reader.page
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, body)")
+    box.execute("INSERT INTO t VALUES (?, zeroblob(?))", rows=[*zip(rowids, lengths, strict=True)])
+
+    def noted(reader: up.Reader, *asked: Any) -> up.RawPage:
+        read.append(len((found := page(reader, *asked)).keys))
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(up.Reader, "page", noted)
+        patched.setattr(up, "PAGE_BYTES", 100_000)
+        patched.setattr(up, "PAGE_ROWS", size)
+        patched.setattr(up, "SMALL_FILE_BYTES", 0)
+        with up.opened_reader(up.Config(sqlite=box.database)) as reader:
+            groups = [*up.Pace(reader, size).groups(rowids[0], rowids[-1])]
+    pages = list(itertools.chain.from_iterable(groups))
+    assert [key for page in pages for key in page.keys] == rowids
+    assert max(page.nbytes for page in pages) < 700_000
+    if not is_large:
+        assert sum(read) <= 1.5 * len(rowids) + 8 * size * len(runs)
+        assert len(read) <= 3 * len(rowids) / size + 12 * len(runs)
 
 
 def test_a_page_that_memory_has_no_room_for_is_read_in_smaller_ones(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

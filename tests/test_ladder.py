@@ -384,7 +384,7 @@ def test_rows_that_become_large_within_a_batch_are_not_written_with_all_the_othe
         sizes.append(int(commit["operationMetrics"]["num_added_rows"]))
 
     monkeypatch.setattr(up.DeltaTarget, "_append", append)
-    monkeypatch.setattr(up, "COMMIT_BYTES", 40 << 20)
+    monkeypatch.setattr(up, "TOGETHER_BYTES", 13 << 20)
     monkeypatch.setattr(up, "SMALL_FILE_BYTES", 0)
     many = [(n, "x") for n in range(small)]
     box.execute(TABLE, INSERT, rows=[*many, *((small + n, "x" * (1 << 20)) for n in range(20)), (small + 20, "x")])

@@ -1746,6 +1746,7 @@ HIGHEST_ROWID = 2**63 - 1  # behind it SQLite chooses rowids at random (sqlite.o
 READERS = 2  # pages are read side by side, each through a connection of its own
 SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20  # tell what a column holds where nothing else does, whichever is less
 SMALL_FILE_BYTES = 64 << 20  # no page of a smaller file can be large
+PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000  # of a page in memory, the most; small ones keep the memory flat
 
 
 def quoted(name: str) -> str:
@@ -2464,6 +2465,11 @@ def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn
     return RawColumn("mixed", values)
 
 
+def fitting_rows(bytes_per_row: float) -> int:
+    """How many rows of that size make a page."""
+    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
+
+
 class Reader:
     """Reads pages of a table, which is `q` in SQL, each in one statement; nothing stays open in between."""
 
@@ -2546,6 +2552,12 @@ class Reader:
         some = f"(SELECT {size} AS size FROM {quoted(self.table.name)} q {rows}) WHERE size >= {least}"
         [(count, total)] = self.database.rows(f"SELECT count(*), coalesce(sum(size), 0) FROM {some}")
         return count, total
+
+    def fitting(self, rows: str, count: int) -> int:
+        """How many of the first `count` of some rows make a page by their size; one at least."""
+        while count > 1 and (size := self.extent(f"{rows} LIMIT {count}")[1]) > 4 * PAGE_BYTES:
+            count = count * PAGE_BYTES // size or 1
+        return count
 
     def narrowed(self, columns: Iterable[str]) -> Reader:
         """A reader of some of the columns and the time."""
@@ -3857,8 +3869,6 @@ def sqlite_value(plain: Any) -> Any:
 
 # Anchors of the newest delivered rows, and how many older ones are kept besides, ever further apart.
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
-# A page's size in memory, and the most rows that it has. Small pages keep the memory flat.
-PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000
 # How many rows are read by time before it is known how large they are; so many bytes of them are in memory at once.
 FIRST_ROWS, WALK_BYTES = 500, 64 << 20
 MOST_PARTS = 64  # of a row that have a digest of their own in anchors; further columns share the last one
@@ -4065,11 +4075,6 @@ class Evidence(NamedTuple):
             return None
         is_new = self.is_later and kept_values(self.looks) <= max(1, len(self.looks) // 2)
         return set() if not self.looks or is_new or is_cut else None
-
-
-def fitting_rows(bytes_per_row: float) -> int:
-    """How many rows of that size make a page."""
-    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
 def held_rows(position: Position) -> int:
@@ -4510,16 +4515,13 @@ class Pace:
         A look at 64 places tells where they are small.
         """
         rows, rowid = self.rows, self.reader.rowid
-        if self.reader.is_large:
-            with contextlib.suppress(CorruptError):
-                places = ", ".join(map(str, range(first, last + 1, (last - first) // 64 + 1)))
-                count, size = self.reader.extent(f"WHERE {rowid} IN ({places})")
-                is_small = count > 32 and rows * size < 2 * PAGE_BYTES * count
-                where = f"WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid}"
-                while rows > 1 and not is_small:
-                    _, size = self.reader.extent(f"{where} LIMIT {rows}")
-                    is_small = size <= 4 * PAGE_BYTES
-                    rows = rows if is_small else rows * PAGE_BYTES // size or 1
+        if not self.reader.is_large:
+            return rows
+        with contextlib.suppress(CorruptError):
+            places = ", ".join(map(str, range(first, last + 1, (last - first) // 64 + 1)))
+            count, size = self.reader.extent(f"WHERE {rowid} IN ({places})")
+            if count <= 32 or rows * size >= 2 * PAGE_BYTES * count:
+                return self.reader.fitting(f"WHERE {rowid} BETWEEN {first} AND {last} ORDER BY {rowid}", rows)
         return rows
 
     def _learn(self, pages: Sequence[RawPage], parts: int, span: int) -> None:
@@ -5051,11 +5053,8 @@ class TimeColumn:
         while True:
             count, where = sum(ties.values()), f"WHERE {self.where((low, high, more))}"
             limit = count + max(rows, count)
-            if is_looked_at and rows > 1:
-                _, size = self.reader.extent(f"{where} ORDER BY {self.sql} LIMIT {limit}")
-                if size > 4 * PAGE_BYTES:
-                    rows = rows * PAGE_BYTES // size or 1
-                    continue
+            if is_looked_at:
+                limit = max(2 * count, self.reader.fitting(f"{where} ORDER BY {self.sql}", limit))
             end_of_page = self._up_to(where, limit) if is_looked_at and not is_indexed else ""
             page = self.reader.page(f"{where}{end_of_page}", self.sql, limit, key)
             raws = page.columns[self.name].values()

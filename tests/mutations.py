@@ -91,8 +91,8 @@ MUTANTS = (
         ("test_cursor_file.py", "one_time_that"),
     ),
     Mutant(
-        "a part of one row is divided for ever", "while rows > 1 and not is_small:",
-        "while not is_small:", ("test_cursor.py", "each_larger or larger_than_wanted"),
+        "a part of one row is divided for ever", "while count > 1 and (size :=",
+        "while (size :=", ("test_cursor.py", "each_larger or larger_than_wanted"),
     ),
     Mutant(
         "a look settles other streams' doubts", "if not job.is_looking:", "if True:", ("test_streams.py", "commit_in_doubt_is_settled"),
@@ -113,8 +113,8 @@ MUTANTS = (
         ("test_warehouse.py", "never_taken_for_a_rowid"),
     ),
     Mutant(
-        "the size of a part is looked at", "rows, rowid = self.rows, self.reader.rowid\n        if self.reader.is_large:",
-        "rows, rowid = self.rows, self.reader.rowid\n        if False:",
+        "the size of a part is looked at", "if not self.reader.is_large:\n            return rows",
+        "if True:\n            return rows",
         ("test_cursor.py", "much_larger_than_wanted and rowid"),
     ),
     Mutant(

@@ -3509,6 +3509,10 @@ class Allowance:
         return Allowance(max(self.LEAST, size // 2) if size <= self.bytes else self.bytes, size)
 
 
+# Where an empty table ends: before all rowids that SQLite gives by itself.
+NOWHERE = -(2**63)
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
@@ -3516,7 +3520,8 @@ class State:
     `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
     and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in; a cycle saw it `emptied` since, and `formers` are what was known before it was made anew, the
+    they were seen in; a cycle saw it `ended` at a rowid since, before the position, or `NOWHERE`: it was empty.
+    `formers` are what was known before it was made anew, the
     newest first. `lineage` is the stream and the epoch that sent the table's first rows, where these are others by now.
     `time_column`, read by `time_form`, stays the time, and columns stay of the types `reads`, whatever values look
     like. `allowance` was learned of the target; so often in a row, `lost`, a batch had no answer and did not arrive,
@@ -3540,7 +3545,7 @@ class State:
     columns: list[str] = dataclasses.field(default_factory=list)
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
-    emptied: bool = False
+    ended: int | None = None
     lineage: str = ""
     formers: list[Place] = dataclasses.field(default_factory=list)
     allowance: Allowance | None = None
@@ -3548,6 +3553,11 @@ class State:
     lost_bytes: int = 0
     lost_rows: int = 0
     intent: Intent | None = None
+
+    @property
+    def emptied(self) -> bool:
+        """Whether a cycle saw the table empty since."""
+        return self.ended == NOWHERE
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -3962,11 +3972,16 @@ class Look(NamedTuple):
 
 
 def kept_values(looks: Sequence[Look]) -> int:
-    """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do."""
-    came = [pair for look in looks for pair in look.alike]
+    """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do.
+
+    What counts rows tells as little as the key, as a data frame's index does, from 0 on.
+    """
+    counts = ((look, digests_of([str(look.rowid), str(look.rowid - 1)])) for look in looks)
+    rows = [[pair for pair in look.alike if pair[1] not in own] for look, own in counts]
+    came = [pair for row in rows for pair in row]
     often, several = (collections.Counter(name for name, _ in pairs) for pairs in (came, {*came}))
     steady = {name for name in often if 2 * often[name] > len(looks) and several[name] >= min(3, len(looks))}
-    return len({tuple(pair for pair in look.alike if pair[0] in steady) for look in looks})
+    return len({tuple(pair for pair in row if pair[0] in steady) for row in rows})
 
 
 def pairs_and_twins(rows: Iterable[object]) -> tuple[int, int]:
@@ -4052,6 +4067,9 @@ class Evidence(NamedTuple):
         alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
         told = {(look.time, look.alike) for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
+        # Rows behind the last of these may be new ones, in the places of deleted ones.
+        before = [look.is_like for look in self.looks if look.rowid <= max(kept, default=0)]
+        is_most |= bool(self.is_same_file) and sum(before) > 1 and 2 * sum(before) > len(before)
         is_all = all(look.is_whole for look in self.looks)
         if not whole and any(look.is_whole for look in self.looks) and (is_all or not self.twins):
             return None
@@ -4064,7 +4082,8 @@ class Evidence(NamedTuple):
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
             # A rebuild sets the counter back to the highest rowid that is left.
-            is_open = is_most and is_telling and (not is_shrunk or bool(self.is_same_file and self.changes > 0))
+            is_back = bool(self.is_same_file and self.changes > 0) or 2 * kept_values(self.looks) > len(self.looks)
+            is_open = is_most and is_telling and (is_back or not is_shrunk)
             return (kept if self.is_same_file is None else None) if is_open else set()
         if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}
@@ -4083,8 +4102,14 @@ def held_rows(position: Position) -> int:
 
 
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
-    """The state after rowids changed: a new epoch, and the position in it. Of an emptied table that was said before."""
-    log.log(logging.DEBUG if state.emptied else level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
+    """The state after rowids changed: a new epoch, and the position in it. What a cycle saw was said before."""
+    log.log(
+        logging.DEBUG if state.ended is not None else level,
+        "%s: %s; going on after rowid %s",
+        state.table,
+        why,
+        rowid or 0,
+    )
     is_new, last = rowid is None, -math.inf if rowid is None else rowid
     anchors = [anchor for anchor in state.anchors if anchor.rowid <= last]
     gaps = [gap for gap in state.gaps if gap[1] <= last]
@@ -4168,7 +4193,7 @@ def back_in(state: State, claim: Claim, origin: Origin) -> State:
     if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     known = {**known_fields(State, place), "position": position, "anchors": anchors, "epoch": state.epoch + 1}
-    known |= {"formers": formers_of(state, place["lineage"])}
+    known |= {"formers": formers_of(state, place["lineage"]), "ended": NOWHERE if state.emptied else None}
     return dataclasses.replace(state, **known, origin=state.origin or Origin(origin.file, origin.schema - 1))
 
 
@@ -4304,13 +4329,14 @@ class Anchored:
         table = self.table._replace(time=time_before(state, self.table))
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(hidden=frozenset())
-        now = (origin, self.parts, self.table.time, False)
-        is_known = (state.origin, state.columns, table.time, state.emptied) == now
+        now = (origin, self.parts, self.table.time, None)
+        is_known = (state.origin, state.columns, table.time, state.ended) == now
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
             as_before = Anchored(Reader(self.reader.database, table), self.form)
             state = self._renewed(Search(as_before, origin, self.claims).followed(state))
         self.origin, self.newest = origin, state.anchors[:1]
-        state = dataclasses.replace(state, origin=origin, emptied=False, columns=self.parts)
+        ended = state.ended if state.ended == read_to(state.position) else None
+        state = dataclasses.replace(state, origin=origin, ended=ended, columns=self.parts)
         formers = [without(place, self.table.hidden) for place in state.formers]
         return dataclasses.replace(state, formers=formers, time_column=self.table.time)
 
@@ -4602,6 +4628,7 @@ class Search(NamedTuple):
 
     def followed(self, state: State) -> State:
         """The state after its file, the schema or the newest delivered row has changed."""
+        state = self._as_seen(state)
         known = self.judged(Claim(place_of(state)), state, is_own=True)
         evidence, moved = known.evidence, known.moved
         is_refilled = evidence.is_same_file and evidence.looks and not evidence.counts_on
@@ -4692,6 +4719,13 @@ class Search(NamedTuple):
         place = read_to(state.position)
         return Evidence(looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other)
 
+    def _as_seen(self, state: State) -> State:
+        """The state where a cycle saw the table end, unless rows that were behind that are there again."""
+        if state.ended is None or state.emptied:
+            return state
+        is_back = any(look.rowid > state.ended and look.is_whole for look in self.here.looks(state)[0])
+        return dataclasses.replace(state, ended=None) if is_back else moved_to(state, state.ended, "as was seen before")
+
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
 
@@ -4712,7 +4746,9 @@ class Search(NamedTuple):
         upper = min(replaced, default=evidence.highest + 1)
         unknown = self.here.rows(f"{self.here.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
         if kept and not (replaced and any(unknown)):
-            return moved_to(state, known if replaced else evidence.highest, "its newest rows were taken away")
+            end, why = known if replaced else evidence.highest, "its newest rows were taken away"
+            why += "" if end == known else ", and others in their place, if any, are passed over"
+            return dataclasses.replace(moved_to(state, end, why), ended=end)
         fault = f"{self.here.table.name} was restored from an older copy, and new rows came in since: "
         fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
         raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
@@ -4770,6 +4806,12 @@ class RowidCursor(Anchored):
                 hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
                 raise SourceError(fault, hint)
         return known
+
+    def is_rewritten(self, state: State) -> bool:
+        """Whether the oldest row that is known has a later time than all had: as in a ring of slots."""
+        oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]]
+        is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
+        return bool(is_there) and self.is_later(state.anchors, oldest)
 
     def gaps(self, low: int | None, first: int | None, last: int) -> list[list[int]]:
         """Where no row is between a rowid and `first`, and to `last`; none without a key, since VACUUM moves rows."""
@@ -8392,6 +8434,15 @@ def warn_of_late(job: Job, cursor: Cursor, position: Position) -> None:
         job.warn_once(said, f"{hint} rows from a time on, also those that were sent before.")
 
 
+def warn_of_rewritten(job: Job, cursor: Cursor, state: State) -> None:
+    """Say once that delivered rows get later times in their places, which `auto` does not find."""
+    if isinstance(cursor, RowidCursor) and cursor.is_rewritten(state):
+        said = (
+            f"rows of {cursor.table.name} that were delivered have later times now: what is rewritten is not sent again"
+        )
+        job.warn_once(said, "cursor: timestamp sends rows with a newer time, as of a ring; it needs a new state_dir.")
+
+
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
     time, name = cell(reader.table.known_time), quoted(reader.table.name)
@@ -8565,6 +8616,7 @@ def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = F
         commits=state.commits + tally.commits,
         epoch=intent["epoch"],
         position=intent["position"],
+        ended=None,
         anchors=[Anchor.of(line) for line in intent["anchors"]],
         columns=intent.get("columns", []),
         reads=intent.get("reads", {}),
@@ -9051,12 +9103,14 @@ def find_again(delivery: Delivery) -> None:
     """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
 
     What changes one after the other tells more than all of it at once. What moved a position is not kept, since rows
-    may be put back; but that the table was empty is, and where it was before.
+    may be put back; but where the table ended is, and where it was before.
     """
     state, cursor = delivery.state, delivery.source.cursor
+    warn_of_rewritten(delivery.job, cursor, state)
     delivery.state = found = cursor.located(state)
     if found.epoch != state.epoch and not is_back(state, found):
-        found = dataclasses.replace(state, emptied=state.emptied or cursor.reader.bounds()[0] is None)
+        is_empty = state.emptied or cursor.reader.bounds()[0] is None
+        found = dataclasses.replace(state, ended=NOWHERE if is_empty else found.ended)
     if (state.committed or found.anchors) and found != state:
         delivery.job.states.save(found)
 

@@ -129,6 +129,25 @@ MUTANTS = (
         "span / max(1, count)", ("test_cursor.py", "however_far_apart"),
     ),
     Mutant(
+        "where a cycle saw a table end is forgotten", "found = dataclasses.replace(state, ended=NOWHERE if is_empty else found.ended)",
+        "found = dataclasses.replace(state, ended=NOWHERE if is_empty else None)", ("test_cursor_file.py", "saw_the_newest_ones_gone"),
+    ),
+    Mutant(
+        "rows that are put back behind a seen end are new", "return dataclasses.replace(state, ended=None) if is_back else", "return",
+        ("test_cursor_file.py", "saw_gone_are_known"),
+    ),
+    Mutant(
+        "new rows in places of deleted ones make all others new", "is_most |= bool(self.is_same_file) and sum(before) > 1 and", "is_most |= False and",
+        ("test_cursor_file.py", "took_the_places_of_the_newest"),
+    ),
+    Mutant(
+        "values that come back tell nothing where the newest rows are gone", "or 2 * kept_values(self.looks) > len(self.looks)\n", "\n",
+        ("test_cursor_file.py", "also_where_the_newest"),
+    ),
+    Mutant(
+        "a data frame's index tells rows apart", "if pair[1] not in own]", "]", ("test_cursor_file.py", "data_frame"),
+    ),
+    Mutant(
         "the size of a page by time is looked at", "is_large if is_indexed else None", "False",
         ("test_cursor.py", "much_larger_than_wanted and by_time or view"),
     ),

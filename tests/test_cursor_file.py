@@ -940,6 +940,103 @@ def test_rows_that_come_after_a_cycle_saw_the_table_empty_are_new_unless_they_ar
     assert len(box.arrived("a")) == len(set(box.arrived("a"))) == 45
 
 
+@crossed(key=["keyed", "plain"], times=["none", "equal", "distinct"], left=[10, 60, 99], new=[1, 5, 60])
+def test_rows_that_come_after_a_cycle_saw_the_newest_ones_gone_are_new(
+    box: Box, key: str, times: str, left: int, new: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though no anchor is where they are: they take the rowids of rows that were delivered."""
+    flags = ("--timestamp-col", "none") if times == "none" else ()
+    per_second = TIMES.get(times, 1)
+    box.execute(table(key), INSERT, rows=rows(1, 100, per_second))
+    assert box.run(*flags) == 0
+    box.execute(f"DELETE FROM t WHERE a > {left}")
+    assert [box.run(*flags) for _ in range(3)] == [0, 0, 0]
+    assert caplog.text.count("were taken away") == 1
+    box.execute(INSERT, rows=rows(201, 200 + new, per_second))
+    assert [box.run(*flags) for _ in range(2)] == [0, 0]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 101), *range(201, 201 + new)]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_newest_rows_that_a_cycle_saw_gone_are_known_where_they_are_put_back(box: Box, key: str) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 100, 1))
+    assert box.run() == 0
+    box.execute("CREATE TABLE kept AS SELECT rowid AS r, * FROM t WHERE a > 60", "DELETE FROM t WHERE a > 60")
+    assert box.run("--table", "t") == 0
+    box.execute("INSERT INTO t (rowid, time, a, z) SELECT r, time, a, z FROM kept", INSERT, rows=rows(101, 103, 1))
+    assert [box.run("--table", "t") for _ in range(2)] == [0, 0]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 104)]
+
+
+@crossed(key=["keyed", "plain"], gone=[1, 3, 20, 31], new=[1, 4, 15])
+def test_rows_that_are_edited_are_known_where_new_ones_took_the_places_of_the_newest(
+    box: Box, key: str, gone: int, new: int
+) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 300, 1))
+    assert box.run() == 0
+    box.execute(f"DELETE FROM t WHERE a > {300 - gone}", "UPDATE t SET z = 'edited'")
+    box.execute(INSERT, rows=rows(301, 300 + new, 1))
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 301 + new)]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 5])
+def test_a_copy_whose_rows_were_edited_is_asked_about_also_where_the_newest_ones_are_gone(box: Box, gone: int) -> None:
+    """A box that begins at the same moment at each start has the same times, but other values."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a INTEGER, u TEXT)")
+    into = "INSERT INTO t (time, a, u) VALUES (?, ?, hex(randomblob(4)))"
+    box.execute(into, rows=rows(1, 60, 1))
+    assert box.run() == 0
+    copy = box.folder / "copy"
+    shutil.copy(box.database, copy)
+    box.execute(f"DELETE FROM t WHERE a > {60 - gone}", "UPDATE t SET a = -a")
+    shutil.copy(box.database, copy)
+    copy.replace(box.database)
+    assert box.run() == 1
+    assert len(box.arrived("a")) == 60
+    box.database.unlink()
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a INTEGER, u TEXT)", into, rows=rows(1, 50, 1))
+    assert box.run() == 0
+    assert len(box.arrived("a")) == 110
+
+
+@crossed(count=[10, 60, 150], how=["replace", "append to none", "file"])
+def test_a_data_frame_that_takes_the_place_of_another_is_new_though_its_index_is_the_same(
+    box: Box, count: int, how: str
+) -> None:
+    """As pandas' to_sql with if_exists="replace" makes it: an index from 0 on is a column of its own."""
+
+    def frame(first: int, count: int) -> list[tuple[int, str, float]]:
+        times = [time for time, _ in rows(first, first + count - 1, 1)]
+        return [(index, time, (first + index) / 7) for index, time in enumerate(times)]
+
+    made, into = 'CREATE TABLE t ("index" INTEGER, time TIMESTAMP, v REAL)', "INSERT INTO t VALUES (?, ?, ?)"
+    box.execute(made, into, rows=frame(0, 60))
+    assert box.run() == 0
+    if how == "file":
+        box.database.unlink()
+    else:
+        box.execute("DROP TABLE t" if how == "replace" else "DELETE FROM t")
+    box.execute(*([] if how == "append to none" else [made]), into, rows=frame(1000, count))
+    assert box.run() == 0
+    assert len(box.arrived("v")) == len(set(box.arrived("v"))) == 60 + count
+
+
+def test_rows_that_are_rewritten_in_their_places_with_later_times_are_told(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a ring of slots, of which new rows have no new rowids."""
+    box.execute("CREATE TABLE t (slot INTEGER PRIMARY KEY, time TEXT, a INTEGER)")
+    into = "REPLACE INTO t VALUES (?, ?, ?)"
+    box.execute(into, rows=[(a % 50, time, a) for time, a in rows(0, 49, 1)])
+    assert [box.run(), box.run()] == [0, 0]
+    assert "later times now" not in caplog.text
+    box.execute(into, rows=[(a % 50, time, a) for time, a in rows(50, 69, 1)])
+    assert box.run() == 0
+    assert "t that were delivered have later times now" in caplog.text
+    assert "cursor: timestamp" in caplog.text
+
+
 def test_what_a_cycle_without_new_rows_learned_of_the_file_is_kept(box: Box) -> None:
     """All rows are edited, which their times tell; then a copy takes the file's place, which would be asked about."""
     box.execute(table("keyed"), INSERT, rows=rows(1, 50, 1))

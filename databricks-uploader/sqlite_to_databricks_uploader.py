@@ -5708,15 +5708,20 @@ def read_types(
 def sampled_column(table: Table, name: str, column: RawColumn, config: Config, before: str) -> str:
     """The type of a column by its declaration and its first rows; where they differ, a log line says so.
 
-    The type of `before` stays where it holds nine of ten values, and no wider number holds them all.
+    The type of `before` stays, whatever came since: else values that were sent would have others' hashes and order. It
+    gives way to a wider number alone, where that holds more of the rows.
     """
     declared, zone = table.columns[name], ZoneInfo(config.source_timezone)
     asked = declared_type(declared)
+    if before:
+        kinds = [before, "double"] if before in INTEGER_BITS else [before]
+        refused = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
+        kind = min(kinds, key=lambda kind: len(refused[kind]))
+        if 10 * len(refused[kind]) > len(column.values()):
+            said = "%s is read as %s, as before, though a value of it %s: column_types sets another type"
+            log.info(said, name, kind.upper(), min(refused[kind].items())[1])
+        return kind
     kind = fitting_type(column, asked, zone)
-    if before and kind not in (before, "double" if before in INTEGER_BITS else before):
-        values = column.values()
-        if 10 * len(convert(column, before, TimeForm(zone=zone))[1]) <= len(values) - values.count(None):
-            return before
     if asked not in (None, kind):
         refused = convert(column, asked or "", TimeForm(zone=zone))[1]
         reason = min(refused.items(), default=(0, "holds numbers that are no times"))[1]

@@ -5715,11 +5715,11 @@ def sampled_column(table: Table, name: str, column: RawColumn, config: Config, b
     asked = declared_type(declared)
     if before:
         kinds = [before, "double"] if before in INTEGER_BITS else [before]
-        refused = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
-        kind = min(kinds, key=lambda kind: len(refused[kind]))
-        if 10 * len(refused[kind]) > len(column.values()):
+        bad = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
+        kind = min(kinds, key=lambda kind: len(bad[kind]))
+        if 10 * len(bad[kind]) > len(column.values()):
             said = "%s is read as %s, as before, though a value of it %s: column_types sets another type"
-            log.info(said, name, kind.upper(), min(refused[kind].items())[1])
+            log.info(said, name, kind.upper(), min(bad[kind].items())[1])
         return kind
     kind = fitting_type(column, asked, zone)
     if asked not in (None, kind):
@@ -9772,18 +9772,19 @@ def print_rows(form: str, names: Sequence[str], pages: Iterable[Iterable[Sequenc
     """All rows under their names, as a table for people, JSON lines or CSV, written as they come."""
     rows = ([shown(value) for value in row] for page in pages for row in page)
     if form == "json":
-        sys.stdout.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        keys = distinct(names)
+        sys.stdout.writelines(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
     elif form == "csv":
         # A carriage return would stand without quotes, were it no part of the end of a line.
         lines = csv.writer(written := io.StringIO(), lineterminator="\r\n")
         for row in itertools.chain([names], rows):
-            lines.writerow(row)
+            lines.writerow(map(flat, row))
             sys.stdout.write(written.getvalue().removesuffix("\r\n") + "\n")
             written.seek(written.truncate(0))
     else:
         if title:
             print(f"\n{title}")
-        print_table(names, (["NULL" if value is None else str(value) for value in row] for row in rows))
+        print_table(names, (["NULL" if value is None else str(flat(value)) for value in row] for row in rows))
 
 
 # The widest table, in characters, where no terminal says how wide it is.
@@ -9814,7 +9815,25 @@ def shown(value: object) -> Any:
         return value.hex()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such number.
+    if isinstance(value, (list, tuple)):
+        return [*map(shown, value)]
+    if isinstance(value, dict):
+        return {str(name): shown(each) for name, each in value.items()}
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def flat(value: object) -> object:
+    """A shown value for a cell, where lists and structs stand as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Names as JSON's keys: of two columns of one name, as joins have them, the second is called name_1."""
+    known, keys = [*names], list[str]()
+    for name in known:
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        keys.append(name if name not in keys else next(each for each in numbered if each not in (*keys, *known)))
+    return keys
 
 
 def scenario_tables(config: Config) -> list[str]:
@@ -9865,19 +9884,13 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
 Result = tuple[list[str], Iterable[Iterable[Sequence[Any]]]]
 
 
-def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
-    """What deltalake's own engine says to a statement; the tables that it names are opened alone."""
-    from arro3.core import DataType
-    from deltalake import QueryBuilder
-
-    builder, words = QueryBuilder(), sql.lower().replace('"', "")
-    named = [name for name in targets if name.lower().replace('"', "") in words]
-    for name, table in ((name, table) for name in named if (table := targets[name].table())):
-        for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
-            with delta_errors(name):
-                builder = builder.register(quoted(known), table)
+@contextlib.contextmanager
+def query_errors(targets: Mapping[str, DeltaTarget], named: Iterable[str]) -> Iterator[None]:
+    """What deltalake says to a query, as an error of ours; of the tables that are `named` it knows the columns."""
     try:
-        found = builder.execute(sql)
+        yield
+    except UploaderError:
+        raise
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
         said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", shortened(one_line(str(error))))
         there = list[str]()
@@ -9890,12 +9903,36 @@ def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
             hint = nearest(wrong[1].rpartition(".")[2], columns)
         raise TargetError(f"the query was refused: {said}", hint) from None
 
-    def listed(column: Array) -> list[Any]:
-        # Python has no value for an interval, which ends arro3 in a panic.
-        return list((column.cast(arrow_type("string")) if DataType.is_interval(column.type) else column).to_pylist())
 
-    pages = (zip(*map(listed, batch.columns), strict=True) for batch in found)
-    return list(found.schema.names), pages
+def listed(column: Array) -> list[Any]:
+    """A result's column as Python's values, or as texts where it has none: for days after its year 9999, intervals."""
+    with contextlib.suppress(ValueError, OverflowError):
+        if "Interval(" not in str(column.type):  # That ends arro3 in a panic, also within a list.
+            return list(column.to_pylist())
+    return list(column.cast(arrow_type("string")).to_pylist())
+
+
+def query_delta(targets: Mapping[str, DeltaTarget], sql: str) -> Result:
+    """What deltalake's own engine says to a statement; the tables that it names are opened alone."""
+    from deltalake import QueryBuilder
+
+    builder, words = QueryBuilder(), sql.lower().replace('"', "")
+    named = [name for name in targets if name.lower().replace('"', "") in words]
+    for name, table in ((name, table) for name in named if (table := targets[name].table())):
+        for known in {name, name.lower()}:  # In quotes: it would take all letters for small ones.
+            with delta_errors(name):
+                builder = builder.register(quoted(known), table)
+    with query_errors(targets, named):
+        found = builder.execute(sql)
+    if not found.schema.names:  # It would be done to names that this query alone knows.
+        raise TargetError("by path only queries are possible: this statement has no result", "Begin with SELECT.")
+
+    def pages() -> Iterator[Iterable[Sequence[Any]]]:
+        with query_errors(targets, named):
+            for batch in found:
+                yield zip(*map(listed, batch.columns), strict=True)
+
+    return list(found.schema.names), pages()
 
 
 def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -> None:

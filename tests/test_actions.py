@@ -199,6 +199,70 @@ def test_a_result_that_is_a_length_of_time_is_shown_as_text(box: Box, printed: C
         assert "1 days" in printed("--run-query", "SELECT interval '1 day' AS i", "--format", form)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("arrow_cast(9999999, 'Date32')", "+29349-01-25"),
+        ("arrow_cast(-9999999, 'Date32')", "-25410-12-07"),
+        ("to_timestamp_seconds(300000000000)", "+11476-08-15T05:20:00"),
+        ("make_array(arrow_cast(9999999, 'Date32'))", "[+29349-01-25]"),
+        ("ARRAY[interval '1 day']", "[1 days]"),
+    ],
+)
+def test_what_python_has_no_value_for_is_shown_as_text(
+    box: Box, printed: Callable[..., str], asked: str, said: str
+) -> None:
+    some_rows(box)
+    assert json.loads(printed("--run-query", f"SELECT {asked} AS x", "--format", "json")) == {"x": said}
+
+
+@pytest.mark.parametrize("asked", ["1/0", "CAST(note AS INT)", "named_struct('a', interval '1 day')"])
+def test_a_query_that_fails_while_rows_are_fetched_ends_with_one_error(
+    box: Box, caplog: pytest.LogCaptureFixture, asked: str
+) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    assert box.run("--run-query", f"SELECT {asked} FROM raw_readings") == 1
+    assert caplog.records[-1].getMessage().startswith("the query was refused: ")
+
+
+def test_a_table_whose_file_is_gone_is_told_by_a_query(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    next((box.folder / "lake" / "raw_readings").glob("*.parquet")).unlink()
+    assert box.run("--run-query", "SELECT * FROM raw_readings") == 1
+    assert "the query was refused: " in caplog.text and "not found" in caplog.text
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE raw_readings", "CREATE TABLE x AS SELECT 1", "SET x.y = 1"])
+def test_what_a_query_by_path_can_not_do_is_no_success(
+    box: Box, caplog: pytest.LogCaptureFixture, statement: str
+) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    assert box.run("--run-query", statement) == 1
+    assert len(box.arrived()) == 3
+
+
+def test_json_has_all_columns_of_a_result_also_where_two_have_one_name(box: Box, printed: Callable[..., str]) -> None:
+    some_rows(box)
+    assert box.run() == 0
+    joined = "FROM raw_readings a JOIN raw_readings b ON a.id = b.id + 1 JOIN raw_readings c ON c.id = a.id + 1"
+    out = printed("--run-query", f"SELECT a.id, a.note AS id_1, b.id, c.id {joined}", "--format", "json")
+    assert json.loads(out) == {"id": 2, "id_1": "n1", "id_2": 1, "id_3": 3}
+
+
+def test_lists_and_structs_are_shown_as_json(box: Box, printed: Callable[..., str]) -> None:
+    some_rows(box, 1)
+    assert box.run() == 0
+    query = "SELECT make_array(timestamp, NULL) AS l, named_struct('x', note, 'é', X'00ff') AS s FROM raw_readings"
+    known = {"l": ["2026-01-01T00:00:00+00:00", None], "s": {"x": "n0", "é": "00ff"}}
+    assert json.loads(printed("--run-query", query, "--format", "json")) == known
+    [_, row] = csv.reader(io.StringIO(printed("--run-query", query, "--format", "csv")))
+    assert [json.loads(cell) for cell in row] == [*known.values()]
+    assert '{"x": "n0", "é": "00ff"}' in printed("--run-query", query)
+
+
 def test_a_wrong_query_names_the_tables_there_are(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     some_rows(box)
     assert box.run() == 0

@@ -10121,16 +10121,24 @@ def open_windows(position: Position, now: float) -> str:
     return f"{rows} in {groups} {wait}; --flush sends them now"
 
 
-def quarantine_text(lines: Lines, place: Path) -> str:
-    """How many rows were set aside, why, one of them without what sanitize hides, and where; empty for none."""
+def example_of(line: Mapping[str, Any], config: Config) -> str:
+    """A row in quarantine without what sanitize hides by now; no values where its rules are about other columns."""
+    row, shown = line["row"], dict[str, Any]()
+    with contextlib.suppress(ConfigError, TypeError):  # TypeError: a line that was corrected by hand
+        hidden = hidden_columns(config, dict.fromkeys([*row, *line.get("hidden", [])], ""))
+        shown = {name: value for name, value in row.items() if name not in hidden}
+    text = json.dumps(shown)
+    return text if len(text) <= 300 else f"{text[:300]}\u2026"
+
+
+def quarantine_text(lines: Lines, place: Path, config: Config) -> str:
+    """How many rows were set aside, why, one of them for an example, and where; empty for none."""
     if not lines:
         return ""
     reasons = collections.Counter(str(line["reason"])[:200] for line in lines)
     why = "; ".join(f"{count} \u00d7 {reason}" for reason, count in reasons.most_common(3))
     more = f"; and {counted(len(reasons) - 3, 'other reason')}" if len(reasons) > 3 else ""
-    example = json.dumps(lines[0]["row"])
-    example = example if len(example) <= 300 else f"{example[:300]}\u2026"
-    one = f"For example row {lines[0]['key']}: {example}"
+    one = f"For example row {lines[0]['key']}: {example_of(lines[0], config)}"
     return f"{counted(len(lines), 'row')} in quarantine: {why}{more}. {one} ({place})"
 
 
@@ -10173,11 +10181,19 @@ class Told:
 class StatusTable:
     """A row about each stream, now and then, for a table beside the target. Nothing depends on it.
 
-    After a lost answer a row may be there twice, or be missing: the next one tells the same and more.
+    After a lost answer a row may be there twice, or be missing: the next one tells the same and more. What would tell
+    values that sanitize hides is `private`, by stream; until that is known, all that might.
     """
 
     fleet: Fleet
     said: Told
+    private: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def look(self, job: Job, table: Table) -> None:
+        """Note which of a stream's columns are hidden ones: a position is made of time or key."""
+        hidden = hidden_columns(job.config, table.columns)
+        told = {"newest": {table.time}, "position": {table.time, table.key}}
+        self.private[job.stream] = [column for column, names in told.items() if names & hidden]
 
     @functools.cached_property
     def target(self) -> Target:
@@ -10207,7 +10223,8 @@ class StatusTable:
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
         told = [
             {**vars(f), "box": self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}"), "stream": f.table,
-             "quarantine": f.quarantined, "error": f.last_error, "version": __version__, "time": moment}
+             "quarantine": f.quarantined, "error": f.last_error, "version": __version__, "time": moment,
+             **dict.fromkeys(self.private.get(stream, ["newest", "position"] if f.scenario == "sanitize" else []))}
             for stream, f in streams.items()
         ]  # fmt: skip
         rows = arrow_table({name: array_of([f[name] for f in told], kind) for name, kind in STATUS_COLUMNS.items()})
@@ -10323,6 +10340,8 @@ class Watch:
         with contextlib.suppress(UploaderError):
             table = detect_table(database, job.config.sqlite_table_name)
             figures.table = job.stream or PREFIXES[job.scenario] + table
+            if self.status and job.scenario == "sanitize":
+                self.status.look(job, table_in(job, database, job.states.sound()))
         figures.route, figures.target, figures.scenario = route_of(job.config), job.target.name, job.scenario
         if not figures.source_id:
             self._measure(job, figures)
@@ -10356,7 +10375,7 @@ class Watch:
         # What was set aside is said first: the last line is the whole.
         if total.bad:
             new = [file for file in job.quarantine.files() if file not in before]
-            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory))
+            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory, job.config))
         log.info("%s", message, extra={"fields": fields})
         return True
 
@@ -10508,7 +10527,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
         "lag_seconds": round(time.time() - newest) if newest else None,
         "open_windows": open_windows(state.position, time.time()) or None,
         "quarantined": len(lines),
-        "quarantine": quarantine_text(lines, quarantine.directory) or None,
+        "quarantine": quarantine_text(lines, quarantine.directory, config) or None,
         "last_cycle": said.get("ended"),
         "last_error": said.get("streams", {}).get(stream, {}).get("last_error"),
     }
@@ -10673,7 +10692,7 @@ def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
                 first += zip(*(column.to_pylist() for column in head.columns), strict=True)
             total.add(shipment.tally)
             state = confirmed(state, shipment.intent, shipment.tally)
-        aside = quarantine_text(lines_of(job.quarantine.files()), Path("nothing is written"))
+        aside = quarantine_text(lines_of(job.quarantine.files()), Path("nothing is written"), config)
     if saved and saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
     if waits := open_windows(state.position, time.time()):
@@ -10956,7 +10975,7 @@ def check_state(config: Config, say: Say) -> None:
     if state and (state.commits or state.last_upload):
         said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
     say("state", True, f"{states.directory} {found}; {said}")
-    if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory):
+    if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory, config):
         say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
@@ -11075,7 +11094,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
         delivery.settle()
         sent, stay = replay(delivery)
     if stay:
-        log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory))
+        log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory, job.config))
     log.info("%s sent from quarantine, %d stay", counted(sent, "row"), stay)
     return QUARANTINED if stay else 0
 

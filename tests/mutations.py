@@ -294,6 +294,18 @@ MUTANTS = (
     Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
     Mutant("formats that read and do not write", "or is_written_by(form.name, plain_text(value))", "or True", ("test_rows.py", "worse_than_none")),
     Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
+    Mutant(
+        "a status tells hidden keys and times", "if names & hidden]\n", "if False]\n",
+        ("test_watching.py", "status_table_has_no_value"),
+    ),
+    Mutant(
+        "a status tells what may be hidden", '["newest", "position"] if f.scenario == "sanitize" else []', "[]",
+        ("test_watching.py", "status_table_has_no_value"),
+    ),
+    Mutant(
+        "an example shows what is hidden by now", "for name, value in row.items() if name not in hidden}",
+        "for name, value in row.items()}", ("test_actions.py", "by_now"),
+    ),
     Mutant("a bad value changes a type", "    if before:\n        kinds = [before,", "    if before and False:\n        kinds = [before,", ("test_plan.py", "small_table")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---

@@ -703,6 +703,41 @@ def test_a_box_tells_a_table_beside_the_target_of_news_once_an_interval_and_else
     assert version[0] == up.__version__ and None not in version
 
 
+@pytest.mark.parametrize(
+    ("rules", "hidden"),
+    [
+        ({"drop": ["ID"]}, [True, False]),
+        ({"hash": ["id"], "mask": {"timestamp": 4}}, [True, True]),
+        ({"drop": ["timestamp"]}, [True, True]),
+        ({"mask": {"v": 0}, "remove_nulls": ["id"]}, [False, False]),
+    ],
+)
+def test_a_status_table_has_no_value_that_sanitize_hides(
+    box: Box, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any], hidden: list[bool]
+) -> None:
+    """Also of a cycle that failed before it looked at the table, the first one after a start."""
+    environ = {
+        "UPLOAD_STATUS_TABLE": "boxes",
+        "UPLOAD_INTERVAL": "0",
+        "ENABLE_SANITIZE": "1",
+        "SANITIZE_CONFIG": json.dumps(rules),
+        "SANITIZE_SECRET": "k" * 40,
+    }
+    box.execute(
+        "CREATE TABLE s (id INTEGER PRIMARY KEY, timestamp TEXT, v)", "INSERT INTO s VALUES (7, '2026-01-01', 1)"
+    )
+    assert box.run(**environ) == 0
+    place, asked = box.folder / "lake" / "boxes", "position, newest"
+    assert [[value is None for value in row] for row in told(place, asked)] == [hidden]
+
+    def busy(*_: object) -> None:
+        raise up.TransientError("busy")
+
+    monkeypatch.setattr(up, "detect_table", busy)
+    assert box.run(**environ) == 1
+    assert told(place, asked)[1:] == [(None, None)]
+
+
 def test_a_failure_is_told_and_a_run_for_once_remembers_when_it_told(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"UPLOAD_STATUS_TABLE": "boxes", "UPLOAD_INTERVAL": "0"}
     place = box.folder / "lake" / "boxes"

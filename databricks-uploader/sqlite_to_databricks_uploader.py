@@ -400,7 +400,7 @@ def path(value: object) -> Path:
     name = text(value)
     if re.match(r"(?i)(file|jdbc|sqlite\d?|https?):|:memory:$", name):
         raise ValueError("expected the path of a file, such as /data/sensor.db, and no URI")
-    return Path(name).expanduser()
+    return Path(os.path.expanduser(name))
 
 
 def expecting(expected: str, convert: Callable[[str], Any]) -> Parser:
@@ -570,7 +570,7 @@ def table_uri(value: object) -> str:
     shown = text(value)
     found = re.match(r"([A-Za-z][A-Za-z0-9.-]*):(/*)", shown)
     if not found or (found[1].lower() not in SCHEMES and not found[2]):
-        return shown
+        return os.path.expanduser(shown)
     if re.match("[^/]*//[^/]*:[^/]*@", shown):
         raise ValueError("expected no password in the address: storage_options and variables are for secrets")
     scheme = found[1].lower()
@@ -698,7 +698,7 @@ class Config:
     databricks_config_profile: str | None = setting(None, "DATABRICKS_CONFIG_PROFILE", text,
         "Profile of ~/.databrickscfg.")
     metrics_address: str | None = setting(None, "UPLOAD_METRICS_ADDRESS",
-        matching(r"(.*:\d{1,5})", "host:port, for example 127.0.0.1:9108"),
+        matching(r"([^/]*:\d{1,5})", "host:port, for example 127.0.0.1:9108"),
         "host:port for Prometheus metrics and /healthz.", shown="off")
     metrics_file: Path | None = setting(None, "UPLOAD_METRICS_FILE", path,
         "The same metrics as a file, replaced after each cycle, for node exporter's textfile collector.", shown="off")
@@ -770,7 +770,8 @@ def parse_setting(name: str, value: object, origin: str) -> Any:
     except ConfigError as error:  # of one that an entry of `tables` has for itself
         raise ConfigError(f"{origin}: {error}", error.hint) from None
     except ValueError as error:
-        is_hidden = setting.secret or name in ("storage_options", "tables") or "@" in str(value)
+        # Rules may have keys, names and values that rows are cleaned of.
+        is_hidden = setting.secret or setting.parse in (mapping, store_options, table_entries) or "@" in str(value)
         shown = "" if is_hidden else f" (it is {value!r:.200})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
@@ -2336,7 +2337,9 @@ class Table(NamedTuple):
         if self.time is None:
             doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
             which = f"{doubtful} may be it" if doubtful else f"its columns: {columns}"
-            hint = "Set timestamp_col." + ("" if self.rowid else " Without any time it can't be sent: leave it out.")
+            hint = "Set timestamp_col to the one that tells the time." + (
+                "" if self.rowid else " Without any time it can't be sent: leave it out."
+            )
             raise ConfigError(f"{self.name} has no single time column; {which}", hint)
         return self.time
 
@@ -3325,7 +3328,7 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
     ]
     refuse_repeats([*(name for name, _ in keys), *(measure.name for measure in measures)], f"{place}: column")
     lateness = rules.get("allowed_lateness", 0)
-    if not isinstance(lateness, (int, float)) or not 0 <= lateness <= 1e9:
+    if type(lateness) not in (int, float) or not 0 <= lateness <= 1e9:
         fault = f"{place}.allowed_lateness: expected a number from 0 to 1e9, not {lateness!r}"
         raise ConfigError(fault, "It is in seconds.")
     return Aggregate(columns, time_column, dict(keys), measures, dt.timedelta(seconds=lateness))
@@ -5664,6 +5667,7 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
     given: Columns = {}
     for key, word in config.column_types.items():
         name = word_of(key, [*columns, *OWN_COLUMNS], "column_types", "column")
+        refuse_repeats([*given, name], "column_types")
         try:
             given[name] = type_named(word)
         except ValueError as error:
@@ -9448,7 +9452,7 @@ def delta_place(config: Config) -> tuple[str, str]:
 
 def absolute_uri(uri: str) -> str:
     """A URI as it is; a local path made absolute, so that it names the same table from everywhere."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def with_state_dir(config: Config, level: int) -> Config:

@@ -48,6 +48,30 @@ def test_malformed_rules_in_the_environment_are_refused(tmp_path: Path, value: s
         load(tmp_path, FILTER_CONFIG=value)
 
 
+@pytest.mark.parametrize("name", ["SANITIZE_CONFIG", "FILTER_CONFIG", "AGGREGATE_CONFIG", "UPLOAD_COLUMN_TYPES"])
+@pytest.mark.parametrize("value", ['{"name": {"canary": "x"', '["canary"]'])
+def test_of_malformed_rules_the_place_of_the_fault_is_shown_and_no_value(tmp_path: Path, name: str, value: str) -> None:
+    """Rules may have the very values that rows are cleaned of."""
+    with pytest.raises(up.ConfigError, match=name) as error:
+        load(tmp_path, **{name: value})
+    assert "canary" not in str(error.value)
+    assert "line 1, column 24" in str(error.value) or value[0] == "["
+
+
+def test_a_tilde_is_the_home_directory_wherever_a_path_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load(tmp_path, "lakehouse_path: ~/lake\nsqlite: ~/a.db")
+    assert (config.lakehouse_path, config.sqlite) == (f"{tmp_path}/lake", tmp_path / "a.db")
+    config = load(tmp_path, "table_path: ~nobody-has-this-name/lake\nsqlite: ~nobody-has-this-name/a.db")
+    assert str(config.sqlite).startswith("~") and up.delta_uri(config, "raw_s").endswith("/~nobody-has-this-name/lake")
+
+
+def test_an_address_of_metrics_is_no_url(tmp_path: Path) -> None:
+    assert load(tmp_path, "metrics_address: '[::1]:9108'").metrics_address == "[::1]:9108"
+    with pytest.raises(up.ConfigError, match="expected host:port"):
+        load(tmp_path, "metrics_address: http://127.0.0.1:9108")
+
+
 def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError) as error:
         load(tmp_path, "databricks_token: [dapi-canary]")
@@ -146,7 +170,6 @@ def test_an_address_that_would_become_a_local_directory_is_refused(
         "/data/lake",
         "lake",
         "./s3:/lake",
-        "~/lake",
         "s3://b/l",
         "abfss://c@a.dfs.core.windows.net/t",
         "gs://b",

@@ -839,7 +839,9 @@ def test_types_may_be_set_by_column(box: Box, capsys: pytest.CaptureFixture[str]
     assert box.run(UPLOAD_COLUMN_TYPES='{"v": "STRING"}') == 0
 
 
-@pytest.mark.parametrize("types", ['{"w": "STRING"}', '{"v": "STRNIG"}', '{"v": ["STRING"]}'])
+@pytest.mark.parametrize(
+    "types", ['{"w": "STRING"}', '{"v": "STRNIG"}', '{"v": ["STRING"]}', '{"v": "STRING", "V": "DOUBLE"}']
+)
 def test_unknown_columns_and_types_are_refused_with_the_nearest_name(
     box: Box, caplog: pytest.LogCaptureFixture, types: str
 ) -> None:

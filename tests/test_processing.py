@@ -703,6 +703,11 @@ def test_nan_is_passed_over_by_functions_and_is_a_key_of_its_own() -> None:
         ({"group_by": ["hour"], "aggregations": {"id": ["avg", "AVG"]}}, "comes twice", ""),
         ({"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": -1}, "allowed_lateness", "seconds"),
         (
+            {"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": True},
+            "allowed_lateness",
+            "seconds",
+        ),
+        (
             {"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": "1h"},
             "allowed_lateness",
             "seconds",

@@ -5685,6 +5685,7 @@ def read_types(
     That is kept in `known`.
     """
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
+    zone = ZoneInfo(config.source_timezone)
     rules = rules_in_force(config, table.columns)
     # The target has what these make.
     disguised = {name for word, name, _ in rules if word in ("hash", "mask")}
@@ -5700,7 +5701,12 @@ def read_types(
     sampled = known.get(key, {})
     if undecided and not sampled:
         page = reader.narrowed(undecided).sample()
-        sampled = {n: sampled_column(table, n, page.columns[n], config, before.get(n, "")) for n in undecided}
+        sampled = {
+            name: kept_type(name, page.columns[name], before[name], name in disguised, zone)
+            if name in before
+            else sampled_column(table, name, page.columns[name], zone)
+            for name in undecided
+        }
         # By their digits, whole or not: else 42 would be another one once the column is read as DOUBLE.
         numbers = (n for n in spelled.intersection(sampled) if sampled[n] in (*INTEGER_BITS, "double"))
         sampled |= dict.fromkeys(numbers, "string")
@@ -5709,22 +5715,24 @@ def read_types(
     return {name: kind or sampled[name] for name, kind in reads.items()}
 
 
-def sampled_column(table: Table, name: str, column: RawColumn, config: Config, before: str) -> str:
-    """The type of a column by its declaration and its first rows; where they differ, a log line says so.
+def kept_type(name: str, column: RawColumn, before: str, is_disguised: bool, zone: ZoneInfo) -> str:
+    """The type of `before`, whatever came since: else rows would have other hashes and another order than those sent.
 
-    The type of `before` stays, whatever came since: else values that were sent would have others' hashes and order. It
-    gives way to a wider number alone, where that holds more of the rows.
+    Whole numbers give way to a wider type where that holds more of the rows, and 42 gets no other hash by it.
     """
-    declared, zone = table.columns[name], ZoneInfo(config.source_timezone)
+    kinds = [before, "double"] if before in INTEGER_BITS and not is_disguised else [before]
+    bad = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
+    kind = min(kinds, key=lambda kind: len(bad[kind]))
+    if 10 * len(bad[kind]) > len(column.values()):
+        said = "%s is read as %s, as before, though a value of it %s: column_types sets another type"
+        log.info(said, name, kind.upper(), min(bad[kind].items())[1])
+    return kind
+
+
+def sampled_column(table: Table, name: str, column: RawColumn, zone: ZoneInfo) -> str:
+    """The type of a column by its declaration and its first rows; where they differ, a log line says so."""
+    declared = table.columns[name]
     asked = declared_type(declared)
-    if before:
-        kinds = [before, "double"] if before in INTEGER_BITS else [before]
-        bad = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
-        kind = min(kinds, key=lambda kind: len(bad[kind]))
-        if 10 * len(bad[kind]) > len(column.values()):
-            said = "%s is read as %s, as before, though a value of it %s: column_types sets another type"
-            log.info(said, name, kind.upper(), min(bad[kind].items())[1])
-        return kind
     kind = fitting_type(column, asked, zone)
     if asked not in (None, kind):
         refused = convert(column, asked or "", TimeForm(zone=zone))[1]

@@ -306,7 +306,8 @@ MUTANTS = (
         "an example shows what is hidden by now", "for name, value in row.items() if name not in hidden}",
         "for name, value in row.items()}", ("test_actions.py", "by_now"),
     ),
-    Mutant("a bad value changes a type", "    if before:\n        kinds = [before,", "    if before and False:\n        kinds = [before,", ("test_plan.py", "small_table")),
+    Mutant("a fraction changes hashes", "in INTEGER_BITS and not is_disguised else", "in INTEGER_BITS else", ("test_plan.py", "fraction_changes_no_hash")),
+    Mutant("a bad value changes a type", "if name in before\n", "if False\n", ("test_plan.py", "small_table")),
     Mutant("any name of a zone is right at any time", "if name in (local.tzname(), zone.key)]:", "if True]:", ("test_rows.py", "clocks_are_called")),
     # --- Source and cursor ---
     Mutant(

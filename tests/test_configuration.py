@@ -165,16 +165,7 @@ def test_an_address_that_would_become_a_local_directory_is_refused(
 
 
 @pytest.mark.parametrize(
-    "uri",
-    [
-        "/data/lake",
-        "lake",
-        "./s3:/lake",
-        "s3://b/l",
-        "abfss://c@a.dfs.core.windows.net/t",
-        "gs://b",
-        "2026:lake",
-    ],
+    "uri", ["/data/lake", "lake", "./s3:/lake", "s3://b/l", "abfss://c@a.dfs.core.windows.net/t", "gs://b", "2026:lake"]
 )
 def test_paths_and_addresses_of_stores_are_taken_as_they_are(tmp_path: Path, uri: str) -> None:
     assert load(tmp_path, f"table_path: '{uri}'").table_path == uri

@@ -133,6 +133,17 @@ def test_a_column_that_means_something_else_now_keeps_its_type_until_another_one
     assert len(box.arrived("v", "secure_")) == 4
 
 
+def test_a_fraction_changes_no_hash_where_a_rule_reads_its_column_as_whole_numbers(box: Box) -> None:
+    """As DOUBLE, 42 would be 42.0, which has another hash."""
+    config = '{"hash": ["v"], "replace_values": {"v": {"5": 6}}}'
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_SECRET": "k" * 40, "SANITIZE_CONFIG": config}
+    box.execute("CREATE TABLE t (time TEXT, v)")
+    for value in (42, 2.5, 42):
+        box.execute("INSERT INTO t VALUES ('2026-01-01', ?)", rows=[(value,)])
+        assert box.run(**rules) == (up.QUARANTINED if value == 2.5 else 0)
+    assert [count for count in Counter(box.arrived("v", "secure_")).values()] == [2]
+
+
 def test_a_fraction_is_set_aside_for_no_bad_value_beside_it(box: Box) -> None:
     """A column of whole numbers that gets fractions is one of numbers, whatever else stands in it."""
     box.execute("CREATE TABLE t (time TEXT, v)", "INSERT INTO t VALUES ('2026-01-01T00:00', 21)")

@@ -4288,13 +4288,17 @@ def another_order(table: Table) -> SourceError:
     return SourceError(fault, hint)
 
 
+# What goes on where a table has no time.
+SEND_ALL = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows"
+
+
 def other_rows(table: Table) -> SourceError:
     """The question that a person has to answer."""
     fault = f"{table.name} holds other rows than were delivered; whether those were edited, or gave way to new ones, "
     hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that are rewritten "
     hint += "with a newer time need cursor: timestamp. The state is untouched."
     if table.time is None:
-        hint = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows."
+        hint = f"{SEND_ALL}. The state is untouched."
     return SourceError(f"{fault}can't be told", hint)
 
 
@@ -4754,7 +4758,8 @@ class Search(NamedTuple):
             return dataclasses.replace(moved_to(state, end, why), ended=end)
         fault = f"{self.here.table.name} was restored from an older copy, and new rows came in since: "
         fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
-        raise SourceError(fault, "Find out where they end, then use --since TIMESTAMP; the state is untouched.")
+        hint = "Find out where they end, then use --since TIMESTAMP" if self.here.table.time else SEND_ALL
+        raise SourceError(fault, f"{hint}; the state is untouched.")
 
     def elsewhere(self, state: State) -> str:
         """Another table that has the rows of a state; none for ''."""

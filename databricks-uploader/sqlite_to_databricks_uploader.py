@@ -4648,9 +4648,9 @@ class Search(NamedTuple):
         if moved == read_to(state.position) or not state.anchors:
             return state
         if moved is not None:
-            state = moved_to(state, moved, "rows were renumbered, as VACUUM does")
-            newest = self.here.anchors(self.here.reader.bounds()[0] or 0, moved)
-            return dataclasses.replace(state, anchors=newest, columns=self.here.parts)
+            return self._anchored(
+                dataclasses.replace(moved_to(state, moved, "rows were renumbered, as VACUUM does"), anchors=[])
+            )
         is_other = is_gone and state.emptied
         kept = set[int]() if is_other else evidence.kept()
         if kept is None and (evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state))):
@@ -4726,6 +4726,12 @@ class Search(NamedTuple):
         place = read_to(state.position)
         return Evidence(looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other)
 
+    def _anchored(self, state: State) -> State:
+        """The state with anchors at the newest rows up to its position, besides its own where columns are the same."""
+        first, last, parts = self.here.reader.bounds()[0] or 0, read_to(state.position) or 0, self.here.parts
+        anchors = thinned(self.here.anchors(first, last), state.anchors if state.columns == parts else [])
+        return dataclasses.replace(state, anchors=anchors, columns=parts)
+
     def _as_seen(self, state: State) -> State:
         """The state where a cycle saw the table end, unless rows that were behind that are there again."""
         if state.ended is None or state.emptied:
@@ -4755,7 +4761,7 @@ class Search(NamedTuple):
         if kept and not (replaced and any(unknown)):
             end, why = known if replaced else evidence.highest, "its newest rows were taken away"
             why += "" if end == known else ", and others in their place, if any, are passed over"
-            return dataclasses.replace(moved_to(state, end, why), ended=end)
+            return self._anchored(dataclasses.replace(moved_to(state, end, why), ended=end))
         fault = f"{self.here.table.name} was restored from an older copy, and new rows came in since: "
         fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
         hint = "Find out where they end, then use --since TIMESTAMP" if self.here.table.time else SEND_ALL
@@ -9121,6 +9127,14 @@ def is_back(state: State, found: State) -> bool:
     return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state) or is_there)
 
 
+def as_it_ended(state: State, found: State, is_empty: bool) -> State:
+    """A state that knows where its table was seen to end, and the newest rows that are left there besides its own."""
+    if is_empty or found.ended is None or found.columns != state.columns:
+        return dataclasses.replace(state, ended=NOWHERE if is_empty else None)
+    anchors = {anchor.rowid: anchor for anchor in (*state.anchors, *found.anchors)}
+    return dataclasses.replace(state, ended=found.ended, anchors=[anchors[rowid] for rowid in sorted(anchors)[::-1]])
+
+
 def find_again(delivery: Delivery) -> None:
     """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
 
@@ -9128,11 +9142,11 @@ def find_again(delivery: Delivery) -> None:
     may be put back; but where the table ended is, and where it was before.
     """
     state, cursor = delivery.state, delivery.source.cursor
-    warn_of_rewritten(delivery.job, cursor, state)
     delivery.state = found = cursor.located(state)
+    if found.anchors == state.anchors:  # Else the table was made anew, or emptied and filled again.
+        warn_of_rewritten(delivery.job, cursor, state)
     if found.epoch != state.epoch and not is_back(state, found):
-        is_empty = state.emptied or cursor.reader.bounds()[0] is None
-        found = dataclasses.replace(state, ended=NOWHERE if is_empty else found.ended)
+        found = as_it_ended(state, found, state.emptied or cursor.reader.bounds()[0] is None)
     if (state.committed or found.anchors) and found != state:
         delivery.job.states.save(found)
 

@@ -129,8 +129,7 @@ MUTANTS = (
         "span / max(1, count)", ("test_cursor.py", "however_far_apart"),
     ),
     Mutant(
-        "where a cycle saw a table end is forgotten", "found = dataclasses.replace(state, ended=NOWHERE if is_empty else found.ended)",
-        "found = dataclasses.replace(state, ended=NOWHERE if is_empty else None)", ("test_cursor_file.py", "saw_the_newest_ones_gone"),
+        "where a cycle saw a table end is forgotten", "if is_empty or found.ended is None or found.columns != state.columns:", "if True:", ("test_cursor_file.py", "saw_the_newest_ones_gone"),
     ),
     Mutant(
         "rows that are put back behind a seen end are new", "return dataclasses.replace(state, ended=None) if is_back else", "return",

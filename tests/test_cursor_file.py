@@ -957,6 +957,25 @@ def test_rows_that_come_after_a_cycle_saw_the_newest_ones_gone_are_new(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 101), *range(201, 201 + new)]
 
 
+@crossed(key=[*KEYS], times=["none", "equal", "distinct"], anew=["DROP TABLE t", "DELETE FROM t", "file"], new=[5, 50])
+def test_a_table_that_is_made_anew_after_a_cycle_saw_its_newest_rows_gone_is_new(
+    box: Box, key: str, times: str, anew: str, new: int
+) -> None:
+    flags = ("--timestamp-col", "none") if times == "none" else ()
+    per_second = TIMES.get(times, 1)
+    box.execute(table(key), INSERT, rows=rows(1, 100, per_second))
+    assert box.run(*flags) == 0
+    box.execute("DELETE FROM t WHERE a > 60")
+    assert [box.run(*flags) for _ in range(2)] == [0, 0]
+    if anew == "file":
+        box.database.unlink()
+    else:
+        box.execute(anew)
+    box.execute(*([] if anew == "DELETE FROM t" else [table(key)]), INSERT, rows=rows(201, 200 + new, per_second, 2027))
+    assert box.run(*flags) == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 101), *range(201, 201 + new)]
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_newest_rows_that_a_cycle_saw_gone_are_known_where_they_are_put_back(box: Box, key: str) -> None:
     box.execute(table(key), INSERT, rows=rows(1, 100, 1))

@@ -6547,6 +6547,7 @@ class Staged:
     count: int
     values: dict[str, str]
     file: Path
+    digest: str  # That of the first rows.
 
 
 def comparison(table: str, sent: Insert, past: str = "") -> str:
@@ -7228,12 +7229,12 @@ class WarehouseTable:
         return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
 
     def has_marked(self, intent: Intent) -> bool | None:
-        """Whether all of a batch's rows are there, by its mark, or none (False); None for a part of them."""
+        """Whether a batch is there, by its mark: one row proves it, since a statement commits all or nothing."""
         if not self.is_marked():  # The column was there.
             return None
         marked = f"databricks_batch_id = {literal(intent['batch_id'])}"
         [(found,)] = self.session.rows(f"SELECT count(*) FROM {self.sql} WHERE {marked}")
-        return {0: False, intent["rows"]: True}.get(found)
+        return bool(found)
 
     def marks_of(self, intent: Intent) -> set[str]:
         """Which rows of a batch are there, where each row has a mark of its own."""
@@ -7359,9 +7360,9 @@ class InsertRoute(SizedRoute):
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
         """Without batch ids rows are compared, as often as each occurs."""
-        return self.table.settled(intent, functools.partial(self._held, intent, self.text_of(pages())))
+        return self.table.settled(intent, functools.partial(self.held, intent, self.text_of(pages())))
 
-    def _held(self, intent: Intent, rows: Insert) -> bool | None:
+    def held(self, intent: Intent, rows: Insert) -> bool | None:
         """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
 
         That rows are there proves nothing, since earlier ones may equal them: those count that the table did not have
@@ -7455,9 +7456,12 @@ class CopyRoute(Route):
 
     # From so many rows on a file is faster than text.
     LEAST_ROWS = 20_000
+    # So many of them are compared where COPY INTO can't tell: a statement commits all or nothing.
+    COMPARED_ROWS = 10
 
     def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
         super().__init__(table)
+        self.by_rows = InsertRoute(table)
         self.volume = self.config.databricks_volume or ""
         self.directory = directory
         self._staging = contextlib.ExitStack()
@@ -7468,7 +7472,7 @@ class CopyRoute(Route):
         """Rows as Parquet, by way of a Delta table that is thrown away; its columns have names that any file takes."""
         from deltalake import DeltaTable
 
-        first = next(pages)
+        first = next(page for page in pages if page.num_rows)
         names = [f"c{index}" for index in range(first.num_columns)]
         renamed = (page.rename_columns(names) for page in itertools.chain([first], pages))
         made = tempfile.TemporaryDirectory(prefix="staging-", dir=self.directory, ignore_cleanup_errors=True)
@@ -7479,7 +7483,11 @@ class CopyRoute(Route):
         kinds = enumerate(self.table.types_of(first).items())
         values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
         (file,) = table.file_uris()
-        return Staged(table.count(), values, Path(file))
+        return Staged(table.count(), values, Path(file), self._sample(first).digest)
+
+    def _sample(self, first: ArrowTable) -> Insert:
+        """Some of the rows of the first page, as a statement has them."""
+        return self.by_rows.text_of([first.slice(0, min(self.COMPARED_ROWS, first.num_rows))])
 
     def ready(self, intent: Intent, payload: Staged) -> Intent:
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
@@ -7487,7 +7495,7 @@ class CopyRoute(Route):
         self._sweep(prefix)
         intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
-        return super().ready(intent, payload)
+        return super().ready({**intent, "digest": payload.digest}, payload)
 
     def _volume(self, intent: Intent) -> str:
         """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
@@ -7547,24 +7555,35 @@ class CopyRoute(Route):
         self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
 
     def settle(self, intent: Intent, pages: Pages) -> bool | None:
-        """By COPY INTO itself, which takes up a file once: the same file again, once nothing else takes it up."""
+        """By COPY INTO itself, which takes up a file once: the same file again, once nothing else takes it up.
+
+        Where that is refused or has no good end, rows are compared. Refused values are those of a file that was not
+        taken up before.
+        """
         left = (page for page in pages() if page.num_rows)
         first = next(left, None) if self._volume(intent) else None
         if first is None or not self.table.wait_out(intent, self.now()):
             return None
         rows = self.prepare(itertools.chain([first], left), is_bounded=False)  # It was one batch, and stays one.
         try:
-            self.send({**intent, "started": self.now()}, rows)
-        except (Rejected, RefusedSizeError):
-            # The file is not there any more. Where it is, it holds all rows, also those that the source lost meanwhile.
+            self._send_again({**intent, "started": self.now()}, rows)
+        except RefusedValuesError:
+            return False
+        except (Rejected, RefusedSizeError, LostAnswer) as error:
+            log.warning("a file does not tell whether commit %d took place: %s", intent["sequence"], error)
+            if isinstance(error, LostAnswer):
+                self.table.wait_out(intent, self.now())
+            sample = self._sample(first)
+            return self.by_rows.held({**intent, "rows": sample.count}, sample)
+        return True
+
+    def _send_again(self, intent: Intent, rows: Staged) -> None:
+        """The same file again. Where it is, it holds all rows, also those that the source lost meanwhile."""
+        try:
+            self.send(intent, rows)
+        except (Rejected, RefusedSizeError):  # It is not there any more.
             self._stage(intent, rows)
             self.send({**intent, "started": self.now()}, rows)
-        except LostAnswer as lost:
-            lost.hint = (
-                "If each try ends so: raise databricks_statement_timeout, or give the table a databricks_batch_id."
-            )
-            raise
-        return True
 
     def close(self) -> None:
         """Files that are needed no more, as the state says by now, are removed from the volume, and all from here."""
@@ -7574,7 +7593,7 @@ class CopyRoute(Route):
             try:
                 self.session.run(f"REMOVE {literal(file)}")
             except UploaderError as error:
-                log.warning("%s was loaded, and stays in its volume: %s", file, error)
+                log.warning("%s is needed no more, and stays in its volume: %s", file, error)
                 return
 
 

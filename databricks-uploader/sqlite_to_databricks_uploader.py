@@ -3452,7 +3452,8 @@ class Intent(Place, total=False):
     and `span` says which of their lines it sends. `keyed`: no two rows of the source are sent alike; `digest` is that
     of the rows as a statement had them. `size` is how large its batch was, as the source counts, `reads` the types that
     rules were made for. A target adds what it needs: the name of a staged `file` in a `volume`, a request's `bytes`,
-    the seconds that a statement has, the `fields` that rows are known by.
+    the seconds that a statement has, the `fields` that rows are known by. `others_go`: a commit without rows went just
+    after it was lost.
     """
 
     sequence: int
@@ -3468,6 +3469,7 @@ class Intent(Place, total=False):
     span: list[int]
     confirmed: bool
     keyed: bool
+    others_go: bool
     digest: str
     reads: Columns
     size: int
@@ -6649,6 +6651,9 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
 
 OFFLINE = "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if one is needed."
 
+# What an error says of the answer that it is made of.
+HTTP_STATUS = re.compile(r"HTTP \d{3}")
+
 # Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
 NO_HANDSHAKE = (
     r"(?i)handshake|wrong.version|unsupported.protocol|alert.(protocol|certificate|unknown.ca|access|unrecogni)"
@@ -6676,11 +6681,11 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
         is_name = isinstance(reason, (socket.gaierror, http.NameResolutionError))
         fault = "can't be resolved" if is_name else "can't be reached"
         return Unreachable(f"{host} {fault}: {reason}", OFFLINE)
-    if writes:
-        return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
-    if isinstance(reason, http.ResponseError):
+    if isinstance(reason, http.ResponseError) and "redirect" in str(reason):
         hint = "Is it a page to log in? Check databricks_host and databricks_http_path."
         return Unanswered("the host redirects instead of answering", hint)
+    if writes:
+        return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     return Unanswered(f"the connection was lost: {first_line(str(reason))}", "The next cycle tries again.")
 
 
@@ -6988,9 +6993,11 @@ class Answer(NamedTuple):
 
     def shown(self) -> str:
         """Its status, and what it says, for people."""
-        told = self.told or {}
-        said = [str(told[key]) for key in ("error_code", "error", "message") if told.get(key)]
-        return first_line(": ".join([f"HTTP {self.status}", *said]))
+        return first_line(": ".join([f"HTTP {self.status}", *self.said()]))
+
+    def said(self) -> list[str]:
+        """What it says of an error."""
+        return [str(self.told[key]) for key in ("error_code", "error", "message") if self.told and self.told.get(key)]
 
 
 def verifying(config: Config) -> Any:
@@ -7292,6 +7299,22 @@ class Route:
         is_bounded = payload.route == "zerobus" or is_warehouse(self.config)
         told |= {"marked": self.table.is_marked(), "started": self.now()}
         return {**intent, **told, "timeout": self.table.timeout if is_bounded else 0}
+
+    def send_nothing(self) -> None:
+        """A commit without rows: what ends it is no fault of theirs."""
+        self.session.run(f"INSERT INTO {self.table.sql} SELECT * FROM {self.table.sql} WHERE false", writes=True)
+
+
+@contextlib.contextmanager
+def left_to_resend(config: Config) -> Iterator[None]:
+    """Where a question is refused nothing tells what it asks for: `on_doubt` decides, and the hint names that, too."""
+    try:
+        yield
+    except (Rejected, RefusedSizeError) as refused:
+        if config.on_doubt != "resend":
+            refused.hint += " Or on_doubt: resend sends the rows in doubt again, at the risk of doubles."
+            raise
+        log.warning("whether rows arrived can't be asked: %s", refused)
 
 
 class SizedRoute(Route):
@@ -7713,13 +7736,19 @@ class ZerobusRoute(SizedRoute):
         names = {name.lower(): name for name in self.table.columns()}
         now = f"{json.dumps(names.get('databricks_inserted_at'))}:{int(self.session.services_now() * 10**6)}"
         others = f",{now}" if "databricks_inserted_at" in names else ""
-        document = payload.document(intent["batch_id"], names["databricks_batch_id"], others)
+        self._post(payload.document(intent["batch_id"], names["databricks_batch_id"], others))
+
+    def send_nothing(self) -> None:
+        with contextlib.suppress(RefusedValuesError):  # It was read, and that is what is asked for.
+            self._post(b"[]")
+
+    def _post(self, document: bytes) -> None:
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
         answer = self.session.ask(url, document, self.table.name)
-        if answer.status == 200 and answer.told is not None:
+        if answer.status == 200 and answer.told is not None and not answer.said():
             return
         if answer.status < 300:
-            raise LostAnswer(f"HTTP {answer.status} came without Zerobus' answer: from a proxy between, most likely")
+            raise LostAnswer(f"{answer.shown()} is not Zerobus' answer: it is from a proxy between, most likely")
         if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
             raise http_error(answer.status, answer.shown(), True, "workspace")
         raise RefusedValuesError(
@@ -7734,8 +7763,9 @@ class ZerobusRoute(SizedRoute):
         there = set[str]()
         if self.config.databricks_http_path:
             came = functools.partial(self.table.marks_of, intent)
-            self.table.wait_out(intent, intent["started"], lambda: len(came()) == intent["rows"])
-            there = came()
+            with left_to_resend(self.config):
+                self.table.wait_out(intent, intent["started"], lambda: len(came()) == intent["rows"])
+                there = came()
         if len(there) == intent["rows"]:
             return True
         known = intent["fields"]
@@ -7889,7 +7919,24 @@ class WarehouseTarget:
                 self.copy.leave(intent)
             if isinstance(error, RefusedValuesError):
                 self.table.look(0)
+            if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):
+                hint = "A request without rows is refused, too: it is no matter of size."
+                raise Rejected(str(error), hint if error.hint.startswith("Smaller") else error.hint) from None
             raise
+
+    def _is_refused_always(self, intent: Intent, refused: UploaderError) -> bool:
+        """Whether a commit of nothing is refused with the same status, as where rights were taken away since."""
+        status = HTTP_STATUS.search(str(refused))
+        error = self.fault_of_nothing(intent) if status else None
+        return bool(status and error and status[0] in str(error))
+
+    def fault_of_nothing(self, intent: Intent) -> UploaderError | None:
+        """How a commit of nothing on an intent's route ends; None for well, which proves that others would go."""
+        try:
+            self.routes[intent["route"]].send_nothing()
+        except (DidNotRun, TransientError) as error:
+            return error
+        return None
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent = lambda intent: None) -> bool:
         """Whether an earlier commit took place: by the batch's mark, or as its route knows; else `on_doubt` decides."""
@@ -7898,10 +7945,10 @@ class WarehouseTarget:
             return True
         if intent["route"] == "zerobus":
             held = self.zerobus.settle(intent, pages, save)
-        elif config.databricks_http_path and intent["marked"]:
-            held = self.table.settled(intent, functools.partial(self.table.has_marked, intent))
         elif config.databricks_http_path:
-            held = (self.copy if "file" in intent else self.insert).settle(intent, pages)
+            self.session.now()  # That a session is refused tells nothing of the question.
+            with left_to_resend(config):
+                held = self._held(intent, pages)
         if held is not None:
             if "file" in intent:
                 self.copy.leave(intent)
@@ -7914,6 +7961,12 @@ class WarehouseTarget:
             "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
             " databricks_batch_id in the table prevents such doubts.",
         )
+
+    def _held(self, intent: Intent, pages: Pages) -> bool | None:
+        """What the warehouse tells of a commit."""
+        if intent["marked"]:
+            return self.table.settled(intent, functools.partial(self.table.has_marked, intent))
+        return (self.copy if "file" in intent else self.insert).settle(intent, pages)
 
     def note(self, rows: ArrowTable, create: str) -> None:
         """Append what the table has columns for. Without a warehouse nobody can make it."""
@@ -9100,13 +9153,19 @@ def lost_again(state: State, intent: Intent) -> State:
     return dataclasses.replace(state, lost=state.lost + 1, lost_bytes=intent.get("bytes", 0), lost_rows=half)
 
 
+def is_alone(intent: Intent) -> bool:
+    """Whether it is one row of the source."""
+    return intent["size"] == 1 and "replayed" not in intent
+
+
 def is_given_up(lost: int, intent: Intent) -> bool:
-    """Whether a small request of one row was lost 16, 32, 64, 128, 192 times in a row, and so on.
+    """Whether a request of one row was lost 16, 32, 64, 128, 192 times in a row, and so on.
 
     So a line that lets nothing pass costs few rows, though several may be disliked one after another.
     """
-    is_alone = is_small(intent) and intent["size"] == 1 and "replayed" not in intent
-    return is_alone and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)
+    return (
+        "route" in intent and is_alone(intent) and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)
+    )
 
 
 def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
@@ -9227,9 +9286,7 @@ class Delivery:
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 lost = self.state.lost + 1
-                # The second one in a row was too large, for all that can be told.
-                is_long = "route" in intent or lost > HALVINGS  # Stores may be down for long.
-                is_too_large = self._narrow(intent) and is_long and intent["size"] == 1 and "replayed" not in intent
+                is_too_large = self._narrow(intent) and is_alone(intent) and self._is_at_fault(intent)
                 if not is_too_large:
                     self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
                 if is_too_large or is_given_up(lost, intent):
@@ -9237,21 +9294,34 @@ class Delivery:
                     self._set_aside(intent, DoesNotGo(fault))
         self.job.quarantine.forget_after(self.state.sequence)
 
+    def _is_at_fault(self, intent: Intent) -> bool:
+        """Whether a single row that is lost again is too large, and not the line down. Two ends may be two faults."""
+        if "route" in intent:
+            return self.state.lost > 1 and intent.get("others_go", False)
+        return self.state.lost >= HALVINGS  # Stores may be down for long.
+
+    def _lost(self, intent: Intent) -> None:
+        """Keep the intent of a lost request; of a single row also whether a commit without rows goes just then."""
+        self._save_intent(intent)
+        target = self.job.target
+        if self.state.lost and is_alone(intent) and not is_small(intent) and isinstance(target, WarehouseTarget):
+            self._save_intent({**intent, "others_go": not target.fault_of_nothing(intent)})
+
     def _took_place(self, intent: Intent) -> bool:
-        """What the target says. Where a question gets no answer either, the second one is made smaller."""
+        """What the target says. Where a question with rows gets no answer either, the next one is made smaller."""
         try:
             settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
             return settled(lambda: (prepared.rows for prepared in pages_again(self, intent, is_asked=True)))
         except TransientError as error:
-            if not isinstance(error, Unreachable) and not is_small(intent):
-                self._narrow(intent)
-                self._save(lost_again(self.state, intent))
+            if not isinstance(error, Unreachable) and not intent.get("marked", True):
+                self._narrow(intent, is_asked=True)
+                self._save(self.state)
             raise of_one_stream(error) from None
 
-    def _narrow(self, intent: Intent, is_certain: bool = False) -> bool:
+    def _narrow(self, intent: Intent, is_certain: bool = False, is_asked: bool = False) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
         size = intent.get("bytes", 0)
-        if not (self.state.lost or is_certain) or size < Allowance.LEAST:
+        if not (self.state.lost or is_certain or is_asked) or size < Allowance.LEAST:
             return False
         allowance = self.job.target.allowance or Allowance(size)
         # A single row may be larger than is allowed: that it was refused tells nothing of what is smaller.
@@ -9272,7 +9342,7 @@ class Delivery:
             raise self._not_run(measured(intent, count(), self.bytes_per_row), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._save_intent(measured(intent, count(), self.bytes_per_row))
+                self._lost(measured(intent, count(), self.bytes_per_row))
             raise
         intent = measured(intent, count(), self.bytes_per_row)
         tally.commits = int(tally.sent > 0)

@@ -854,6 +854,7 @@ def hidden(text: str) -> str:
     for secret in sorted(HIDDEN, key=len, reverse=True):
         text = text.replace(secret, "***")
     text = re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:***@", text)
+    text = re.sub(r"(?i)(<\w*signature\w*>|signature=|authorization: *\w+ +)[^\s<&]+", r"\1***", text)
     return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", text)
 
 
@@ -6615,6 +6616,7 @@ REMEDIES = {
     "42501": "Grant USE CATALOG, USE SCHEMA, SELECT, MODIFY; for databricks_volume also READ VOLUME, WRITE VOLUME.",
     "42P01": "Create the table (--print-ddl prints how), or check its name: --run-query INFO lists those there are.",
     "42704": "Check databricks_database and databricks_volume: a schema, catalog or volume is not there.",
+    **dict.fromkeys(("42808", "42809"), "Rows go to a table, not a view, that takes them; leave out columns it makes."),
     "42804": "Compare the types with --check; where a column's changed, the next cycle reads them again.",
     "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
@@ -7013,6 +7015,21 @@ def verifying(config: Config) -> Any:
         raise fault from None
 
 
+# An answer of services is smaller.
+MOST_ANSWER_BYTES = 64 << 20
+
+
+def whole_body(answer: Any) -> bytes:
+    """The body of an answer; a `TimeoutError` for one that goes on for too long, as where somebody trickles it."""
+    end, chunks, size = time.monotonic() + ANSWER_SECONDS, list[bytes](), 0
+    while chunk := answer.read1(1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MOST_ANSWER_BYTES or time.monotonic() > end:
+            raise TimeoutError("the answer does not come to an end")
+    return b"".join(chunks)
+
+
 def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes = b"", writes: bool = False) -> Answer:
     """The answer to one request, whatever its status. It is sent once; redirects are not followed.
 
@@ -7036,7 +7053,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
             told: Any = None
             with contextlib.suppress(ValueError):  # as in the pages of gateways
-                told = json.loads(answer.read())
+                told = json.loads(whole_body(answer))
             return Answer(answer.status, told if isinstance(told, dict) else None, answer.headers.get("Date", ""))
     except (OSError, http.client.HTTPException) as error:
         if writes and len(unsent) == 1:
@@ -7076,9 +7093,10 @@ def principal_token(config: Config, **form: str) -> tuple[str, float]:
         for_table = f" Check zerobus_endpoint, which begins with the workspace's id, and the rights: {ZEROBUS_GRANTS}"
         kind = Rejected if answer.status in (400, 401, 403) else Postponed
         raise kind(f"the service principal gets no token: {answer.shown()}", hint + for_table if form else hint)
-    if not answer.told or not isinstance(answer.told.get("access_token"), str):
+    token, seconds = ((answer.told or {}).get(key) for key in ("access_token", "expires_in"))
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
         raise Rejected("the host answers without a token", "Check databricks_host.")
-    return answer.told["access_token"], float(answer.told.get("expires_in") or 3600)
+    return token, float(seconds) if isinstance(seconds, (int, float)) else 3600.0
 
 
 def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
@@ -7200,10 +7218,15 @@ class WarehouseTable:
         answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
         if answer.status != 200 or answer.told is None:
             raise http_error(answer.status, answer.shown(), False, "workspace")
-        columns = {
-            column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
-            for column in answer.told.get("columns", [])
-        }
+        try:
+            columns = {
+                column["name"]: column["type_text"].lower() + ("" if column.get("nullable", True) else " not null")
+                for column in answer.told.get("columns", [])
+            }
+        except (TypeError, KeyError, AttributeError):
+            raise Rejected(
+                f"the workspace does not tell the columns of {self.name}", "Check databricks_host."
+            ) from None
         if fault := unfit_for_zerobus(answer.told, columns):
             raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
         return columns
@@ -7554,7 +7577,7 @@ class CopyRoute(Route):
             log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
             raise RefusedSizeError(str(error), "Check databricks_volume, and what stands between.") from None
 
-    def send(self, intent: Intent, payload: Staged) -> None:
+    def send(self, intent: Intent, payload: Staged, is_first: bool = True) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
         (first, value), *others = payload.values.items()
         guarded = f"if({begun_within(intent['started'], self.table.timeout)}, {value}, NULL)"
@@ -7565,13 +7588,23 @@ class CopyRoute(Route):
             f" FILEFORMAT = PARQUET FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')"
         )
         try:
-            self.session.run(sql, writes=True)
+            cursor = self.session.run(sql, writes=True)
         except Rejected as error:
             if not re.search(NO_PATH, str(error)):
                 raise
             raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
+        self._check_loaded(cursor, {payload.count} if is_first else {0, payload.count})
         self.leave(intent)
         payload.file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _check_loaded(cursor: Any, expected: set[int]) -> None:
+        """A `LostAnswer` where the warehouse tells that it took up another number of rows; some don't tell."""
+        with driver_errors(writes=True):
+            names, told = [column[0] for column in cursor.description or []], cursor.fetchmany(1)
+        loaded = dict(zip(names, told[0], strict=False)).get("num_inserted_rows") if told else None
+        if isinstance(loaded, int) and loaded not in expected:
+            raise LostAnswer(f"the warehouse speaks of {loaded} rows loaded, not {max(expected)}")
 
     def leave(self, intent: Intent) -> None:
         """Have a batch's file removed: it was loaded, or never will be."""
@@ -7603,10 +7636,10 @@ class CopyRoute(Route):
     def _send_again(self, intent: Intent, rows: Staged) -> None:
         """The same file again. Where it is, it holds all rows, also those that the source lost meanwhile."""
         try:
-            self.send(intent, rows)
+            self.send(intent, rows, is_first=False)
         except (Rejected, RefusedSizeError):  # It is not there any more.
             self._stage(intent, rows)
-            self.send({**intent, "started": self.now()}, rows)
+            self.send({**intent, "started": self.now()}, rows, is_first=False)
 
     def close(self) -> None:
         """Files that are needed no more, as the state says by now, are removed from the volume, and all from here."""
@@ -7654,7 +7687,9 @@ def unfit_for_zerobus(told: Mapping[str, Any], columns: Columns) -> str:
         return "has catalog-managed commits, which Zerobus does not support"
     if wrong := [name for name in columns if not PLAIN_NAME.fullmatch(name)]:
         return f"has columns with names of other characters than ASCII letters, digits and _: {', '.join(wrong)}"
-    made = [c["name"] for c in told["columns"] if re.search("delta.(generation|identity)", c.get("type_json") or "")]
+    made = [
+        c["name"] for c in told.get("columns", []) if re.search("delta.(generation|identity)", c.get("type_json") or "")
+    ]
     if made:
         return f"has generated or identity columns, which Zerobus does not support: {', '.join(made)}"
     kinds = {name.lower(): kind for name, kind in types_in(columns).items()}
@@ -9313,7 +9348,8 @@ class Delivery:
             settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
             return settled(lambda: (prepared.rows for prepared in pages_again(self, intent, is_asked=True)))
         except TransientError as error:
-            if not isinstance(error, Unreachable) and not intent.get("marked", True):
+            has_rows = intent.get("route") == "zerobus" or not intent.get("marked", True)
+            if has_rows and not isinstance(error, Unreachable):
                 self._narrow(intent, is_asked=True)
                 self._save(self.state)
             raise of_one_stream(error) from None
@@ -10462,7 +10498,7 @@ class Watch:
             figures.table = job.stream or PREFIXES[job.scenario] + table
             if self.status and job.scenario == "sanitize":
                 self.status.look(job, table_in(job, database, job.states.sound()))
-        figures.route, figures.target, figures.scenario = route_of(job.config), job.target.name, job.scenario
+        figures.route, figures.target, figures.scenario = route_of(job.config), hidden(job.target.name), job.scenario
         if not figures.source_id:
             self._measure(job, figures)
         return figures

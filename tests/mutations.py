@@ -623,7 +623,7 @@ MUTANTS = (
         ("test_ladder.py", "nothing_ran"),
     ),
     Mutant(
-        "losses shrink nothing", "if not (self.state.lost or is_certain)", "if not is_certain",
+        "losses shrink nothing", "if not (self.state.lost or is_certain or is_asked)", "if not (is_certain or is_asked)",
         ("test_ladder.py", "reset_is_set_aside"),
     ),
     Mutant(
@@ -667,7 +667,7 @@ MUTANTS = (
         ("test_plan.py", "negative_fraction"),
     ),
     Mutant(
-        "an empty answer is a good one", "json.loads(answer.read())", 'json.loads(answer.read() or b"{}")',
+        "an empty answer is a good one", "json.loads(whole_body(answer))", 'json.loads(whole_body(answer) or b"{}")',
         ("test_zerobus.py", "page_in_place"),
     ),
     Mutant(
@@ -683,9 +683,31 @@ MUTANTS = (
     ),
     Mutant(
         "a question that gets no answer is asked again as it was",
-        "if not isinstance(error, Unreachable) and not is_small(intent):",
-        "if not isinstance(error, DidNotRun):",
-        ("test_ladder.py", "behind_a_gateway and compared and (reset or close)"),
+        "if has_rows and not isinstance(error, Unreachable):", "if False:", ("test_ladder.py", "question_may_be_too_large"),
+    ),
+    Mutant(
+        "what is refused whatever it holds is refused for its size", "if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):",
+        "if False:", ("test_ladder.py", "whatever_it_holds"),
+    ),
+    Mutant(
+        "an outage is a large row's fault", 'self.state.lost > 1 and intent.get("others_go", False)', "True",
+        ("test_ladder.py", "an_outage_sets"),
+    ),
+    Mutant(
+        "refused values of a file in doubt block for good", "        except RefusedValuesError:\n            return False\n", "",
+        (SENDING, "whose_rows_are_refused"),
+    ),
+    Mutant(
+        "a file that never ends well blocks for good", "except (Rejected, RefusedSizeError, LostAnswer) as error:", "except StillWritten as error:",
+        (SENDING, "becomes_smaller or leaves_it_to_its_rows"),
+    ),
+    Mutant(
+        "an error that comes as a success is one", "answer.told is not None and not answer.said():", "answer.told is not None:",
+        ("test_zerobus.py", "comes_as_a_success"),
+    ),
+    Mutant(
+        "a refused question blocks for good", 'if config.on_doubt != "resend":\n            refused.hint', "if True:\n            refused.hint",
+        (SENDING, "on_doubt_decides"),
     ),
     Mutant(
         "a refused handshake is a lost answer", "if re.search(NO_HANDSHAKE, str(reason)):", "if False:",

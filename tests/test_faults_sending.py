@@ -426,6 +426,67 @@ def test_a_file_is_taken_up_once_though_another_volume_is_set_since(delivery: De
     assert way.staged() == []
 
 
+REFUSED = {"action": "error", "message": "[CHECK_VIOLATED] no. SQLSTATE: 23001", "sqlstate": "23001"}
+NO_SELECT = {"action": "error", "message": "[INSUFFICIENT_PERMISSIONS] no. SQLSTATE: 42501", "sqlstate": "42501"}
+NO_VOLUME = {"action": "error", "message": "[VOLUME_NOT_FOUND] no. SQLSTATE: 42704", "sqlstate": "42704"}
+
+
+def test_a_file_in_doubt_whose_rows_are_refused_was_not_taken_up(delivery: Deliveries) -> None:
+    """Smaller batches go around the row then."""
+    way = delivery("copy")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    way.warehouse.fail(way.verb, "drop", when="before")
+    assert way.run() == 1
+    way.warehouse.fail(way.verb, times=2, **REFUSED)
+    assert way.run(later=60) == 0
+    assert way.values() == list(range(1, 11))
+
+
+@crossed(when=["before", "after"], again=[{"action": "error"}, NO_VOLUME])
+def test_a_file_that_can_not_tell_whether_it_was_taken_up_leaves_it_to_its_rows(
+    delivery: Deliveries, when: str, again: dict[str, Any]
+) -> None:
+    """As where each COPY of it ends badly, or its volume is gone. Equal rows of before tell nothing."""
+    way = delivery("copy", "v BIGINT")
+    way.box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (?)", rows=[(v,) for v in (1, 2, 3, 4)])
+    assert way.run() == 0
+    way.box.execute("INSERT INTO t VALUES (?)", rows=[(v,) for v in (1, 2, 3, 4)])
+    way.warehouse.fail(way.verb, "error", when=when)
+    assert way.run() == 1
+    way.warehouse.fail("INTO.*/Volumes/|/Volumes/.* INTO", **again, times=1 if again is not NO_VOLUME else -1)
+    del way.box.environ["DATABRICKS_VOLUME"]
+    assert way.run(later=60) == 0, way.stage.said()
+    way.warehouse.heal()
+    assert way.values() == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_file_that_never_ends_well_becomes_smaller(delivery: Deliveries) -> None:
+    way = delivery("copy")
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 5))
+    way.warehouse.fail(way.verb, "error", times=-1)
+    assert [way.run(), way.run(), way.run()] == [1, 1, 0]
+    assert way.values() == list(range(1, 6))
+
+
+@pytest.mark.parametrize("route", INSERTS)
+def test_on_doubt_decides_where_a_question_is_refused_but_not_where_a_session_is(
+    delivery: Deliveries, route: str
+) -> None:
+    way = delivery(route)
+    way.box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    way.warehouse.fail(way.verb, "drop", when="before")
+    assert way.run() == 1
+    way.warehouse.fail("^SELECT count", times=-1, **NO_SELECT)
+    assert way.run(later=60) == 1
+    assert "on_doubt" in way.stage.said()
+    way.warehouse.fail("OpenSession", "status", status=403)
+    assert way.run("--on-doubt", "resend", later=60) == 1
+    assert way.box.state()["intent"]
+    assert way.run("--on-doubt", "resend", later=60) == 0
+    way.warehouse.heal()
+    assert way.values() == list(range(1, 11))
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_batch_id_resolves_what_equal_rows_cannot(delivery: Deliveries, when: str) -> None:
     """With the column databricks_batch_id there is no such doubt. (matrix row 36)"""

@@ -225,6 +225,37 @@ def test_a_small_row_that_is_begun_too_late_again_and_again_is_not_at_fault(behi
     assert way.run() == 0
 
 
+@pytest.mark.parametrize("status", [403, 404, 431])
+def test_what_is_refused_whatever_it_holds_is_no_matter_of_size(behind: Callable[..., Behind], status: int) -> None:
+    """As where a token is revoked amid a run: a commit without rows is refused, too."""
+    way = behind(10**9)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(3)])
+    assert way.run() == 0
+    way.box.execute(INSERT, rows=[(3 + n, "x" * 40_000) for n in range(3)])
+    way.warehouse.fail("INSERT INTO", "status", status=status, when="before", times=-1)
+    assert way.run() == 1
+    way.warehouse.heal()
+    assert way.box.quarantined() == []
+    assert way.box.state()["allowance"]["refused"] is None
+    assert way.run() == 0
+    assert way.values() == list(range(6))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_an_outage_sets_no_large_row_aside(behind: Callable[..., Behind], marked: bool) -> None:
+    """Neither one of statements alone, nor one in which no question has an answer."""
+    way = behind(10**9, marked=marked)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(2)])
+    way.warehouse.fail("INSERT INTO", "drop", when="before", times=-1)
+    assert {way.run() for _ in range(10)} == {1}
+    way.warehouse.fail("SELECT count", "status", status=502, times=-1)
+    assert {way.run() for _ in range(4)} == {1}
+    way.warehouse.heal()
+    assert way.run() == 0
+    assert way.values() == [0, 1]
+    assert way.box.quarantined() == []
+
+
 def test_batches_grow_again_also_where_a_filter_leaves_all_rows_out() -> None:
     intent: up.Intent = {"sequence": 2, "epoch": 0, "position": {"rowid": 9}, "anchors": [], "bytes": 9}
     state = up.State(lost=3, lost_rows=4)

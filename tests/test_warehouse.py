@@ -24,7 +24,7 @@ from databricks.sql.backend.types import CommandState
 from databricks.sql.exc import RequestError
 from deltalake import DeltaTable, QueryBuilder
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ResponseError
 
 import sqlite_to_databricks_uploader as up
 from boxes import Box
@@ -543,6 +543,57 @@ def test_a_batch_id_counts_rows_that_no_source_has_any_more(bench: Bench) -> Non
     bench.warehouse.fail("INSERT INTO", "drop", when="after")
     intent, _ = bench.lose(target, rows_of(1, 2))
     assert target.settle(intent, lambda: iter([])) is True
+
+
+def test_one_row_with_a_batchs_id_proves_that_it_came(bench: Bench) -> None:
+    """A statement commits all or nothing; others of its rows were deleted since."""
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "drop", when="after")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    bench.warehouse.sql(f"DELETE FROM s.{bench.table} WHERE id = 1")
+    assert target.settle(intent, lambda: iter([])) is True
+
+
+class Told:
+    """A cursor after a statement: what it tells of it."""
+
+    def __init__(self, **told: int) -> None:
+        self.description = [(name,) for name in told]
+        self.row = tuple(told.values())
+
+    def fetchmany(self, _: int) -> list[tuple[int, ...]]:
+        return [self.row] if self.row else []
+
+
+def test_a_file_of_which_no_row_was_taken_up_is_a_doubt() -> None:
+    """But where it is offered again, or nothing is told."""
+    check = up.CopyRoute._check_loaded
+    with pytest.raises(up.LostAnswer, match="0 rows loaded, not 20"):
+        check(Told(num_affected_rows=0, num_inserted_rows=0), {20})
+    check(Told(num_affected_rows=0, num_inserted_rows=0), {0, 20})
+    check(Told(num_inserted_rows=20), {20})
+    check(Told(num_affected_rows=0), {20})
+    check(Told(), {20})
+
+
+def test_a_page_that_redirects_a_statement_leaves_no_doubt() -> None:
+    """Nobody sent it on; after other ends of its kind it may have run."""
+    for reason, kind in (("too many redirects", up.DidNotRun), ("too many 503 error responses", up.LostAnswer)):
+        error = MaxRetryError(None, "/", ResponseError(reason))  # type: ignore[arg-type]
+        assert isinstance(up.network_error(error, writes=True), kind)
+
+
+@pytest.mark.parametrize(("chunk", "seconds"), [(b"x", 0.05), (b"x" * 65536, 30)])
+def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, chunk: bytes, seconds: float) -> None:
+    class Trickle:
+        def read1(self, _: int) -> bytes:
+            return chunk
+
+    monkeypatch.setattr(up, "ANSWER_SECONDS", seconds)
+    with pytest.raises(TimeoutError):
+        up.whole_body(Trickle())
 
 
 # What a table held, what was lost on its way there, what others did since, and whether a doubt is settled by it.

@@ -501,6 +501,79 @@ def test_a_page_in_place_of_an_answer_is_no_sign_that_rows_arrived(
     assert there.arrived() == [*range(1, 301)]
 
 
+@pytest.mark.parametrize("text", ['{"error": "blocked"}', '{"message": "no"}', '{"error_code": "DLP"}'])
+def test_an_error_that_comes_as_a_success_is_no_sign_that_rows_arrived(
+    way: Ways, box: Box, warehouse: Warehouse, text: str
+) -> None:
+    there = way().settled("stop")
+    box.execute(COUNTED, INSERT, rows=rows(1, 300))
+    with Gateway(warehouse, 10_000, 200, text) as gateway:
+        box.environ |= gateway.environment(zerobus=True)
+        assert there.run() == 1
+        assert "from a proxy between" in there.stage.said()
+
+
+@pytest.mark.parametrize("status", [403, 404, 431])
+def test_what_is_refused_whatever_it_holds_is_no_matter_of_size(
+    way: Ways, box: Box, warehouse: Warehouse, status: int
+) -> None:
+    """As where rights are taken away amid a run."""
+    there = way("time TIMESTAMP, v BIGINT, note STRING")
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, note TEXT)", "INSERT INTO t VALUES (?, ?, ?)",
+                rows=[(time, v, "x" * 40_000) for time, v in rows(1, 3)])  # fmt: skip
+    warehouse.fail("ZerobusInsert", "status", status=status, times=-1)
+    assert there.run() == 1, there.stage.said()
+    warehouse.heal()
+    assert box.quarantined() == []
+    assert there.run() == 0, there.stage.said()
+    assert there.arrived() == [1, 2, 3]
+
+
+def test_on_doubt_decides_where_the_warehouse_that_is_asked_is_gone(way: Ways, box: Box, warehouse: Warehouse) -> None:
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    there.lose(when="before")
+    assert there.run() == 1
+    warehouse.fail("OpenSession", "status", status=404, times=-1)
+    assert there.run("--on-doubt", "stop") == 1
+    assert "on_doubt" in there.stage.said()
+    assert there.run() == 0, there.stage.said()
+    assert there.arrived() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"access_token": "a\nb"}, "without a token"), ({"access_token": "ä"}, "without a token"),
+        ({"access_token": "ab", "expires_in": "soon"}, ""),
+    ],
+)  # fmt: skip
+def test_a_token_is_one_that_a_header_holds(
+    way: Ways, box: Box, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], said: str
+) -> None:
+    way()
+    monkeypatch.setattr(up, "asked", lambda *_, **__: up.Answer(200, told, ""))
+    config = up.load_config({}, box.environ)
+    if not said:
+        assert up.principal_token(config) == ("ab", 3600)
+        return
+    with pytest.raises(up.Rejected, match=said) as caught:
+        up.principal_token(config)
+    assert told["access_token"] not in str(caught.value)
+
+
+@pytest.mark.parametrize("columns", [None, [{"name": "id"}], [{"name": "id", "type_text": None}], [None]])
+def test_a_catalog_that_does_not_tell_the_columns_is_an_error_of_ours(
+    way: Ways, box: Box, monkeypatch: pytest.MonkeyPatch, columns: Any
+) -> None:
+    there = way()
+    told = {"table_type": "MANAGED", "data_source_format": "DELTA", "columns": columns}
+    monkeypatch.setattr(up.Session, "ask", lambda *_, **__: up.Answer(200, told, ""))
+    session = up.Session(up.load_config({}, box.environ), {})
+    with pytest.raises(up.Rejected, match="does not tell the columns"):
+        up.WarehouseTable(session, there.table).columns()
+
+
 @pytest.mark.parametrize("status", [201, 202])
 def test_a_success_of_another_kind_is_a_doubt_that_the_table_settles(
     way: Ways, box: Box, warehouse: Warehouse, status: int

@@ -6388,6 +6388,8 @@ class DeltaTarget:
                 "Was it dropped or restored, or this box away for longer than delta.setTransactionRetentionDuration?"
                 " An empty state_dir sends all rows again, also those that are there; --since TIMESTAMP later ones."
             )
+            if not table:
+                hint = "Does a page to log in answer in the store's place? Then do nothing. Else: " + hint
             raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
         if delivered < number:
             return False

@@ -162,6 +162,7 @@ def test_a_target_that_lost_commits_stops_the_run(box: Box, caplog: pytest.LogCa
     box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
     assert box.run() == 1
     assert "has lost commits" in caplog.text
+    assert "a page to log in" in caplog.text
 
 
 def test_all_rows_of_a_cycle_are_counted_also_those_before_a_refused_one(

@@ -1226,6 +1226,8 @@ def test_what_may_have_been_committed_is_in_doubt_whatever_the_words(message: st
 
 def test_a_message_without_an_sqlstate_is_known_by_its_condition() -> None:
     """Older servers; a message that says nothing leaves the question open."""
+    for state in ("42808", "42809"):
+        assert "not a view" in up.server_error(f"[X_Y] What. SQLSTATE: {state}", writes=True).hint
     denied = up.server_error("PERMISSION_DENIED: User does not have USE SCHEMA on Schema 's'.", writes=True)
     assert isinstance(denied, up.Rejected) and "USE SCHEMA" in denied.hint
     assert isinstance(up.server_error("Invalid SessionHandle: SessionHandle [x]", writes=True), up.LostAnswer)

@@ -7335,7 +7335,7 @@ def left_to_resend(config: Config) -> Iterator[None]:
     """Where a question is refused nothing tells what it asks for: `on_doubt` decides, and the hint names that, too."""
     try:
         yield
-    except (Rejected, RefusedSizeError) as refused:
+    except (Rejected, RefusedSizeError, LostAnswer) as refused:
         if config.on_doubt != "resend":
             refused.hint += " Or on_doubt: resend sends the rows in doubt again, at the risk of doubles."
             raise
@@ -7595,7 +7595,7 @@ class CopyRoute(Route):
             if not re.search(NO_PATH, str(error)):
                 raise
             raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
-        self._check_loaded(cursor, {payload.count} if is_first else {0, payload.count})
+        self._check_loaded(cursor, {payload.count} if is_first else {0, payload.count, intent["rows"]})
         self.leave(intent)
         payload.file.unlink(missing_ok=True)
 
@@ -7632,7 +7632,11 @@ class CopyRoute(Route):
             if isinstance(error, LostAnswer):
                 self.table.wait_out(intent, self.now())
             sample = self._sample(first)
-            return self.by_rows.held({**intent, "rows": sample.count}, sample)
+            came = self.by_rows.held({**intent, "rows": sample.count}, sample)
+            if came is None and self.config.on_doubt != "resend":  # Another try may tell.
+                error.hint = f"{error.hint} If each try ends so: raise databricks_statement_timeout.".strip()
+                raise
+            return came
         return True
 
     def _send_again(self, intent: Intent, rows: Staged) -> None:
@@ -7971,7 +7975,7 @@ class WarehouseTarget:
         """How a commit of nothing on an intent's route ends; None for well, which proves that others would go."""
         try:
             self.routes[intent["route"]].send_nothing()
-        except (DidNotRun, TransientError) as error:
+        except UploaderError as error:
             return error
         return None
 
@@ -9205,6 +9209,22 @@ def is_given_up(lost: int, intent: Intent) -> bool:
     )
 
 
+def beside_others(target: Target, state: State) -> Intent:
+    """The intent of a lost request; of a large single row it tells whether a commit without rows goes just then."""
+    intent = state.intent or {}
+    if state.lost and is_alone(intent) and not is_small(intent) and isinstance(target, WarehouseTarget):
+        return {**intent, "others_go": not target.fault_of_nothing(intent)}
+    return intent
+
+
+def is_at_fault(lost: int, intent: Intent) -> bool:
+    """Whether a large request of one row was lost so often for its size, and not for a line that was down.
+
+    Two losses may have two causes. Stores may be down for long, and there nothing else is sent to tell.
+    """
+    return is_alone(intent) and (lost > 2 and intent.get("others_go", False) if "route" in intent else lost > HALVINGS)
+
+
 def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
     """The error, where it is a refusal of a size that is small, of a single row: then the row is not at fault.
 
@@ -9323,26 +9343,13 @@ class Delivery:
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 lost = self.state.lost + 1
-                is_too_large = self._narrow(intent) and is_alone(intent) and self._is_at_fault(intent)
+                is_too_large = self._narrow(intent) and is_at_fault(lost, intent)
                 if not is_too_large:
                     self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
                 if is_too_large or is_given_up(lost, intent):
                     fault = f"{lost} times a request of {intent['bytes']} bytes had no answer and did not arrive"
                     self._set_aside(intent, DoesNotGo(fault))
         self.job.quarantine.forget_after(self.state.sequence)
-
-    def _is_at_fault(self, intent: Intent) -> bool:
-        """Whether a single row that is lost again is too large, and not the line down. Two ends may be two faults."""
-        if "route" in intent:
-            return self.state.lost > 1 and intent.get("others_go", False)
-        return self.state.lost >= HALVINGS  # Stores may be down for long.
-
-    def _lost(self, intent: Intent) -> None:
-        """Keep the intent of a lost request; of a single row also whether a commit without rows goes just then."""
-        self._save_intent(intent)
-        target = self.job.target
-        if self.state.lost and is_alone(intent) and not is_small(intent) and isinstance(target, WarehouseTarget):
-            self._save_intent({**intent, "others_go": not target.fault_of_nothing(intent)})
 
     def _took_place(self, intent: Intent) -> bool:
         """What the target says. Where a question with rows gets no answer either, the next one is made smaller."""
@@ -9380,7 +9387,8 @@ class Delivery:
             raise self._not_run(measured(intent, count(), self.bytes_per_row), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._lost(measured(intent, count(), self.bytes_per_row))
+                self._save_intent(measured(intent, count(), self.bytes_per_row))
+                self._save_intent(beside_others(target, self.state))
             raise
         intent = measured(intent, count(), self.bytes_per_row)
         tally.commits = int(tally.sent > 0)

@@ -690,7 +690,7 @@ MUTANTS = (
         "if False:", ("test_ladder.py", "whatever_it_holds"),
     ),
     Mutant(
-        "an outage is a large row's fault", 'self.state.lost > 1 and intent.get("others_go", False)', "True",
+        "an outage is a large row's fault", 'lost > 2 and intent.get("others_go", False) if', "True if",
         ("test_ladder.py", "an_outage_sets"),
     ),
     Mutant(

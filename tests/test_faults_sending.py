@@ -460,6 +460,24 @@ def test_a_file_that_can_not_tell_whether_it_was_taken_up_leaves_it_to_its_rows(
     assert way.values() == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+@pytest.mark.parametrize("on_doubt", ["stop", "resend"])
+def test_a_file_whose_rows_can_not_tell_either_is_offered_again(delivery: Deliveries, on_doubt: str) -> None:
+    """They equal earlier ones, and the table's past can't be read: another try may tell, or `on_doubt` decides."""
+    way = delivery("copy", "v BIGINT")
+    way.box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (?)", rows=[(v,) for v in (1, 2, 3, 4)])
+    assert way.run() == 0
+    way.box.execute("INSERT INTO t VALUES (?)", rows=[(v,) for v in (1, 2, 3, 4)])
+    way.warehouse.fail(way.verb, "error", when="after")
+    assert way.run() == 1
+    way.warehouse.fail("TIMESTAMP AS OF", times=-1, **NO_SELECT)
+    way.warehouse.fail(way.verb, "error", when="before")
+    assert way.run("--on-doubt", on_doubt, later=60) == (on_doubt == "stop"), way.stage.said()
+    assert ("on_doubt: resend" in way.stage.said()) is (on_doubt == "stop")
+    assert way.run(later=60) == 0
+    way.warehouse.heal()
+    assert Counter(way.values()) == dict.fromkeys((1, 2, 3, 4), 2 + (on_doubt == "resend"))
+
+
 def test_a_file_that_never_ends_well_becomes_smaller(delivery: Deliveries) -> None:
     way = delivery("copy")
     way.box.execute(COUNTED, INSERT, rows=rows(1, 5))

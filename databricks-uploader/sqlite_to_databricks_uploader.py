@@ -4057,6 +4057,11 @@ class Evidence(NamedTuple):
         return 2 * sum(look.is_but_time for look in self.looks) > count and 2 * kept_values(self.looks) > count
 
     @property
+    def is_shrunk(self) -> bool:
+        """Whether the newest rows are gone."""
+        return self.position is not None and self.highest < self.position
+
+    @property
     def counts_on(self) -> bool:
         """Whether each rowid up to the position was given once only: all rows there are delivered ones."""
         return self.counter is not None and self.position is not None and self.counter >= self.position
@@ -4069,13 +4074,13 @@ class Evidence(NamedTuple):
         """
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
         kept = {*(whole := self.whole), *(look.rowid for look in same)}
-        is_shrunk = self.position is not None and self.highest < self.position
-        alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not is_shrunk]
+        alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not self.is_shrunk]
         told = {(look.time, look.alike) for look in same}
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
         # Rows behind the last of these may be new ones, in the places of deleted ones.
         before = [look.is_like for look in self.looks if look.rowid <= max(kept, default=0)]
-        is_most |= bool(self.is_same_file) and sum(before) > 1 and 2 * sum(before) > len(before)
+        is_cut_off = bool(self.is_same_file) and 2 * max(kept, default=0) > (self.position or 0)
+        is_most |= is_cut_off and sum(before) > 1 and 2 * sum(before) > len(before)
         is_all = all(look.is_whole for look in self.looks)
         if not whole and any(look.is_whole for look in self.looks) and (is_all or not self.twins):
             return None
@@ -4088,17 +4093,23 @@ class Evidence(NamedTuple):
         if not self.is_same_file or self.changes < 0 or (self.counter is not None and not self.counts_on):
             # A box without a clock may begin at the same moment at each start.
             # A rebuild sets the counter back to the highest rowid that is left.
-            is_back = bool(self.is_same_file and self.changes > 0) or 2 * kept_values(self.looks) > len(self.looks)
-            is_open = is_most and is_telling and (is_back or not is_shrunk)
+            is_back = kept_values(self.looks) > max(2, len(self.looks) // 2) or (self.is_same_file and self.changes > 0)
+            is_open = is_most and is_telling and bool(is_back or not self.is_shrunk)
             return (kept if self.is_same_file is None else None) if is_open else set()
         if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}
         if is_most:
             return kept if alike and (is_telling or len(told) > 1) else None
-        is_cut = is_shrunk and (self.changes == 0 or self.is_later)
-        if self.looks and all(look.is_but_time for look in self.looks) and not (is_cut and self.is_later):
+        return self._kept_of_others()
+
+    def _kept_of_others(self) -> set[int] | None:
+        """The same where most rows are others: none is left, or that can't be told."""
+        is_cut = self.is_shrunk and (self.changes == 0 or self.is_later)
+        retimed = sum(look.is_but_time for look in self.looks)
+        if self.looks and retimed == len(self.looks) and not (is_cut and self.is_later):
             return None
-        is_new = self.is_later and kept_values(self.looks) <= max(1, len(self.looks) // 2)
+        is_other = 2 * retimed <= len(self.looks) and kept_values(self.looks) <= max(1, len(self.looks) // 2)
+        is_new = self.is_later and is_other
         return set() if not self.looks or is_new or is_cut else None
 
 
@@ -4693,11 +4704,11 @@ class Search(NamedTuple):
         return state
 
     def likely(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Those of which a row may be here, by the times of the newest ones: one look for all."""
+        """Those of which a row may be here, by the times of some of them: one look for all."""
         table = self.here.table
         if table.time is None or not claims:
             return []
-        newest = [[Anchor.of(line) for line in claim.place["anchors"][:8]] for claim in claims]
+        newest = [[Anchor.of(line) for line in claim.place["anchors"][::3]] for claim in claims]
         wanted = {str(each.rowid) if table.key else each.time for anchors in newest for each in anchors}
         where = f"WHERE {self.here.rowid if table.key else cell(table.time)} IN ({', '.join(wanted)})"
         found = self.here.reader.select(f"DISTINCT {row_content([table.time])}", where)
@@ -4739,7 +4750,10 @@ class Search(NamedTuple):
         """The state where a cycle saw the table end, unless rows that were behind that are there again."""
         if state.ended is None or state.emptied:
             return state
-        is_back = any(look.rowid > state.ended and look.is_whole for look in self.here.looks(state)[0])
+        first, times = self.here.reader.bounds(state.ended)[0], {anchor.time for anchor in state.anchors} - {"NULL"}
+        # Of a copy there may be rows of which none is an anchor: they are no later.
+        is_back = first is not None and len(times) > 1 and not self.here.is_later(state.anchors, [first])
+        is_back |= any(look.rowid > state.ended and look.is_whole for look in self.here.looks(state)[0])
         return dataclasses.replace(state, ended=None) if is_back else moved_to(state, state.ended, "as was seen before")
 
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
@@ -4763,7 +4777,8 @@ class Search(NamedTuple):
         unknown = self.here.rows(f"{self.here.rowid} BETWEEN {known + 1} AND {upper - 1}", 1)
         if kept and not (replaced and any(unknown)):
             end, why = known if replaced else evidence.highest, "its newest rows were taken away"
-            why += "" if end == known else ", and others in their place, if any, are passed over"
+            is_told = end == known or len({anchor.time for anchor in state.anchors[:CLOSE_ANCHORS]}) > 1
+            why += "" if is_told else ", and others in their place, if any, are passed over"
             return self._anchored(dataclasses.replace(moved_to(state, end, why), ended=end))
         fault = f"{self.here.table.name} was restored from an older copy, and new rows came in since: "
         fault += f"which of the rows {known + 1} to {upper - 1} were delivered can't be told"
@@ -11303,7 +11318,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = dataclasses.replace(state, sequence=max(state.sequence, known))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
-        state = dataclasses.replace(state, position=position, anchors=[], gaps=[], epoch=state.epoch + 1, formers=[])
+        state = dataclasses.replace(state, position=position, ended=None, anchors=[], gaps=[], formers=[])
+        state = dataclasses.replace(state, epoch=state.epoch + 1)
         job.states.save(state)
 
 

@@ -136,15 +136,36 @@ MUTANTS = (
         ("test_cursor_file.py", "saw_gone_are_known"),
     ),
     Mutant(
-        "new rows in places of deleted ones make all others new", "is_most |= bool(self.is_same_file) and sum(before) > 1 and", "is_most |= False and",
+        "new rows in places of deleted ones make all others new", "is_most |= is_cut_off and", "is_most |= False and",
         ("test_cursor_file.py", "took_the_places_of_the_newest"),
     ),
     Mutant(
-        "values that come back tell nothing where the newest rows are gone", "or 2 * kept_values(self.looks) > len(self.looks)\n", "\n",
+        "values that come back tell nothing where the newest rows are gone", "kept_values(self.looks) > max(2, len(self.looks) // 2) or", "False or",
         ("test_cursor_file.py", "also_where_the_newest"),
     ),
     Mutant(
         "a data frame's index tells rows apart", "if pair[1] not in own]", "]", ("test_cursor_file.py", "data_frame"),
+    ),
+    Mutant(
+        "rows that are left at a seen end are no anchors", "thinned(self.here.anchors(first, last), state.anchors if state.columns == parts else [])",
+        "state.anchors", ("test_cursor_file.py", "whatever_comes_besides"),
+    ),
+    Mutant(
+        "a copy after a seen end is new", "is_back = first is not None and len(times) > 1 and", "is_back = False and",
+        ("test_cursor_file.py", "copy_that_is_put_back"),
+    ),
+    Mutant(
+        "a seen end outlasts a time to start from", "position=position, ended=None,", "position=position,", ("test_cursor_file.py", "more_than_a_seen_end"),
+    ),
+    Mutant(
+        "one row of the same time is a table that came back", "max(2, len(self.looks) // 2) or (", "len(self.looks) // 2 or (",
+        ("test_cursor_file.py", "same_moment_at_each_start"),
+    ),
+    Mutant(
+        "rows that all got later times are new", "is_other = 2 * retimed <= len(self.looks) and", "is_other =", ("test_cursor_file.py", "another_value_is_edited_besides"),
+    ),
+    Mutant(
+        "a table that was made anew is a ring", "if found.anchors == state.anchors:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
     ),
     Mutant(
         "the size of a page by time is looked at", "is_large if is_indexed else None", "False",
@@ -188,7 +209,7 @@ MUTANTS = (
         "if True:\n                if name and stream", ("test_streams.py", "the_disk_refuses"),
     ),
     Mutant(
-        "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not is_shrunk",
+        "an equal time tells a row whose rowid may be used again", "look.is_like or self.counts_on or not self.is_shrunk",
         "True", ("test_cursor_file.py", "fewer_rows_of"),
     ),
     Mutant(

@@ -987,6 +987,77 @@ def test_newest_rows_that_a_cycle_saw_gone_are_known_where_they_are_put_back(box
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 104)]
 
 
+@crossed(key=[*KEYS], left=[75, 20], besides=["VACUUM", "ALTER TABLE t ADD COLUMN x", "CREATE TABLE other (a)"])
+def test_rows_before_a_seen_end_are_known_whatever_comes_besides(box: Box, key: str, left: int, besides: str) -> None:
+    box.execute(table(key), INSERT, rows=rows(1, 150, 1))
+    assert box.run() == 0
+    box.execute(f"DELETE FROM t WHERE a > {left}")
+    box.execute(besides)
+    assert [box.run("--table", "t") for _ in range(3)] == [0, 0, 0]
+    assert len(box.arrived("a")) == 150
+    box.execute(f"DELETE FROM t WHERE a > {left - 3}", INSERT, rows=rows(201, 205, 1))
+    # Anchors of other columns than before can't be kept beside those: then it is asked which rows are new.
+    assert box.run("--table", "t") == 0 or "ALTER" in besides
+    new = range(201, 206) if "ALTER" not in besides else {a for (a,) in box.arrived("a")} - {*range(1, 151)}
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 151), *sorted(new)]
+
+
+@pytest.mark.parametrize("how", ["replaced", "backed up"])
+def test_a_copy_that_is_put_back_after_a_seen_end_sends_no_row_again(box: Box, how: str) -> None:
+    """None of the rows that are there again is an anchor."""
+    box.execute(table("keyed"), INSERT, rows=rows(1, 60, 1))
+    copy = box.folder / "copy"
+    shutil.copy(box.database, copy)
+    box.execute(INSERT, rows=rows(61, 100, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a > 50")
+    assert box.run() == 0
+    if how == "replaced":
+        copy.replace(box.database)
+    else:
+        live, old = sqlite3.connect(box.database), sqlite3.connect(copy)
+        old.backup(live)
+        live.close()
+        old.close()
+    assert [box.run(), box.run()] == [0, 0]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 101)]
+
+
+def test_a_time_to_start_from_counts_more_than_a_seen_end(box: Box) -> None:
+    box.execute(table("keyed"), INSERT, rows=rows(1, 100, 1))
+    assert box.run() == 0
+    box.execute("DELETE FROM t WHERE a > 50")
+    assert box.run() == 0
+    assert box.run("--since", "2026-01-01T00:00:31Z") == 0
+    assert sorted(a for (a,) in box.arrived("a")) == sorted([*range(1, 101), *range(31, 51)])
+
+
+@crossed(key=["keyed", "plain"], count=[1, 3, 6, 20, 60])
+def test_a_box_that_begins_at_the_same_moment_at_each_start_is_not_asked(box: Box, key: str, count: int) -> None:
+    """Its file is made anew each time; before it has grown, only the first row is where an anchor is."""
+    for start, added in enumerate([100, count]):
+        box.database.unlink(missing_ok=True)
+        made = [(time, 1000 * start + a * a % 97) for time, a in rows(1, added, 1)]
+        box.execute(table(key), INSERT, rows=made)
+        assert box.run() == 0
+    assert len(box.arrived("a")) == 100 + count
+
+
+@pytest.mark.parametrize("made", ["id INTEGER", "id INT PRIMARY KEY"])
+def test_rows_that_all_get_later_times_are_asked_about_though_another_value_is_edited_besides(
+    box: Box, made: str
+) -> None:
+    """As where the clock was set right. A key of the producer's own, which counts as rowids do, tells nothing."""
+    box.execute(f"CREATE TABLE t ({made}, time TEXT, v TEXT)")
+    box.execute(
+        "INSERT INTO t VALUES (?, ?, ?)", rows=[(a, time, "on" if a % 3 else "off") for time, a in rows(1, 60, 1)]
+    )
+    assert box.run() == 0
+    box.execute("UPDATE t SET time = replace(time, '2026-01', '2026-02')", "UPDATE t SET v = '?' WHERE id = 50")
+    assert box.run() == 1
+    assert len(box.arrived("id")) == 60
+
+
 @crossed(key=["keyed", "plain"], gone=[1, 3, 20, 31], new=[1, 4, 15])
 def test_rows_that_are_edited_are_known_where_new_ones_took_the_places_of_the_newest(
     box: Box, key: str, gone: int, new: int
@@ -1054,6 +1125,22 @@ def test_rows_that_are_rewritten_in_their_places_with_later_times_are_told(
     assert box.run() == 0
     assert "t that were delivered have later times now" in caplog.text
     assert "cursor: timestamp" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["file", "emptied", "seen emptied"])
+def test_a_table_that_is_made_anew_is_not_taken_for_one_that_is_rewritten(
+    box: Box, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for start in range(3):
+        if how == "file":
+            box.database.unlink(missing_ok=True)
+        box.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, time TEXT, a INTEGER)", "DELETE FROM t")
+        if how == "seen emptied":
+            assert box.run() == 0
+        box.execute("INSERT INTO t (time, a) VALUES (?, ?)", rows=rows(100 * start + 1, 100 * start + 20, 1))
+        assert [box.run(), box.run()] == [0, 0]
+    assert "later times now" not in caplog.text
+    assert len(box.arrived("a")) == 60
 
 
 def test_what_a_cycle_without_new_rows_learned_of_the_file_is_kept(box: Box) -> None:

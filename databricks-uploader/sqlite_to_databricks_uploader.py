@@ -1817,7 +1817,7 @@ def is_wal_mode(file: Path) -> bool:
             refuse_pipe(file)
             with file.open("rb") as opened:
                 header = opened.read(100)
-            is_split = any(side.exists() and side.stat().st_size for side in side_files(file)[::2])
+            is_split = any(side.st_size for side in stats_of(side_files(file)[::2]))
             size = file.stat().st_size
         if header and not header.startswith(b"SQLite format 3\0"):
             raise SourceError(f"{file} is not a SQLite database", NO_DATABASE)
@@ -1853,25 +1853,37 @@ def source_files(file: Path) -> Iterator[None]:
         raise SourceError(f"{file} can't be read: {error.strerror}", hint) from None
 
 
+def stats_of(files: Iterable[Path]) -> list[os.stat_result]:
+    """What is known of those that are there; side files come and go."""
+    found = []
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(file.stat())
+    return found
+
+
 def fingerprint(file: Path) -> tuple[int, ...]:
     """What changes when a producer writes: the file's identity, size and time, and its WAL's size and time."""
     with source_files(file):
-        seen = [file.stat()] + [wal.stat() for wal in side_files(file)[:1] if wal.exists()]
+        seen = [file.stat(), *stats_of(side_files(file)[:1])]
     return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
 def wal_bytes(file: Path) -> int:
     """The size of a database's WAL; 0 where it has none."""
     with source_files(file):
-        return sum(wal.stat().st_size for wal in side_files(file)[:1] if wal.exists())
+        return sum(wal.st_size for wal in stats_of(side_files(file)[:1]))
 
 
-def ours(files: Iterable[Path]) -> list[Path]:
-    """Those that belong to our user and that no other may write."""
+def ours(file: Path) -> list[Path]:
+    """The side files of a database that belong to our user, and that neither its group nor everybody may write."""
     found = []
-    for file in files:
-        with contextlib.suppress(OSError):
-            found += [file] if file.stat().st_uid == os.geteuid() and not file.stat().st_mode & 0o022 else []
+    with contextlib.suppress(OSError):
+        group = file.stat().st_gid
+        for side in side_files(file):
+            for stat in stats_of([side]):
+                is_shared = stat.st_mode & 0o002 or (stat.st_mode & 0o020 and stat.st_gid == group)
+                found += [side] if stat.st_uid == os.geteuid() and not is_shared else []
     return found
 
 
@@ -2044,7 +2056,7 @@ class Database:
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
         self.wal_mode = is_wal_mode(self.file)
-        self._before, way = ours(side_files(self.file)), way_to_open(self.file, self.wal_mode)
+        self._before, way = ours(self.file), way_to_open(self.file, self.wal_mode)
         with contextlib.ExitStack() as unfinished:
             unfinished.callback(self._close)
             try:
@@ -2063,7 +2075,7 @@ class Database:
 
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         file = self._private_copy() if way == COPIED else self.file
-        self._unchanging = fingerprint(self.file) if way == UNCHANGING else None
+        self._unchanging, before = fingerprint(self.file) if way == UNCHANGING else None, fingerprint(self.file)[0]
         # Percent-encoded, since `?` or `%` in the path would open another file.
         uri = f"file:{quote(os.fsencode(file))}?{way}"
         try:
@@ -2077,13 +2089,15 @@ class Database:
             for _ in range(READERS):  # the connections come in turn
                 self.rows(f"PRAGMA {pragma}")
         self.rows("PRAGMA schema_version")  # the first that touches the file
+        if fingerprint(self.file)[0] != before:  # One connection may have the old file, and one the new.
+            raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
 
     def _made(self) -> list[Path]:
         """Side files that SQLite made under our user since the opening, and that the producer could not write.
 
         So where it closed its database between our look and our opening, or turned to a WAL since.
         """
-        made = [file for file in ours(side_files(self.file)) if file not in self._before]
+        made = [file for file in ours(self.file) if file not in self._before]
         with contextlib.suppress(OSError, UploaderError):
             if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
                 return made
@@ -4498,6 +4512,15 @@ class Anchored:
             below, most = f"AND {self.rowid} < {rows[-1][0]}", most - len(rows)
 
 
+def begun_in(pool: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> Future[T]:
+    """What a thread makes of it; a `TransientError` where the machine lets none begin."""
+    try:
+        return pool.submit(work, *given)
+    except RuntimeError as error:
+        hint = "Raise the limit of this service's tasks (TasksMax, --pids-limit, ulimit -u), or of its memory."
+        raise TransientError(f"no thread can be begun: {error}", hint) from None
+
+
 @dataclasses.dataclass
 class Pace:
     """Reads ranges of rowids, as many `rows` at once as seem right by what was read before.
@@ -4518,7 +4541,7 @@ class Pace:
         with ThreadPoolExecutor(READERS) as pool:
             while (begin := first) <= last:
                 parts, pages = [*itertools.islice(self._parts(first, last), READERS)], list[RawPage]()
-                reads = [pool.submit(self._part, *part) for part in parts]
+                reads = [begun_in(pool, self._part, *part) for part in parts]
                 wait_for(reads)
                 for (_, high), read in zip(parts, reads, strict=True):
                     page, end = read.result()
@@ -4587,7 +4610,7 @@ def ahead(items: Iterator[T]) -> Generator[T]:
     with ThreadPoolExecutor(1) as pool:
         item = next(items, END)
         while item is not END:
-            upcoming = pool.submit(next, items, END)
+            upcoming = begun_in(pool, next, items, END)
             yield item
             item = upcoming.result()
 

@@ -168,6 +168,16 @@ MUTANTS = (
         "a table that was made anew is a ring", "if found.anchors == state.anchors:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
     ),
     Mutant(
+        "our group is the producer's", "(stat.st_mode & 0o020 and stat.st_gid == group)", "stat.st_mode & 0o020", ("test_source.py", "side_file_of_ours"),
+    ),
+    Mutant(
+        "two files are read as one", "if fingerprint(self.file)[0] != before:", "if False:", ("test_source.py", "between_two_openings"),
+    ),
+    Mutant(
+        "a machine without threads ends a service", "except RuntimeError as error:\n        hint = \"Raise the limit", "except ZeroDivisionError as error:\n        hint = \"Raise the limit",
+        ("test_source.py", "no_thread_can_begin"),
+    ),
+    Mutant(
         "the size of a page by time is looked at", "is_large if is_indexed else None", "False",
         ("test_cursor.py", "much_larger_than_wanted and by_time or view"),
     ),

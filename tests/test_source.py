@@ -785,3 +785,70 @@ def test_a_copy_that_is_brought_up_to_date_equals_its_file(versions: list[list[b
             file.write_bytes(content)
             up.copy_file(file, copy)
             assert copy.read_bytes() == content
+
+
+def test_a_side_file_of_ours_is_the_producers_too_where_its_group_or_everybody_may_write_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a setgid bit on the directory it has our group, which the producer need not be in."""
+    file.touch()
+    sides = up.side_files(file)
+    for side, mode in zip(sides, [0o664, 0o666, 0o644], strict=True):
+        side.touch()
+        side.chmod(mode)
+    assert up.ours(file) == [sides[2]]
+    real = Path.stat
+
+    def of_another_group(path: Path, **more: Any) -> os.stat_result:
+        found = real(path, **more)
+        return os.stat_result([*found[:5], found.st_gid + 1, *found[6:10]]) if path == file else found
+
+    monkeypatch.setattr(Path, "stat", of_another_group)
+    assert up.ours(file) == [sides[0], sides[2]]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_file_that_is_replaced_between_two_openings_is_read_in_the_next_cycle(
+    file: Path, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection would have the old file, and the other one the new."""
+    import adbc_driver_manager
+
+    for name in (file, other := file.with_name("other")):
+        write(name, "CREATE TABLE t (x)").close()
+    real, calls = adbc_driver_manager.AdbcConnection, list[int]()
+
+    def connection(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            other.replace(file)
+        return real(*given)
+
+    monkeypatch.setattr(adbc_driver_manager, "AdbcConnection", connection)
+    with pytest.raises(up.TransientError, match="replaced while it was opened"), opened(file):
+        pass
+    with opened(file) as database:
+        assert [*database.kinds] == ["t"]
+
+
+def test_a_journal_that_goes_in_the_moment_of_a_look_is_no_file_that_was_taken_away(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(file, "CREATE TABLE t (x)").close()
+    sides, real = up.side_files(file), Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path, **more: path in sides or real(path, **more))
+    assert not up.is_wal_mode(file)
+    assert up.wal_bytes(file) == 0
+    assert len(up.fingerprint(file)) == 3
+
+
+def test_where_no_thread_can_begin_a_cycle_fails_with_a_remedy(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts INTEGER)", "INSERT INTO t VALUES (1, 1790000000)")
+    with monkeypatch.context() as patched:
+        patched.setattr(up.ThreadPoolExecutor, "submit", refuse)
+        assert box.run() == 1
+    assert box.run() == 0
+    assert len(box.arrived("id")) == 1

@@ -3673,6 +3673,8 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
         fields[name] = kind(**saved[name]) if saved.get(name) else None
     if intent := saved.get("intent"):
         fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
+    if saved.get("emptied"):  # Of a version that kept no rowid.
+        fields.setdefault("ended", NOWHERE)
     fields.setdefault("commits", saved.get("sequence", 0))  # Version 1.0.0 did not count them apart.
     if former := saved.get("former"):  # Of a version that kept one.
         fields["formers"] = [{"lineage": f"former of {saved.get('source_id')}", **former}]
@@ -4093,7 +4095,8 @@ class Evidence(NamedTuple):
         is_most, is_telling = 2 * len(kept) > len(self.looks), len(told) > len(self.looks) // 2
         # Rows behind the last of these may be new ones, in the places of deleted ones.
         before = [look.is_like for look in self.looks if look.rowid <= max(kept, default=0)]
-        is_cut_off = bool(self.is_same_file) and 2 * max(kept, default=0) > (self.position or 0)
+        first = min((look.rowid for look in self.looks), default=0)
+        is_cut_off = bool(self.is_same_file) and 2 * max(kept, default=first) > (self.position or first) + first
         is_most |= is_cut_off and sum(before) > 1 and 2 * sum(before) > len(before)
         is_all = all(look.is_whole for look in self.looks)
         if not whole and any(look.is_whole for look in self.looks) and (is_all or not self.twins):
@@ -4122,7 +4125,9 @@ class Evidence(NamedTuple):
         retimed = sum(look.is_but_time for look in self.looks)
         if self.looks and retimed == len(self.looks) and not (is_cut and self.is_later):
             return None
-        is_other = 2 * retimed <= len(self.looks) and kept_values(self.looks) <= max(1, len(self.looks) // 2)
+        # Of few values most are the same by chance, or as good as always; all but one are so by none.
+        is_retimed = retimed >= len(self.looks) - len(self.looks) // 32
+        is_other = not is_retimed and kept_values(self.looks) <= max(1, len(self.looks) // 2)
         is_new = self.is_later and is_other
         return set() if not self.looks or is_new or is_cut else None
 
@@ -4135,7 +4140,7 @@ def held_rows(position: Position) -> int:
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. What a cycle saw was said before."""
     log.log(
-        logging.DEBUG if state.ended is not None else level,
+        logging.DEBUG if state.emptied or (rowid is not None and rowid == state.ended) else level,
         "%s: %s; going on after rowid %s",
         state.table,
         why,
@@ -4771,13 +4776,19 @@ class Search(NamedTuple):
 
     def _as_seen(self, state: State) -> State:
         """The state where a cycle saw the table end, unless rows that were behind that are there again."""
-        if state.ended is None or state.emptied:
+        if (end := state.ended) is None or state.emptied:
             return state
-        first, times = self.here.reader.bounds(state.ended)[0], {anchor.time for anchor in state.anchors} - {"NULL"}
+        first, times = self.here.reader.bounds(end)[0], {anchor.time for anchor in state.anchors} - {"NULL"}
         # Of a copy there may be rows of which none is an anchor: they are no later.
         is_back = first is not None and len(times) > 1 and not self.here.is_later(state.anchors, [first])
-        is_back |= any(look.rowid > state.ended and look.is_whole for look in self.here.looks(state)[0])
-        return dataclasses.replace(state, ended=None) if is_back else moved_to(state, state.ended, "as was seen before")
+        seen = moved_to(state, end, "as was seen before")
+        known, left = (self.judged(Claim(place_of(each)), each) for each in (state, seen))
+        # Of few values some rows are equal by chance, the fewer the more.
+        sides = itertools.groupby(sorted(known.evidence.looks), lambda look: look.rowid > end)
+        is_there = {side: bool(known.evidence._replace(looks=[*looks]).whole) for side, looks in sides}
+        # Where rows were renumbered, or none that was left is there for certain, all that is known tells more.
+        is_open = known.moved is not None or (left.moved is None and not is_there.get(False))
+        return dataclasses.replace(state, ended=None) if is_back or is_open or is_there.get(True) else seen
 
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.

@@ -132,7 +132,7 @@ MUTANTS = (
         "where a cycle saw a table end is forgotten", "if is_empty or found.ended is None or found.columns != state.columns:", "if True:", ("test_cursor_file.py", "saw_the_newest_ones_gone"),
     ),
     Mutant(
-        "rows that are put back behind a seen end are new", "return dataclasses.replace(state, ended=None) if is_back else", "return",
+        "rows that are put back behind a seen end are new", "if is_back or is_open or is_there.get(True) else seen", "if is_open else seen",
         ("test_cursor_file.py", "saw_gone_are_known"),
     ),
     Mutant(
@@ -162,7 +162,7 @@ MUTANTS = (
         ("test_cursor_file.py", "same_moment_at_each_start"),
     ),
     Mutant(
-        "rows that all got later times are new", "is_other = 2 * retimed <= len(self.looks) and", "is_other =", ("test_cursor_file.py", "another_value_is_edited_besides"),
+        "rows that all got later times are new", "is_other = not is_retimed and", "is_other =", ("test_cursor_file.py", "another_value_is_edited_besides"),
     ),
     Mutant(
         "a table that was made anew is a ring", "if found.anchors == state.anchors:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),

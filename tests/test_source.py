@@ -848,7 +848,7 @@ def test_where_no_thread_can_begin_a_cycle_fails_with_a_remedy(box: Box, monkeyp
 
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts INTEGER)", "INSERT INTO t VALUES (1, 1790000000)")
     with monkeypatch.context() as patched:
-        patched.setattr(up.ThreadPoolExecutor, "submit", refuse)
+        patched.setattr("concurrent.futures.ThreadPoolExecutor.submit", refuse)
         assert box.run() == 1
     assert box.run() == 0
     assert len(box.arrived("id")) == 1

@@ -7583,8 +7583,9 @@ class CopyRoute(Route):
         return Staged(table.count(), values, Path(file), self._sample(first).digest)
 
     def _sample(self, first: ArrowTable) -> Insert:
-        """Some of the rows of the first page, as a statement has them."""
-        return self.by_rows.text_of([first.slice(0, min(self.COMPARED_ROWS, first.num_rows))])
+        """Some of the rows all over the first page, as a statement has them: others may delete those of one place."""
+        step = math.ceil(first.num_rows / self.COMPARED_ROWS)
+        return self.by_rows.text_of([first.slice(index, 1) for index in range(0, first.num_rows, step)])
 
     def ready(self, intent: Intent, payload: Staged) -> Intent:
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
@@ -7829,8 +7830,11 @@ class ZerobusRoute(SizedRoute):
         self._post(payload.document(intent["batch_id"], names["databricks_batch_id"], others))
 
     def send_nothing(self) -> None:
-        with contextlib.suppress(RefusedValuesError):  # It was read, and that is what is asked for.
+        try:
             self._post(b"[]")
+        except (RefusedValuesError, RefusedSizeError) as error:
+            if "HTTP 400" not in str(error):  # That is said of an empty list, too.
+                raise
 
     def _post(self, document: bytes) -> None:
         url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
@@ -8010,6 +8014,8 @@ class WarehouseTarget:
             if isinstance(error, RefusedValuesError):
                 self.table.look(0)
             if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):
+                if intent["bytes"] >= Allowance.LEAST:  # Or all is refused for a while after what was too large.
+                    self.allowance = self.usual.allowance.without(min(intent["bytes"], self.usual.allowance.bytes))
                 hint = "A request without rows is refused, too: it is no matter of size."
                 raise Rejected(str(error), hint if error.hint.startswith("Smaller") else error.hint) from None
             raise
@@ -9266,12 +9272,16 @@ def beside_others(target: Target, state: State) -> Intent:
     return intent
 
 
-def is_at_fault(lost: int, intent: Intent) -> bool:
+def is_at_fault(state: State, intent: Intent) -> bool:
     """Whether a large request of one row was lost so often for its size, and not for a line that was down.
 
-    Two losses may have two causes. Stores may be down for long, and there nothing else is sent to tell.
+    Two losses may have two causes, and those before may be of other rows. Stores may be down for long, and there
+    nothing else is sent to tell.
     """
-    return is_alone(intent) and (lost > 2 and intent.get("others_go", False) if "route" in intent else lost > HALVINGS)
+    if "route" not in intent:
+        return is_alone(intent) and state.lost >= HALVINGS
+    is_same = state.lost_bytes == intent.get("bytes") and state.lost > 1
+    return is_alone(intent) and is_same and intent.get("others_go", False)
 
 
 def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
@@ -9392,7 +9402,7 @@ class Delivery:
             else:
                 log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
                 lost = self.state.lost + 1
-                is_too_large = self._narrow(intent) and is_at_fault(lost, intent)
+                is_too_large = self._narrow(intent) and is_at_fault(self.state, intent)
                 if not is_too_large:
                     self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
                 if is_too_large or is_given_up(lost, intent):

@@ -721,7 +721,11 @@ MUTANTS = (
         "if False:", ("test_ladder.py", "whatever_it_holds"),
     ),
     Mutant(
-        "an outage is a large row's fault", 'lost > 2 and intent.get("others_go", False) if', "True if",
+        "what is refused for a while is tried as large again", 'if intent["bytes"] >= Allowance.LEAST:  # Or all', "if False:  # Or all",
+        ("test_ladder.py", "whatever_it_holds"),
+    ),
+    Mutant(
+        "an outage is a large row's fault", 'is_same and intent.get("others_go", False)', "True",
         ("test_ladder.py", "an_outage_sets"),
     ),
     Mutant(

@@ -227,7 +227,10 @@ def test_a_small_row_that_is_begun_too_late_again_and_again_is_not_at_fault(behi
 
 @pytest.mark.parametrize("status", [403, 404, 431])
 def test_what_is_refused_whatever_it_holds_is_no_matter_of_size(behind: Callable[..., Behind], status: int) -> None:
-    """As where a token is revoked amid a run: a commit without rows is refused, too."""
+    """As where a token is revoked amid a run: a commit without rows is refused, too.
+
+    But a firewall may refuse all for a while after what was too large: the next one is smaller.
+    """
     way = behind(10**9)
     way.box.execute(TABLE, INSERT, rows=[(n, "x" * 40_000) for n in range(3)])
     assert way.run() == 0
@@ -236,7 +239,7 @@ def test_what_is_refused_whatever_it_holds_is_no_matter_of_size(behind: Callable
     assert way.run() == 1
     way.warehouse.heal()
     assert way.box.quarantined() == []
-    assert way.box.state()["allowance"]["refused"] is None
+    assert way.box.state()["allowance"]["bytes"] < 3 * 40_000
     assert way.run() == 0
     assert way.values() == list(range(6))
 

@@ -2075,7 +2075,8 @@ class Database:
 
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         file = self._private_copy() if way == COPIED else self.file
-        self._unchanging, before = fingerprint(self.file) if way == UNCHANGING else None, fingerprint(self.file)[0]
+        before = fingerprint(self.file)
+        self._unchanging = before if way == UNCHANGING else None
         # Percent-encoded, since `?` or `%` in the path would open another file.
         uri = f"file:{quote(os.fsencode(file))}?{way}"
         try:
@@ -2089,7 +2090,7 @@ class Database:
             for _ in range(READERS):  # the connections come in turn
                 self.rows(f"PRAGMA {pragma}")
         self.rows("PRAGMA schema_version")  # the first that touches the file
-        if fingerprint(self.file)[0] != before:  # One connection may have the old file, and one the new.
+        if fingerprint(self.file)[0] != before[0]:  # One connection may have the old file, and one the new.
             raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
 
     def _made(self) -> list[Path]:
@@ -3537,16 +3538,15 @@ NOWHERE = -(2**63)
 class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
 
-    `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had,
-    and `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
+    `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had, and
+    `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
     rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
     they were seen in; a cycle saw it `ended` at a rowid since, before the position, or `NOWHERE`: it was empty.
-    `formers` are what was known before it was made anew, the
-    newest first. `lineage` is the stream and the epoch that sent the table's first rows, where these are others by now.
-    `time_column`, read by `time_form`, stays the time, and columns stay of the types `reads`, whatever values look
-    like. `allowance` was learned of the target; so often in a row, `lost`, a batch had no answer and did not arrive,
-    the last time with a request of `lost_bytes`. Where that is too small to be refused, the next has `lost_rows` at
-    most; 0 is any number.
+    `formers` are what was known before it was made anew, the newest first. `lineage` is the stream and the epoch that
+    sent the table's first rows, where these are others by now. `time_column`, read by `time_form`, stays the time, and
+    columns stay of the types `reads`, whatever values look like. `allowance` was learned of the target; so often in a
+    row, `lost`, a batch had no answer and did not arrive, the last time with a request of `lost_bytes`. Where that is
+    too small to be refused, the next has `lost_rows` at most; 0 is any number.
     """
 
     last_upload: str | None = None
@@ -4139,13 +4139,8 @@ def held_rows(position: Position) -> int:
 
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. What a cycle saw was said before."""
-    log.log(
-        logging.DEBUG if state.emptied or (rowid is not None and rowid == state.ended) else level,
-        "%s: %s; going on after rowid %s",
-        state.table,
-        why,
-        rowid or 0,
-    )
+    level = logging.DEBUG if state.emptied or (rowid is not None and rowid == state.ended) else level
+    log.log(level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     is_new, last = rowid is None, -math.inf if rowid is None else rowid
     anchors = [anchor for anchor in state.anchors if anchor.rowid <= last]
     gaps = [gap for gap in state.gaps if gap[1] <= last]
@@ -4736,12 +4731,12 @@ class Search(NamedTuple):
         table = self.here.table
         if table.time is None or not claims:
             return []
-        newest = [[Anchor.of(line) for line in claim.place["anchors"][::3]] for claim in claims]
-        wanted = {str(each.rowid) if table.key else each.time for anchors in newest for each in anchors}
+        some = [[Anchor.of(line) for line in claim.place["anchors"][::3]] for claim in claims]
+        wanted = {str(each.rowid) if table.key else each.time for anchors in some for each in anchors}
         where = f"WHERE {self.here.rowid if table.key else cell(table.time)} IN ({', '.join(wanted)})"
         found = self.here.reader.select(f"DISTINCT {row_content([table.time])}", where)
         times = {literal_of(content, table.encoding) for (content,) in found}
-        return [claim for claim, anchors in zip(claims, newest, strict=True) if times & {a.time for a in anchors}]
+        return [claim for claim, anchors in zip(claims, some, strict=True) if times & {a.time for a in anchors}]
 
     def judged(self, claim: Claim, state: State, is_own: bool = False) -> Found:
         """A place with the evidence that there is for it; an own one in another order is an error."""
@@ -4875,7 +4870,7 @@ class RowidCursor(Anchored):
 
     def is_rewritten(self, state: State) -> bool:
         """Whether the oldest row that is known has a later time than all had: as in a ring of slots."""
-        oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]]
+        oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]] if self.table.time else []
         is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
         return bool(is_there) and self.is_later(state.anchors, oldest)
 
@@ -6601,7 +6596,7 @@ class Staged:
     count: int
     values: dict[str, str]
     file: Path
-    digest: str  # That of the first rows.
+    digest: str  # That of some rows, which tell of all.
 
 
 def comparison(table: str, sent: Insert, past: str = "") -> str:
@@ -7556,9 +7551,9 @@ class CopyRoute(Route):
     # So many of them are compared where COPY INTO can't tell: a statement commits all or nothing.
     COMPARED_ROWS = 10
 
-    def __init__(self, table: WarehouseTable, directory: Path | None) -> None:
+    def __init__(self, table: WarehouseTable, by_rows: InsertRoute, directory: Path | None) -> None:
         super().__init__(table)
-        self.by_rows = InsertRoute(table)
+        self.by_rows = by_rows
         self.volume = self.config.databricks_volume or ""
         self.directory = directory
         self._staging = contextlib.ExitStack()
@@ -7937,7 +7932,7 @@ class WarehouseTarget:
         self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
         self.table = WarehouseTable(session, table)
         self.insert = InsertRoute(self.table)
-        self.copy = CopyRoute(self.table, directory)
+        self.copy = CopyRoute(self.table, self.insert, directory)
         self.zerobus = ZerobusRoute(self.table)
         self.routes: dict[str, InsertRoute | CopyRoute | ZerobusRoute]
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
@@ -9417,8 +9412,7 @@ class Delivery:
             return settled(lambda: (prepared.rows for prepared in pages_again(self, intent, is_asked=True)))
         except TransientError as error:
             has_rows = intent.get("route") == "zerobus" or not intent.get("marked", True)
-            if has_rows and not isinstance(error, Unreachable):
-                self._narrow(intent, is_asked=True)
+            if has_rows and not isinstance(error, Unreachable) and self._narrow(intent, is_asked=True):
                 self._save(self.state)
             raise of_one_stream(error) from None
 
@@ -9446,8 +9440,9 @@ class Delivery:
             raise self._not_run(measured(intent, count(), self.bytes_per_row), error) from None
         except TransientError as error:
             if not isinstance(error, Conflict):  # Then its size was not at fault.
-                self._save_intent(measured(intent, count(), self.bytes_per_row))
-                self._save_intent(beside_others(target, self.state))
+                self._save_intent(lost := measured(intent, count(), self.bytes_per_row))
+                if (told := beside_others(target, self.state)) is not lost:
+                    self._save_intent(told)
             raise
         intent = measured(intent, count(), self.bytes_per_row)
         tally.commits = int(tally.sent > 0)
@@ -10348,11 +10343,11 @@ def open_windows(position: Position, now: float) -> str:
 
 def example_of(line: Mapping[str, Any], config: Config) -> str:
     """A row in quarantine without what sanitize hides by now; no values where its rules are about other columns."""
-    row, shown = line["row"], dict[str, Any]()
+    row, told = line["row"], dict[str, Any]()
     with contextlib.suppress(ConfigError, TypeError):  # TypeError: a line that was corrected by hand
-        hidden = hidden_columns(config, dict.fromkeys([*row, *line.get("hidden", [])], ""))
-        shown = {name: value for name, value in row.items() if name not in hidden}
-    text = json.dumps(shown)
+        private = hidden_columns(config, dict.fromkeys([*row, *line.get("hidden", [])], ""))
+        told = {name: value for name, value in row.items() if name not in private}
+    text = json.dumps(told)
     return text if len(text) <= 300 else f"{text[:300]}\u2026"
 
 

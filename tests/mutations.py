@@ -171,7 +171,7 @@ MUTANTS = (
         "our group is the producer's", "(stat.st_mode & 0o020 and stat.st_gid == group)", "stat.st_mode & 0o020", ("test_source.py", "side_file_of_ours"),
     ),
     Mutant(
-        "two files are read as one", "if fingerprint(self.file)[0] != before:", "if False:", ("test_source.py", "between_two_openings"),
+        "two files are read as one", "if fingerprint(self.file)[0] != before[0]:", "if False:", ("test_source.py", "between_two_openings"),
     ),
     Mutant(
         "a machine without threads ends a service", "except RuntimeError as error:\n        hint = \"Raise the limit", "except ZeroDivisionError as error:\n        hint = \"Raise the limit",
@@ -333,7 +333,7 @@ MUTANTS = (
         ("test_watching.py", "status_table_has_no_value"),
     ),
     Mutant(
-        "an example shows what is hidden by now", "for name, value in row.items() if name not in hidden}",
+        "an example shows what is hidden by now", "for name, value in row.items() if name not in private}",
         "for name, value in row.items()}", ("test_actions.py", "by_now"),
     ),
     Mutant("a fraction changes hashes", "in INTEGER_BITS and not is_disguised else", "in INTEGER_BITS else", ("test_plan.py", "fraction_changes_no_hash")),
@@ -714,7 +714,7 @@ MUTANTS = (
     ),
     Mutant(
         "a question that gets no answer is asked again as it was",
-        "if has_rows and not isinstance(error, Unreachable):", "if False:", ("test_ladder.py", "question_may_be_too_large"),
+        "if has_rows and not isinstance(error, Unreachable) and", "if False and", ("test_ladder.py", "question_may_be_too_large"),
     ),
     Mutant(
         "what is refused whatever it holds is refused for its size", "if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):",

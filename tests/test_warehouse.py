@@ -535,23 +535,25 @@ class Ended:
         """Done."""
 
 
-def test_a_batch_id_counts_rows_that_no_source_has_any_more(bench: Bench) -> None:
-    """The source was emptied meanwhile; what was sent is known by its number."""
+def came_unseen(bench: Bench) -> tuple[up.WarehouseTarget, up.Intent]:
+    """A batch of two rows that came with its id, and whose answer was lost; and where it went."""
     bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
     target = bench.target()
     target.columns()
     bench.warehouse.fail("INSERT INTO", "drop", when="after")
     intent, _ = bench.lose(target, rows_of(1, 2))
+    return target, intent
+
+
+def test_a_batch_id_counts_rows_that_no_source_has_any_more(bench: Bench) -> None:
+    """The source was emptied meanwhile; what was sent is known by its number."""
+    target, intent = came_unseen(bench)
     assert target.settle(intent, lambda: iter([])) is True
 
 
 def test_one_row_with_a_batchs_id_proves_that_it_came(bench: Bench) -> None:
     """A statement commits all or nothing; others of its rows were deleted since."""
-    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
-    target = bench.target()
-    target.columns()
-    bench.warehouse.fail("INSERT INTO", "drop", when="after")
-    intent, _ = bench.lose(target, rows_of(1, 2))
+    target, intent = came_unseen(bench)
     bench.warehouse.sql(f"DELETE FROM s.{bench.table} WHERE id = 1")
     assert target.settle(intent, lambda: iter([])) is True
 

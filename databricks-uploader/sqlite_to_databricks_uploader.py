@@ -87,7 +87,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TextIO, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TextIO, TypedDict, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -1891,19 +1891,33 @@ def ours(file: Path) -> list[Path]:
 SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 
 
+def is_fresh(file: Path) -> bool:
+    """Whether a file was written in the last 20 milliseconds: its time may not tell what is written next."""
+    with source_files(file):
+        return 0 <= time.time_ns() - file.stat().st_mtime_ns < 2 * 10**7
+
+
 def way_to_open(file: Path, wal_mode: bool) -> str:
     """How `file`, a path without links, is opened without writing beside it.
 
-    Side files that are missing SQLite would make under our user, and the producer could not write them.
+    Side files that are missing SQLite would make under our user, and the producer could not write them. One that opens
+    its database for each row and closes it again is waited for: while the file is open the side files stay.
     """
     wal, shm, _ = side_files(file)
     if wal_mode and str(file) in mount_points():
         fault = f"{file} is mounted alone: its WAL is out of sight and its rows would be stale"
         raise SourceError(fault, "Mount the directory that holds the database.")
-    if not wal_mode or (wal.exists() and shm.exists()):
-        return SHARED
-    if wal_bytes(file) > 32:  # its header alone, or a part of it, is no row (fileformat2.html, 4.1)
-        return COPIED
+    has_rows = False
+    for _ in range(10):
+        if not wal_mode or (wal.exists() and shm.exists()):
+            return SHARED
+        # Its header alone, or a part of it, is no row (fileformat2.html, 4.1). One look may be amid a closing.
+        had_rows, has_rows = has_rows, wal_bytes(file) > 32
+        if has_rows and had_rows:
+            return COPIED
+        if not has_rows and not is_fresh(file):
+            break
+        time.sleep(0.002)
     with source_files(file):
         names = file.stat().st_nlink
     if names > 1:
@@ -1957,6 +1971,13 @@ class BusyError(TransientError):
     """
 
 
+class UnrecoveredError(TransientError):
+    """The database waits for its producer: a journal is left, or it is just being opened or closed.
+
+    The next cycle tries again. If it stays, a producer crashed; let it open its database once, which mends it.
+    """
+
+
 class MemoryShortError(TransientError):
     """Rows are too large for the memory that is left: they are read in smaller parts.
 
@@ -1995,8 +2016,7 @@ class CorruptError(SourceError):
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("locked|busy", BusyError, "the database is locked by another process", ""),
     ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}", ""),
-    ("readonly", TransientError, "the database waits for its producer: {}",
-     "A crashed producer left a journal; let it open its database once, which mends it."),
+    ("readonly", UnrecoveredError, "the database waits for its producer: {}", ""),
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
      "{}: only the program of its producer has it", ""),
     ("unable to open", SourceError, "{}",
@@ -2032,48 +2052,95 @@ def is_utf8(column: ArrowColumn) -> bool:
     return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
 
 
+def answer_of(connection: Any, sql: str, batch_rows: int = 1024) -> ArrowTable:
+    """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""
+    import adbc_driver_manager
+    from arro3.core import Table
+
+    try:
+        with adbc_driver_manager.AdbcStatement(connection) as statement:
+            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
+            statement.set_sql_query(sql)
+            return Table.from_arrow(statement.execute_query()[0])
+    except (adbc_driver_manager.Error, OSError, ValueError) as error:
+        raise source_error(str(error)) from None
+
+
 COPIES: list[str] = []  # the private one that there is; it goes with the process, also where that ends at once
 
 
-class Database:
-    """The file, open for one cycle. Threads take turns on `READERS` connections; the end waits for those that read."""
+class Connections:
+    """The producer's file, open for one cycle; where the producer comes or goes, it is opened anew as is right then.
+
+    Threads take turns on `READERS` connections; the end waits for those that read.
+    """
+
+    TRIES = 20  # of one query
 
     def __init__(self, file: Path, scratch: Path, busy_seconds: float = 5.0) -> None:
         self.file = file
         self.scratch = scratch
         self.busy_seconds = busy_seconds
         self._stack = contextlib.ExitStack()
+        # Connections that are free, or one None where they are closed; whoever opens anew has the turn.
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        self._openings = 0
+        self._inode: int | None = None
+        # The file's fingerprint where it was opened as unchanging; our side files that were there before.
         self._unchanging: tuple[int, ...] | None = None
         self._before: Sequence[Path] = ()
         self.wal_mode = False
-        # Whether generated columns have to be right for all rows: one was not.
-        self.is_thorough = False
         self.copied_bytes = 0
-        self._looked = -math.inf
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
-        self.wal_mode = is_wal_mode(self.file)
-        self._before, way = ours(self.file), way_to_open(self.file, self.wal_mode)
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        """Make the connections in the way that is right now, and again where the producer comes or goes just then."""
+        for tries in range(1, self.TRIES + 1):
+            self.wal_mode = is_wal_mode(self.file)
+            self._before, way = ours(self.file), way_to_open(self.file, self.wal_mode)
+            try:
+                return self._open_so(way)
+            except UploaderError as error:
+                is_told = isinstance(error, UnrecoveredError) or way_to_open(self.file, self.wal_mode) != way
+                if tries == self.TRIES or not is_told:
+                    raise
+            time.sleep(0.01)
+
+    def _open_so(self, way: str) -> None:
         with contextlib.ExitStack() as unfinished:
             unfinished.callback(self._close)
             try:
-                self._open(way)
+                connections = self._connected(way)
             except BusyError:
                 if way != SHARED or not self.wal_mode:
                     raise
                 self._close()  # A copy is made with no connection open: closing the file would drop its locks.
-                self._open(COPIED)
+                connections = self._connected(COPIED)
             unfinished.pop_all()
-        return self
+        self._openings += 1
+        for connection in connections:
+            self._free.put(connection)
 
-    def _open(self, way: str) -> None:
-        """Make the connections; one of them has touched the file then."""
+    def _open_again(self, openings: int) -> None:
+        """Open the file anew once nobody reads, unless another thread did since so many openings."""
+        with self._turn, contextlib.ExitStack() as failed:
+            if self._openings == openings:
+                failed.callback(self._free.put, None)
+                if self._end():
+                    self._open()
+                    failed.pop_all()
+
+    def _connected(self, way: str) -> list[Any]:
+        """The connections; one of them has touched the file then."""
         import adbc_driver_manager
 
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         file = self._private_copy() if way == COPIED else self.file
         before = fingerprint(self.file)
         self._unchanging = before if way == UNCHANGING else None
@@ -2081,17 +2148,19 @@ class Database:
         uri = f"file:{quote(os.fsencode(file))}?{way}"
         try:
             database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
-            for _ in range(READERS):
-                self._free.put(self._stack.enter_context(adbc_driver_manager.AdbcConnection(database)))
+            enter = self._stack.enter_context
+            connections = [enter(adbc_driver_manager.AdbcConnection(database)) for _ in range(READERS)]
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
         pragmas = [f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"]
         for pragma in [*pragmas, *(["synchronous = 0"] if way == COPIED else [])]:
-            for _ in range(READERS):  # the connections come in turn
-                self.rows(f"PRAGMA {pragma}")
-        self.rows("PRAGMA schema_version")  # the first that touches the file
-        if fingerprint(self.file)[0] != before[0]:  # One connection may have the old file, and one the new.
+            for connection in connections:
+                answer_of(connection, f"PRAGMA {pragma}")
+        answer_of(connections[0], "PRAGMA schema_version")  # the first that touches the file
+        self._inode = self._inode or before[0]
+        if {before[0], fingerprint(self.file)[0]} != {self._inode}:  # Else one may have the old file, and one the new.
             raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
+        return connections
 
     def _made(self) -> list[Path]:
         """Side files that SQLite made under our user since the opening, and that the producer could not write.
@@ -2104,11 +2173,51 @@ class Database:
                 return made
         return []
 
+    def table(self, sql: str, batch_rows: int = 1024) -> ArrowTable:
+        """An Arrow table of all rows, as `answer_of` has it."""
+        for _ in range(self.TRIES):
+            with self._lent() as connection:
+                openings = self._openings  # It stays while a connection is lent.
+                try:
+                    table = answer_of(connection, sql, batch_rows)
+                except UploaderError as error:
+                    if not (isinstance(error, UnrecoveredError) or self._is_stale()):
+                        raise
+                else:
+                    if not self._is_stale():
+                        return table
+            self._open_again(openings)
+        hint = "The next cycle reads it anew. One that leaves it open lets others read."
+        raise TransientError("the producer opened or closed its database each time while it was read", hint)
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[Any]:
+        """A connection that nobody else uses meanwhile."""
+        connection = self._free.get()
+        try:
+            if connection is None:
+                raise SourceError("the database was closed while it was read")
+            yield connection
+        finally:
+            self._free.put(connection)
+
+    def _is_stale(self) -> bool:
+        """Whether the producer came or went since the file was opened: what was read may be of no one moment."""
+        return bool(self._unchanging and self._unchanging != fingerprint(self.file)) or bool(self._made())
+
     def __exit__(self, *reason: object) -> None:
-        for _ in range(READERS):
+        with self._turn:
+            self._end()
+            self._free.put(None)
+
+    def _end(self) -> bool:
+        """Close the connections, once those that read have done so; false where they were closed before."""
+        if self._free.get() is None:
+            return False
+        for _ in range(1, READERS):
             self._free.get()
-        self._free.put(None)
         self._close()
+        return True
 
     def _close(self) -> None:
         self._stack.close()
@@ -2136,6 +2245,14 @@ class Database:
                     return copy
         hint = "The next cycle tries again. PRAGMA locking_mode = NORMAL in the producer makes copies needless."
         raise TransientError("the producer began its WAL anew each time while its database was copied", hint)
+
+
+class Database(Connections):
+    """The producer's file, and what SQLite says of it."""
+
+    # Whether generated columns have to be right for all rows: one was not.
+    is_thorough = False
+    _looked = -math.inf
 
     def size(self) -> int:
         """The bytes of the file and of its WAL."""
@@ -2201,29 +2318,6 @@ class Database:
         if any(column.type == arrow_type("string") and not is_utf8(column) for column in columns):
             raise CorruptError("a name in the database is no valid text", "Run `PRAGMA integrity_check` on it.")
         return list(zip(*(column.to_pylist() for column in columns), strict=True))
-
-    def table(self, sql: str, batch_rows: int = 1024) -> ArrowTable:
-        """An Arrow table of all rows; ADBC takes each column's type from the first `batch_rows`."""
-        import adbc_driver_manager
-        from arro3.core import Table
-
-        connection = self._free.get()
-        try:
-            if connection is None:
-                raise SourceError("the database was closed while it was read")
-            with adbc_driver_manager.AdbcStatement(connection) as statement:
-                statement.set_options(**{"adbc.sqlite.query.batch_rows": str(batch_rows)})
-                statement.set_sql_query(sql)
-                table = Table.from_arrow(statement.execute_query()[0])
-        except (adbc_driver_manager.Error, OSError, ValueError) as error:
-            raise source_error(str(error)) from None
-        finally:
-            self._free.put(connection)
-        if self._unchanging and self._unchanging != fingerprint(self.file):
-            raise TransientError("the producer began to write while its file was read", "The next cycle reads it anew.")
-        if self._made():
-            raise TransientError("the producer closed its database while it was opened", "The next cycle reads it.")
-        return table
 
 
 def detect_table(database: Database, wanted: str | None) -> str:

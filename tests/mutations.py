@@ -171,7 +171,7 @@ MUTANTS = (
         "our group is the producer's", "(stat.st_mode & 0o020 and stat.st_gid == group)", "stat.st_mode & 0o020", ("test_source.py", "side_file_of_ours"),
     ),
     Mutant(
-        "two files are read as one", "if fingerprint(self.file)[0] != before[0]:", "if False:", ("test_source.py", "between_two_openings"),
+        "two files are read as one", "if {before[0], fingerprint(self.file)[0]} != {self._inode}:", "if False:", ("test_source.py", "between_two_openings"),
     ),
     Mutant(
         "a machine without threads ends a service", "except RuntimeError as error:\n        hint = \"Raise the limit", "except ZeroDivisionError as error:\n        hint = \"Raise the limit",
@@ -376,8 +376,22 @@ MUTANTS = (
         "if not wal_mode or (wal.exists() and shm.exists()):", "if True:", (SOURCE, "another_user or closed_wal"),
     ),
     Mutant(
-        "a file that came to life is read on", "if self._unchanging and self._unchanging != fingerprint(self.file):",
-        "if False:", ("test_source.py", "comes_to_life"),
+        "a file that came to life is read on", "bool(self._unchanging and self._unchanging != fingerprint(self.file))",
+        "False", ("test_source.py", "comes_to_life"),
+    ),
+    Mutant(
+        "a producer that comes and goes ends a cycle", "if not (isinstance(error, UnrecoveredError) or self._is_stale()):", "if True:",
+        ("test_source.py", "comes_just_then"),
+    ),
+    Mutant(
+        "a file that is opened just then can't be read", "if tries == self.TRIES or not is_told:", "if True:", ("test_source.py", "moment_of_opening"),
+    ),
+    Mutant(
+        "what can't be opened is tried for long", "if tries == self.TRIES or not is_told:", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
+    ),
+    Mutant(
+        "a closed database is opened again", "if self._end():\n                    self._open()", "self._end()\n                if True:\n                    self._open()",
+        ("test_source.py", "after_the_end_of_a_cycle"),
     ),
     Mutant(
         "a database mounted alone is read", "if wal_mode and str(file) in mount_points():", "if False:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -324,12 +325,56 @@ def test_a_producer_that_turns_to_a_wal_amid_a_cycle_can_go_on(shared: Box) -> N
     command = ["sh", "-c", f"touch {turning}; while [ -e {turned} ]; do sleep 0.01; done"]
     turn = {"at": ["DeltaTarget.send"], "call": 1, "when": "after", "do": "run", "command": command}
     with Stage(shared.folder) as stage:
-        assert stage.run({**shared.environ, "UPLOAD_BATCH_ROWS": "1"}, plan=[turn], user=READER) == 1, stage.said()
-        assert "the producer closed its database" in stage.said()
+        assert stage.run({**shared.environ, "UPLOAD_BATCH_ROWS": "1"}, plan=[turn], user=READER) == 0, stage.said()
         assert os.waitpid(child, 0)[1] == 0
         assert as_user(PRODUCER, lambda: add(producer(shared), 6, 7))
         assert stage.run(shared.environ, user=READER) == 0
     assert values(shared) == list(range(1, 8))
+
+
+@privileged
+@pytest.mark.parametrize("user", [0, READER])
+@pytest.mark.parametrize("rights", [0o777, 0o755])
+def test_a_producer_that_opens_its_database_for_each_row_keeps_no_backlog_waiting(
+    shared: Box, stage: Stage, user: int, rights: int
+) -> None:
+    """The file is opened anew where its producer came or went, and each page is of one moment. (matrix row 17)"""
+    sensor_rows = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) SELECT '2026-01-01', i FROM n"
+    )
+
+    def create() -> None:
+        os.umask(0o022)
+        producer(shared, COUNTED, f"INSERT INTO t (time, v) {sensor_rows}").close()
+
+    def produce() -> None:
+        os.umask(0o022)
+        for v in itertools.count(60_001):
+            if stop.exists():
+                break
+            connection = sqlite3.connect(shared.database, timeout=30)
+            connection.execute(INSERT, ("2026-01-01", v))
+            connection.commit()
+            connection.close()
+            time.sleep(0.015)
+
+    stop = shared.folder / "stop"
+    assert as_user(PRODUCER, create)
+    shared.database.parent.chmod(rights)
+    os.chown(shared.database.parent, PRODUCER, PRODUCER)
+    child = as_user_beside(PRODUCER, produce)
+    for _ in range(4):
+        assert stage.run({**shared.environ, "UPLOAD_BATCH_ROWS": "5000"}, user=user) == 0, stage.said()
+    stop.touch()
+    assert os.waitpid(child, 0)[1] == 0
+    assert {file.stat().st_uid for file in shared.database.parent.iterdir()} == {PRODUCER}
+    assert stage.run(shared.environ, user=user) == 0
+    arrived = values(shared)
+    assert len(arrived) > 60_010
+    assert arrived == list(range(1, len(arrived) + 1))
+    connection = sqlite3.connect(shared.database)
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (len(arrived),)
+    connection.close()
 
 
 @privileged

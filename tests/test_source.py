@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,93 @@ def test_a_wal_without_its_shared_memory_is_read_from_a_private_copy(file: Path,
     assert not list(tmp_path.glob("copy-*"))
 
 
-def test_rows_read_while_a_closed_wal_database_comes_to_life_are_discarded(file: Path) -> None:
+def test_rows_read_while_a_closed_wal_database_comes_to_life_are_read_anew(file: Path) -> None:
     write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
     with opened(file) as database:
         producer = write(file, "INSERT INTO t VALUES (1)")
-        with pytest.raises(up.TransientError, match="began to write"):
-            database.rows("SELECT q.x FROM t q")
+        assert database.rows("SELECT q.x FROM t q") == [(1,)]
         producer.close()
+        assert database.rows("SELECT q.x FROM t q") == [(1,)]
+
+
+def test_a_file_that_is_replaced_between_two_queries_is_read_in_the_next_cycle(file: Path) -> None:
+    """No page of one table is followed by one of another."""
+    for name in (file, other := file.with_name("other")):
+        write(name, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    with opened(file) as database:
+        other.replace(file)
+        with pytest.raises(up.TransientError, match="was replaced"):
+            database.rows("SELECT q.x FROM t q")
+        with pytest.raises(up.SourceError, match="was closed"):
+            database.rows("SELECT q.x FROM t q")
+
+
+@pytest.mark.parametrize("fault", [up.UnrecoveredError, up.CorruptError, up.SourceError])
+def test_an_error_that_comes_of_a_producer_that_comes_just_then_is_none(
+    file: Path, fault: type[up.UploaderError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a checkpoint may look like damage."""
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)").close()
+    real, answers = up.answer_of, list[str]()
+
+    def answer(connection: Any, sql: str, *more: Any) -> Any:
+        if "FROM t" in sql and not answers:
+            answers.append(sql)
+            if fault is not up.UnrecoveredError:
+                write(file, "INSERT INTO t VALUES (2)").close()
+            raise fault("as things are")
+        return real(connection, sql, *more)
+
+    with opened(file) as database:
+        monkeypatch.setattr(up, "answer_of", answer)
+        assert database.rows("SELECT count(*) FROM t") == [(1 if fault is up.UnrecoveredError else 2,)]
+    with opened(file) as database:
+        monkeypatch.setattr(up, "answer_of", lambda *_: (_ for _ in ()).throw(up.CorruptError("it is")))
+        with pytest.raises(up.CorruptError, match="it is"):
+            database.rows("SELECT count(*) FROM t")
+
+
+@pytest.mark.parametrize("ways", [[up.SHARED, up.UNCHANGING], [up.UNCHANGING, up.UNCHANGING]])
+def test_a_database_that_is_closed_in_the_moment_of_opening_is_opened_as_it_is_then(
+    file: Path, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its side files are gone, and none can be made; what is so for good is told at once."""
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    real, tries = up.Connections._connected, list[str]()
+
+    def connected(database: up.Connections, way: str) -> Any:
+        tries.append(way)
+        if len(tries) == 1:
+            raise up.SourceError("unable to open database file")
+        return real(database, way)
+
+    seen = iter([ways[0], *[ways[1]] * 9])
+    monkeypatch.setattr(up, "way_to_open", lambda *_: next(seen))
+    monkeypatch.setattr(up.Connections, "_connected", connected)
+    if ways[0] == ways[1]:
+        with pytest.raises(up.SourceError, match="unable to open"), opened(file):
+            pass
+    else:
+        with opened(file) as database:
+            assert [*database.kinds] == ["t"]
+    assert len(tries) == len({*ways})
+
+
+def test_a_thread_that_comes_after_the_end_of_a_cycle_opens_nothing(file: Path) -> None:
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    with opened(file) as database:
+        pass
+    database._open_again(1)
+    with pytest.raises(up.SourceError, match="was closed"):
+        database.rows("SELECT q.x FROM t q")
+
+
+def test_a_file_that_never_keeps_still_is_left_to_the_next_cycle(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    with opened(file) as database:
+        monkeypatch.setattr(up, "fingerprint", lambda _: (file.stat().st_ino, time.monotonic_ns()))
+        with pytest.raises(up.TransientError, match="opened or closed its database each time"):
+            database.rows("SELECT q.x FROM t q")
 
 
 def test_a_mount_point_is_known_by_its_name_also_with_spaces(file: Path, tmp_path: Path) -> None:
@@ -735,7 +816,8 @@ def test_whatever_a_producer_does_amid_a_copy_the_copy_is_of_one_moment(deeds: l
             with contextlib.suppress(up.TransientError), up.Database(file, Path(folder), 0.1) as database:
                 assert database.rows("PRAGMA integrity_check") == [("ok",)]
                 assert database.rows("SELECT q.id, q.v FROM t q ORDER BY q.id") in producer.seen
-                assert (database.copied_bytes > 0) == (wal > 0)
+                is_copied = database.copied_bytes > 0
+                assert is_copied in (wal > 0, up.wal_bytes(file) > 0)
                 checked += 1
             if left and not wal:
                 left.pop(0)

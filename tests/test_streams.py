@@ -1109,7 +1109,7 @@ def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_ta
     def noted(notes: list[Any], method: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments: (notes.append(1), method(*arguments))[1]  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr(up.Database, "table", noted(queries, up.Database.table))
+    monkeypatch.setattr(up, "answer_of", noted(queries, up.answer_of))
     monkeypatch.setattr(up.Database, "__enter__", noted(opened, up.Database.__enter__))
     monkeypatch.setattr(up.DeltaTarget, "table", noted(asked, up.DeltaTarget.table))
     monkeypatch.setattr(up.Watch, "cycle", counted)

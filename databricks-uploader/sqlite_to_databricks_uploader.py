@@ -3911,6 +3911,19 @@ class Quarantine:
         """The files with quarantined rows, oldest first."""
         return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
 
+    def count(self) -> int:
+        """How many rows there are; a file is read again once it has changed."""
+        stats = ((file, stat) for file in self.files() for stat in stats_of([file]))
+        return sum(rows_in(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) for file, stat in stats)
+
+
+@functools.lru_cache(10_000)
+def rows_in(file: Path, _: tuple[int, ...]) -> int:
+    """How many rows a quarantine's file has, which may be larger than memory is wanted for."""
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+        return sum(1 for line in opened if line.strip())
+    return 0
+
 
 def filled_lines(file: Path) -> list[tuple[int, bytes]]:
     """The lines of a quarantine's file with their numbers, without the empty ones that editors leave."""
@@ -9948,7 +9961,7 @@ def say_left(directory: Path, streams: Iterable[str]) -> None:
     """Say what is in the quarantines of streams that are there no more."""
     known = {encoded_name(stream) for stream in streams}
     for folder in sorted(directory.glob("*/quarantine")):
-        count = sum(len(filled_lines(file)) for file in Quarantine(folder).files())
+        count = Quarantine(folder).count()
         if count and folder.parent.name not in known:
             name, rows = unquote(folder.parent.name), counted(count, "row")
             log.warning("%s: its table has gone, or is in tables no more; %s in quarantine: %s", name, rows, folder)
@@ -10669,7 +10682,7 @@ class Watch:
         rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
         figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
         figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        figures.quarantined = sum(len(filled_lines(file)) for file in job.quarantine.files())
+        figures.quarantined = job.quarantine.count()
         return state
 
     def _say(self, job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:

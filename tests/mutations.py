@@ -390,6 +390,9 @@ MUTANTS = (
         "what can't be opened is tried for long", "if tries == self.TRIES or not is_told:", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
     ),
     Mutant(
+        "a quarantine is read in each cycle", "@functools.lru_cache(10_000)\ndef rows_in", "def rows_in", ("test_state.py", "counted_once"),
+    ),
+    Mutant(
         "a closed database is opened again", "if self._end():\n                    self._open()", "self._end()\n                if True:\n                    self._open()",
         ("test_source.py", "after_the_end_of_a_cycle"),
     ),

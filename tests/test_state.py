@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +83,32 @@ def test_a_failed_save_leaves_the_old_state(states: up.StateFile, monkeypatch: p
     with pytest.raises(up.StateError, match="No space left"):
         states.save(up.State())
     assert states.load() == SAVED
+
+
+def test_a_large_quarantine_is_counted_once_and_not_held_in_memory(
+    states: up.StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have 100 MB, and is looked at in each cycle."""
+    line = {"key": 1, "reason": "no number", "row": {"v": "x" * 1000}, "table": "t"}
+    states.quarantine.put_lines(1, [line] * 20_000)
+    tracemalloc.start()
+    assert states.quarantine.count() == 20_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    real, opened = Path.open, list[str]()
+
+    def counted(path: Path, *given: Any, **named: Any) -> Any:
+        opened.append(path.name)
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", counted)
+    states.quarantine.put_lines(2, [line] * 3)
+    assert [states.quarantine.count() for _ in range(3)] == [20_003] * 3
+    first = states.quarantine.files()[0]
+    first.write_text(json.dumps(line) + "\n\n" + json.dumps(line))  # as an editor leaves it
+    assert [states.quarantine.count() for _ in range(3)] == [5] * 3
+    assert [name for name in opened if name == first.name] == [first.name] * 2  # once to write it
+    assert opened.count("000000000002.jsonl") == 1
+    first.unlink()
+    assert states.quarantine.count() == 3

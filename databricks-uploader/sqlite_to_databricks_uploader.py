@@ -423,16 +423,11 @@ boolean = expecting("true or false", lambda word: BOOLEANS[word.lower()])
 time_zone = expecting("a time zone such as UTC or Europe/Berlin", lambda name: ZoneInfo(name).key)
 
 
-def whole_number(minimum: int, maximum: float = sys.float_info.max) -> Parser:
+def whole_number(minimum: int, maximum: int = sys.maxsize - 1) -> Parser:
     """A whole number of at least `minimum`."""
-    at_most = f", at most {maximum:g}" if maximum < sys.float_info.max else ""
-
-    def bounded(shown: str) -> int:
-        if not minimum <= (count := int(shown)) <= maximum:
-            raise ValueError
-        return count
-
-    return expecting(f"a whole number of at least {minimum}{at_most}", bounded)
+    allowed = range(minimum, maximum + 1)
+    at_most = f", at most {maximum}" if maximum < sys.maxsize - 1 else ""
+    return expecting(f"a whole number of at least {minimum}{at_most}", lambda shown: allowed[allowed.index(int(shown))])
 
 
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -858,8 +853,9 @@ def hidden(text: str) -> str:
     return re.sub(r"\?[^\s\"']*(?i:signature|sig|token)=[^\s\"']*", "?***", text)
 
 
-def secret_from_file(file: Path, variable: str) -> str:
+def secret_from_file(name: str, variable: str) -> str:
     """A secret out of the file that a variable names, the convention of container images."""
+    file = Path(name)
     try:
         if file.stat().st_mode & 0o077:
             log.warning("%s: %s can be read by others; chmod 600 it where that can be set", variable, file)
@@ -894,10 +890,14 @@ FOREIGN_VARIABLES = re.compile(
 OUR_PREFIXES = ("SQLITE_", "ENABLE_", "SANITIZE_", "FILTER_", "AGGREGATE_", "LAKEHOUSE_", "STORAGE_", "TIMESTAMP_")
 
 
+def variables_of(setting: Setting) -> tuple[str, ...]:
+    """The variables that may have a setting; the last one of a secret names a file."""
+    return (*setting.variables, *[f"{setting.variables[0]}_FILE"] * setting.secret)
+
+
 def warn_of_unknown(environ: Mapping[str, str]) -> None:
     """Name the variables with one of our prefixes that no setting has: most likely typos."""
-    known = [variable for setting in SETTINGS.values() for variable in setting.variables]
-    known += [f"{setting.variables[0]}_FILE" for setting in SETTINGS.values() if setting.secret]
+    known = [variable for setting in SETTINGS.values() for variable in variables_of(setting)]
     for name in sorted(environ.keys() - set(known)):
         is_ours = name.startswith(("UPLOAD_", "DATABRICKS_")) and not FOREIGN_VARIABLES.fullmatch(name)
         near = close_to(name, known, 0.8 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
@@ -909,15 +909,13 @@ def layer_from_environ(environ: Mapping[str, str]) -> Layer:
     """The settings in the environment. Empty variables count as unset, as in compose files."""
     layer: Layer = {}
     for name, setting in SETTINGS.items():
-        given = [variable for variable in setting.variables if environ.get(variable, "").strip()]
-        named = f"{setting.variables[0]}_FILE"
-        file = environ.get(named, "").strip() if setting.secret else ""
-        if given and file:
-            raise ConfigError(f"{setting.variables[0]} and {named} are both set", "Unset one of them.")
-        if given:
-            layer[name] = parse_setting(name, environ[given[0]], given[0])
-        elif file:
-            layer[name] = parse_setting(name, secret_from_file(Path(file), named), named)
+        file = f"{setting.variables[0]}_FILE"
+        given = [variable for variable in variables_of(setting) if environ.get(variable, "").strip()]
+        if len(given) > 1 and file in given:
+            raise ConfigError(f"{given[0]} and {file} are both set", "Unset one of them.")
+        for variable in given[:1]:
+            value = environ[variable].strip()
+            layer[name] = parse_setting(name, secret_from_file(value, file) if variable == file else value, variable)
     return layer
 
 
@@ -1049,9 +1047,9 @@ DECLARED = {
 def declared_type(declared: str) -> str | None:
     """The type that a declaration asks for; None where it says nothing."""
     word = declared.upper()
-    if sized := re.fullmatch(r"\s*(?:DECIMAL|NUMERIC)\s*\(\s*(\d+)\s*(?:,\s*(\d+))?\s*\)\s*", word, re.ASCII):
-        precision, scale = int(sized[1]), int(sized[2] or 0)
-        return f"decimal({precision},{scale})" if max(1, scale) <= precision <= 38 else None
+    if re.match(r"\s*(DECIMAL|NUMERIC)\s*\(", word):
+        with contextlib.suppress(ValueError):
+            return type_named(word)
     return next((kind for part, kind in DECLARED.items() if part in word), None)
 
 
@@ -3023,21 +3021,19 @@ LISTS, MAPPINGS = ("remove_nulls", "drop", "hash"), ("replace_values", "round", 
 DISGUISES = ("hash", "round", "mask")
 
 
-def named_columns(word: str, said: Any, columns: Columns) -> list[tuple[str, str, Any]]:
-    """A key of `sanitize_config` with each column that it is about and what is said of that."""
-    place = f"sanitize_config.{word}"
-    if word in LISTS:
-        entries: Iterable[tuple[Any, Any]] = [(name, None) for name in names_of(said, place, "columns")]
-    elif word in MAPPINGS:
-        entries = mapping_of(said, place, f'"{word}": {{"column": …}}').items()
-    else:
-        return [(word, word_of(word, columns, "sanitize_config", "column", *LISTS, *MAPPINGS), said)]
-    return [(word, word_of(name, columns, place, "column"), rule) for name, rule in entries]
-
-
 def rules_by_column(rules: Mapping[str, Any], columns: Columns) -> list[tuple[str, str, Any]]:
     """`sanitize_config` as words, each with a column and what is said of it."""
-    return [entry for word in rules for entry in named_columns(word, rules[word], columns)]
+    named = list[tuple[str, str, Any]]()
+    for word, said in rules.items():
+        place, entries, others = f"sanitize_config.{word}", [(word, said)], list[str]()
+        if word in LISTS:
+            entries = [(name, None) for name in names_of(said, place, "columns")]
+        elif word in MAPPINGS:
+            entries = [*mapping_of(said, place, f'"{word}": {{"column": …}}').items()]
+        else:
+            place, others = "sanitize_config", [*LISTS, *MAPPINGS]
+        named += [(word, word_of(name, columns, place, "column", *others), rule) for name, rule in entries]
+    return named
 
 
 def rules_in_force(config: Config, columns: Columns) -> list[tuple[str, str, Any]]:
@@ -3045,14 +3041,9 @@ def rules_in_force(config: Config, columns: Columns) -> list[tuple[str, str, Any
     return rules_by_column(config.sanitize_config, columns) if config.enable_sanitize else []
 
 
-def named_but(said: Iterable[tuple[str, str, Any]], word: str) -> frozenset[str]:
-    """The columns that other rules than those of a word name."""
-    return frozenset(name for each, name, _ in said if each != word)
-
-
 def hidden_columns(config: Config, columns: Columns) -> frozenset[str]:
     """The columns whose values sanitize changes or drops: nothing but what it makes of them may leave the box."""
-    return named_but(rules_in_force(config, columns), "remove_nulls")
+    return frozenset(name for word, name, _ in rules_in_force(config, columns) if word != "remove_nulls")
 
 
 def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
@@ -3069,12 +3060,14 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
         raise ConfigError("sanitize_config.drop: no column is left")
     kinds = columns | {step.column: step.kind for step in disguises}
     kept = {name: kind for name, kind in kinds.items() if name not in dropped}
+    used = frozenset(name for word, name, _ in named if word != "drop")
+    touched = frozenset(name for word, name, _ in named if word != "remove_nulls")
 
     def apply(frame: DataFrame) -> DataFrame:
         complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
         return changed(complete, disguises)[[name for name in kept if name in frame]]
 
-    return Rules(kept, named_but(named, "drop"), named_but(named, "remove_nulls"), apply)
+    return Rules(kept, used, touched, apply)
 
 
 # --- Filter ---
@@ -10163,48 +10156,31 @@ def distinct(names: Iterable[str]) -> list[str]:
     return keys
 
 
-def scenario_tables(config: Config) -> list[str]:
-    """The names that the scenarios' tables may have; of several source tables those that the source has now.
-
-    Where it can't be read, or is not set, patterns stand for the targets that are there.
-    """
-    fault: UploaderError = ConfigError("nothing tells which tables there are", "Set sqlite, or name them in tables.")
-    if config.sqlite or not config.tables:
-        try:
-            return routed_tables(stream.databricks_table or "" for stream in configured(config).values())
-        except (SourceError, FileError) as error:
-            if not config.tables or isinstance(error, MissingTableError):
-                raise
-            fault = error
-    word = config.sqlite_table_name or ""
-    fitting = [e for e in config.tables if not word or word in tables_like(e["sqlite_table_name"], {word: "table"})[1]]
-    bases = (str(entry.get("databricks_table", word or entry["sqlite_table_name"])) for entry in fitting)
-    there = dict.fromkeys(sorted(targets_there(config)), "table")
-    names = [each for name in routed_tables(bases) for each in tables_like(name, there)[1]]
-    if not names:
-        raise fault
-    return names
-
-
-def routed_tables(bases: Iterable[str]) -> list[str]:
-    """What the tables of all scenarios are called."""
-    return list(dict.fromkeys(routed_table(base, scenario) for base in bases for scenario in PREFIXES))
-
-
-def targets_there(config: Config) -> set[str]:
-    """The names of targets, as a local lake and the states tell."""
-    place = f"{config.databricks_database}." if config.databricks_http_path else f"{delta_place(config)[0]}/"
-    states = (StateFile(file.parent).sound() for file in config.state_dir.glob(f"*/{STATE_NAME}"))
-    targets = [state.target for state in states if state and state.target]
-    local = {file.parent.name for file in Path(place).glob("*/_delta_log")}
-    return local | {target.removeprefix(place) for target in targets if target.startswith(place)}
+def scenario_tables(config: Config, there: Iterable[str]) -> list[str]:
+    """The names that the scenarios' tables may have; patterns of `tables` stand for those that are `there`."""
+    word, bases = config.sqlite_table_name or "", [config.databricks_table or ""]
+    if config.tables:
+        names = [(entry, entry["sqlite_table_name"]) for entry in config.tables]
+        chosen = [entry for entry, name in names if not word or word in tables_like(name, {word: "table"})[1]]
+        bases = [str(entry.get("databricks_table", word or entry["sqlite_table_name"])) for entry in chosen]
+    kinds = dict.fromkeys(sorted(there), "table")
+    routed = dict.fromkeys(routed_table(base, scenario) for base in bases for scenario in PREFIXES)
+    return [each for name in routed for each in tables_like(name, kinds)[1]]
 
 
 def delta_targets(config: Config) -> dict[str, DeltaTarget]:
-    """The Delta tables that may be there, by name: of a lakehouse path or a table path, and `status_table` beside."""
+    """The Delta tables that may be there, by name: of a lakehouse path or a table path, and `status_table` beside.
+
+    A local lake and the states tell which tables there are.
+    """
     root, own = delta_place(config)
-    named = filter(None, [*([own] if own else scenario_tables(config)), config.status_table])
-    return {name: DeltaTarget(f"{root}/{name}", config.storage_options) for name in named}
+    states = (StateFile(file.parent).sound() for file in config.state_dir.glob(f"*/{STATE_NAME}"))
+    there = {str(state.target).removeprefix(f"{root}/") for state in states if state}
+    there |= {file.parent.name for file in Path(root).glob("*/_delta_log")}
+    named = [own] if own else scenario_tables(config, there)
+    if not named:
+        raise ConfigError("nothing tells which tables there are", "Name them in tables.")
+    return {n: DeltaTarget(f"{root}/{n}", config.storage_options) for n in (*named, config.status_table) if n}
 
 
 # The column names of a result, and its rows page by page.
@@ -10277,13 +10253,13 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         if not is_info:
             print_rows(form, *query(sql))
             return
-        database, routed = config.databricks_database or "", scenario_tables(config)
-        tables = [name for name, target in by_path.items() if target.table()]
+        database, tables = config.databricks_database or "", [n for n, target in by_path.items() if target.table()]
         if by_warehouse:
             schema = table_name(database, "").rpartition(".")[0]
             tables = [str(row[1]) for row in session.rows(f"SHOW TABLES IN {schema}")]
         print_rows(form, ["table"], [[[name] for name in tables]], "Tables")
-        for name in [name for name in tables if name in routed or config.table_path]:
+        routed = tables if config.table_path else scenario_tables(config, tables)
+        for name in (name for name in tables if name in routed):
             columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
             print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
             _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")

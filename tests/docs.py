@@ -50,8 +50,7 @@ def settings_table() -> str:
     """The table of settings of docs/configuration.md."""
     lines = ["| YAML key | variable | default | meaning |", "|---|---|---|---|"]
     for name, setting in up.SETTINGS.items():
-        variables = [*setting.variables, *([f"{setting.variables[0]}_FILE"] if setting.secret else [])]
-        named = f"{in_code([name, *setting.aliases])} | {in_code(variables)}"
+        named = f"{in_code([name, *setting.aliases])} | {in_code(up.variables_of(setting))}"
         lines.append(f"| {named} | {shown_default(setting)} | {setting.help} |")
     return "\n".join(lines) + "\n"
 

@@ -1248,7 +1248,7 @@ def test_tables_of_a_store_are_those_that_the_states_name_or_nothing_tells_them(
     states = up.StateFile(file.parent)
     states.save(dataclasses.replace(states.load() or up.State(), target="s3://bucket/lake/raw_b"))
     many.environ |= {"SQLITE_PATH": "", "LAKEHOUSE_PATH": "s3://bucket/lake"}
-    assert up.scenario_tables(up.load_config({}, many.environ)) == ["raw_b"]
+    assert list(up.delta_targets(up.load_config({}, many.environ))) == ["raw_b"]
     file.unlink()
     for action in (["--compact"], ["--run-query", "SELECT 1"]):
         assert many.run(*action) == 2

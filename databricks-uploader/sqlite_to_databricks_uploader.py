@@ -496,18 +496,12 @@ def table_entries(value: object) -> tuple[Layer, ...]:
         value = from_json(value) if is_json else [name for name in value.split(",") if name.strip()]
     if not isinstance(value, list) or not value:
         raise ValueError("expected names and patterns of tables, or mappings with sqlite_table_name")
-    return tuple(map(table_entry, value))
-
-
-def table_entry(value: object) -> Layer:
-    """One entry of `tables`, as a layer of settings."""
-    if not isinstance(value, dict):
-        return {"sqlite_table_name": text(value)}
     own = {key: name for key, name in YAML_KEYS.items() if name in ("sqlite_table_name", *PER_TABLE)}
-    layer = layer_of(value, own)
-    if "sqlite_table_name" not in layer:
+    mappings = [each if isinstance(each, dict) else {"sqlite_table_name": text(each)} for each in value]
+    layers = tuple(layer_of(each, own) for each in mappings)
+    if not all("sqlite_table_name" in layer for layer in layers):
         raise ValueError("an entry needs sqlite_table_name")
-    return layer
+    return layers
 
 
 # Numbers for times: by name how many microseconds one is, and the time that 0 means, in microseconds since 1970.
@@ -1361,8 +1355,7 @@ def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
 def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
     """Microseconds since 1970 of a text that a pattern of strptime reads; a number must be what the pattern writes."""
     moment = named_moment(text, pattern, zone) if "%Z" in pattern else dt.datetime.strptime(text, pattern)
-    written = text if is_text else moment.strftime(pattern)
-    if text != (written[: len(text)] if pattern.endswith("%f") else written):  # No zeros need follow a fraction.
+    if not (is_text or is_written_by(pattern, text)):
         raise ValueError
     return microseconds_of(moment, zone)
 
@@ -1372,10 +1365,9 @@ def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
 
     strptime would take the names of this machine's zone too, and leave out all of them.
     """
-    first, *parts = re.split("(%.)", pattern)
-    for name in ("UTC", "GMT", *clock_names(zone), zone.key):
+    for name in (name for name in ("UTC", "GMT", *clock_names(zone), zone.key) if name in text):
         with contextlib.suppress(ValueError):
-            moment = dt.datetime.strptime(text, first + "".join(name if part == "%Z" else part for part in parts))
+            moment = dt.datetime.strptime(text.replace(name, "UTC", 1), pattern)
             if moment.tzinfo or name in ("UTC", "GMT"):
                 return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
             both = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
@@ -1502,11 +1494,11 @@ def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
     sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
     for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
         array, bad = convert(column, kind, TimeForm(zone=zone))
-        is_fitting = not bad
-        if is_fitting and kind == "timestamp" and {"integer", "real"} & {*classes}:
-            times = [time for time in array.cast(arrow_type("bigint")).to_pylist() if time is not None]
-            is_fitting = sum(time in PLAUSIBLE_TIMES for time in times) * 2 > len(times)
-        if is_fitting:
+        plausible = [True]
+        if kind == "timestamp" and {"integer", "real"} & {*classes}:
+            times = array.cast(arrow_type("bigint")).to_pylist()
+            plausible = [time in PLAUSIBLE_TIMES for time in times if time is not None]
+        if not bad and sum(plausible) * 2 > len(plausible):
             return kind
     return "string"
 
@@ -1516,13 +1508,6 @@ def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
 ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = (b":6", b":7", b":8", b":9")
-
-
-def shapes_of(lines: bytes, count: int) -> set[bytes]:
-    """The forms of so many lines, each digit as 0: most often it is one, which a comparison of all tells soonest."""
-    shapes = lines.translate(DIGITS)
-    first = shapes.partition(b"\n")[0]
-    return {first} if shapes == b"\n".join([first] * count) else set(shapes.split(b"\n"))
 
 
 def cast_text_times(data: Array, form: TimeForm) -> Array | None:
@@ -1535,7 +1520,11 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     texts: list[str] = [*data.to_pylist()]
     texts = [text for text in texts if text is not None] if data.null_count else texts
     lines = "\n".join(texts).encode()
-    forms = [ARROW_TIME.fullmatch(shape) for shape in shapes_of(lines, len(texts)) if texts]
+    shapes = lines.translate(DIGITS)
+    first = shapes.partition(b"\n")[0]
+    # Most often all have one form, which a comparison tells soonest.
+    known = {first} if shapes == b"\n".join([first] * len(texts)) else {*shapes.split(b"\n")}
+    forms = [ARROW_TIME.fullmatch(shape) for shape in known if texts]
     if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or any(part in lines for part in OVER_59):
         return None
     is_local = {found is not None and found[1] is None for found in forms if form.zone.key != "UTC"}
@@ -3272,6 +3261,16 @@ class Partials(NamedTuple):
     horizon: dt.datetime | None = None
 
 
+def cut_of(starts: Series, most: int) -> dt.datetime | None:
+    """The end of the first windows that have at most so many of these groups, or of the first one; None for all."""
+    starts = starts.sort_values(ignore_index=True)
+    later = starts[starts > starts.iloc[0]]
+    found: dt.datetime | None = None
+    if len(later) and len(starts) > most:
+        found = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
+    return found
+
+
 class Aggregate(NamedTuple):
     """Groups rows. What is kept of a group does not grow with its rows, save for medians: 8 bytes each."""
 
@@ -3314,11 +3313,9 @@ class Aggregate(NamedTuple):
         if sum(map(len, pieces[1:])) < max(len(pieces[0]), 1):
             return Partials(pieces, horizon)
         groups = self._merged(pieces)
-        windows = groups[WINDOW].sort_values()
-        later = windows[windows > windows.iloc[0]]
-        if len(later) and groups.memory_usage(deep=True).sum() > self.most_bytes:  # Keep about half, the earlier ones.
-            horizon = max(windows.iloc[len(windows) // 2], later.iloc[0]).to_pydatetime()
-            groups = groups[groups[WINDOW] < horizon].reset_index(drop=True)
+        is_large = groups.memory_usage(deep=True).sum() > self.most_bytes
+        if is_large and (cut := cut_of(groups[WINDOW], len(groups) // 2)):
+            horizon, groups = cut, groups[groups[WINDOW] < cut].reset_index(drop=True)
         return Partials((groups,), horizon)
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
@@ -3338,13 +3335,8 @@ class Aggregate(NamedTuple):
         """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
         if sum(map(len, partials.pieces)) <= most:
             return end
-        starts = self._merged(partials.pieces)[WINDOW].sort_values(ignore_index=True)
-        starts = starts[starts < end]
-        later = starts[starts > starts.iloc[0]]
-        if len(starts) <= most or not len(later):
-            return end
-        cut: dt.datetime = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
-        return cut
+        starts = self._merged(partials.pieces)[WINDOW]
+        return cut_of(starts[starts < end], most) or end
 
     def result(self, partials: Partials, end: dt.datetime | None) -> DataFrame:
         """The groups of windows that start before `end`, by window, then keys. None is all of them."""
@@ -10905,7 +10897,7 @@ def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str 
 
 def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
-    made: dict[tuple[str, str], tuple[Config, Columns, str | None]] = {}
+    made: dict[str, tuple[Config, Columns, str | None]] = {}
 
     def look(stream: Config) -> None:
         with opened_reader(stream) as reader:
@@ -10916,17 +10908,19 @@ def print_ddl(config: Config, which: str) -> int:
                 print("-- aggregated: set aggregate_config to see its table")
                 continue
             rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
-            key = (scenario, routed_table(stream.databricks_table or "readings", scenario))
-            check_names(rules.columns if rules else reads)
-            others = made[key][1] if key in made else {}
-            made[key] = (stream, {**(rules.columns if rules else reads), **others}, table.time)
+            columns, name = (
+                rules.columns if rules else reads,
+                routed_table(stream.databricks_table or "readings", scenario),
+            )
+            check_names(columns)
+            made[name] = (stream, columns | (made[name][1] if name in made else {}), table.time)
 
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
     try:
         return for_each(configured(config), look)
     finally:
-        for (_, name), (stream, columns, time_column) in made.items():
+        for name, (stream, columns, time_column) in made.items():
             print(ddl(stream, name, columns, time_column))
         if config.status_table:
             print(status_ddl(config))
@@ -11047,7 +11041,7 @@ def print_init(config: Config) -> None:
 
 def entry_for(config: Config, database: Database, name: str) -> list[str]:
     """A table's lines: what is in it, and its entry, in a comment where it can't go."""
-    said, extra = list[str](), list[str]()
+    said, entry, extra = list[str](), [f"- {yaml_line('sqlite_table_name', name)}"], list[str]()
     try:
         stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         said.append(content_of(database, name))
@@ -11064,11 +11058,9 @@ def entry_for(config: Config, database: Database, name: str) -> list[str]:
             check_first_rows(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
-        said.append(f"Left out: {error}. {error.hint}")
-        said += [f"- {yaml_line('sqlite_table_name', name)}", *extra]
-        return [f"# {' '.join(text.split())}" for text in said]
-    comments = [f"# {' '.join(text.split())}" for text in said]
-    return [*comments, f"- {yaml_line('sqlite_table_name', name)}", *extra]
+        said += [f"Left out: {error}. {error.hint}", *entry, *extra]
+        entry, extra = [], []
+    return [*(f"# {' '.join(text.split())}" for text in said), *entry, *extra]
 
 
 def form_of_time(database: Database, table: Table) -> str:
@@ -11294,26 +11286,20 @@ def check_goal(session: Session, config: Config, say: Say) -> None:
         check_delta(target, say)
     elif config.zerobus_endpoint:
         session.token(target.table.name)
-        say(
-            "target",
-            True,
-            f"it is a managed Delta table; the service principal gets a token for it at {config.zerobus_endpoint}",
-        )
+        said = "it is a managed Delta table; the service principal gets a token for it at"
+        say("target", True, f"{said} {config.zerobus_endpoint}")
     check_columns(config, target, say)
     if isinstance(target, DeltaTarget):
         return
     if not config.databricks_http_path:
         say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
         return
+    said, hint = "the warehouse can read its rows", "INSERT needs MODIFY, which only an upload shows."
     if config.zerobus_endpoint:
         check_session(session, config, say)
+        said, hint = f"{said}, which settles doubts", ""
     session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
-    say(
-        "target",
-        True,
-        "the warehouse can read its rows" + (", which settles doubts" if config.zerobus_endpoint else ""),
-        "" if config.zerobus_endpoint else "INSERT needs MODIFY, which only an upload shows.",
-    )
+    say("target", True, said, hint)
     if target.by_files:
         session.rows(f"LIST {literal(config.databricks_volume or '')}")
         say("target", True, f"{config.databricks_volume} can be listed")
@@ -11334,14 +11320,13 @@ def check_delta(target: DeltaTarget, say: Say) -> None:
         # Path.exists raises where a directory may not be searched.
         there = next(p for p in (Path(target.name), *Path(target.name).parents) if os.path.exists(p))
         if not is_writable(there):
-            raise TargetError(
-                f"{there} is no directory that can be written", "Mend its rights, or choose another path."
-            )
-    if table := target.table():
-        small = sum(size < SMALL_FILE for size in file_sizes(target.name, table))
-        if small >= TOO_MANY_FILES:
-            said = f"{small:,} small files make every cycle slower and larger"
-            say("target", None, said, "--compact puts them together, beside running uploaders.")
+            fault = f"{there} is no directory that can be written"
+            raise TargetError(fault, "Mend its rights, or choose another path.")
+    table = target.table()
+    small = sum(size < SMALL_FILE for size in file_sizes(target.name, table)) if table else 0
+    if small >= TOO_MANY_FILES:
+        said = f"{small:,} small files make every cycle slower and larger"
+        say("target", None, said, "--compact puts them together, beside running uploaders.")
 
 
 def is_writable(directory: Path) -> bool:

@@ -728,15 +728,10 @@ TOGETHER = {"databricks_http_path", "zerobus_endpoint"}
 Layer = dict[str, Any]
 
 
-def flag_of(name: str) -> str:
-    """`batch_rows` is `--batch-rows`."""
-    return "--" + name.replace("_", "-")
-
-
 def flags_of(name: str) -> list[str]:
-    """All flags of one setting; none for a secret."""
+    """All flags of one setting, `--batch-rows` of `batch_rows` first; none for a secret."""
     setting = SETTINGS[name]
-    return [flag_of(name), *setting.flags] if setting.flag and not setting.secret else []
+    return [f"--{name.replace('_', '-')}", *setting.flags] if setting.flag and not setting.secret else []
 
 
 def close_to(word: str, known: Iterable[str], similarity: float = 0.5) -> str | None:
@@ -9763,15 +9758,6 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
 
 
-def with_state_dir(config: Config, level: int) -> Config:
-    """The settings with a place for the state: as set, `/state` in containers, else `./state`, which is logged."""
-    if config.state_dir is not None:
-        return config
-    default = Path("/state") if Path("/state").exists() else Path("state")
-    log.log(level, "state_dir is not set: using %s", default)
-    return dataclasses.replace(config, state_dir=default)
-
-
 def tables_like(wanted: str, kinds: Mapping[str, str]) -> tuple[bool, list[str]]:
     """Whether an entry of `tables` is a pattern, and the tables that it stands for; a name also where it is not there.
 
@@ -9874,10 +9860,10 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
 
 def is_of(state: State, config: Config) -> bool:
     """Whether a state of the single form is that of a stream. One that has a time alone tells nothing."""
-    table = routed_table(config.databricks_table or "", scenario_of(config))
-    ends = (f"/{table}", f".{table}", config.table_path or f"/{table}")
-    target = state.target or ""
-    is_target = any(is_one_name(target[-len(end) :], end) for end in ends)
+    table, target = routed_table(config.databricks_table or "", scenario_of(config)), state.target or ""
+    is_target = any(
+        is_one_name(target[-len(end) :], end) for end in (f"/{table}", f".{table}", config.table_path) if end
+    )
     return is_one_name(state.table, config.sqlite_table_name) and is_target
 
 
@@ -10184,8 +10170,6 @@ def query_errors(targets: Mapping[str, DeltaTarget], named: Iterable[str]) -> It
     """What deltalake says to a query, as an error of ours; of the tables that are `named` it knows the columns."""
     try:
         yield
-    except UploaderError:
-        raise
     except Exception as error:  # deltalake raises bare Exception for a query that is wrong
         said = re.sub(r"\. Did you mean .*|:? *Valid fields are .*", "", shortened(one_line(str(error))))
         there = list[str]()
@@ -10970,9 +10954,6 @@ class Unasked(DeltaTarget):
     def table(self) -> None:
         return None
 
-    def settle(self, *_: object) -> bool:
-        return False
-
 
 def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
@@ -11361,11 +11342,8 @@ def check_reports(session: Session, config: Config, say: Say) -> None:
         say("reports", is_open, said, "" if is_open else "Make it, or mend its rights.")
     if config.status_table:
         target, columns = target_of(config, session, beside=config.status_table), None
-        try:
+        with contextlib.suppress(*([Rejected] if config.databricks_http_path else [])):
             columns = target.columns()
-        except Rejected:
-            if not config.databricks_http_path:
-                raise
         is_there = "the first report makes it" if columns is None else "it is there"
         say("reports", True, f"status_table: {target.name}: {is_there}")
 
@@ -11517,7 +11495,7 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     """The configuration of one run: defaults, then YAML, environment and command line."""
     yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
     # argparse leaves out what was not given.
-    flags = {name: parse_setting(name, arguments[name], flag_of(name)) for name in SETTINGS if name in arguments}
+    flags = {name: parse_setting(name, arguments[name], flags_of(name)[0]) for name in SETTINGS if name in arguments}
     warn_of_unknown(environ)
     return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 
@@ -11757,7 +11735,9 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
-    config = with_state_dir(config, logging.DEBUG if chosen else logging.INFO)
+    if config.state_dir is None:
+        config = dataclasses.replace(config, state_dir=Path("/state") if Path("/state").exists() else Path("state"))
+        log.log(logging.DEBUG if chosen else logging.INFO, "state_dir is not set: using %s", config.state_dir)
     return chosen() or 0 if chosen else upload(config, environ, arguments)
 
 

@@ -70,7 +70,7 @@ def test_secrets_have_no_flag() -> None:
     for name, setting in up.SETTINGS.items():
         if setting.secret:
             with pytest.raises(SystemExit) as ended:
-                up.parse_arguments([up.flag_of(name), CANARY])
+                up.parse_arguments([f"--{name.replace('_', '-')}", CANARY])
             assert ended.value.code == 2
 
 

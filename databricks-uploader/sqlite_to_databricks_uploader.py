@@ -169,8 +169,7 @@ class SourceError(UploaderError):
 class MissingTableError(SourceError):
     """The table that was set is not there: most likely a wrong name, though a producer may be making it anew.
 
-    The message names the nearest table. A running service goes on trying, since a producer that makes its database anew
-    has a moment without the table.
+    The message names the nearest table. A running service goes on trying.
     """
 
     status = 2
@@ -1635,13 +1634,10 @@ def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
     for value in values:
         with contextlib.suppress(ValueError):
             time = to_microseconds(value, form)
-            if not JOINED.search(form.name) or is_written_by(form.name, plain_text(value)):
+            is_joined = re.search("%[YymdjHIMSf]%[YymdjHIMSf]", form.name)  # fields without a sign between them
+            if not is_joined or is_written_by(form.name, plain_text(value)):
                 times.append(time)
     return times
-
-
-# Fields without a sign between them.
-JOINED = re.compile("%[YymdjHIMSf]%[YymdjHIMSf]")
 
 
 def is_written_by(pattern: str, text: str) -> bool:
@@ -10442,9 +10438,6 @@ STATUS_COLUMNS = {
     "cycle_seconds": "double", "time": "timestamp",
 }  # fmt: skip
 
-# A stream without news is told of so often, in seconds: a box that is silent for longer is a box in trouble.
-QUIET_SECONDS = 3600
-
 
 @dataclasses.dataclass
 class Told:
@@ -10484,7 +10477,8 @@ class StatusTable:
         """Tell how the streams are, if that is due: news at most once an interval; whether it was tried."""
         moment, interval, said = now(), self.fleet.config.interval, self.said
         what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
-        pause = min(said.pause, 86_400) or (interval - 1 if what != said.what else QUIET_SECONDS)
+        # Without news it is told once an hour: a box that is silent for longer is a box in trouble.
+        pause = min(said.pause, 86_400) or (interval - 1 if what != said.what else 3600)
         if not streams or 0 <= moment - said.at < pause:
             return False
         try:

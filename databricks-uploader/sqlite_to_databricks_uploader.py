@@ -10152,8 +10152,8 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
     there = {str(state.target).removeprefix(f"{root}/") for state in states if state}
     there |= {file.parent.name for file in Path(root).glob("*/_delta_log")}
     named = [own] if own else scenario_tables(config, there)
-    if not named:
-        raise ConfigError("nothing tells which tables there are", "Name them in tables.")
+    if not named and "://" in root:
+        raise ConfigError("nothing tells which tables there are", "Upload rows first, or name the tables in tables.")
     return {n: DeltaTarget(f"{root}/{n}", config.storage_options) for n in (*named, config.status_table) if n}
 
 
@@ -10221,7 +10221,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         raise ConfigError("--run-query needs a warehouse", hint)
     with contextlib.closing(Session(config, environ)) as session:
         by_path = {} if by_warehouse else delta_targets(config)
-        query: Callable[[str], Result] = functools.partial(query_delta, by_path) if by_path else session.query
+        query: Callable[[str], Result] = session.query if by_warehouse else functools.partial(query_delta, by_path)
         if not is_info:
             print_rows(form, *query(sql))
             return
@@ -10234,7 +10234,8 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
         for name in (name for name in tables if name in routed):
             columns = (by_path.get(name) or WarehouseTarget(session, name)).columns() or {}
             print_rows(form, ["column", "type"], [columns.items()], f"Description of {name}")
-            _, pages = query(f"SELECT count(*) AS n FROM {quoted(name) if by_path else table_name(database, name)}")
+            place = table_name(database, name) if by_warehouse else quoted(name)
+            _, pages = query(f"SELECT count(*) AS n FROM {place}")
             print_rows(form, ["rows"], pages, f"Rows in {name}")
 
 

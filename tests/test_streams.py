@@ -1239,6 +1239,14 @@ def test_the_lake_tells_its_tables_where_there_is_no_database(
     assert list(dict.fromkeys(re.findall(r"raw_\w", capsys.readouterr().out))) == seen
 
 
+def test_a_lake_without_a_table_yet_is_no_error_of_the_settings(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(many, "a")
+    for action in (["--compact"], ["--run-query", "INFO"], ["--run-query", "SELECT 1"]):
+        assert many.run(*action) == 0
+    assert "raw_a" not in capsys.readouterr().out
+    assert many.run("--run-query", "SELECT * FROM raw_a") == 1
+
+
 def test_tables_of_a_store_are_those_that_the_states_name_or_nothing_tells_them(
     many: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1359,9 +1359,10 @@ def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
 
     strptime would take the names of this machine's zone too, and leave out all of them.
     """
-    for name in (name for name in ("UTC", "GMT", *clock_names(zone), zone.key) if name in text):
+    first, *parts = re.split("(%.)", pattern)
+    for name in ("UTC", "GMT", *clock_names(zone), zone.key):
         with contextlib.suppress(ValueError):
-            moment = dt.datetime.strptime(text.replace(name, "UTC", 1), pattern)
+            moment = dt.datetime.strptime(text, first + "".join(name if part == "%Z" else part for part in parts))
             if moment.tzinfo or name in ("UTC", "GMT"):
                 return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
             both = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
@@ -10887,10 +10888,8 @@ def print_ddl(config: Config, which: str) -> int:
                 print("-- aggregated: set aggregate_config to see its table")
                 continue
             rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
-            columns, name = (
-                rules.columns if rules else reads,
-                routed_table(stream.databricks_table or "readings", scenario),
-            )
+            name = routed_table(stream.databricks_table or "readings", scenario)
+            columns = rules.columns if rules else reads
             check_names(columns)
             made[name] = (stream, columns | (made[name][1] if name in made else {}), table.time)
 

@@ -548,3 +548,8 @@ def test_the_name_of_a_zone_is_what_its_clocks_are_called_then() -> None:
     for text in ("25.12.2026 02:30 CEST", "25.12.2026 02:30 EST"):
         with pytest.raises(ValueError):
             up.to_microseconds(text, form)
+
+
+def test_the_name_of_a_zone_may_be_a_number_that_the_day_has_too() -> None:
+    form = up.TimeForm("%Y-%m-%d %H:%M:%S %Z", ZoneInfo("America/Sao_Paulo"))
+    assert up.to_microseconds("2026-03-05 10:00:00 -03", form) == up.to_microseconds("2026-03-05T13:00Z", up.AUTO)

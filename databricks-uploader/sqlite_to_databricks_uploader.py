@@ -1848,6 +1848,18 @@ def fingerprint(file: Path) -> tuple[int, ...]:
     return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
+def untouched(file: Path) -> tuple[int, ...] | None:
+    """The fingerprint of a database that nobody wrote in the last seconds; None of another one, or where there is none.
+
+    File systems tell times by up to two seconds (vfat), and a commit may be seen later than its bytes.
+    """
+    with contextlib.suppress(UploaderError):
+        seen = fingerprint(real_file(file))
+        if all(time.time_ns() - changed > 3 * 10**9 for changed in seen[2::3]):
+            return seen
+    return None
+
+
 def wal_bytes(file: Path) -> int:
     """The size of a database's WAL; 0 where it has none."""
     with source_files(file):
@@ -10511,6 +10523,40 @@ class StatusTable:
 CYCLE_FILE = "cycle.json"
 
 
+def measure(job: Job, figures: Figures) -> State:
+    """Take in what lies on the disk; the state, empty where it can't be read."""
+    state = job.states.sound() or State()
+    figures.source_id = state.source_id
+    figures.newest = to_microseconds(state.last_upload, AUTO) if state.last_upload else None
+    rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
+    figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
+    figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
+    figures.quarantined = job.quarantine.count()
+    return state
+
+
+def say_of(job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:
+    """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
+    waits = open_windows(state.position, job.now())
+    if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
+        return False
+    fields: dict[str, float] = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
+    fields["seconds"] = round(figures.cycle_seconds, 3)
+    message = summary(total, figures.cycle_seconds, job.scenario, waits)
+    if job.stopping.is_set():
+        waiting, _ = look_at(job.config, state, [])
+        message = f"{message}; stopped".removeprefix("nothing new; ")
+        message += f", {counted(waiting, 'row')} wait" if waiting else ""
+    elif total.commits and state.commits == total.commits:
+        message += ". --run-query INFO shows what arrived"
+    # What was set aside is said first: the last line is the whole.
+    if total.bad:
+        new = [file for file in job.quarantine.files() if file not in before]
+        log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory, job.config))
+    log.info("%s", message, extra={"fields": fields})
+    return True
+
+
 @dataclasses.dataclass
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck, to the supervisor.
@@ -10526,9 +10572,42 @@ class Watch:
     since: str | None = None
     warned: bool = False
     beaten: float = -math.inf
+    quiet: tuple[int, ...] | None = None
+    looked: float = -math.inf
+
+    MOST_QUIET: ClassVar = 60  # seconds without a look at the rows of a file that looks as it did
 
     def cycle(self) -> Tally:
-        """One cycle of all streams in one session, and what became of their rows. Errors are counted and go on."""
+        """One cycle, in which a file that nobody wrote since a look found nothing new is not opened."""
+        began, seen = time.monotonic(), self._untouched()
+        if seen and seen == self.quiet and began - self.looked < self.MOST_QUIET:
+            return self._pass_over()
+        self.quiet = None
+        total, is_quiet = self._cycle()
+        self.quiet, self.looked = seen if is_quiet else None, began
+        return total
+
+    def _untouched(self) -> tuple[int, ...] | None:
+        """What the file looks like, where it alone tells whether anything is to do: windows close by the clock, too."""
+        file, jobs = self.fleet.config.sqlite, self.fleet.jobs.values()
+        return untouched(file) if file and all(job.scenario != "aggregate" for job in jobs) else None
+
+    def _pass_over(self) -> Tally:
+        """A cycle without a look."""
+        for stream, job in self.fleet.jobs.items():
+            figures = self._of(stream)
+            figures.cycles, figures.cycle_seconds, figures.ended = figures.cycles + 1, 0.0, job.now()
+            figures.quarantined = job.quarantine.count()
+        with contextlib.closing(self.fleet.session):
+            self._end(summary(Tally(), 0, "", ""))
+        self._say_nothing_new()
+        return Tally()
+
+    def _cycle(self) -> tuple[Tally, bool]:
+        """One cycle of all streams in one session, and what became of their rows; whether all had nothing to say.
+
+        Errors are counted and go on.
+        """
         total, spoke, began = Tally(), dict[str, bool](), time.monotonic()
         with contextlib.closing(self.fleet.session):
             try:
@@ -10539,11 +10618,15 @@ class Watch:
                 self._end(f"failed: {error}", is_reachable=not isinstance(error, (Unreachable, NotReady)))
                 raise
             self._end(summary(total, time.monotonic() - began, "", ""))
-        if spoke and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values()):
-            fields = {"rows": 0, "commits": 0, "quarantined": 0}
-            tables = f" in {counted(len(spoke), 'table')}" if self.fleet.config.tables else ""
-            log.info("nothing new%s", tables, extra={"fields": fields})
-        return total
+        is_quiet = bool(spoke) and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values())
+        if is_quiet:
+            self._say_nothing_new()
+        return total, is_quiet
+
+    def _say_nothing_new(self) -> None:
+        fields = {"rows": 0, "commits": 0, "quarantined": 0}
+        tables = f" in {counted(len(self.fleet.seen or ()), 'table')}" if self.fleet.config.tables else ""
+        log.info("nothing new%s", tables, extra={"fields": fields})
 
     def rest(self, seconds: float) -> None:
         """Wait for the next cycle; the healthcheck knows how long."""
@@ -10604,9 +10687,9 @@ class Watch:
             figures.cycles += 1
             figures.add(own)
             total.add(own)
-            state = self._measure(job, figures)
+            state = measure(job, figures)
         figures.ended, figures.failures, figures.last_error = job.now(), 0, None
-        spoke[job.stream] = self._say(job, state, own, figures, before)
+        spoke[job.stream] = say_of(job, state, own, figures, before)
         return QUARANTINED if own.bad else 0
 
     def _known(self, job: Job, database: Database) -> Figures:
@@ -10619,40 +10702,8 @@ class Watch:
                 self.status.look(job, table_in(job, database, job.states.sound()))
         figures.route, figures.target, figures.scenario = route_of(job.config), hidden(job.target.name), job.scenario
         if not figures.source_id:
-            self._measure(job, figures)
+            measure(job, figures)
         return figures
-
-    def _measure(self, job: Job, figures: Figures) -> State:
-        """Take in what lies on the disk; the state, empty where it can't be read."""
-        state = job.states.sound() or State()
-        figures.source_id = state.source_id
-        figures.newest = to_microseconds(state.last_upload, AUTO) if state.last_upload else None
-        rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
-        figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
-        figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
-        figures.quarantined = job.quarantine.count()
-        return state
-
-    def _say(self, job: Job, state: State, total: Tally, figures: Figures, before: Sequence[Path]) -> bool:
-        """One line about a stream, where there is anything to say, and one more about rows that were set aside."""
-        waits = open_windows(state.position, job.now())
-        if not (total.read or total.sent or waits or job.stopping.is_set() or log.isEnabledFor(logging.DEBUG)):
-            return False
-        fields: dict[str, float] = {"rows": total.sent, "commits": total.commits, "quarantined": total.bad}
-        fields["seconds"] = round(figures.cycle_seconds, 3)
-        message = summary(total, figures.cycle_seconds, job.scenario, waits)
-        if job.stopping.is_set():
-            waiting, _ = look_at(job.config, state, [])
-            message = f"{message}; stopped".removeprefix("nothing new; ")
-            message += f", {counted(waiting, 'row')} wait" if waiting else ""
-        elif total.commits and state.commits == total.commits:
-            message += ". --run-query INFO shows what arrived"
-        # What was set aside is said first: the last line is the whole.
-        if total.bad:
-            new = [file for file in job.quarantine.files() if file not in before]
-            log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory, job.config))
-        log.info("%s", message, extra={"fields": fields})
-        return True
 
     def _beat(self, wait: float = 0.0) -> None:
         """Write down that a cycle, or one page of a long one, ended now, and how long the wait is; nothing needs it."""

@@ -942,3 +942,119 @@ def test_a_generated_column_that_fails_for_a_row_is_tried_once_and_not_in_each_c
             watch.cycle()
     assert looks == [False, True]
     assert len(rows_of(box.table(), "id, j")) == 4
+
+
+# --- A file that nobody writes ---
+
+
+def openings(box: Box, monkeypatch: pytest.MonkeyPatch, deeds: dict[int, Callable[[], None]], *flags: str) -> list[int]:
+    """How often the file was opened in each of some cycles of a service; before some of them something is done."""
+    opened, counts = list[int](), list[int]()
+    cycle, enter, waited = up.Watch.cycle, up.Database.__enter__, up.Supervisor.wait
+    deeds = {0: lambda: None, **deeds}
+
+    def counted(watch: up.Watch) -> up.Tally:
+        deeds.get(len(counts), deeds[0])()
+        opened.clear()
+        try:
+            return cycle(watch)
+        finally:
+            counts.append(len(opened))
+            if len(counts) == 8:
+                watch.fleet.stopping.set()
+
+    def entered(database: up.Database) -> up.Database:
+        opened.append(1)
+        return enter(database)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(up.Database, "__enter__", entered)
+        patch.setattr(up.Watch, "cycle", counted)
+        patch.setattr(up.Supervisor, "wait", lambda supervisor, _, stop: waited(supervisor, 0, stop))
+        assert box.run("--interval", "1", *flags, ONCE="0") == 0
+    return counts
+
+
+def add_long_ago(box: Box, value: float, *, name: str = "") -> None:
+    """A row that came in an hour ago by the file's time."""
+    where = "INSERT INTO s (timestamp, value, name) VALUES (?, ?, ?)" if name else INSERT
+    box.execute(where, rows=[(moment(OLD), value, *([name] if name else []))])
+    os.utime(box.database, (OLD + value, OLD + value))
+
+
+def moment(seconds: float) -> str:
+    return up.moment_of(int(seconds * 10**6)).isoformat()
+
+
+@pytest.mark.parametrize("table", [TABLE, BY_TIME])
+def test_a_file_that_nobody_writes_is_not_opened_in_each_cycle(
+    box: Box, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """So a scan of a large table, or a copy of one whose producer shares no index, is made once a minute."""
+    box.execute(table)
+    name = "a" if table == BY_TIME else ""
+    add_long_ago(box, 1, name=name)
+    later = {4: lambda: add_long_ago(box, 2, name=name and "b")}
+    assert openings(box, monkeypatch, later) == [1, 1, 0, 0, 1, 1, 0, 0]
+    assert sorted(value for (value,) in box.arrived("value")) == [1, 2]
+    beat = json.loads((box.folder / "state" / up.CYCLE_FILE).read_text())
+    [figures] = beat["streams"].values()
+    assert figures["cycles"] == 8
+    assert figures["ended"] > time.time() - 60
+    assert box.run("--healthcheck") == 0
+
+
+def test_a_file_that_was_written_just_now_is_opened_in_each_cycle(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another commit may have the same time, by the file system's clock."""
+    box.execute(TABLE)
+    add_long_ago(box, 1)
+    os.utime(box.database)
+    assert openings(box, monkeypatch, {}) == [1] * 8
+
+
+def test_a_file_that_nobody_writes_is_looked_at_once_a_minute(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its file system says of its time."""
+    box.execute(TABLE)
+    add_long_ago(box, 1)
+    monkeypatch.setattr(up.Watch, "MOST_QUIET", 0)
+    assert openings(box, monkeypatch, {}) == [1] * 8
+
+
+def test_windows_close_also_where_nobody_writes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is days ahead is read once the clock has come to it."""
+    box.execute(TABLE, INSERT, rows=[(moment(OLD + 3 * 86_400), 1.0)])
+    os.utime(box.database, (OLD, OLD))
+    assert openings(box, monkeypatch, {}, *BY_HOUR) == [1] * 8
+
+
+def test_rows_that_wait_for_a_target_are_tried_in_each_cycle(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.execute(TABLE)
+    add_long_ago(box, 1)
+    (box.folder / "lake").write_text("no directory")
+    deeds = {5: lambda: (box.folder / "lake").unlink()}
+    assert openings(box, monkeypatch, deeds) == [1] * 7 + [0]
+    assert [value for (value,) in box.arrived("value")] == [1]
+
+
+def test_rows_that_are_taken_out_of_quarantine_are_counted_where_nobody_writes(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.execute(TABLE)
+    add_long_ago(box, 1)
+    folder, figures = box.folder / "state" / "quarantine", list[int]()
+    line = json.dumps({"table": "s", "key": 1, "reason": "no number", "row": {"value": "x"}})
+
+    def put() -> None:
+        folder.mkdir()
+        (folder / "000000000001.jsonl").write_text(f"{line}\n{line}\n")
+
+    def look() -> None:
+        beat = json.loads((box.folder / "state" / up.CYCLE_FILE).read_text())
+        figures.append(next(iter(beat["streams"].values()))["quarantined"])
+
+    assert (
+        openings(box, monkeypatch, {4: put, 5: look, 6: lambda: (folder / "000000000001.jsonl").unlink()})[2:]
+        == [0] * 6
+    )
+    look()
+    assert figures == [2, 0]

@@ -6058,16 +6058,6 @@ def varied_columns(page: ArrowTable) -> list[str]:
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
 
-# Stands for values that are not known.
-LONG_DECIMAL = decimal.Decimal("0.1234567890123456")
-
-
-def long_decimals(columns: Columns, values: Callable[[str], Iterable[Any]]) -> set[str]:
-    """The columns with decimals of more than 15 digits, which delta-rs' statistics round: readers would miss rows."""
-    kinds = [name for name, kind in columns.items() if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15]
-    return {name for name in kinds if any(len(f"{v:f}".replace(".", "").strip("-0")) > 15 for v in values(name) if v)}
-
-
 # A commit of a million rows is one file of some 40 MB; rows are streamed into it, page by page.
 COMMIT_ROWS, COMMIT_BYTES = 1_000_000, 512 << 20
 
@@ -6099,15 +6089,16 @@ def fitting_pages(pages: Iterable[ArrowTable], rows: int) -> Iterator[ArrowTable
         yield page
 
 
-def file_properties(untold: Iterable[str], plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
-    """How files are written: without statistics of some columns, and without dictionaries of others, by so many rows.
+def file_properties(kinds: Columns, plain: Iterable[str] = (), rows: int = GROUP_ROWS) -> WriterProperties:
+    """How files are written: by so many rows, and without dictionaries of the columns `plain`.
 
-    Statistics of texts are shortened, as Spark does it: the log holds them.
+    Statistics of texts are shortened, as Spark does it: the log holds them. delta-rs rounds those of decimals of more
+    than 15 digits, so there are none of these: readers would miss rows.
     """
     from deltalake import ColumnProperties, WriterProperties
 
     columns = {name: ColumnProperties(dictionary_enabled=False) for name in plain}
-    for name in untold:
+    for name in (name for name, kind in kinds.items() if base_of(kind) == "decimal" and sizes_of(kind)[0] > 15):
         columns[name] = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     return WriterProperties(
         compression="ZSTD", max_row_group_size=rows, statistics_truncate_length=32, column_properties=columns or None
@@ -6142,50 +6133,30 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list
                 time.sleep(0.001)
 
 
-def computed_decimals(table: DeltaTable | None) -> set[str]:
-    """The columns with decimals that delta-rs computes, and that may have more than 15 digits."""
-    computed = {f.name: delta_type(f) for f in (table.schema().fields if table else ()) if GENERATED in f.metadata}
-    return long_decimals(computed, lambda _: [LONG_DECIMAL])
-
-
 def write_pages(
     name: str,
     pages: Iterator[ArrowTable],
     table: DeltaTable | None = None,
-    untold: set[str] | None = None,
     is_bounded: bool = True,
     **options: Any,
 ) -> None:
-    """Stream pages into a Delta table as one commit; none where they hold no rows. As `fitting_pages` if `is_bounded`.
-
-    `untold` are columns without statistics, where these matter: a `Conflict` says that there are more by now.
-    """
+    """Stream pages into a Delta table as one commit; none where they hold no rows. As `fitting_pages` if `is_bounded`."""
     from arro3.core import RecordBatchReader
     from deltalake import Schema, write_deltalake
 
-    def long_in(page: ArrowTable) -> set[str]:
-        return long_decimals(columns, lambda column: page.column(column).to_pylist())
-
-    def looked_at(page: ArrowTable) -> ArrowTable:
-        if untold is not None and (more := long_in(page) - untold):
-            untold.update(more)
-            raise Conflict(f"no statistics can be written of {', '.join(more)}, which has longer numbers now")
-        return page
-
     if (first := next((page for page in pages if page.num_rows), None)) is None:
         return
-    columns = {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
-    if untold is not None:
-        untold |= long_in(first) | computed_decimals(table)
+    kinds = types_in(columns_of(table)) if table else {}
+    kinds |= {field.name: delta_type(field) for field in Schema.from_arrow(first.schema).fields}
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
-    pages = itertools.chain([first], map(looked_at, pages))
+    pages = itertools.chain([first], pages)
     pages = fitting_pages(pages, max(rows, WRITTEN_ROWS)) if is_bounded else pages
     with streamed(pages) as (given, failed), delta_errors(name, failed):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
             mode="append" if table else "error",
-            writer_properties=file_properties(untold or (), varied_columns(first), rows),
+            writer_properties=file_properties(kinds, varied_columns(first), rows),
             **options,
         )
 
@@ -6415,7 +6386,6 @@ class DeltaTarget:
         self.evolves = True
         self._answered = False
         self._planned: Columns | None = None
-        self._untold = set[str]()
 
     def columns(self) -> Columns | None:
         """The table's columns and types; ` not null` after those that are. None where the first write makes it."""
@@ -6570,7 +6540,6 @@ class DeltaTarget:
             self.name,
             filled,
             table,
-            self._untold,
             # Merging fills columns that are missing, and adds new ones; not where a table maps names (delta-rs 1.6).
             schema_mode="merge" if table and not is_whole else None,
             storage_options={**PATIENT, **self.options},
@@ -11132,14 +11101,6 @@ def kept_hours(table: DeltaTable) -> int:
     return max(168, math.ceil(sum(int(count) * hours[unit] for count, unit in parts)))
 
 
-def told_bounds(table: DeltaTable, column: str) -> list[decimal.Decimal]:
-    """The bounds of a column's decimals by the statistics of files; a long one where a file does not tell."""
-    told = table.get_add_actions(flatten=True)
-    names = [name for name in told.schema.names if name in (f"min.{column}", f"max.{column}")]
-    values = [value for name in names for value in told.column(name).to_pylist()] or [None]
-    return [LONG_DECIMAL if value is None else value for value in values]
-
-
 def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
     from deltalake import CommitProperties
@@ -11156,7 +11117,7 @@ def compacted(name: str, table: DeltaTable | None) -> list[Any]:
     often = CommitProperties(max_commit_retries=DeltaTarget.COMMIT_RETRIES)
     with delta_errors(name):
         # One task: each holds its part of the rows.
-        written = file_properties(long_decimals(types_in(columns_of(table)), functools.partial(told_bounds, table)))
+        written = file_properties(types_in(columns_of(table)))
         table.optimize.compact(max_concurrent_tasks=1, writer_properties=written, commit_properties=often)
         # In full: otherwise files stay for ever once a checkpoint has forgotten them (delta-rs#3644). Files that
         # no commit names yet are spared for the same week (delta-rs#3835).

@@ -40,10 +40,6 @@ MUTANTS = (
         ("test_cursor_file.py", "copy_of_the_old"),
     ),
     Mutant(
-        "long decimals that come later are not looked for", "if untold is not None and (more := long_in(page) - untold):", "if False:",
-        ("test_plan.py", "comes_later_in_a_commit"),
-    ),
-    Mutant(
         "rows that become large are written with all others", "if sent and held > TOGETHER_BYTES:", "if False:",
         ("test_ladder.py", "become_large"),
     ),

@@ -566,10 +566,10 @@ def test_statistics_of_decimals_cover_them_or_are_absent_also_after_a_compaction
     assert all(len(each["maxValues"]["s"]) <= 33 for each in told)
 
 
-def test_a_longer_decimal_that_comes_later_in_a_commit_leaves_statistics_out_too(
+def test_a_longer_decimal_that_comes_later_in_a_commit_finds_no_statistics_either(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit begins anew: how files are written is said before their first page."""
+    """How files are written is said before their first page, by the type alone."""
     monkeypatch.setattr(up, "PAGE_ROWS", 100)
     DeltaTable.create(str(box.folder / "lake" / "raw_readings"), schema_of({"v": "long", "d": "decimal(38,10)"}))
     texts = ["1.5"] * 500 + ["1234567890123456890.5"]

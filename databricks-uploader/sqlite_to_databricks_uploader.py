@@ -6688,13 +6688,6 @@ def comparison(table: str, sent: Insert, past: str = "") -> str:
     )
 
 
-def compared_text(text: str, kind: str) -> str:
-    """A value's text; one for all values that SQL takes as equal."""
-    if kind.startswith("char"):
-        return text.rstrip('" ')
-    return text.replace("-", "") if kind in REALS and text == '"-0.0"' else text
-
-
 def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
     """`column BETWEEN least AND greatest`, for whole numbers, dates and times without NULLs."""
     if column.null_count or not len(column) or kind not in (*INTEGER_BITS, "date", "timestamp"):
@@ -7270,6 +7263,12 @@ def joined(pages: Sequence[ArrowTable]) -> ArrowTable:
     return Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
 
 
+def every_nth(rows: ArrowTable, step: int) -> ArrowTable:
+    """The first of each so many rows: others may delete those of one place."""
+    chosen = array_of([*range(0, rows.num_rows, step)], "bigint")
+    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in rows.column_names})
+
+
 class WarehouseTable:
     """A table in Databricks, as all routes to it see it.
 
@@ -7575,33 +7574,18 @@ class InsertRoute(SizedRoute):
         return past
 
     def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
-        """What `comparison` asks, in as many questions as the size of the rows takes."""
-        if rows.size <= self.allowance.bytes or rows.count == 1:
-            try:
-                [found] = self.session.rows(comparison(self.table.sql, rows, past))
-                return found
-            except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
-                # Not where as many bytes have just gone: then it is said of the past.
-                if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
-                    raise
-                self.allowance = self.allowance.without(rows.size)
-        first, second = self._parts(rows)
-        others = self.compared(second, past) if second.count else (0, 0, 0, 0)
-        found = tuple(map(operator.add, self.compared(first, past), others))
-        # Where all are equal one of them was asked for. That it is there tells nothing of the others.
-        return found if second.count or found[3] else (1, 1, 0, 0)
-
-    def _parts(self, rows: Insert) -> list[Insert]:
-        """Rows in two parts, equal ones in the same; where all are equal, one of them and none."""
-        pairs = zip(rows.kinds.values(), rows.texts, strict=True)
-        texts = [[compared_text(text, kind) for text in column] for kind, column in pairs]
-        order = sorted(zip(*texts, range(rows.count), strict=True))
-        edges = [index for index in range(1, rows.count) if order[index][:-1] != order[index - 1][:-1]]
-        middle = min(edges, key=lambda edge: abs(edge - rows.count // 2), default=1)
-        order = order if edges else order[:1]
-        arrays = {name: rows.rows.column(name).combine_chunks() for name in rows.kinds}
-        parts = [array_of([row[-1] for row in part], "bigint") for part in (order[:middle], order[middle:])]
-        return [Insert(arrow_table({name: arrays[name].take(part) for name in arrays}), rows.kinds) for part in parts]
+        """What `comparison` asks; of every second row where that is too large: a statement commits all or nothing."""
+        while True:
+            if rows.size <= self.allowance.bytes or rows.count == 1:
+                try:
+                    [found] = self.session.rows(comparison(self.table.sql, rows, past))
+                    return found
+                except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
+                    # Not where as many bytes have just gone: then it is said of the past.
+                    if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
+                        raise
+                    self.allowance = self.allowance.without(rows.size)
+            rows = Insert(every_nth(rows.rows, 2), rows.kinds)
 
 
 # What a warehouse says of a file or folder that is not in a volume.
@@ -7643,9 +7627,8 @@ class CopyRoute(Route):
         return Staged(table.count(), values, Path(file), self._sample(first).digest)
 
     def _sample(self, first: ArrowTable) -> Insert:
-        """Some of the rows all over the first page, as a statement has them: others may delete those of one place."""
-        step = math.ceil(first.num_rows / self.COMPARED_ROWS)
-        return self.by_rows.text_of([first.slice(index, 1) for index in range(0, first.num_rows, step)])
+        """Some of the rows all over the first page, as a statement has them."""
+        return self.by_rows.text_of([every_nth(first, math.ceil(first.num_rows / self.COMPARED_ROWS))])
 
     def ready(self, intent: Intent, payload: Staged) -> Intent:
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""

@@ -6134,13 +6134,9 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list
 
 
 def write_pages(
-    name: str,
-    pages: Iterator[ArrowTable],
-    table: DeltaTable | None = None,
-    is_bounded: bool = True,
-    **options: Any,
+    name: str, pages: Iterator[ArrowTable], table: DeltaTable | None = None, is_bounded: bool = True, **options: Any
 ) -> None:
-    """Stream pages into a Delta table as one commit; none where they hold no rows. As `fitting_pages` if `is_bounded`."""
+    """Stream pages into a Delta table as one commit, if they hold rows; as `fitting_pages` if `is_bounded`."""
     from arro3.core import RecordBatchReader
     from deltalake import Schema, write_deltalake
 
@@ -7285,7 +7281,9 @@ class WarehouseTable:
     def __init__(self, session: Session, table: str) -> None:
         self.session = session
         self.timeout = session.config.databricks_statement_timeout
-        self.name = f"{session.config.databricks_database}.{table}"
+        self.full_name = f"{session.config.databricks_database}.{table}"
+        # The largest body of Zerobus' REST is not documented; a message of gRPC takes 10 MB.
+        self.allowance = Allowance(4 << 20) if session.config.zerobus_endpoint else Allowance()
         self.sql = table_name(session.config.databricks_database or "", table)
         self._columns: Columns | None = None
         self._asked = -math.inf
@@ -7305,7 +7303,7 @@ class WarehouseTable:
         kept = {name: kind for name, kind in found.items() if name.lower() in OWN_COLUMNS}
         found = {name: re.sub(r" collate \S+", "", kind) for name, kind in found.items()} | kept
         if self._columns is not None and types_in(self._columns) != types_in(found):
-            raise Postponed(f"the columns of {self.name} changed", "The next cycle makes its rows for them.")
+            raise Postponed(f"the columns of {self.full_name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()
 
     def forget(self) -> None:
@@ -7325,7 +7323,7 @@ class WarehouseTable:
     def _catalogued(self) -> Columns:
         """The columns as Unity Catalog tells them, if Zerobus can write to the table and its rows be told apart."""
         host = self.session.config.databricks_host
-        answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.name)}")
+        answer = self.session.ask(f"https://{host}/api/2.1/unity-catalog/tables/{quote(self.full_name)}")
         if answer.status != 200 or answer.told is None:
             raise http_error(answer.status, answer.shown(), False, "workspace")
         try:
@@ -7335,10 +7333,10 @@ class WarehouseTable:
             }
         except (TypeError, KeyError, AttributeError):
             raise Rejected(
-                f"the workspace does not tell the columns of {self.name}", "Check databricks_host."
+                f"the workspace does not tell the columns of {self.full_name}", "Check databricks_host."
             ) from None
         if fault := unfit_for_zerobus(answer.told, columns):
-            raise Rejected(f"{self.name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
+            raise Rejected(f"{self.full_name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
         return columns
 
     def types_of(self, rows: ArrowTable) -> Columns:
@@ -7359,7 +7357,7 @@ class WarehouseTable:
         has_warehouse = bool(self.session.config.databricks_http_path)
         if not has_warehouse or not self.is_marked():
             lacks = "it has no databricks_batch_id" if has_warehouse else "databricks_http_path is not set"
-            log.warning("%s can't tell whether %s was here: %s", self.name, source_id, lacks)
+            log.warning("%s can't tell whether %s was here: %s", self.full_name, source_id, lacks)
             return None
         where = f"startswith(databricks_batch_id, {literal(f'{source_id}/')})"
         batch = "regexp_replace(databricks_batch_id, '#[^#/]*$', '')"
@@ -7463,20 +7461,19 @@ class SizedRoute(Route):
     # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
 
-    allowance = Allowance()
     _bytes_per_row: float | None = None
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
         guessed = max(1.0, 2 * bytes_per_row + self.ROW_BYTES)
-        return max(1, int(0.9 * self.allowance.bytes / (self._bytes_per_row or guessed)))
+        return max(1, int(0.9 * self.table.allowance.bytes / (self._bytes_per_row or guessed)))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
         text = self.text_of(pages)
         self._bytes_per_row = text.size / text.count if text.count else None
-        if text.size > (self.allowance.bytes if text.count > 1 else self.MOST_BYTES):
-            fitting = max(1, int(0.9 * text.count * self.allowance.bytes / text.size))
+        if text.size > (self.table.allowance.bytes if text.count > 1 else self.MOST_BYTES):
+            fitting = max(1, int(0.9 * text.count * self.table.allowance.bytes / text.size))
             raise TooLargeError(f"{text.count} rows are too large for a request: {text.size} bytes", self.HINT, fitting)
         return text
 
@@ -7539,7 +7536,9 @@ class InsertRoute(SizedRoute):
         except Rejected as refused:
             is_told = intent.get("keyed") and not (is_edited or too_few or too_many)
             said = "%s does not tell what it held before commit %d: %s"
-            log.log(logging.INFO if is_told else logging.WARNING, said, self.table.name, intent["sequence"], refused)
+            log.log(
+                logging.INFO if is_told else logging.WARNING, said, self.table.full_name, intent["sequence"], refused
+            )
             return True if is_told else None
 
     def _came(self, rows: Insert, sent: dt.datetime, is_edited: bool) -> bool | None:
@@ -7576,7 +7575,7 @@ class InsertRoute(SizedRoute):
     def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
         """What `comparison` asks; of every second row where that is too large: a statement commits all or nothing."""
         while True:
-            if rows.size <= self.allowance.bytes or rows.count == 1:
+            if rows.size <= self.table.allowance.bytes or rows.count == 1:
                 try:
                     [found] = self.session.rows(comparison(self.table.sql, rows, past))
                     return found
@@ -7584,7 +7583,7 @@ class InsertRoute(SizedRoute):
                     # Not where as many bytes have just gone: then it is said of the past.
                     if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
                         raise
-                    self.allowance = self.allowance.without(rows.size)
+                    self.table.allowance = self.table.allowance.without(rows.size)
             rows = Insert(every_nth(rows.rows, 2), rows.kinds)
 
 
@@ -7835,8 +7834,6 @@ NUMBERED = {"date": "int", "timestamp": "bigint", "timestamp_ntz": "bigint"}
 class ZerobusRoute(SizedRoute):
     """Rows in the JSON of a request to Zerobus; a warehouse, where one is set, is asked after lost answers."""
 
-    # The largest body is not documented for REST; a message of gRPC takes 10 MB. The sample takes half of the first.
-    allowance = Allowance(4 * 1024 * 1024)
     MOST_BYTES = 9 * 1024 * 1024
     ROW_BYTES = OWN_BYTES
 
@@ -7863,7 +7860,7 @@ class ZerobusRoute(SizedRoute):
     def ready(self, intent: Intent, payload: Records) -> Intent:
         """The token is there before the intent is, so that it can't be in the way."""
         if payload.count:
-            self.session.token(self.table.name)
+            self.session.token(self.table.full_name)
         return {**super().ready(intent, payload), "fields": payload.fields}
 
     def send(self, intent: Intent, payload: Records) -> None:
@@ -7880,8 +7877,8 @@ class ZerobusRoute(SizedRoute):
                 raise
 
     def _post(self, document: bytes) -> None:
-        url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.name}/insert"
-        answer = self.session.ask(url, document, self.table.name)
+        url = f"https://{self.config.zerobus_endpoint}/zerobus/v1/tables/{self.table.full_name}/insert"
+        answer = self.session.ask(url, document, self.table.full_name)
         if answer.status == 200 and answer.told is not None and not answer.said():
             return
         if answer.status < 300:
@@ -7917,7 +7914,7 @@ class ZerobusRoute(SizedRoute):
             len(there), intent["rows"], intent["sequence"], missing.count,
         )  # fmt: skip
         try:
-            self._resend(intent, missing, self.allowance.bytes, save, may_part=bool(there))
+            self._resend(intent, missing, self.table.allowance.bytes, save, may_part=bool(there))
         except DoesNotGo:
             if there:
                 raise
@@ -7937,7 +7934,7 @@ class ZerobusRoute(SizedRoute):
             except RefusedSizeError:
                 if part.count == 1 or not may_part:
                     raise
-                self.allowance = self.allowance.without(part.size)
+                self.table.allowance = self.table.allowance.without(part.size)
                 self._resend(intent, part, part.size // 2, save, may_part)
 
     def _doubt(self, intent: Intent, there: int) -> DoubtError:
@@ -7948,7 +7945,7 @@ class ZerobusRoute(SizedRoute):
             "Look for them there: they may still come, after days even. on_doubt: resend sends those that are missing;"
             " where they come after all, the view of --print-ddl drops the doubles."
         )
-        return DoubtError(f"{fault} in {self.table.name}", hint)
+        return DoubtError(f"{fault} in {self.table.full_name}", hint)
 
 
 def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
@@ -7965,7 +7962,7 @@ def marks_of(columns: Sequence[Sequence[str]]) -> list[str]:
 # --- The target ---
 
 
-class WarehouseTarget:
+class WarehouseTarget(WarehouseTable):
     """A table in Databricks, exactly once as far as the answers to its statements, or else its rows, can tell.
 
     Three routes lead there: INSERT; with a volume, for many rows, a file and COPY INTO; Zerobus alone where it is set.
@@ -7975,34 +7972,20 @@ class WarehouseTarget:
     evolves = False
 
     def __init__(self, session: Session, table: str, directory: Path | None = None) -> None:
+        super().__init__(session, table)
         config = session.config
-        self.session = session
-        self.name = f"{config.databricks_host}/{config.databricks_database}.{table}"
-        self.table = WarehouseTable(session, table)
-        self.insert = InsertRoute(self.table)
-        self.copy = CopyRoute(self.table, self.insert, directory)
-        self.zerobus = ZerobusRoute(self.table)
+        self.name = f"{config.databricks_host}/{self.full_name}"
+        self.insert = InsertRoute(self)
+        self.copy = CopyRoute(self, self.insert, directory)
+        self.zerobus = ZerobusRoute(self)
         self.routes: dict[str, InsertRoute | CopyRoute | ZerobusRoute]
         self.routes = {"insert": self.insert, "copy": self.copy, "zerobus": self.zerobus}
         self.usual: SizedRoute = self.zerobus if config.zerobus_endpoint else self.insert
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
 
-    @property
-    def allowance(self) -> Allowance | None:
-        """What a request with rows in its text may have."""
-        return self.usual.allowance
-
-    @allowance.setter
-    def allowance(self, known: Allowance | None) -> None:
-        self.usual.allowance = known or self.usual.allowance
-
-    def columns(self) -> Columns:
-        """The table's columns and types."""
-        return self.table.columns()
-
     def recover(self, state: State) -> dict[str, Any] | None:
         """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
-        if (last := self.table.last_batch(state.source_id)) is None:
+        if (last := self.last_batch(state.source_id)) is None:
             return None
         # A replay may have come when no row was known to be delivered: then it is None.
         if state.position.keys() - {"rowid", "since", "until"} or not re.search(r"/-?\d+$", last):
@@ -8013,7 +7996,7 @@ class WarehouseTarget:
 
     def last_sequence(self, state: State) -> int:
         """The number of a source's newest batch; 0 where the table does not tell."""
-        last = self.table.last_batch(state.source_id)
+        last = self.last_batch(state.source_id)
         return int(last.split("/")[-2]) if last else 0
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
@@ -8042,7 +8025,7 @@ class WarehouseTarget:
         return self.copy.prepare(iter(taken))
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
-        self.table.look()
+        self.look()
         return self.routes[payload.route].ready(intent, payload)
 
     def send(self, intent: Intent, payload: Payload) -> None:
@@ -8055,10 +8038,10 @@ class WarehouseTarget:
             if "file" in intent and not isinstance(error, (NotReady, Unreachable)):  # Else its removal would wait.
                 self.copy.leave(intent)
             if isinstance(error, RefusedValuesError):
-                self.table.look(0)
+                self.look(0)
             if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):
                 if intent["bytes"] >= Allowance.LEAST:  # Or all is refused for a while after what was too large.
-                    self.allowance = self.usual.allowance.without(min(intent["bytes"], self.usual.allowance.bytes))
+                    self.allowance = self.allowance.without(min(intent["bytes"], self.allowance.bytes))
                 hint = "A request without rows is refused, too: it is no matter of size."
                 raise Rejected(str(error), hint if error.hint.startswith("Smaller") else error.hint) from None
             raise
@@ -8104,7 +8087,7 @@ class WarehouseTarget:
     def _held(self, intent: Intent, pages: Pages) -> bool | None:
         """What the warehouse tells of a commit."""
         if intent["marked"]:
-            return self.table.settled(intent, functools.partial(self.table.has_marked, intent))
+            return self.settled(intent, functools.partial(self.has_marked, intent))
         return (self.copy if "file" in intent else self.insert).settle(intent, pages)
 
     def note(self, rows: ArrowTable, create: str) -> None:
@@ -8122,7 +8105,7 @@ class WarehouseTarget:
         self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
 
     def close(self) -> None:
-        self.table.forget()
+        self.forget()
         self.copy.close()
 
 
@@ -9417,7 +9400,8 @@ class Delivery:
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
-        self.job.target.allowance = self.state.allowance or self.job.target.allowance
+        if self.state.allowance:
+            self.job.target.allowance = self.state.allowance
         is_done = False
         try:
             self.settle()
@@ -11255,7 +11239,7 @@ def check_goal(session: Session, config: Config, say: Say) -> None:
     if isinstance(target, DeltaTarget):
         check_delta(target, say)
     elif config.zerobus_endpoint:
-        session.token(target.table.name)
+        session.token(target.full_name)
         said = "it is a managed Delta table; the service principal gets a token for it at"
         say("target", True, f"{said} {config.zerobus_endpoint}")
     check_columns(config, target, say)
@@ -11268,7 +11252,7 @@ def check_goal(session: Session, config: Config, say: Say) -> None:
     if config.zerobus_endpoint:
         check_session(session, config, say)
         said, hint = f"{said}, which settles doubts", ""
-    session.rows(f"SELECT 1 FROM {target.table.sql} LIMIT 0")
+    session.rows(f"SELECT 1 FROM {target.sql} LIMIT 0")
     say("target", True, said, hint)
     if target.by_files:
         session.rows(f"LIST {literal(config.databricks_volume or '')}")

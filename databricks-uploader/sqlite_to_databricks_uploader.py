@@ -6018,15 +6018,13 @@ def shortened(line: str) -> str:
 
 
 @contextlib.contextmanager
-def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Iterator[None]:
-    """Errors of delta-rs as ours; where it writes, one of our `own` that went through it comes out as it was."""
+def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
+    """Errors of delta-rs as ours."""
     from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
     try:
         yield
     except Exception as error:  # delta-rs raises bare Exception for some casts
-        if own:
-            raise own[0] from None
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
             raise Conflict(f"another writer was faster: {shortened(one_line(text))}") from None
@@ -6037,7 +6035,7 @@ def delta_errors(name: str, own: Sequence[BaseException] | None = None) -> Itera
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-        unsure = RefusedValuesError if own is None else Unreachable  # Reading asks no row; a write may be committed.
+        unsure = Unreachable if writes else RefusedValuesError  # Reading asks no row; a write may be committed.
         kind = TransientError if kind is unsure else kind
         raise kind(f"{name}: {shortened(line)}", hint) from None
     except BaseException as error:
@@ -6106,8 +6104,8 @@ def file_properties(kinds: Columns, plain: Iterable[str] = (), rows: int = GROUP
 
 
 @contextlib.contextmanager
-def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list[BaseException]]]:
-    """The batches of pages, and what was raised on the way, which delta-rs would tell as text only.
+def streamed(pages: Iterable[ArrowTable]) -> Iterator[Generator[Any]]:
+    """The batches of pages for delta-rs, which would tell as text only what was raised on the way: that comes out.
 
     Nothing reads them any more afterwards: delta-rs may, in its threads, when it raised already.
     """
@@ -6123,7 +6121,11 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[tuple[Generator[Any], list
 
     given = batches()
     try:
-        yield given, failed
+        yield given
+    except BaseException:
+        if failed:
+            raise failed[0] from None
+        raise
     finally:
         while True:
             try:
@@ -6147,7 +6149,7 @@ def write_pages(
     rows = max(LEAST_GROUP, min(GROUP_ROWS, GROUP_BYTES * first.num_rows // max(1, first.nbytes)))
     pages = itertools.chain([first], pages)
     pages = fitting_pages(pages, max(rows, WRITTEN_ROWS)) if is_bounded else pages
-    with streamed(pages) as (given, failed), delta_errors(name, failed):
+    with streamed(pages) as given, delta_errors(name, writes=True):
         write_deltalake(
             table or name,
             RecordBatchReader.from_batches(first.schema, given),
@@ -6240,14 +6242,18 @@ PLAIN_TOKEN = re.compile(
     r"\s*(?:(?P<end>(?:and|or)\b)|(?P<word>(?:not|is|null|in|between)\b)|(?P<like>like\b)|(?P<truth>(?:true|false)\b)"
     r"|(?P<moment>(?:(?:date|timestamp)\s*)?'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!'))"
     r"|(?P<column>[a-z_]\w*|`[^`]+`)|(?P<text>'[^'\\]*'(?!'))"
-    r"|(?P<number>\d{1,18}(?:\.\d{1,15})?(?![\w.]))"
-    r"|(?P<sign><=>|[<>!=]=|<>|[<>=(,])|(?P<close>\))|(?P<sum>[+*]|-(?!-)))\s*",
+    r"|(?P<whole>\d{1,18}(?![\w.]))|(?P<fraction>\d{1,18}\.\d{1,15}(?![\w.]))"
+    r"|(?P<sign><=>|[<>!=]=|<>|[<>=,])|(?P<open>\()|(?P<close>\))|(?P<plus>\+|-(?!-))|(?P<times>\*))\s*",
     re.IGNORECASE,
 )
-PLAIN_CLASS = dict.fromkeys(KINDS, "number") | dict.fromkeys(TEXTS, "text") | dict.fromkeys((*TIMES, "date"), "time")
-PLAIN_CLASS |= {"boolean": "truth", "binary": "blob"}
-# What may stand together between one AND or OR and the next.
-PLAIN_CLAUSES = ({"text", "like", "moment"}, {"time", "moment"}, {"number"}, {"truth"}, {"blob"})
+# A letter for each token, a capital for each column by its type; and what may stand between one AND or OR and the next.
+PLAIN_LETTERS = dict.fromkeys(KINDS, "N") | dict.fromkeys(TEXTS, "S") | dict.fromkeys((*TIMES, "date"), "T")
+PLAIN_LETTERS |= {
+    "double": "D", "bigint": "B", "boolean": "L", "binary": "X", "end": "&", "word": " ", "like": "k", "truth": "l",
+    "moment": "m", "text": "s", "whole": "i", "fraction": "f", "sign": "=", "open": "(", "close": ")", "plus": "+",
+    "times": "*",
+}  # fmt: skip
+PLAIN_CLAUSE = "(?:{})".format("|".join(f"[{letters} =()+*]*" for letters in ("Sskm", "Tm", "DBNif", "Ll", "X")))
 
 
 def is_plain(expression: str, types: Columns) -> bool:
@@ -6258,22 +6264,16 @@ def is_plain(expression: str, types: Columns) -> bool:
     for suited, call in PLAIN_CALLS:
         some = "|".join(re.escape(name) for name, kind in kinds.items() if kind in suited) or "(?!)"
         expression = re.sub(f"(?i)\\b{call.format(some)}", lambda found: f" {found[1] or 0} ", expression)
-    tokens = [*PLAIN_TOKEN.finditer(expression)]
-    pairs, names = [*itertools.pairwise(tokens)], {token["column"] for token in tokens if token["column"]}
-    is_call = any(one["column"] and other["sign"] == "(" for one, other in pairs)
-    if "".join(token[0] for token in tokens) != expression or names - kinds.keys() or is_call:
+
+    def letter(token: re.Match[str]) -> str:
+        return PLAIN_LETTERS.get(kinds.get(token["column"] or "", str(token.lastgroup)), "?")
+
+    shape = PLAIN_TOKEN.sub(letter, expression)
+    is_sum = re.search("[+*][A-Z]|[A-Zif)][+*]", shape)
+    inexact = "[BNSTLX]" if re.search("[*f]", shape) else "[NSTLX]"
+    if re.search(r"[A-Z]\(", shape) or (is_sum and re.search(inexact, shape)):  # a call, or such a sum
         return False
-    clauses = [set[str]()]
-    for token in tokens:
-        clauses += [set()] if token["end"] else []
-        name = kinds.get(token["column"] or "", str(token.lastgroup))
-        clauses[-1] |= {PLAIN_CLASS.get(name, name)} - {"end", "word", "sign", "close", "sum"}
-    is_sum = any(one["sum"] and other["column"] for one, other in pairs) or any(
-        other["sum"] and (one["column"] or one["number"] or one["close"]) for one, other in pairs
-    )
-    is_whole = not any(token["sum"] == "*" or "." in (token["number"] or "") for token in tokens)
-    is_exact = not is_sum or {kinds[name] for name in names} <= {"double", "bigint" if is_whole else "double"}
-    return is_exact and all(any(clause <= each for each in PLAIN_CLAUSES) for clause in clauses)
+    return bool(re.fullmatch(f"{PLAIN_CLAUSE}(?:&{PLAIN_CLAUSE})*", shape))
 
 
 def computed_in(table: DeltaTable) -> Iterator[tuple[str, str]]:
@@ -6612,24 +6612,11 @@ def json_texts(column: ArrowColumn, kind: str, real: str = "{!r}") -> list[str]:
     return ["null" if value is None else text_of(value) for value in values]
 
 
-def rows_source(columns: Sequence[Sequence[str]], kinds: Iterable[str]) -> str:
-    """A subquery of rows `r`, out of one JSON document in one literal, given columns of values in JSON and their types.
-
-    Its fields are c0, c1, ..., so that no column's name enters a schema text. Quotes and dollar signs become JSON
-    escapes first, so only backslashes are left to be doubled.
-    """
-    row = "{" + ",".join(f'"c{index}":%s' for index in range(len(columns))) + "}"
-    rows = [row % texts for texts in zip(*columns, strict=True)]
-    document = "[" + ",".join(rows) + "]"
-    document = document.replace("'", "\\u0027").replace("$", "\\u0024").replace("\\", "\\\\")
-    fields = ", ".join(f"c{index}: {kind}" for index, kind in enumerate(kinds))
-    return f"(SELECT explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST'))) AS r)"
-
-
 class Insert:
     """Rows of the types `kinds` for one INSERT: `values` are expressions by column over the subquery `source`.
 
-    `size` is that of the text in bytes, and `texts` are the values in JSON that it is made of, column by column.
+    That has rows `r` out of one JSON document in one literal, with fields c0, c1, ..., so that no column's name enters
+    a schema text. `size` is its length in bytes, and `texts` are the values in JSON, column by column.
     """
 
     route = "insert"
@@ -6639,7 +6626,13 @@ class Insert:
         ways = [carried(kind) for kind in kinds.values()]
         self.values = {name: ways[index][1].format(f"r.c{index}") for index, name in enumerate(kinds)}
         self.texts = [json_texts(rows.column(name), kind, '"{!r}"') for name, kind in kinds.items()]
-        self.source = rows_source(self.texts, (kind for kind, _ in ways))
+        row = "{" + ",".join(f'"c{index}":%s' for index in range(len(kinds))) + "}"
+        document = "[" + ",".join(row % texts for texts in zip(*self.texts, strict=True)) + "]"
+        # As JSON's own escapes quotes and dollar signs leave only backslashes to be doubled.
+        document = document.replace("'", "\\u0027").replace("$", "\\u0024").replace("\\", "\\\\")
+        fields = ", ".join(f"c{index}: {kind}" for index, (kind, _) in enumerate(ways))
+        explode = f"explode(from_json('{document}', 'ARRAY<STRUCT<{fields}>>', map('mode', 'FAILFAST')))"
+        self.source = f"(SELECT {explode} AS r)"
         self.size = len(self.source.encode())
 
     @functools.cached_property
@@ -8039,18 +8032,13 @@ class WarehouseTarget(WarehouseTable):
                 self.copy.leave(intent)
             if isinstance(error, RefusedValuesError):
                 self.look(0)
-            if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):
+            status = HTTP_STATUS.search(str(error)) if isinstance(error, RefusedSizeError) else None
+            if status and status[0] in str(self.fault_of_nothing(intent)):  # As where rights were taken away since.
                 if intent["bytes"] >= Allowance.LEAST:  # Or all is refused for a while after what was too large.
                     self.allowance = self.allowance.without(min(intent["bytes"], self.allowance.bytes))
                 hint = "A request without rows is refused, too: it is no matter of size."
                 raise Rejected(str(error), hint if error.hint.startswith("Smaller") else error.hint) from None
             raise
-
-    def _is_refused_always(self, intent: Intent, refused: UploaderError) -> bool:
-        """Whether a commit of nothing is refused with the same status, as where rights were taken away since."""
-        status = HTTP_STATUS.search(str(refused))
-        error = self.fault_of_nothing(intent) if status else None
-        return bool(status and error and status[0] in str(error))
 
     def fault_of_nothing(self, intent: Intent) -> UploaderError | None:
         """How a commit of nothing on an intent's route ends; None for well, which proves that others would go."""
@@ -8070,7 +8058,10 @@ class WarehouseTarget(WarehouseTable):
         elif config.databricks_http_path:
             self.session.now()  # That a session is refused tells nothing of the question.
             with left_to_resend(config):
-                held = self._held(intent, pages)
+                if intent["marked"]:
+                    held = self.settled(intent, functools.partial(self.has_marked, intent))
+                else:
+                    held = (self.copy if "file" in intent else self.insert).settle(intent, pages)
         if held is not None:
             if "file" in intent:
                 self.copy.leave(intent)
@@ -8083,12 +8074,6 @@ class WarehouseTarget(WarehouseTable):
             "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
             " databricks_batch_id in the table prevents such doubts.",
         )
-
-    def _held(self, intent: Intent, pages: Pages) -> bool | None:
-        """What the warehouse tells of a commit."""
-        if intent["marked"]:
-            return self.settled(intent, functools.partial(self.has_marked, intent))
-        return (self.copy if "file" in intent else self.insert).settle(intent, pages)
 
     def note(self, rows: ArrowTable, create: str) -> None:
         """Append what the table has columns for. Without a warehouse nobody can make it."""

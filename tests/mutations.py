@@ -744,7 +744,7 @@ MUTANTS = (
         "if has_rows and not isinstance(error, Unreachable) and", "if False and", ("test_ladder.py", "question_may_be_too_large"),
     ),
     Mutant(
-        "what is refused whatever it holds is refused for its size", "if isinstance(error, RefusedSizeError) and self._is_refused_always(intent, error):",
+        "what is refused whatever it holds is refused for its size", "if status and status[0] in str(self.fault_of_nothing(intent)):",
         "if False:", ("test_ladder.py", "whatever_it_holds"),
     ),
     Mutant(

@@ -383,7 +383,7 @@ def test_a_commit_that_is_too_large_for_what_stands_before_a_store_becomes_small
         taken = list(pages)
         sizes.append(sum(page.num_rows for page in taken))
         if sizes[-1] > most:
-            with up.delta_errors(self.name, []):
+            with up.delta_errors(self.name, writes=True):
                 raise OSError(said)
         real(self, table, intent, iter(taken))
 
@@ -437,7 +437,7 @@ def test_a_store_before_which_nothing_goes_sets_no_small_row_aside(
 
     def append(self: up.DeltaTarget, table: Any, intent: up.Intent, pages: Iterator[Any]) -> None:
         assert list(pages)
-        with up.delta_errors(self.name, []):
+        with up.delta_errors(self.name, writes=True):
             raise OSError("PUT http://s/t/part-0-a.parquet in 4ms - status code: 413 Payload Too Large: <html>")
 
     monkeypatch.setattr(up.DeltaTarget, "_append", append)

@@ -459,7 +459,7 @@ def test_what_delta_rs_computes_as_spark_does_is_filled(box: Box, expression: st
     ],
 )  # fmt: skip
 def test_what_delta_rs_says_tells_whether_it_passes(said: str, kind: type[up.UploaderError]) -> None:
-    with pytest.raises(up.UploaderError) as refused, up.delta_errors("lake/t", []):
+    with pytest.raises(up.UploaderError) as refused, up.delta_errors("lake/t", writes=True):
         raise ValueError(said)
     assert type(refused.value) is kind
     assert ("rename one" in refused.value.hint) == ("uplicate" in said)

@@ -6397,19 +6397,12 @@ class DeltaTarget:
         return self._planned
 
     def recover(self, state: State) -> dict[str, Any] | None:
-        """Position and sequence after the newest commit of a source; None where the target does not know it."""
+        """The newest commit of a source: `sequence`, and `position` if that is told; None where it is not known."""
         application, table = application_of(state), self.table()
-        if not self._version(table, application):
+        if not (sequence := self._version(table, application)):
             return None
-        saved = next(told_by(table, self.name, application), None)
-        if saved is None:
-            hint = "Use --since TIMESTAMP, or restore the state from a copy."
-            raise StateError(f"{self.name} knows {application}, but its history no longer tells up to which row", hint)
-        return {**saved, "committed": saved["sequence"]}
-
-    def last_sequence(self, state: State) -> int:
-        """The number of a source's newest commit; 0 where the target does not know it."""
-        return self._version(self.table(), application_of(state))
+        told = next(told_by(table, self.name, application), {"sequence": sequence})
+        return {**told, "committed": told["sequence"]}
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """How many rows of that size one commit should have."""
@@ -7977,20 +7970,15 @@ class WarehouseTarget(WarehouseTable):
         self.by_files = bool(config.databricks_volume and not config.zerobus_endpoint)
 
     def recover(self, state: State) -> dict[str, Any] | None:
-        """Position and sequence out of the newest batch id of a source; None where the table does not know it."""
+        """What the newest batch id of a source tells, its `position` by rowid alone; None where it is not known."""
         if (last := self.last_batch(state.source_id)) is None:
             return None
+        epoch, sequence, place = last.split("/")[-3:]
+        told = {"epoch": int(epoch), "sequence": int(sequence), "committed": int(sequence)}
         # A replay may have come when no row was known to be delivered: then it is None.
-        if state.position.keys() - {"rowid", "since", "until"} or not re.search(r"/-?\d+$", last):
-            fault = f"{self.name} knows {last}, which does not tell where a timestamp cursor or open windows stand"
-            raise StateError(fault, "Restore the state from a copy, or use --since TIMESTAMP.")
-        epoch, sequence, place = (int(part) for part in last.split("/")[-3:])
-        return {"epoch": epoch, "sequence": sequence, "committed": sequence, "position": {"rowid": place}}
-
-    def last_sequence(self, state: State) -> int:
-        """The number of a source's newest batch; 0 where the table does not tell."""
-        last = self.last_batch(state.source_id)
-        return int(last.split("/")[-2]) if last else 0
+        if state.position.keys() - {"rowid", "since", "until"} or not re.fullmatch(r"-?\d+", place):
+            return told
+        return {**told, "position": {"rowid": int(place)}}
 
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
@@ -8953,6 +8941,9 @@ def recovered(job: Job, source: Source) -> State | None:
         known, first = job.target.recover(single), single
     if known is None:
         return None
+    if "position" not in known:
+        fault = f"{job.target.name} knows {first.source_id}, but does not tell up to which row"
+        raise StateError(fault, "Restore the state from a copy, or use --since TIMESTAMP.")
     state, cursor = dataclasses.replace(first, **state_fields(known)), source.cursor
     state = dataclasses.replace(state, sequence=max(first.sequence, state.sequence))
     refuse_foreign(job, source, state, f"what {job.target.name} knows of {state.source_id} belongs")
@@ -11357,8 +11348,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = delivery.state
         else:
             state = completed(job, source, State())
-            known = job.target.last_sequence(state) if job.config.source_id else 0
-            state = dataclasses.replace(state, sequence=max(state.sequence, known))
+            known = job.config.source_id and job.target.recover(state)
+            state = dataclasses.replace(state, sequence=max(state.sequence, known["sequence"] if known else 0))
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         state = dataclasses.replace(state, position=position, ended=None, anchors=[], gaps=[], formers=[])

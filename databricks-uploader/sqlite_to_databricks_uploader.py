@@ -5946,23 +5946,20 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "A proxy or firewall refuses it, maybe for its size."),
     (TargetError, "ExpiredToken|TokenRefreshRequired|Signature not valid in the specified time frame",
      "The storage credentials have expired: renew them."),
-    (TargetError, "InvalidToken",
-     "The session token is wrong: check AWS_SESSION_TOKEN. delta-rs takes a variable named TOKEN for it, too."),
     (TargetError, "Delta table with empty schema",
      "The table was made without columns. Drop it with its _delta_log, or add its columns in Databricks."),
     (TargetError, "(?i)duplicate [a-z ]*field name", "Two of the columns have one name to delta-rs: rename one."),
     (TargetError, "Error during planning|This feature is not implemented|Schema error|sql parser error"
-     "|bug in DataFusion|Optimizer rule",
-     "delta-rs can't compute a generated column, CHECK constraint or invariant of the table: drop it,"
-     " or send through a SQL warehouse."),
-    (TargetError, "Unsupported: |Unsupported table features|Max catalog version",
-     "delta-rs can't read this table's features: drop them, take another table, or send through a SQL warehouse."),
+     "|bug in DataFusion|Optimizer rule|Unsupported: |Unsupported table features|Max catalog version",
+     "delta-rs can't deal with a feature, generated column, CHECK constraint or invariant of the table: drop it,"
+     " take another table, or send through a SQL warehouse."),
     (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
      "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"
-     "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized",
-     "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options."),
+     "|InvalidAuthenticationInfo|Invalid Access Key|401 Unauthorized|InvalidToken",
+     "The storage credentials are wrong: check the AWS_* or AZURE_* variables, or storage_options. delta-rs takes"
+     " a variable named TOKEN for AWS_SESSION_TOKEN, too."),
     (TargetError, "latest/api/token|security-credentials|metadata/identity|metadata.google|loading credentials"
      "|IMDS|CredentialsNotLoaded|(?i:no|load) credentials?\\b|credentials? provider",
      "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
@@ -6208,14 +6205,10 @@ def parting_columns(table: DeltaTable) -> Columns:
     return {name: types[name] for name in table.metadata().partition_columns}
 
 
-# The directory of rows whose value is NULL.
-NULL_PART = "__HIVE_DEFAULT_PARTITION__"
-
-
 def completed_page(page: ArrowTable, more: Mapping[str, tuple[object, str]], parts: Columns) -> ArrowTable:
     """A page with the columns of `more` that it lacks, each of one value and a type, if `parts` of it can be named.
 
-    delta-rs 1.6 names a part -3.25 as `-3.-25`, after which nobody reads the table, and another as NULL.
+    delta-rs 1.6 names a part -3.25 as `-3.-25`, after which nobody reads the table, and one of that text as NULL.
     """
     from arro3.core import ChunkedArray
 
@@ -6224,7 +6217,7 @@ def completed_page(page: ArrowTable, more: Mapping[str, tuple[object, str]], par
             page = page.append_column(name, ChunkedArray([array_of([value] * page.num_rows, kind)]))
     for name in parts.keys() & {*page.column_names} if parts else ():
         for value in {*page.column(name).to_pylist()} - {None}:
-            if value == NULL_PART or (parts[name].startswith("decimal") and value < 0 and value % 1):
+            if value == "__HIVE_DEFAULT_PARTITION__" or (parts[name].startswith("decimal") and value < 0 and value % 1):
                 raise RefusedValuesError(f"{name} is {value}: a table by path can't be parted by that")
     return page
 
@@ -6737,11 +6730,6 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         raise server_error(str(error), writes) from None
 
 
-OFFLINE = "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if one is needed."
-
-# What an error says of the answer that it is made of.
-HTTP_STATUS = re.compile(r"HTTP \d{3}")
-
 # Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
 NO_HANDSHAKE = (
     r"(?i)handshake|wrong.version|unsupported.protocol|alert.(protocol|certificate|unknown.ca|access|unrecogni)"
@@ -6768,7 +6756,10 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
     if isinstance(reason, (*unreachable, ConnectionRefusedError)) or (isinstance(error, URLError) and not writes):
         is_name = isinstance(reason, (socket.gaierror, http.NameResolutionError))
         fault = "can't be resolved" if is_name else "can't be reached"
-        return Unreachable(f"{host} {fault}: {reason}", OFFLINE)
+        hint = (
+            "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if one is needed."
+        )
+        return Unreachable(f"{host} {fault}: {reason}", hint)
     if isinstance(reason, http.ResponseError) and "redirect" in str(reason):
         hint = "Is it a page to log in? Check databricks_host and databricks_http_path."
         return Unanswered("the host redirects instead of answering", hint)
@@ -6781,19 +6772,21 @@ ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
 # What a status refuses for good, and what to do.
 NO_ACCESS = "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
-NO_WAREHOUSE = "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse."
-NO_TABLE = "Create the table (--print-ddl prints how), or check names and zerobus_endpoint."
 NO_GRANT = f"Grant the service principal {ZEROBUS_GRANTS}"
-NO_ZEROBUS = "Zerobus does not write to such a table; one that was made anew takes another name."
 REFUSALS = {
-    "warehouse": {401: NO_ACCESS, 403: NO_ACCESS, 404: NO_WAREHOUSE},
-    "workspace": {401: NO_GRANT, 403: NO_GRANT, 404: NO_TABLE, 501: NO_ZEROBUS},
+    ("warehouse", 401): NO_ACCESS,
+    ("warehouse", 403): NO_ACCESS,
+    ("warehouse", 404): "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
+    ("workspace", 401): NO_GRANT,
+    ("workspace", 403): NO_GRANT,
+    ("workspace", 404): "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
+    ("workspace", 501): "Zerobus does not write to such a table; one that was made anew takes another name.",
 }
 
 
 def http_error(status: int, said: str, writes: bool, host: str = "warehouse") -> UploaderError:
     """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
-    shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS[host].get(status)
+    shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS.get((host, status))
     # Firewalls answer 403 to what is too large, IIS 404, others as they like; the session began with this token.
     is_refusal = status in (403, 404) or (not by_sql and 400 <= status < 500 and status not in (401, 408, 425, 429))
     is_large = status in (400, 413, 414, 431) or (writes and is_refusal) or says_too_large(said)
@@ -7046,11 +7039,10 @@ WAYS_IN = (
     " DATABRICKS_CONFIG_PROFILE."
 )
 
-# What databricks-sdk signs in by, beside the settings of ours: variables that begin so, a file, and command lines.
+# Variables that databricks-sdk signs in by, beside the settings of ours.
 SDK_VARIABLES = (
     r"ARM_|GOOGLE_|ACTIONS_ID_TOKEN_|SYSTEM_ACCESSTOKEN|DATABRICKS_(AUTH|OIDC|AZURE|CONFIG|USERNAME|METADATA)"
 )
-SDK_PROGRAMS = ("databricks", "az", "gcloud")
 
 
 def check_other_ways(config: Config, environ: Mapping[str, str]) -> None:
@@ -7061,8 +7053,8 @@ def check_other_ways(config: Config, environ: Mapping[str, str]) -> None:
     if any(pair.values()):
         missing, given = sorted(pair, key=lambda name: bool(pair[name]))
         raise ConfigError(f"{given} is set, but not {missing}", f"A service principal needs both. {WAYS_IN}")
-    file = Path(environ.get("HOME") or "/") / ".databrickscfg"
-    if not file.exists() and not any(shutil.which(name, path=environ.get("PATH", "")) for name in SDK_PROGRAMS):
+    file, path = Path(environ.get("HOME") or "/") / ".databrickscfg", environ.get("PATH", "")
+    if not file.exists() and not any(shutil.which(name, path=path) for name in ("databricks", "az", "gcloud")):
         raise ConfigError("there is no token, and no other way to sign in to Databricks", WAYS_IN)
 
 
@@ -7292,10 +7284,6 @@ class WarehouseTable:
             raise Postponed(f"the columns of {self.full_name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()
 
-    def forget(self) -> None:
-        """Have the columns asked for anew, whatever they were."""
-        self._columns = None
-
     def _described(self) -> Columns:
         """The columns as DESCRIBE tells them; which are NOT NULL and have no default, where the server tells that."""
         self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
@@ -7441,9 +7429,6 @@ class SizedRoute(Route):
     MOST_BYTES: ClassVar[int]
     HINT: ClassVar = ""
 
-    # What a row takes besides its values.
-    ROW_BYTES: ClassVar[int] = 0
-
     # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
 
@@ -7451,8 +7436,7 @@ class SizedRoute(Route):
 
     def batch_rows(self, bytes_per_row: float) -> int:
         """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
-        guessed = max(1.0, 2 * bytes_per_row + self.ROW_BYTES)
-        return max(1, int(0.9 * self.table.allowance.bytes / (self._bytes_per_row or guessed)))
+        return max(1, int(0.9 * self.table.allowance.bytes / (self._bytes_per_row or max(1.0, 2 * bytes_per_row))))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
@@ -7821,7 +7805,6 @@ class ZerobusRoute(SizedRoute):
     """Rows in the JSON of a request to Zerobus; a warehouse, where one is set, is asked after lost answers."""
 
     MOST_BYTES = 9 * 1024 * 1024
-    ROW_BYTES = OWN_BYTES
 
     def now(self) -> str:
         return dt.datetime.fromtimestamp(self.session.services_now(), dt.UTC).isoformat()
@@ -8020,7 +8003,7 @@ class WarehouseTarget(WarehouseTable):
                 self.copy.leave(intent)
             if isinstance(error, RefusedValuesError):
                 self.look(0)
-            status = HTTP_STATUS.search(str(error)) if isinstance(error, RefusedSizeError) else None
+            status = re.search(r"HTTP \d{3}", str(error)) if isinstance(error, RefusedSizeError) else None
             if status and status[0] in str(self.fault_of_nothing(intent)):  # As where rights were taken away since.
                 if intent["bytes"] >= Allowance.LEAST:  # Or all is refused for a while after what was too large.
                     self.allowance = self.allowance.without(min(intent["bytes"], self.allowance.bytes))
@@ -8078,7 +8061,7 @@ class WarehouseTarget(WarehouseTable):
         self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
 
     def close(self) -> None:
-        self.forget()
+        self._columns = None  # A next cycle asks for them anew, whatever they were.
         self.copy.close()
 
 

@@ -6008,9 +6008,10 @@ def one_line(text: str) -> str:
     return re.sub(r"(max_retries|retry_timeout): ", r"\1 ", ": ".join(cause for cause in causes if cause))
 
 
-def shortened(line: str) -> str:
-    """A line for people: without a proxy's page, and cut in the middle, since the store's own word comes last."""
-    line = re.sub(r"(?i)<(html|!doctype)\b.*", "a page of HTML", line)
+def shortened(message: str) -> str:
+    """The first line, for people: without a proxy's page, and cut in the middle, since a store's word comes last."""
+    first, *_ = message.strip().splitlines() or ["no message"]
+    line = re.sub(r"(?i)<(html|!doctype)\b.*", "a page of HTML", first)
     return line if len(line) <= 400 else f"{line[:150]}\u2026{line[-250:]}"
 
 
@@ -6765,7 +6766,7 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
         return Unanswered("the host redirects instead of answering", hint)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
-    return Unanswered(f"the connection was lost: {first_line(str(reason))}", "The next cycle tries again.")
+    return Unanswered(f"the connection was lost: {shortened(str(reason))}", "The next cycle tries again.")
 
 
 ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
@@ -6816,7 +6817,7 @@ def server_error(message: str, writes: bool) -> UploaderError:
     if re.search(f"(?<!'){TOO_LATE}(?!')", message):
         hint = "Raise databricks_statement_timeout, or lower batch_rows for a slow line."
         return Postponed("the statement reached the warehouse too late and did not run", hint)
-    shown = f"the warehouse answers: {first_line(message)}"
+    shown = f"the warehouse answers: {shortened(message)}"
     hint = REMEDIES.get(state) or REMEDIES.get(state[:2], "")
     is_open = writes and not DEFINITE & {state, state[:2]}
     if state[:2] in ("2D", "40"):
@@ -6839,11 +6840,6 @@ TOO_LARGE = (
 def says_too_large(message: str) -> bool:
     """Whether a message says so in words of its own: what stands in quotes is the statement's text."""
     return bool(re.search(TOO_LARGE, re.sub(r"'[^']*('|$)", "", message)))
-
-
-def first_line(message: str) -> str:
-    """The first line of a message, cut to a readable length."""
-    return (message.strip().splitlines() or ["no message"])[0][:300]
 
 
 # --- Sessions ---
@@ -7073,7 +7069,7 @@ class Answer(NamedTuple):
 
     def shown(self) -> str:
         """Its status, and what it says, for people."""
-        return first_line(": ".join([f"HTTP {self.status}", *self.said()]))
+        return shortened(": ".join([f"HTTP {self.status}", *self.said()]))
 
     def said(self) -> list[str]:
         """What it says of an error."""
@@ -7216,7 +7212,7 @@ def in_time(work: Callable[[], T]) -> T:
     except OSError as error:
         raise network_error(error, writes=False) from None
     except ValueError as error:
-        raise ConfigError(f"databricks-sdk finds no way in: {first_line(str(error))}", WAYS_IN) from None
+        raise ConfigError(f"databricks-sdk finds no way in: {shortened(str(error))}", WAYS_IN) from None
 
 
 # --- The table ---
@@ -7398,13 +7394,6 @@ class Route:
         """The time of who takes the rows, in ISO-8601."""
         return dt.datetime.fromtimestamp(self.session.now(), dt.UTC).isoformat()
 
-    def ready(self, intent: Intent, payload: Payload) -> Intent:
-        """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
-        told: Intent = {"rows": payload.count, "route": payload.route, "bytes": payload.size}
-        is_bounded = payload.route == "zerobus" or is_warehouse(self.config)
-        told |= {"marked": self.table.is_marked(), "started": self.now()}
-        return {**intent, **told, "timeout": self.table.timeout if is_bounded else 0}
-
     def send_nothing(self) -> None:
         """A commit without rows: what ends it is no fault of theirs."""
         self.session.run(f"INSERT INTO {self.table.sql} SELECT * FROM {self.table.sql} WHERE false", writes=True)
@@ -7466,8 +7455,7 @@ class InsertRoute(SizedRoute):
         return Insert(rows, self.table.types_of(rows))
 
     def ready(self, intent: Intent, payload: Insert) -> Intent:
-        told = super().ready(intent, payload)
-        return told if told["marked"] else {**told, "digest": payload.digest}
+        return intent if self.table.is_marked() else {**intent, "digest": payload.digest}
 
     def send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
@@ -7605,7 +7593,7 @@ class CopyRoute(Route):
         self._sweep(prefix)
         intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
-        return super().ready({**intent, "digest": payload.digest}, payload)
+        return {**intent, "digest": payload.digest}
 
     def _volume(self, intent: Intent) -> str:
         """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
@@ -7830,7 +7818,7 @@ class ZerobusRoute(SizedRoute):
         """The token is there before the intent is, so that it can't be in the way."""
         if payload.count:
             self.session.token(self.table.full_name)
-        return {**super().ready(intent, payload), "fields": payload.fields}
+        return {**intent, "fields": payload.fields}
 
     def send(self, intent: Intent, payload: Records) -> None:
         names = {name.lower(): name for name in self.table.columns()}
@@ -7989,8 +7977,12 @@ class WarehouseTarget(WarehouseTable):
         return self.copy.prepare(iter(taken))
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
+        """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         self.look()
-        return self.routes[payload.route].ready(intent, payload)
+        route, is_bounded = self.routes[payload.route], payload.route == "zerobus" or is_warehouse(self.session.config)
+        intent = {**route.ready(intent, payload), "rows": payload.count, "route": payload.route, "bytes": payload.size}
+        timeout = self.timeout if is_bounded else 0
+        return {**intent, "marked": self.is_marked(), "started": route.now(), "timeout": timeout}
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows on their route. Refused values are nobody's fault where the columns changed."""

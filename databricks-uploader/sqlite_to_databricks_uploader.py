@@ -7531,17 +7531,22 @@ class InsertRoute(SizedRoute):
         return past
 
     def compared(self, rows: Insert, past: str = "") -> tuple[int, ...]:
-        """What `comparison` asks; of every second row where that is too large: a statement commits all or nothing."""
+        """What `comparison` asks; of every second row where that is too large: a statement commits all or nothing.
+
+        Of equal rows some are too rare then: that as many as were asked for are there does not tell of the others.
+        """
+        has_equal = 0
         while True:
             if rows.size <= self.table.allowance.bytes or rows.count == 1:
                 try:
-                    [found] = self.session.rows(comparison(self.table.sql, rows, past))
-                    return found
+                    [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.table.sql, rows, past))
+                    return different, too_few or has_equal, too_many, absent
                 except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
                     # Not where as many bytes have just gone: then it is said of the past.
                     if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
                         raise
                     self.table.allowance = self.table.allowance.without(rows.size)
+            has_equal |= len({*zip(*rows.texts, strict=True)}) < rows.count
             rows = Insert(every_nth(rows.rows, 2), rows.kinds)
 
 

@@ -981,6 +981,10 @@ MUTANTS = (
         ("test_faults_source.py", "turns_to_a_wal or moment_of_opening"),
     ),
     Mutant(
+        "rows that are all equal are there where some are", "too_few or has_equal, too_many", "too_few, too_many",
+        ("test_warehouse.py", "every_second_row"),
+    ),
+    Mutant(
         "a position ahead of the clock is not told", "if leads_clock(cursor, position):", "if False:",
         (TIMES, "ahead_for_a_while"),
     ),

@@ -6641,7 +6641,7 @@ class Staged:
 
 
 def comparison(table: str, sent: Insert, past: str = "") -> str:
-    """How many different rows were sent, how many of them the table has too rarely, too often, and not at all.
+    """How many of the different rows that were sent the table has, how many of all too rarely, and too often.
 
     Those that it had in the `past` do not count. GROUP BY takes NULLs as equal, and NaNs. CHAR columns are read with
     their padding. Texts are compared as bytes, whatever their collation.
@@ -6656,8 +6656,8 @@ def comparison(table: str, sent: Insert, past: str = "") -> str:
     where = " AND ".join(filter(None, spans)) or "true"
     before = f" UNION ALL SELECT 0, -1, {held} FROM {table} {past} WHERE {where}" if past else ""
     return (
-        "SELECT count(*), count(CASE WHEN held < sent THEN 1 END), count(CASE WHEN held > sent THEN 1 END),"
-        " count(CASE WHEN held = 0 THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
+        "SELECT count(CASE WHEN held <> 0 THEN 1 END), count(CASE WHEN held < sent THEN 1 END),"
+        " count(CASE WHEN held > sent THEN 1 END) FROM (SELECT sum(s) AS sent, sum(h) AS held FROM"
         f" (SELECT 1 AS s, 0 AS h, {given} FROM {sent.source}"
         f" UNION ALL SELECT 0, 1, {held} FROM {table} WHERE {where}{before})"
         f" GROUP BY {', '.join(keys.values())}) WHERE sent > 0"
@@ -7483,12 +7483,12 @@ class InsertRoute(SizedRoute):
         """
         if not rows.count:
             return None
-        different, too_few, too_many, absent = self.compared(rows)
+        found, too_few, too_many = self.compared(rows)
         is_other = intent.get("digest", rows.digest) != rows.digest
-        if absent == different and not is_other:
+        if not found and not is_other:
             return False
         # Rows that were deleted leave others to tell; of none that is there these may be edited, too.
-        is_edited = is_other and (absent == different or rows.count == intent["rows"])
+        is_edited = is_other and (not found or rows.count == intent["rows"])
         try:
             return self._came(rows, dt.datetime.fromisoformat(intent["started"]), is_edited)
         except Rejected as refused:
@@ -7511,12 +7511,12 @@ class InsertRoute(SizedRoute):
         if is_edited:
             return None if self._past(before) else False
         if past := self._past(sent):
-            different, too_few, too_many, absent = self.compared(rows, past)
-            if absent < different:
+            found, too_few, too_many = self.compared(rows, past)
+            if found:
                 return None if too_few or too_many else True
         with contextlib.suppress(Rejected):  # The table may be younger than that.
-            different, _, _, absent = self.compared(rows, past) if (past := self._past(before)) else (0, 0, 0, 0)
-            return False if absent == different else None
+            past = self._past(before)
+            return None if past and self.compared(rows, past)[0] else False
         return None
 
     def _past(self, since: dt.datetime) -> str | None:
@@ -7539,8 +7539,8 @@ class InsertRoute(SizedRoute):
         while True:
             if rows.size <= self.table.allowance.bytes or rows.count == 1:
                 try:
-                    [(different, too_few, too_many, absent)] = self.session.rows(comparison(self.table.sql, rows, past))
-                    return different, too_few or has_equal, too_many, absent
+                    [(found, too_few, too_many)] = self.session.rows(comparison(self.table.sql, rows, past))
+                    return found, too_few or has_equal, too_many
                 except (RefusedSizeError, Rejected) as refused:  # A firewall's 403 may be said of its size.
                     # Not where as many bytes have just gone: then it is said of the past.
                     if rows.count == 1 or (isinstance(refused, Rejected) and (past or rows.size < Allowance.LEAST)):
@@ -7959,10 +7959,7 @@ class WarehouseTarget(WarehouseTable):
     def holds(self, pages: Iterable[ArrowTable]) -> bool:
         """Whether the table has these rows, each at least as often: another source may have sent equal ones."""
         rows = self.insert.text_of(pages)
-        if rows.count == 0:
-            return False
-        _, too_few, _, absent = self.insert.compared(rows)
-        return not too_few and not absent
+        return rows.count > 0 and not self.insert.compared(rows)[1]
 
     def batch_rows(self, bytes_per_row: float) -> int:
         return rows_of_commit(bytes_per_row) if self.by_files else self.usual.batch_rows(bytes_per_row)

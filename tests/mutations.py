@@ -898,7 +898,7 @@ MUTANTS = (
     ),
     Mutant("rows without a key are told apart", 'is_told = intent.get("keyed") and not', "is_told = not", ("test_warehouse.py", "without_a_past")),
     Mutant(
-        "edited rows prove that nothing ran", "if absent == different and not is_other:", "if absent == different:",
+        "edited rows prove that nothing ran", "if not found and not is_other:", "if not found:",
         ("test_warehouse.py", "edited_since"),
     ),
     Mutant(

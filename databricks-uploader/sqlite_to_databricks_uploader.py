@@ -1883,9 +1883,9 @@ SHARED, UNCHANGING, COPIED = "mode=ro", "mode=ro&immutable=1", "mode=rw"
 
 
 def is_fresh(file: Path) -> bool:
-    """Whether a file was written in the last 20 milliseconds: its time may not tell what is written next."""
+    """Whether a file was written in the last 10 milliseconds: by Linux' ticks its time may not tell what comes next."""
     with source_files(file):
-        return 0 <= time.time_ns() - file.stat().st_mtime_ns < 2 * 10**7
+        return 0 <= time.time_ns() - file.stat().st_mtime_ns < 10**7
 
 
 def way_to_open(file: Path, wal_mode: bool) -> str:
@@ -2099,8 +2099,8 @@ class Connections:
             try:
                 return self._open_so(way)
             except UploaderError as error:
-                is_told = isinstance(error, UnrecoveredError) or way_to_open(self.file, self.wal_mode) != way
-                if tries == self.TRIES or not is_told:
+                is_passing = isinstance(error, UnrecoveredError) or self._is_stale()
+                if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != way):
                     raise
             time.sleep(0.01)
 
@@ -2135,6 +2135,8 @@ class Connections:
         file = self._private_copy() if way == COPIED else self.file
         before = fingerprint(self.file)
         self._unchanging = before if way == UNCHANGING else None
+        if self._unchanging and is_fresh(self.file):
+            raise UnrecoveredError("the database waits for its producer, which closed it just now")
         # Percent-encoded, since `?` or `%` in the path would open another file.
         uri = f"file:{quote(os.fsencode(file))}?{way}"
         try:

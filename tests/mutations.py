@@ -380,10 +380,10 @@ MUTANTS = (
         ("test_source.py", "comes_just_then"),
     ),
     Mutant(
-        "a file that is opened just then can't be read", "if tries == self.TRIES or not is_told:", "if True:", ("test_source.py", "moment_of_opening"),
+        "a file that is opened just then can't be read", "if tries == self.TRIES or not (is_passing or way", "if True or (way", ("test_source.py", "moment_of_opening"),
     ),
     Mutant(
-        "what can't be opened is tried for long", "if tries == self.TRIES or not is_told:", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
+        "what can't be opened is tried for long", "if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != way):", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
     ),
     Mutant(
         "a file that was written just now is believed", "if all(time.time_ns() - changed > 3 * 10**9 for", "if all(True for",
@@ -401,6 +401,14 @@ MUTANTS = (
     ),
     Mutant(
         "a quarantine is read in each cycle", "@functools.lru_cache(10_000)\ndef rows_in", "def rows_in", ("test_state.py", "counted_once"),
+    ),
+    Mutant(
+        "half of a checkpoint is damage to one who opens", "is_passing = isinstance(error, UnrecoveredError) or self._is_stale()",
+        "is_passing = isinstance(error, UnrecoveredError)", ("test_source.py", "moment_of_opening"),
+    ),
+    Mutant(
+        "a file that was written in this tick is unchanging", "if self._unchanging and is_fresh(self.file):", "if False:",
+        ("test_source.py", "written_in_this_tick"),
     ),
     Mutant(
         "a closed database is opened again", "if self._end():\n                    self._open()", "self._end()\n                if True:\n                    self._open()",

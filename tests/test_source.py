@@ -229,6 +229,40 @@ def test_a_database_that_is_closed_in_the_moment_of_opening_is_opened_as_it_is_t
     assert len(tries) == len({*ways})
 
 
+def test_half_of_a_checkpoint_is_no_damage_in_the_moment_of_opening(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    real, answers = up.answer_of, list[str]()
+
+    def answer(connection: Any, sql: str, *more: Any) -> Any:
+        if not answers:
+            answers.append(sql)
+            write(file, "INSERT INTO t VALUES (2)").close()
+            raise up.CorruptError("as things are")
+        return real(connection, sql, *more)
+
+    monkeypatch.setattr(up, "answer_of", answer)
+    with opened(file) as database:
+        assert database.rows("SELECT count(*) FROM t") == [(1,)]
+
+
+def test_a_file_that_was_written_in_this_tick_of_the_clock_is_not_taken_for_unchanging(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written next may have the same time. It is waited for."""
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    monkeypatch.setattr(up, "way_to_open", lambda *_: up.UNCHANGING)
+    monkeypatch.setattr(up.Connections, "TRIES", 500)
+    os.utime(file)
+    with opened(file):
+        assert time.time_ns() - file.stat().st_mtime_ns >= 10**7
+    ahead = time.time() + 3600  # of a clock that was set back
+    os.utime(file, (ahead, ahead))
+    with opened(file) as database:
+        assert [*database.kinds] == ["t"]
+
+
 def test_a_thread_that_comes_after_the_end_of_a_cycle_opens_nothing(file: Path) -> None:
     write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
     with opened(file) as database:

@@ -1113,6 +1113,7 @@ def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_ta
     monkeypatch.setattr(up.Database, "__enter__", noted(opened, up.Database.__enter__))
     monkeypatch.setattr(up.DeltaTarget, "table", noted(asked, up.DeltaTarget.table))
     monkeypatch.setattr(up.Watch, "cycle", counted)
+    monkeypatch.setattr(up.Watch, "MOST_QUIET", 0)
     cost = {}
     for count in (1, 100):
         fill(many, *(f"t{number:03}" for number in range(count)), count=1)

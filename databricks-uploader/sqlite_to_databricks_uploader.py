@@ -1249,10 +1249,13 @@ EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
 
 def epoch_microseconds(value: Any) -> int:
-    """Microseconds since 1970 of an epoch number."""
+    """Microseconds since 1970 of an epoch number; an `OverflowError` before the year 1."""
     if not abs(value) < 2**63:  # nor is NaN
         raise ValueError
-    return nearest_time(value, next(name for limit, name in EPOCH_UNITS if abs(value) < limit))
+    time = nearest_time(value, next(name for limit, name in EPOCH_UNITS if abs(value) < limit))
+    if time < FIRST_TIME:
+        raise OverflowError
+    return time
 
 
 def nearest_time(value: float | fractions.Fraction, name: str) -> int:

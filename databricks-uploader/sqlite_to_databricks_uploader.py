@@ -4282,12 +4282,12 @@ def formers_of(state: State, back: str = "") -> list[Place]:
     return [place for place in places if place["lineage"] != back][:MOST_FORMERS]
 
 
-def made_anew(state: State, evidence: Evidence, most: int) -> State:
+def made_anew(state: State, evidence: Evidence) -> State:
     """The state in a table that has none of its rows. The more are kept in mind, the sooner others are taken for it."""
     if evidence.is_same_file and evidence.changes == 0:  # As an outbox is again and again.
         most, why, level = 1, "the table was emptied", logging.INFO
     else:
-        why, level = "the table was recreated", logging.WARNING
+        most, why, level = MOST_FORMERS, "the table was recreated", logging.WARNING
     return moved_to(dataclasses.replace(state, anchors=[], formers=formers_of(state)[:most]), None, why, level)
 
 
@@ -4795,7 +4795,7 @@ class Search(NamedTuple):
             raise other_rows(self.here.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             self.say_gone(state)
-            return made_anew(state, evidence, 1 if self.claims is tuple else MOST_FORMERS)
+            return made_anew(state, evidence)
         is_cut_back = not evidence.counts_on or self._is_overtaken(state, evidence, kept or ())
         return self._cut_back(state, evidence, kept or set()) if is_cut_back else state
 

@@ -515,6 +515,9 @@ MUTANTS = (
         ("test_cursor_file.py", "comes_back_after"),
     ),
     Mutant(
+        "one former alone is kept in mind", "MOST_FORMERS = 8", "MOST_FORMERS = 1", ("test_cursor_file.py", "ring_of_files"),
+    ),
+    Mutant(
         "a table that was renamed is a new one", "*(self.claims() if state.origin != self.origin else ())]", "]",
         ("test_streams.py", "renamed_is_no_new"),
     ),

@@ -344,6 +344,27 @@ def test_a_file_that_comes_back_after_another_sends_no_row_again(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(101, 111), *new]
 
 
+@crossed(key=[*KEYS], count=[3, 8])
+def test_a_ring_of_files_goes_on_in_each_where_it_stood(box: Box, count: int, key: str) -> None:
+    """As a logger that moves from one to the next, or cards that are changed."""
+    files = [box.folder / f"{number}.db" for number in range(count)]
+    numbers = itertools.count(1)
+    for lap in range(3):
+        for number, file in enumerate(files):
+            box.database.unlink(missing_ok=True)
+            if lap:
+                shutil.copy(file, box.database)
+            else:
+                box.execute(table(key))
+            for _ in range(2):
+                first = next(numbers) * 20
+                box.execute(INSERT, rows=rows(first, first + 4 + number, 1, year=2027))
+                assert box.run() == 0
+            shutil.copy(box.database, file)
+    sent = sorted(a for (a,) in box.arrived("a"))
+    assert sent == [n * 20 + i for n in range(1, 6 * count + 1) for i in range(5 + (n - 1) // 2 % count)]
+
+
 def test_a_file_that_comes_back_is_known_though_nothing_of_the_other_one_arrived(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

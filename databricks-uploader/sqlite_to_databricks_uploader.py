@@ -4736,7 +4736,7 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     each column that may be the time. Where SQLite gives the next higher one, a gap is what was deleted, and late rows
     are late by less than the table spans. Keys that are times are in order. None where far keys and no column tell.
     """
-    table, rowid = reader.table, reader.rowid
+    table = reader.table
     with contextlib.suppress(CorruptError):  # What stands before a damaged page is delivered.
         first, last = reader.bounds() if table.key else (None, 0)
         if first is None or all(is_plausible(epoch_microseconds(max(0, key)), time.time()) for key in (first, last)):
@@ -4748,14 +4748,44 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
             return False
         if not columns:
             return None if is_sparse else False
-        wanted = {first, last, *itertools.chain.from_iterable(pairs)}
-        where = f"WHERE {rowid} IN ({', '.join(map(str, wanted))})"
-        page = reader.narrowed(columns).page(where, rowid, len(wanted), rowid)
-        counts = [falls_in(times_in(page, each, form)) for each in columns]
+        page = rows_at(reader, {first, last, *itertools.chain.from_iterable(pairs)}, columns)
+        times = [times_in(page, each, form) for each in columns]
+        counts = [*map(falls_in, times)]
         # Falling keys may be dense; but SQLite begins with 1, and rows may have come newest first.
         is_falling = first != 1 and all(4 * falls >= 3 * told >= 84 for falls, told in counts)
-        return is_falling or (is_sparse and all(6 * falls >= told > 0 for falls, told in counts))
+        is_turned = all(turns_once(page.keys, each) for each in times)
+        return is_falling or is_turned or (is_sparse and all(6 * falls >= told > 0 for falls, told in counts))
     return False
+
+
+def rows_at(reader: Reader, rowids: Iterable[int], columns: Iterable[str]) -> RawPage:
+    """The rows at some rowids, in order, with some of the columns."""
+    wanted = {*rowids}
+    where = f"WHERE {reader.rowid} IN ({', '.join(map(str, wanted))})"
+    return reader.narrowed(columns).page(where, reader.rowid, len(wanted), reader.rowid)
+
+
+def turns_once(keys: Sequence[int], times: Sequence[int | None]) -> bool:
+    """Whether times rise but for one fall, and the last ones lead up to the first: slots of a ring, filled in turn.
+
+    Where a clock was set back the last ones lead there by chance alone, as seldom as within four steps.
+    """
+    known = [(key, time) for key, time in zip(keys, times, strict=True) if time is not None]
+    falls = sum(before[1] > after[1] for before, after in itertools.pairwise(known))
+    if falls != 1 or len(known) < 16:
+        return False
+    (low, first), (high, last) = known[0], known[-1]
+    steps = (max(time for _, time in known) - min(time for _, time in known)) / (high - low)
+    return 0 <= first - last <= 4 * steps
+
+
+def is_ring(reader: Reader, form: TimeForm) -> bool:
+    """Whether rows are written anew in turn, with later times, by some of them."""
+    first, last = reader.bounds()
+    if first is None or reader.table.time is None:
+        return False
+    page = rows_at(reader, {first, last, *itertools.chain.from_iterable(reader.neighbours(first, last))}, [])
+    return turns_once(page.keys, times_in(page, reader.table.time, form))
 
 
 def falls_in(times: Sequence[int | None]) -> tuple[int, int]:
@@ -4958,16 +4988,26 @@ class RowidCursor(Anchored):
 
     def located(self, state: State) -> State:
         """The same; an error for rows where there were none, unless the settings say that keys rise."""
-        known, name = super().located(state), quoted(self.table.name)
-        places = (f"{self.rowid} > {low} AND {self.rowid} < {high}" for low, high in known.gaps if not self.is_trusted)
-        found = any_of(f"EXISTS (SELECT 1 FROM {name} q WHERE {place})" for place in places)
+        if self.is_trusted:
+            return super().located(state)
+        is_passed_over = False
         with contextlib.suppress(CorruptError):
-            if found != "0" and self.reader.database.rows(f"SELECT {found}") != [(0,)]:
-                fault = f"{said_of_order(self.table)}, and new rows below delivered ones are passed over"
-                hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and "
-                hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
-                raise SourceError(fault, hint)
+            is_passed_over = self.is_rewritten(state) and is_ring(self.reader, self.form)
+        known = state if is_passed_over else super().located(state)
+        with contextlib.suppress(CorruptError):
+            is_passed_over = is_passed_over or self._has_filled(known.gaps)
+        if is_passed_over:
+            fault = f"{said_of_order(self.table)}, and new rows below delivered ones are passed over"
+            hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and "
+            hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
+            raise SourceError(fault, hint)
         return known
+
+    def _has_filled(self, gaps: Iterable[Sequence[int]]) -> bool:
+        """Whether rows are where there were none."""
+        places = (f"{self.rowid} > {low} AND {self.rowid} < {high}" for low, high in gaps)
+        found = any_of(f"EXISTS (SELECT 1 FROM {quoted(self.table.name)} q WHERE {place})" for place in places)
+        return found != "0" and self.reader.database.rows(f"SELECT {found}") != [(0,)]
 
     def is_rewritten(self, state: State) -> bool:
         """Whether the oldest row that is known has a later time than all had: as in a ring of slots."""

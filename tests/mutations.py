@@ -515,6 +515,16 @@ MUTANTS = (
         ("test_cursor_file.py", "comes_back_after"),
     ),
     Mutant(
+        "a ring that went round is no ring", "is_falling or is_turned or", "is_falling or", ("test_cursor_file.py", "ring_of_slots_that_went"),
+    ),
+    Mutant(
+        "a clock that was set back makes a ring", "return 0 <= first - last <= 4 * steps", "return 0 <= first - last", ("test_cursor_file.py", "makes_no_ring"),
+    ),
+    Mutant(
+        "a ring that goes round was emptied", "is_passed_over = self.is_rewritten(state) and is_ring(self.reader, self.form)", "is_passed_over = False",
+        ("test_cursor_file.py", "goes_round_later"),
+    ),
+    Mutant(
         "one former alone is kept in mind", "MOST_FORMERS = 8", "MOST_FORMERS = 1", ("test_cursor_file.py", "ring_of_files"),
     ),
     Mutant(

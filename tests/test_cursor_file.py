@@ -1136,16 +1136,66 @@ def test_a_data_frame_that_takes_the_place_of_another_is_new_though_its_index_is
 def test_rows_that_are_rewritten_in_their_places_with_later_times_are_told(
     box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in a ring of slots, of which new rows have no new rowids."""
-    box.execute("CREATE TABLE t (slot INTEGER PRIMARY KEY, time TEXT, a INTEGER)")
-    into = "REPLACE INTO t VALUES (?, ?, ?)"
-    box.execute(into, rows=[(a % 50, time, a) for time, a in rows(0, 49, 1)])
+    """As where the time is that of the last change, of which no rows are new."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a INTEGER)")
+    box.execute("INSERT INTO t VALUES (?, ?, ?)", rows=[(a, time, a) for time, a in rows(0, 49, 1)])
     assert [box.run(), box.run()] == [0, 0]
     assert "later times now" not in caplog.text
-    box.execute(into, rows=[(a % 50, time, a) for time, a in rows(50, 69, 1)])
+    box.execute("UPDATE t SET time = '2026-06-01T00:00:00Z' WHERE id IN (0, 7, 30)")
     assert box.run() == 0
     assert "t that were delivered have later times now" in caplog.text
     assert "cursor: timestamp" in caplog.text
+
+
+def slots(first: int, last: int, count: int = 50) -> list[tuple[int, str, int]]:
+    """Rows of a ring of so many slots."""
+    return [(a % count, time, a) for time, a in rows(first, last, 1)]
+
+
+RING = ("CREATE TABLE t (slot INTEGER PRIMARY KEY, time TEXT, a INTEGER)", "REPLACE INTO t VALUES (?, ?, ?)")
+
+
+@crossed(written=[51, 60, 75, 98, 99], step=[1, 13, 49])
+def test_a_ring_of_slots_that_went_round_before_the_first_run_is_read_by_time(
+    box: Box, written: int, step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its new rows have no new rowids, and its last slot is not the newest."""
+    box.execute(*RING, rows=slots(0, written - 1))
+    assert box.run() == 0
+    assert "New rows are found by time" in caplog.text
+    for _ in range(5):
+        box.execute(RING[1], rows=slots(written, written + step - 1))
+        written += step
+        assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(written - 5 * step - 50, written)]
+
+
+@pytest.mark.parametrize("step", [1, 13, 49])
+def test_a_ring_of_slots_that_goes_round_later_stops_and_tells_what_finds_its_rows(
+    box: Box, step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no table that was emptied, and none of its rows is passed over in silence."""
+    box.execute(*RING, rows=slots(0, 49))
+    assert box.run() == 0
+    box.execute(RING[1], rows=slots(50, 49 + step))
+    assert [box.run(), box.run()] == [1, 1]
+    assert "new rows below delivered ones are passed over" in caplog.text
+    assert "cursor: timestamp finds such rows" in caplog.text
+    assert "was emptied" not in caplog.text
+    assert box.run("--cursor", "rowid") == 0
+    assert len(box.arrived("a")) == 50
+
+
+@pytest.mark.parametrize("back", ["1970-01-01", "2025-12-31"])
+@pytest.mark.parametrize("first", [1, 20, 39])
+def test_a_clock_that_was_set_back_before_the_first_run_makes_no_ring(box: Box, first: int, back: str) -> None:
+    """Rows of a box without a clock go on by rowid, whatever their times."""
+    box.execute(table("keyed"), INSERT, rows=rows(1, first, 1))
+    box.execute(INSERT, rows=[(f"{back}T{time[11:]}", a) for time, a in rows(first + 1, 40, 1)])
+    assert box.run() == 0
+    box.execute(INSERT, rows=[(f"{back}T{time[11:]}", a) for time, a in rows(41, 50, 1)])
+    assert box.run() == 0
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 51)]
 
 
 @pytest.mark.parametrize("how", ["file", "emptied", "seen emptied"])

@@ -970,7 +970,7 @@ def check_target(config: Config, needless: Iterable[str] = frozenset()) -> None:
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
-        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys or flags.")
+        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys of these names.")
     if config.zerobus_endpoint:
         check_zerobus_settings(config)
 
@@ -2328,7 +2328,8 @@ def detect_table(database: Database, wanted: str | None) -> str:
     if candidates:
         return str(candidates[0])
     if found:
-        raise MissingTableError(f"the database has no table {wanted!r}", nearest(wanted or "", found))
+        hint = "Several go into tables. " if "," in (wanted or "") else ""
+        raise MissingTableError(f"the database has no table {wanted!r}", hint + nearest(wanted or "", found))
     which = f"table {wanted!r}" if wanted else "table"
     raise SourceError(f"the database has no {which} yet", "Start the producer, or check sqlite.")
 
@@ -3740,7 +3741,8 @@ class StateFile:
             raise self._unwritable(error) from None
 
     def _damaged(self, why: str) -> StateError:
-        hint = "Restore it from a copy. Without it, rows may be sent twice: don't just delete it."
+        hint = "Use --recover where source_id is set, or restore it from a copy. Don't just delete it: rows may be sent"
+        hint += " twice without it."
         return StateError(f"{self.file} can't be trusted: {why}", hint)
 
     def _unwritable(self, error: OSError) -> StateError:
@@ -8884,6 +8886,8 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None
             settings |= {"cursor": "cursor"} if known == "timestamp" or source.cursor.table.rowid else {}
             value = str(known).removesuffix(f"/{job.stream}")  # The setting is that of all streams.
             hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
+            if what == "table":
+                hint = "One that was renamed goes on by its new name in tables, with the databricks_table of before. "
             hint += (
                 "Set back what was changed; or give each source table, target, scenario, cursor and its time column "
             )
@@ -10457,13 +10461,18 @@ class StatusTable:
 CYCLE_FILE = "cycle.json"
 
 
+def place_of_figures(position: Position) -> str | None:
+    """The rowid or time up to which all rows were sent, for people; None where none was."""
+    rowid, latest = position.get("rowid"), position.get("latest", NEVER)
+    return str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
+
+
 def measure(job: Job, figures: Figures) -> State:
     """Take in what lies on the disk; the state, empty where it can't be read."""
     state = job.states.sound() or State()
     figures.source_id = state.source_id
     figures.newest = to_microseconds(state.last_upload, AUTO) if state.last_upload else None
-    rowid, latest = state.position.get("rowid"), state.position.get("latest", NEVER)
-    figures.position = str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
+    figures.position = place_of_figures(state.position)
     figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
     figures.quarantined = job.quarantine.count()
     return state
@@ -10776,7 +10785,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,
-        "source": f"{config.sqlite} {state.table or ''}".strip(),
+        "source": f"{config.sqlite or ''} {state.table or config.sqlite_table_name or ''}".strip() or None,
         "source_id": state.source_id or None,
         "last_upload": state.last_upload,
         "position": state.position.get("rowid", state.position.get("latest")),
@@ -11002,6 +11011,7 @@ def print_init(config: Config) -> None:
 def entry_for(config: Config, database: Database, name: str) -> list[str]:
     """A table's lines: what is in it, and its entry, in a comment where it can't go."""
     said, entry, extra = list[str](), [f"- {yaml_line('sqlite_table_name', name)}"], list[str]()
+    NAMES.stream = name
     try:
         stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         said.append(content_of(database, name))
@@ -11020,6 +11030,8 @@ def entry_for(config: Config, database: Database, name: str) -> list[str]:
     except UploaderError as error:
         said += [f"Left out: {error}. {error.hint}", *entry, *extra]
         entry, extra = [], []
+    finally:
+        NAMES.stream = ""
     return [*(f"# {' '.join(text.split())}" for text in said), *entry, *extra]
 
 
@@ -11098,9 +11110,12 @@ def compact(config: Config, form: str) -> None:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
     check_target(config)
-    targets = delta_targets(config).values()
-    done = [target.among_others(functools.partial(compacted, target.name)) for target in targets]
-    print_rows(form, COMPACTED, [filter(None, done)])
+    targets = delta_targets(config)
+    each = (target.among_others(functools.partial(compacted, target.name)) for target in targets.values())
+    done = [*filter(None, each)]
+    if not done:
+        log.warning("no Delta table is there: %s", ", ".join(targets) or delta_place(config)[0])
+    print_rows(form, COMPACTED, [done])
 
 
 # --- Checking: every part of the way, one after the other ---
@@ -11350,7 +11365,8 @@ def recover(job: Job, database: Database) -> None:
         state = recovered(job, source)
         if state is None:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
-        log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, state.position)
+        place = place_of_figures(state.position) or "the beginning"
+        log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, place)
         job.states.save(state)
 
 

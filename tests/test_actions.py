@@ -716,7 +716,9 @@ def test_since_sends_rows_from_a_time_on_again(box: Box, caplog: pytest.LogCaptu
     assert "1 filtered out; 3 of an earlier time left out; 0 to quarantine" in caplog.text
 
 
-def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box: Box) -> None:
+def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
     some_rows(box, 5)
     assert box.run("--source-id", "box") == 0
     assert box.run("--recover", "--source-id", "box") == 2
@@ -724,6 +726,7 @@ def test_recover_makes_a_lost_state_anew_and_refuses_to_replace_a_sound_one(box:
     assert box.run("--source-id", "box") == 1
     assert box.run("--recover") == 2
     assert box.run("--recover", "--source-id", "box") == 0
+    assert "commit 1 of box ended at 5; going on after it" in caplog.text
     assert box.run("--source-id", "box") == 0
     assert len(box.arrived("id")) == 5
 
@@ -1046,6 +1049,17 @@ def many_files(box: Box) -> Box:
 
 def a_row(box: Box, number: int) -> None:
     box.execute(INSERT, rows=[(f"2026-01-01T00:00:{number:02}Z", number / 7, None if number % 3 else "ü")])
+
+
+def test_compact_says_where_there_is_no_table(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Most likely its name is wrong, which a job once a month would not notice."""
+    assert box.run("--compact") == 0
+    assert "no Delta table is there: raw_readings, " in caplog.text
+
+
+def test_a_status_without_a_state_names_what_is_set(box: Box, printed: Callable[..., str]) -> None:
+    del box.environ["SQLITE_PATH"]
+    assert json.loads(printed("--status", "--format", "json"))["source"] is None
 
 
 def test_compact_puts_files_together_and_changes_no_value(many_files: Box, printed: Callable[..., str]) -> None:

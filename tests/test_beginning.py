@@ -55,6 +55,9 @@ def test_tables_whose_names_differ_in_letters_beyond_ascii_are_two(box: Box, cap
     assert box.run("--table", "Ä") == 0
     assert box.run("--table", "ä") == 1
     assert "belongs to table Ä, not ä" in caplog.text
+    assert "its new name in tables, with the databricks_table of before" in caplog.text
+    assert box.run("--table", "Ä,ä") == 2
+    assert "Several go into tables." in caplog.text
     assert len(box.arrived("id")) == 2
 
 

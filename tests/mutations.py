@@ -837,7 +837,7 @@ MUTANTS = (
         ("test_cursor_file.py", "edited_under"),
     ),
     Mutant(
-        "rows below delivered ones are not looked for", "if found != \"0\" and self.reader", "if False and self.reader",
+        "rows below delivered ones are not looked for", "return found != \"0\" and self.reader", "return False and self.reader",
         ("test_cursor.py", "where_there_were_none"),
     ),
     Mutant(

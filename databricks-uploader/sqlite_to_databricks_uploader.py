@@ -4774,11 +4774,11 @@ def turns_once(keys: Sequence[int], times: Sequence[int | None]) -> bool:
     """
     known = [(key, time) for key, time in zip(keys, times, strict=True) if time is not None]
     falls = sum(before[1] > after[1] for before, after in itertools.pairwise(known))
-    if falls != 1 or len(known) < 16:
+    different = {time for _, time in known}
+    if falls != 1 or len(known) < 16 or 2 * len(different) < len(known):
         return False
     (low, first), (high, last) = known[0], known[-1]
-    steps = (max(time for _, time in known) - min(time for _, time in known)) / (high - low)
-    return 0 <= first - last <= 4 * steps
+    return 0 <= first - last <= 4 * (max(different) - min(different)) / (high - low)
 
 
 def is_ring(reader: Reader, form: TimeForm) -> bool:

@@ -4016,6 +4016,7 @@ NEVER = -(2**62)  # before all times, in microseconds
 ZONE_SPREAD = 26 * 3600 * 10**6  # between two texts of one moment, with zones from -12:00 to +14:00, in microseconds
 CLOCK_SHIFT = 2 * 3600 * 10**6  # local times without a zone are late by as much when clocks go back, in microseconds
 CLOCK_BEGAN = 1_767_225_600  # a clock that shows less was never set: this program is younger. Seconds (2026-01-01)
+CLOCK_UNSET = 978_307_200 * 10**6  # clocks without a battery begin in 1970, 1980 or 2000. Microseconds (2001-01-01)
 MOST_FUTURE = 100_000  # rows from the future are remembered; more of them wait until their time has come
 NEWEST_VALUES = 100  # of each class tell which time a table has reached
 
@@ -4120,6 +4121,13 @@ def chance_of(pairs: int, twins: int) -> float:
     return (twins + 0.5) / (pairs + 1)
 
 
+def surprise(count: int, found: int, chance: float) -> float:
+    """By how many bits it is unlikely (Chernoff's bound) that so many of a count come by chance; 0 for no more."""
+    share = found / max(1, count)
+    parts = [(part, usual) for part, usual in ((share, chance), (1 - share, 1 - chance)) if part]
+    return count * sum(part * math.log2(part / usual) for part, usual in parts) if share > chance else 0.0
+
+
 class Evidence(NamedTuple):
     """What tells a table that was altered or edited from one that was made anew.
 
@@ -4127,6 +4135,8 @@ class Evidence(NamedTuple):
     older; `counter` is the highest rowid that AUTOINCREMENT gave, None without. `is_later`: the rows at the anchors'
     rowids have later times than all anchors. `left` counts the anchors that are not before the first row. Of so many
     `pairs` of delivered rows `twins` have the same values but the key. `is_other`: some columns are gone, and some new.
+    `likeness` is how often two rows have the same values but key and time. `is_unset`: their times are of a clock that
+    was not set.
     """
 
     looks: Sequence[Look]
@@ -4140,6 +4150,8 @@ class Evidence(NamedTuple):
     pairs: int
     twins: int
     is_other: bool
+    likeness: float
+    is_unset: bool
 
     @property
     def whole(self) -> list[int]:
@@ -4149,16 +4161,26 @@ class Evidence(NamedTuple):
         Chernoff's bound. All may be for nothing tells rows apart, which is no sign in another file or of other columns.
         """
         whole = [look.rowid for look in self.looks if look.is_whole]
-        share, chance = len(whole) / max(1, len(self.looks)), chance_of(self.pairs, self.twins)
         is_all = all(look.is_whole or look.is_on_time or look.is_like for look in self.looks)
-        if (is_all and self.is_same_file and not self.is_other) or (share == 1 and not self.twins):
+        if (is_all and self.is_same_file and not self.is_other) or (len(whole) == len(self.looks) and not self.twins):
             return whole
-        parts = [(part, usual) for part, usual in ((share, chance), (1 - share, 1 - chance)) if part]
-        bits = len(self.looks) * sum(part * math.log2(part / usual) for part, usual in parts)
+        if self.is_begun_anew:
+            return []
         # A clock that was never set shows the same to all tables.
         is_timed = len({look.time for look in self.looks}) > 1 or len(self.looks) == 1
         is_timed = is_timed and any(look.is_whole and look.is_on_time for look in self.looks)
-        return whole if is_timed or (share > chance and bits > 10) else []
+        is_seldom = surprise(len(self.looks), len(whole), chance_of(self.pairs, self.twins)) > 10
+        return whole if is_timed or is_seldom else []
+
+    @property
+    def is_begun_anew(self) -> bool:
+        """Whether, in another file, no more rows of the same times are whole than come by chance.
+
+        So where the clock of a box begins anew at each start, which makes a file then.
+        """
+        on_time = [look for look in self.looks if look.is_on_time]
+        is_possible = bool(on_time) and self.is_same_file is False and self.is_unset
+        return is_possible and surprise(len(on_time), sum(look.is_whole for look in on_time), self.likeness) <= 10
 
     def is_proof(self, is_cut: bool) -> bool:
         """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal ones.
@@ -4202,7 +4224,8 @@ class Evidence(NamedTuple):
         is_cut_off = bool(self.is_same_file) and 2 * max(kept, default=first) > (self.position or first) + first
         is_most |= is_cut_off and sum(before) > 1 and 2 * sum(before) > len(before)
         is_all = all(look.is_whole for look in self.looks)
-        if not whole and any(look.is_whole for look in self.looks) and (is_all or not self.twins):
+        is_some = any(look.is_whole for look in self.looks) and not self.is_begun_anew
+        if not whole and is_some and (is_all or not self.twins):
             return None
         if whole:
             # Rows that were deleted were the newest ones: behind one that is another, none is left.
@@ -4214,7 +4237,7 @@ class Evidence(NamedTuple):
             # A box without a clock may begin at the same moment at each start.
             # A rebuild sets the counter back to the highest rowid that is left.
             is_back = kept_values(self.looks) > max(2, len(self.looks) // 2) or (self.is_same_file and self.changes > 0)
-            is_open = is_most and is_telling and bool(is_back or not self.is_shrunk)
+            is_open = is_most and is_telling and bool(is_back or not (self.is_shrunk or self.is_begun_anew))
             return (kept if self.is_same_file is None else None) if is_open else set()
         if self.changes == 0 and self.counts_on and not self.is_later:
             return {look.rowid for look in self.looks}
@@ -4397,12 +4420,17 @@ def time_in_row(table: Table, values: Sequence[str]) -> str:
     return "NULL" if table.time is None else literal_of(values[[*table.telling].index(table.time)], table.encoding)
 
 
+def time_of(literal: str, form: TimeForm) -> int | None:
+    """The time that an SQL literal is, in microseconds since 1970; None where it is none."""
+    with contextlib.suppress(ValueError):
+        return to_microseconds(literal[1:-1].replace("''", "'") if literal[0] == "'" else float(literal), form)
+    return None
+
+
 def is_one_time(before: str, now: str, form: TimeForm) -> bool:
     """Whether two SQL literals are one time."""
-    with contextlib.suppress(ValueError):
-        values = [text[1:-1].replace("''", "'") if text[0] == "'" else float(text) for text in (before, now)]
-        return to_microseconds(values[0], form) == to_microseconds(values[1], form)
-    return False
+    moment = time_of(before, form)
+    return moment is not None and moment == time_of(now, form)
 
 
 def is_renamed(database: Database, table: str) -> bool:
@@ -4893,8 +4921,14 @@ class Search(NamedTuple):
         rows = ((each.time if table.time else "", each.digest and each.parts(state.columns)) for each in state.anchors)
         several, twins = pairs_and_twins((time, *map(parts.get, shared)) for time, parts in rows if parts)
         is_other = len(pairs) < min(len(state.columns), len(self.here.parts))
-        place = read_to(state.position)
-        return Evidence(looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other)
+        place, told = read_to(state.position), [name for name in shared if pairs[name] != table.time]
+        rows = (("", each.digest and each.parts(state.columns)) for each in state.anchors)
+        likeness = chance_of(*pairs_and_twins(tuple(map(parts.get, told)) for _, parts in rows if parts))
+        times = (time_of(anchor.time, self.here.form) for anchor in state.anchors if anchor.time != "NULL")
+        return Evidence(
+            looks, place, highest, is_same_file, changes, counter, is_later, left, several, twins, is_other, likeness,
+            is_unset=all(time is not None and time < CLOCK_UNSET for time in times),
+        )  # fmt: skip
 
     def _anchored(self, state: State) -> State:
         """The state with anchors at the newest rows up to its position, besides its own where columns are the same."""

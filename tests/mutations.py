@@ -515,6 +515,14 @@ MUTANTS = (
         ("test_cursor_file.py", "comes_back_after"),
     ),
     Mutant(
+        "rows of a clock that begins anew are those of before", "        if self.is_begun_anew:\n            return []\n", "",
+        ("test_cursor_file.py", "clock_that_begins_anew_are_new"),
+    ),
+    Mutant(
+        "a file of a clock that begins anew is asked about", "or not (self.is_shrunk or self.is_begun_anew)", "or not self.is_shrunk",
+        ("test_cursor_file.py", "clock_that_begins_anew_are_new"),
+    ),
+    Mutant(
         "a ring that went round is no ring", "is_falling or is_turned or", "is_falling or", ("test_cursor_file.py", "ring_of_slots_that_went"),
     ),
     Mutant(

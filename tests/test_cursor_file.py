@@ -1147,6 +1147,21 @@ def test_rows_that_are_rewritten_in_their_places_with_later_times_are_told(
     assert "cursor: timestamp" in caplog.text
 
 
+@crossed(key=[*KEYS], counts=[(60, 60, 60), (60, 40, 60), (30, 60, 20)], year=[1970, 2000])
+def test_files_of_a_clock_that_begins_anew_are_new_though_some_of_their_rows_are_equal(
+    box: Box, key: str, counts: tuple[int, ...], year: int
+) -> None:
+    """A box without a clock makes a file at each start, with the same times, and few values."""
+    chance = random.Random(f"{counts}{year}")
+    for count in counts:
+        box.database.unlink(missing_ok=True)
+        box.execute(f"CREATE TABLE t ({KEYS[key]}time TEXT, a INTEGER, z TEXT)")
+        values = [(time, chance.randint(0, 5), chance.choice("xy")) for time, _ in rows(1, count, 1, year=year)]
+        box.execute("INSERT INTO t (time, a, z) VALUES (?, ?, ?)", rows=values)
+        assert box.run() == 0
+    assert len(box.arrived("a")) == sum(counts)
+
+
 def slots(first: int, last: int, count: int = 50) -> list[tuple[int, str, int]]:
     """Rows of a ring of so many slots."""
     return [(a % count, time, a) for time, a in rows(first, last, 1)]

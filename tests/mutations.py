@@ -44,7 +44,7 @@ MUTANTS = (
         ("test_ladder.py", "become_large"),
     ),
     Mutant(
-        "rows that are equal by chance are proof", "return whole if is_timed or (share > chance and bits > 10) else []",
+        "rows that are equal by chance are proof", "return whole if is_timed or is_seldom else []",
         "return whole", ("test_cursor_file.py", "by_chance"),
     ),
     Mutant(

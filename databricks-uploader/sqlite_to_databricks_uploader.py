@@ -1352,7 +1352,8 @@ def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
 def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
     """Microseconds since 1970 of a text that a pattern of strptime reads; a number must be what the pattern writes."""
     moment = named_moment(text, pattern, zone) if "%Z" in pattern else dt.datetime.strptime(text, pattern)
-    if not (is_text or is_written_by(pattern, text)):
+    written = text if is_text else moment.strftime(pattern)
+    if text != (written[: len(text)] if pattern.endswith("%f") else written):  # No zeros need follow a fraction.
         raise ValueError
     return microseconds_of(moment, zone)
 
@@ -1844,11 +1845,16 @@ def stats_of(files: Iterable[Path]) -> list[os.stat_result]:
     return found
 
 
+def mark_of(stat: os.stat_result) -> tuple[int, int, int]:
+    """What changes where a file is written or another one takes its place."""
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def fingerprint(file: Path) -> tuple[int, ...]:
     """What changes when a producer writes: the file's identity, size and time, and its WAL's size and time."""
     with source_files(file):
         seen = [file.stat(), *stats_of(side_files(file)[:1])]
-    return tuple(part for stat in seen for part in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(itertools.chain.from_iterable(map(mark_of, seen)))
 
 
 def untouched(file: Path) -> tuple[int, ...] | None:
@@ -3909,8 +3915,7 @@ class Quarantine:
 
     def count(self) -> int:
         """How many rows there are; a file is read again once it has changed."""
-        stats = ((file, stat) for file in self.files() for stat in stats_of([file]))
-        return sum(rows_in(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) for file, stat in stats)
+        return sum(rows_in(file, mark_of(stat)) for file in self.files() for stat in stats_of([file]))
 
 
 @functools.lru_cache(10_000)
@@ -4447,6 +4452,21 @@ def another_order(table: Table) -> SourceError:
     return SourceError(fault, hint)
 
 
+def said_of_order(table: Table) -> str:
+    """That rowids are no position, for people."""
+    if table.key and table.key == table.time:
+        return f"the keys of {table.name} are its times: SQLite did not give them"
+    return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
+
+
+def passed_over(table: Table) -> SourceError:
+    """The error for new rows that a position by rowid does not find."""
+    fault = f"{said_of_order(table)}, and new rows below delivered ones are passed over"
+    hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and --since "
+    hint += "TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
+    return SourceError(fault, hint)
+
+
 # What goes on where a table has no time.
 SEND_ALL = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows"
 
@@ -4752,13 +4772,6 @@ def times_in(page: RawPage, column: str, form: TimeForm) -> list[int | None]:
     return list(array.cast(arrow_type("bigint")).to_pylist())
 
 
-def said_of_order(table: Table) -> str:
-    """That rowids are no position, for people."""
-    if table.key and table.key == table.time:
-        return f"the keys of {table.name} are its times: SQLite did not give them"
-    return f"the keys of {table.name} do not rise with its times: SQLite did not give them"
-
-
 def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     """Whether a producer seems to set the rowids itself, in no order: random keys, or a range of keys for each sensor.
 
@@ -4778,7 +4791,7 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
             return False
         if not columns:
             return None if is_sparse else False
-        page = rows_at(reader, {first, last, *itertools.chain.from_iterable(pairs)}, columns)
+        page = rows_at(reader, [(first, last), *pairs], columns)
         times = [times_in(page, each, form) for each in columns]
         counts = [*map(falls_in, times)]
         # Falling keys may be dense; but SQLite begins with 1, and rows may have come newest first.
@@ -4788,9 +4801,9 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     return False
 
 
-def rows_at(reader: Reader, rowids: Iterable[int], columns: Iterable[str]) -> RawPage:
-    """The rows at some rowids, in order, with some of the columns."""
-    wanted = {*rowids}
+def rows_at(reader: Reader, pairs: Iterable[tuple[int, int]], columns: Iterable[str]) -> RawPage:
+    """The rows at some pairs of rowids, in order, with some of the columns."""
+    wanted = {*itertools.chain.from_iterable(pairs)}
     where = f"WHERE {reader.rowid} IN ({', '.join(map(str, wanted))})"
     return reader.narrowed(columns).page(where, reader.rowid, len(wanted), reader.rowid)
 
@@ -4814,7 +4827,7 @@ def is_ring(reader: Reader, form: TimeForm) -> bool:
     first, last = reader.bounds()
     if first is None or reader.table.time is None:
         return False
-    page = rows_at(reader, {first, last, *itertools.chain.from_iterable(reader.neighbours(first, last))}, [])
+    page = rows_at(reader, [(first, last), *reader.neighbours(first, last)], [])
     return turns_once(page.keys, times_in(page, reader.table.time, form))
 
 
@@ -4918,11 +4931,10 @@ class Search(NamedTuple):
         is_later = self.here.is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
         left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
         shared = [name for name, new in pairs.items() if new != table.key]
-        rows = ((each.time if table.time else "", each.digest and each.parts(state.columns)) for each in state.anchors)
+        rows = [(each.time if table.time else "", each.parts(state.columns)) for each in state.anchors if each.digest]
         several, twins = pairs_and_twins((time, *map(parts.get, shared)) for time, parts in rows if parts)
         is_other = len(pairs) < min(len(state.columns), len(self.here.parts))
         place, told = read_to(state.position), [name for name in shared if pairs[name] != table.time]
-        rows = (("", each.digest and each.parts(state.columns)) for each in state.anchors)
         likeness = chance_of(*pairs_and_twins(tuple(map(parts.get, told)) for _, parts in rows if parts))
         times = (time_of(anchor.time, self.here.form) for anchor in state.anchors if anchor.time != "NULL")
         return Evidence(
@@ -5014,6 +5026,8 @@ class RowidCursor(Anchored):
         super().__init__(reader, form)
         self.up_to = up_to
         self.is_trusted = is_trusted
+        self._asked_of: State | None = None
+        self._is_rewritten = False
 
     def start(self, since: int | None) -> Position:
         """The position of a first run; rows up to the rowid `until` with times up to `since` (µs) are not new."""
@@ -5024,19 +5038,15 @@ class RowidCursor(Anchored):
 
     def located(self, state: State) -> State:
         """The same; an error for rows where there were none, unless the settings say that keys rise."""
-        if self.is_trusted:
-            return super().located(state)
-        is_passed_over = False
-        with contextlib.suppress(CorruptError):
-            is_passed_over = self.is_rewritten(state) and is_ring(self.reader, self.form)
-        known = state if is_passed_over else super().located(state)
-        with contextlib.suppress(CorruptError):
-            is_passed_over = is_passed_over or self._has_filled(known.gaps)
-        if is_passed_over:
-            fault = f"{said_of_order(self.table)}, and new rows below delivered ones are passed over"
-            hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and "
-            hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
-            raise SourceError(fault, hint)
+        if not self.is_trusted:
+            with contextlib.suppress(CorruptError):
+                if self.is_rewritten(state) and is_ring(self.reader, self.form):
+                    raise passed_over(self.table)
+        known = super().located(state)
+        if not self.is_trusted:
+            with contextlib.suppress(CorruptError):
+                if self._has_filled(known.gaps):
+                    raise passed_over(self.table)
         return known
 
     def _has_filled(self, gaps: Iterable[Sequence[int]]) -> bool:
@@ -5046,10 +5056,13 @@ class RowidCursor(Anchored):
         return found != "0" and self.reader.database.rows(f"SELECT {found}") != [(0,)]
 
     def is_rewritten(self, state: State) -> bool:
-        """Whether the oldest row that is known has a later time than all had: as in a ring of slots."""
-        oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]] if self.table.time else []
-        is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
-        return bool(is_there) and self.is_later(state.anchors, oldest)
+        """Whether the oldest row that is known has a later time than all had, as in a ring; asked once of a state."""
+        if self._asked_of is not state:
+            oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]] if self.table.time else []
+            is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
+            self._is_rewritten = bool(is_there) and self.is_later(state.anchors, oldest)
+            self._asked_of = state
+        return self._is_rewritten
 
     def gaps(self, low: int | None, first: int | None, last: int) -> list[list[int]]:
         """Where no row is between a rowid and `first`, and to `last`; none without a key, since VACUUM moves rows."""

@@ -829,12 +829,12 @@ def layer_from_yaml(file: Path) -> Layer:
 
 
 # Values that nothing may show: not the log, nor what is said elsewhere.
-HIDDEN: list[str] = []
+SECRETS: list[str] = []
 
 
-def hidden(text: str) -> str:
+def redacted(text: str) -> str:
     """A text without secrets, and without what signs an address or signs in by it."""
-    for secret in sorted(HIDDEN, key=len, reverse=True):
+    for secret in sorted(SECRETS, key=len, reverse=True):
         text = text.replace(secret, "***")
     text = re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:***@", text)
     text = re.sub(r"(?i)(<\w*signature\w*>|signature=|authorization: *\w+ +)[^\s<&]+", r"\1***", text)
@@ -865,7 +865,7 @@ def renewed(config: Config, environ: Mapping[str, str]) -> Config:
             with contextlib.suppress(OSError, ValueError):
                 if TOKEN.fullmatch(found := setting.parse(Path(file).read_text(encoding="utf-8"))):
                     fresh[name] = found
-    HIDDEN.extend(secret for secret in fresh.values() if secret not in HIDDEN)
+    SECRETS.extend(secret for secret in fresh.values() if secret not in SECRETS)
     return dataclasses.replace(config, **fresh)
 
 
@@ -959,7 +959,7 @@ def routed_table(base: str, scenario: str) -> str:
     return PREFIXES[scenario] + base[len(known) :]
 
 
-def check_target(config: Config, needless: Iterable[str] = frozenset()) -> None:
+def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> None:
     """Exactly one target, with all that it needs but what is `needless`, or a `ConfigError` that says what to set."""
     named = [name for name in TARGETS if getattr(config, name)]
     if not named:
@@ -972,14 +972,14 @@ def check_target(config: Config, needless: Iterable[str] = frozenset()) -> None:
         variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys of these names.")
     if config.zerobus_endpoint:
-        check_zerobus_settings(config)
+        refuse_zerobus_settings(config)
 
 
 # What Zerobus takes in names of catalogs, schemas, tables and columns (docs.databricks.com, "Zerobus limits").
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
-def check_zerobus_settings(config: Config) -> None:
+def refuse_zerobus_settings(config: Config) -> None:
     """What only Zerobus asks of the settings, or a `ConfigError`."""
     endpoint, host = config.zerobus_endpoint or "", config.databricks_host or ""
     if not endpoint.partition(".")[0].isdecimal():
@@ -2424,7 +2424,7 @@ class Table(NamedTuple):
 
     `time` is None where no column tells it, or several may: the `doubtful` ones. `rowid` is a name to read the rowid
     by, None where there is none, `key` the INTEGER PRIMARY KEY, which VACUUM leaves alone. `uncomputable` are generated
-    columns that are not among `columns`, each with the reason; of `hidden` ones no digest is kept or sent.
+    columns that are not among `columns`, each with the reason; of `private` ones no digest is kept or sent.
     """
 
     name: str
@@ -2436,16 +2436,16 @@ class Table(NamedTuple):
     encoding: str
     uncomputable: Mapping[str, str] = {}
     doubtful: tuple[str, ...] = ()
-    hidden: frozenset[str] = frozenset()
+    private: frozenset[str] = frozenset()
 
     @property
     def telling(self) -> dict[str, str]:
         """The columns that rows are known again by. Time and key tell where a cursor stands, hidden or not."""
-        open_ones = {*self.columns} - self.hidden | {self.time, self.key}
+        open_ones = {*self.columns} - self.private | {self.time, self.key}
         return {name: kind for name, kind in self.columns.items() if name in open_ones} or self.columns
 
     @property
-    def known_time(self) -> str:
+    def required_time(self) -> str:
         """The time column, for what can't do without one."""
         if self.time is None:
             doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
@@ -2464,7 +2464,7 @@ def describe(database: Database, name: str, time_column: str | None, form: TimeF
     columns = {column: declared for column, declared, *_ in infos if column not in uncomputable}
     has_rowid = database.kinds[name] == "table"
     if database.kinds[name] == "table without rowid":
-        check_order(database, name)
+        refuse_disorder(database, name)
     primary = [(column, declared.upper()) for column, declared, pk, *_ in infos if pk]
     key = primary[0][0] if has_rowid and len(primary) == 1 and primary[0][1] == "INTEGER" else None
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in map(str.lower, columns)]
@@ -2502,7 +2502,7 @@ def uncomputable_columns(database: Database, table: str, generated: Iterable[str
     return found
 
 
-def check_order(database: Database, table: str) -> None:
+def refuse_disorder(database: Database, table: str) -> None:
     """A `ForeignError` where a table WITHOUT ROWID is kept in an order that SQLite can't tell here."""
     unknown = f"""SELECT c.name, c.coll FROM pragma_index_list({text_literal(table)}) l, pragma_index_xinfo(l.name) c
                   WHERE l.origin = 'pk' AND c.key AND upper(c.coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM')"""
@@ -3046,7 +3046,7 @@ def rules_in_force(config: Config, columns: Columns) -> list[tuple[str, str, Any
     return rules_by_column(config.sanitize_config, columns) if config.enable_sanitize else []
 
 
-def hidden_columns(config: Config, columns: Columns) -> frozenset[str]:
+def private_columns(config: Config, columns: Columns) -> frozenset[str]:
     """The columns whose values sanitize changes or drops: nothing but what it makes of them may leave the box."""
     return frozenset(name for word, name, _ in rules_in_force(config, columns) if word != "remove_nulls")
 
@@ -3494,7 +3494,7 @@ class Origin:
     schema: int
 
 
-class Ahead(TypedDict):
+class FutureRows(TypedDict):
     """Rows whose windows begin more than a day ahead: ranges of rowids that hold them, and when the first is due."""
 
     due: int
@@ -3533,7 +3533,7 @@ class Position(UnderWay, total=False):
     open_windows: int
     open_until: int
     window: int
-    ahead: Ahead
+    ahead: FutureRows
     latest: int
     newest: int | None
     known: int
@@ -3738,7 +3738,7 @@ class StateFile:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
         document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
         intent = state.intent
-        document["intent"] = intent and {**intent, "position": lighter(state.position, intent["position"])}
+        document["intent"] = intent and {**intent, "position": abridged(state.position, intent["position"])}
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
         try:
             make_directory(self.directory)
@@ -3768,7 +3768,7 @@ def state_fields(saved: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in (("origin", Origin), ("allowance", Allowance)):
         fields[name] = kind(**saved[name]) if saved.get(name) else None
     if intent := saved.get("intent"):
-        fields["intent"] = {**intent, "position": whole(saved["position"], intent["position"])}
+        fields["intent"] = {**intent, "position": unabridged(saved["position"], intent["position"])}
     if saved.get("emptied"):  # Of a version that kept no rowid.
         fields.setdefault("ended", NOWHERE)
     fields.setdefault("commits", saved.get("sequence", 0))  # Version 1.0.0 did not count them apart.
@@ -3788,7 +3788,7 @@ def unpacked(text: str, key: Sequence[str]) -> collections.Counter[str]:
     return collections.Counter(content[i : i + width] for i in range(0, len(content), width))
 
 
-def lighter(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def abridged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """An intent's position for the file: of the rows in `seen`, the bulk of a state, what changes."""
     if before.get("key") != after.get("key") or not isinstance(before.get("seen"), str):
         return dict(after)
@@ -3796,8 +3796,8 @@ def lighter(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return {**after, "seen": {"less": packed(old - new), "more": packed(new - old)}}
 
 
-def whole(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `lighter`."""
+def unabridged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `abridged`."""
     change, key = after.get("seen"), after.get("key", [])
     if not isinstance(change, dict) or change.keys() != {"less", "more"}:
         return dict(after)
@@ -4295,11 +4295,11 @@ def place_of(state: State) -> Place:
     return Place(lineage=lineage, position=state.position, anchors=lines, columns=state.columns, gaps=state.gaps)
 
 
-def without(place: Place, hidden: frozenset[str]) -> Place:
+def without(place: Place, private: frozenset[str]) -> Place:
     """A place without the digests of columns that may not be told any more."""
     columns = place["columns"]
-    names = [name for name in columns if hidden.isdisjoint(name.split("\0"))]
-    if len(names) == len(columns) and (names or not hidden):
+    names = [name for name in columns if private.isdisjoint(name.split("\0"))]
+    if len(names) == len(columns) and (names or not private):
         return place
     known = ((anchor, anchor.parts(columns)) for anchor in map(Anchor.of, place["anchors"]))
     anchors = [Anchor.made(each.rowid, map(parts.__getitem__, names), each.time) for each, parts in known]
@@ -4322,11 +4322,14 @@ def made_anew(state: State, evidence: Evidence) -> State:
 
 
 class Claim(NamedTuple):
-    """A place of the table before, or of another stream's `table`; a doubt of whose commit `is_sure` settles."""
+    """A place of the table before, or of another stream's `table`; `settle` ends the doubt about its last commit.
+
+    That says whether the commit took place, and saves it in the other stream's state.
+    """
 
     place: Place
     table: str = ""
-    is_sure: Callable[[], bool] = lambda: True
+    settle: Callable[[], bool] = lambda: True
 
 
 class Found(NamedTuple):
@@ -4395,7 +4398,7 @@ def paired(then: tuple[str, ...], now: tuple[str, ...], key: str | None, is_rena
     return pairs | dict(zip([name for name in then if name not in pairs], left, strict=False))
 
 
-def known_time(state: State, table: Table) -> str | None:
+def time_column_now(state: State, table: Table) -> str | None:
     """What the time column of a state is called now; None where it is gone."""
     if state.time_column in table.columns:
         return state.time_column
@@ -4408,7 +4411,7 @@ def known_time(state: State, table: Table) -> str | None:
 def time_before(state: State, table: Table) -> str | None:
     """The column that the anchors' times are of: `timestamp_col` may be another one since, or one was found."""
     is_timed = any(anchor.time != "NULL" for anchor in state.anchors)
-    return known_time(state, table) or (table.time if is_timed else None)
+    return time_column_now(state, table) or (table.time if is_timed else None)
 
 
 def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> bool:
@@ -4514,7 +4517,7 @@ class Anchored:
         newest, origin = state.anchors[:1], origin_of(self.reader.database)
         table = self.table._replace(time=time_before(state, self.table))
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
-            table = table._replace(hidden=frozenset())
+            table = table._replace(private=frozenset())
         now = (origin, self.parts, self.table.time, None)
         is_known = (state.origin, state.columns, table.time, state.ended) == now
         if not (is_known and newest and newest == self._anchors(f"{self.rowid} = {newest[0].rowid}", 1)):
@@ -4523,7 +4526,7 @@ class Anchored:
         self.origin, self.newest = origin, state.anchors[:1]
         ended = state.ended if state.ended == read_to(state.position) else None
         state = dataclasses.replace(state, origin=origin, ended=ended, columns=self.parts)
-        formers = [without(place, self.table.hidden) for place in state.formers]
+        formers = [without(place, self.table.private) for place in state.formers]
         return dataclasses.replace(state, formers=formers, time_column=self.table.time)
 
     def _renewed(self, state: State) -> State:
@@ -4644,7 +4647,7 @@ class Anchored:
         alike = [name for name, new in pairs.items() if then[name] == now[new] or (is_on_time and new == known)]
         others = {name for name, new in pairs.items() if new not in (key, known)}
         told = tuple((name, then[name]) for name in alike if name in others)
-        is_whole = bool(pairs) and len(alike) == len(pairs) and (is_same_time or not known_time(state, self.table))
+        is_whole = bool(pairs) and len(alike) == len(pairs) and (is_same_time or not time_column_now(state, self.table))
         is_but_time = bool(others) and others <= set(alike)
         telling = others if anchor.time == "NULL" else {name for name, new in pairs.items() if new != key}
         is_other = is_same_time and not is_whole
@@ -4663,7 +4666,7 @@ class Anchored:
             below, most = f"AND {self.rowid} < {rows[-1][0]}", most - len(rows)
 
 
-def begun_in(pool: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> Future[T]:
+def submitted(pool: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> Future[T]:
     """What a thread makes of it; a `TransientError` where the machine lets none begin."""
     try:
         return pool.submit(work, *given)
@@ -4692,7 +4695,7 @@ class Pace:
         with ThreadPoolExecutor(READERS) as pool:
             while (begin := first) <= last:
                 parts, pages = [*itertools.islice(self._parts(first, last), READERS)], list[RawPage]()
-                reads = [begun_in(pool, self._part, *part) for part in parts]
+                reads = [submitted(pool, self._part, *part) for part in parts]
                 wait_for(reads)
                 for (_, high), read in zip(parts, reads, strict=True):
                     page, end = read.result()
@@ -4756,12 +4759,12 @@ class Pace:
 END: Any = object()
 
 
-def ahead(items: Iterator[T]) -> Generator[T]:
+def prefetched(items: Iterator[T]) -> Generator[T]:
     """The same items, each but the first made in another thread while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
         item = next(items, END)
         while item is not END:
-            upcoming = begun_in(pool, next, items, END)
+            upcoming = submitted(pool, next, items, END)
             yield item
             item = upcoming.result()
 
@@ -4892,7 +4895,7 @@ class Search(NamedTuple):
             return is_sure, lineage == own, each.end, closed, each is known or each.claim.table != ""
 
         for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
-            if each.is_sure and not self.elsewhere(each.state) and each.claim.is_sure():
+            if each.is_sure and not self.elsewhere(each.state) and each.claim.settle():
                 name = each.claim.table
                 log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
                 if lineage_of(each.state) != own:
@@ -5033,7 +5036,7 @@ class RowidCursor(Anchored):
         """The position of a first run; rows up to the rowid `until` with times up to `since` (µs) are not new."""
         if since is None:
             return {"rowid": None}
-        self.table.known_time  # noqa: B018 - an error where there is none
+        self.table.required_time  # noqa: B018 - an error where there is none
         return {"rowid": None, "since": since, "until": self.reader.bounds()[1]}
 
     def located(self, state: State) -> State:
@@ -5148,7 +5151,7 @@ class RowidCursor(Anchored):
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
         pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
-        for pages in ahead(pace.groups(first, last)):
+        for pages in prefetched(pace.groups(first, last)):
             yield from pages
 
 
@@ -5272,7 +5275,7 @@ class TimeColumn:
         self.reader = reader
         self.table = reader.table
         self.form = form
-        self.name = reader.table.known_time
+        self.name = reader.table.required_time
         self.sql = cell(self.name)
 
     def key(self, value: Any) -> tuple[int, Any]:
@@ -5486,7 +5489,7 @@ class Remembered:
         if not self.table.columns.keys() >= {*key}:
             raise TransientError(f"{self.table.name} was altered while it was looked at", "The next cycle goes on.")
         # Without a key that may be told, rows that differ in what is hidden alone could not be told apart.
-        columns = self.table.telling if key and not self.table.hidden.intersection(key) else self.table.columns
+        columns = self.table.telling if key and not self.table.private.intersection(key) else self.table.columns
         # The columns with their declared types, and those of the primary key.
         self.made_of: Position = {"columns": [[name, kind] for name, kind in columns.items()], "key": key}
         self.content = row_content(columns)
@@ -5502,8 +5505,8 @@ class Remembered:
         if position | self.made_of == position:
             return state
         log.info("%s has other columns than before: its newest rows are looked up anew", state.table)
-        if "columns" not in position and self.table.hidden:  # Version 1.0.0 had one digest of all columns.
-            whole = Reader(self.reader.database, self.table._replace(hidden=frozenset()))
+        if "columns" not in position and self.table.private:  # Version 1.0.0 had one digest of all columns.
+            whole = Reader(self.reader.database, self.table._replace(private=frozenset()))
             position = Remembered(whole, self.lookback / 10**6, self.order.form).located(state).position
         return dataclasses.replace(state, position=self._renewed(position))
 
@@ -5820,7 +5823,7 @@ class Plan(NamedTuple):
         names = () if self.rules else self.required
         needed = {self.sources[name]: "is NULL, and the target's column is NOT NULL" for name in names}
         if self.is_windowed:
-            needed[self.table.known_time] = "is NULL: the row belongs to no window"
+            needed[self.table.required_time] = "is NULL: the row belongs to no window"
         for name, reason in needed.items():
             array = arrays.get(name)  # None for what an aggregate makes.
             for index, value in enumerate(array.to_pylist() if array and array.null_count else ()):
@@ -5855,7 +5858,7 @@ def folded(name: str) -> str:
     return "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in upper)
 
 
-def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name: name) -> None:
+def refuse_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name: name) -> None:
     """A `ConfigError` where two columns would be one in the target; `aimed` gives the name that each has there."""
     known: dict[str, str] = {}
     for name in names:
@@ -5864,7 +5867,7 @@ def check_names(names: Iterable[str], aimed: Callable[[str], str] = lambda name:
             raise ConfigError(f"the columns {other!r} and {name!r} would both be {aimed(name)!r}", "Rename one.")
 
 
-def check_own_columns(types: Columns, length: int) -> None:
+def refuse_own_columns(types: Columns, length: int) -> None:
     """A `TargetError` where columns of a target can't hold what the uploader fills them with: such long ids, times."""
     for name, kind in types.items():
         own, sizes = OWN_COLUMNS.get(name.lower()), sizes_of(kind)
@@ -5881,9 +5884,9 @@ def aimed_columns(
 ) -> tuple[Columns, Columns, frozenset[str]]:
     """The target's columns, new ones too where it may `evolve`, that are filled: types, origins, which are NOT NULL."""
     types = types_in(target)
-    check_own_columns(types, id_length)
+    refuse_own_columns(types, id_length)
     places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
-    check_names((name for name, aimed in places.items() if aimed), places.__getitem__)
+    refuse_names((name for name, aimed in places.items() if aimed), places.__getitem__)
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
@@ -6503,7 +6506,7 @@ class DeltaTarget:
 
     def prepare(self, pages: Pages) -> Payload:
         """What is sent, made from pages of rows. May be lazy; must not send. `DoesNotGo` where it can't be sent."""
-        return lambda: ahead(pages())
+        return lambda: prefetched(pages())
 
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The intent with all that it takes to settle it; what can be done before the commit is done."""
@@ -6659,7 +6662,7 @@ def literal(text: str) -> str:
 TOO_LATE = "begun too late"
 
 
-def begun_within(since: str, seconds: float) -> str:
+def not_later_than(since: str, seconds: float) -> str:
     """A condition that fails a statement which begins later than that: STATEMENT_TIMEOUT does not count a queue."""
     latest = f"TIMESTAMP'{dt.datetime.fromisoformat(since) + dt.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S.%fZ}'"
     return f"if(greatest(current_timestamp(), {latest}) = {latest}, true, raise_error('{TOO_LATE}'))"
@@ -7117,7 +7120,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
         )
 
 
-def check_host(config: Config, hostname: str) -> None:
+def refuse_host(config: Config, hostname: str) -> None:
     """A token goes to Databricks alone, unless `databricks_ca_file` vouches for another host."""
     if not config.databricks_ca_file and not hostname.lower().endswith(DATABRICKS_HOSTS):
         hint = "Check databricks_host. For a host of your own set databricks_ca_file to its CA's certificate."
@@ -7135,7 +7138,7 @@ SDK_VARIABLES = (
 )
 
 
-def check_other_ways(config: Config, environ: Mapping[str, str]) -> None:
+def refuse_other_ways(config: Config, environ: Mapping[str, str]) -> None:
     """Whether there is any way for databricks-sdk, which would look for one for ten seconds and more."""
     if config.databricks_config_profile or any(v and re.match(SDK_VARIABLES, name) for name, v in environ.items()):
         return
@@ -7211,7 +7214,7 @@ def asked(config: Config, url: str, headers: Mapping[str, str], content: bytes =
     unsent = [content[-1:], content[:-1]]
     body = (unsent.pop() for _ in range(2)) if content else None
     host = urlsplit(url)
-    check_host(config, host.hostname or "")
+    refuse_host(config, host.hostname or "")
     length = {"Content-Length": str(len(content))} if content else {}
     request = urllib.request.Request(url, body, {"User-Agent": USER_AGENT, **headers, **length})
     opener = urllib.request.OpenerDirector()  # By itself it takes no status for an error, and follows none elsewhere.
@@ -7245,7 +7248,7 @@ def credentials(config: Config, environ: Mapping[str, str]) -> dict[str, Any]:
         # databricks-sdk would do this without a time limit and `databricks_ca_file`, with two seconds of imports.
         own = Session(config, environ)  # Its token is as new as the driver's session.
         return {"credentials_provider": lambda: lambda: {"Authorization": f"Bearer {own.token()}"}}
-    check_other_ways(config, environ)
+    refuse_other_ways(config, environ)
     found = functools.cache(functools.partial(sdk_headers, config, method))  # Asked for once the host answers.
     return {"credentials_provider": lambda: lambda: found()()}
 
@@ -7554,7 +7557,7 @@ class InsertRoute(SizedRoute):
     def send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
         names = ", ".join(map(quoted_sql, values))
-        condition = begun_within(intent["started"], self.table.timeout)
+        condition = not_later_than(intent["started"], self.table.timeout)
         cursor = self.session.run(
             f"INSERT INTO {self.table.sql} ({names}) SELECT {', '.join(values.values())}"
             f" FROM {payload.source} WHERE {condition}",
@@ -7731,7 +7734,7 @@ class CopyRoute(Route):
     def send(self, intent: Intent, payload: Staged, is_first: bool = True) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
         (first, value), *others = payload.values.items()
-        guarded = f"if({begun_within(intent['started'], self.table.timeout)}, {value}, NULL)"
+        guarded = f"if({not_later_than(intent['started'], self.table.timeout)}, {value}, NULL)"
         values = {first: guarded, **dict(others), **self.table.own_values(intent)}
         chosen = ", ".join(f"{value} AS {quoted_sql(name)}" for name, value in values.items())
         sql = (
@@ -7744,12 +7747,12 @@ class CopyRoute(Route):
             if not re.search(NO_PATH, str(error)):
                 raise
             raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
-        self._check_loaded(cursor, {payload.count} if is_first else {0, payload.count, intent["rows"]})
+        self._refuse_unloaded(cursor, {payload.count} if is_first else {0, payload.count, intent["rows"]})
         self.leave(intent)
         payload.file.unlink(missing_ok=True)
 
     @staticmethod
-    def _check_loaded(cursor: Any, expected: set[int]) -> None:
+    def _refuse_unloaded(cursor: Any, expected: set[int]) -> None:
         """A `LostAnswer` where the warehouse tells that it took up another number of rows; some don't tell."""
         with driver_errors(writes=True):
             names, told = [column[0] for column in cursor.description or []], cursor.fetchmany(1)
@@ -8226,8 +8229,8 @@ Progress = Callable[[int, int], None]
 class Job:
     """Everything that cycles of one stream need, made once.
 
-    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `begun` are the
-    names that all streams of this process began with. One that `is_looking` has no lock, and may write no state.
+    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `source_ids` are
+    the names that all streams of this process began with. One that `is_looking` has no lock, and may write no state.
     """
 
     config: Config
@@ -8240,7 +8243,7 @@ class Job:
     progress: Progress = lambda read, waiting: None
     figures: Figures | None = None
     is_looking: bool = False
-    begun: set[str] = dataclasses.field(default_factory=set)
+    source_ids: set[str] = dataclasses.field(default_factory=set)
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
@@ -8262,7 +8265,7 @@ class Job:
             log.log(level, "%s", f"{message}. {hint}" if hint else message)
 
 
-def check_bad_rows(job: Job, count: int, example: str) -> None:
+def refuse_too_many(job: Job, count: int, example: str) -> None:
     """Stop where too many rows can't be delivered."""
     if count > job.config.max_bad_rows:
         fault = f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}"
@@ -8312,7 +8315,7 @@ class RowSource(NamedTuple):
 
 
 # How far times may be ahead of the clock, in microseconds, and be taken for times of a zone that was not told.
-AHEAD = DAY
+MOST_AHEAD = DAY
 
 
 def merged_ranges(ranges: Sequence[Sequence[int]], most: int = 100) -> list[list[int]]:
@@ -8342,7 +8345,7 @@ class Windows:
     latest: int | None = None
     soon: int = 2**63 - 1
     newest: int | None = None
-    ahead: Ahead = dataclasses.field(default_factory=lambda: Ahead(due=2**62, rows=0, ranges=[]))
+    ahead: FutureRows = dataclasses.field(default_factory=lambda: FutureRows(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
     odd: tuple[int, list[Any]] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
@@ -8417,7 +8420,7 @@ class WindowSource(NamedTuple):
             return None
         anchors = self.cursor.anchors(first or last, last)
         last = anchors[0].rowid if anchors else last
-        windows = self._read(position, first, last, now, now + AHEAD, self._due(now))
+        windows = self._read(position, first, last, now, now + MOST_AHEAD, self._due(now))
         self.cursor.refuse_others(first or last, self.cursor.newest, anchors)
         after = self._after(position, windows, last, size)
         length = self.aggregate.window_length
@@ -8472,7 +8475,7 @@ class WindowSource(NamedTuple):
         length = self.aggregate.window_length
         if length is None:
             return 2**62
-        return now + AHEAD if self.flush else now - (length + self.aggregate.lateness) // MICROSECOND
+        return now + MOST_AHEAD if self.flush else now - (length + self.aggregate.lateness) // MICROSECOND
 
     def _read(self, position: Position, first: int | None, last: int, now: int, limit: int, due: int) -> Windows:
         """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
@@ -8648,8 +8651,8 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
 
 def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
     """The cursor that the settings ask for."""
-    hidden = hidden_columns(config, reader.table.columns)
-    reader = Reader(reader.database, reader.table._replace(hidden=hidden))
+    private = private_columns(config, reader.table.columns)
+    reader = Reader(reader.database, reader.table._replace(private=private))
     if is_by_rowid(config, reader, state):
         return RowidCursor(reader, up_to, config.cursor == "rowid", time_form(config))
     return TimestampCursor(reader, config.lookback, time_form(config), now)
@@ -8711,7 +8714,7 @@ def warn_of_rewritten(job: Job, cursor: Cursor, state: State) -> None:
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
     """Say once that a timestamp cursor finds no rows whose time is NULL."""
-    time, name = cell(reader.table.known_time), quoted(reader.table.name)
+    time, name = cell(reader.table.required_time), quoted(reader.table.name)
     looked = f"looked for NULL in {name}"
     if looked not in job.warned:
         [(count,)] = reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
@@ -8732,7 +8735,7 @@ def rules_for(config: Config, scenario: str, columns: Columns, table: Table) -> 
     if scenario == "sanitize":
         return parse_sanitize(config.sanitize_config, columns, config.sanitize_secret)
     if scenario == "aggregate":
-        time = table.known_time
+        time = table.required_time
         return parse_aggregate(config.aggregate_config, {**columns, time: "timestamp"}, time)
     return parse_filter(config.filter_config, columns) if scenario == "filter" else None
 
@@ -8843,8 +8846,8 @@ def random_id(job: Job) -> str:
 
     A stream whose state was lost would number its commits anew, and a target takes each number once.
     """
-    bases = (name.partition("/")[0] for name in sorted(job.begun))
-    base = next((base for base in bases if f"{base}/{job.stream}" not in job.begun), os.urandom(16).hex())
+    bases = (name.partition("/")[0] for name in sorted(job.source_ids))
+    base = next((base for base in bases if f"{base}/{job.stream}" not in job.source_ids), os.urandom(16).hex())
     return f"{base}/{job.stream}" if job.stream else base
 
 
@@ -8949,10 +8952,10 @@ def state_beside(directory: Path, _: tuple[int, ...]) -> State | None:
     return state if state and "rowid" in state.position else None
 
 
-def took_place(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
-    """Whether another stream's commit that is in doubt is in the target.
+def settle_of_other(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
+    """Settle another stream's commit that is in doubt, and save that in its state; whether it took place.
 
-    Its state knows it from then on: its own table has no such rows any more.
+    That stream can't: its own table has no such rows any more.
     """
     intent, here = other.intent or Intent(), Anchored(cursor.reader, cursor.form)
     low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
@@ -8984,8 +8987,8 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
         if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
-            is_sure = functools.partial(took_place, job, source, cursor, StateFile(file.parent), other)
-            yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, is_sure)
+            settle = functools.partial(settle_of_other, job, source, cursor, StateFile(file.parent), other)
+            yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, settle)
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.
@@ -9145,7 +9148,7 @@ def remedy_for(plan: Plan, name: str, values: Sequence[Any], beside: Sequence[An
     return remedy
 
 
-def check_not_null(plan: Plan, page: RawPage) -> None:
+def refuse_missing(plan: Plan, page: RawPage) -> None:
     """The same for what rules leave or make NULL; of other rows the target's NOT NULL columns are told before."""
     if not (plan.rules and plan.required):
         return
@@ -9158,7 +9161,7 @@ def check_not_null(plan: Plan, page: RawPage) -> None:
                 raise ConfigError(f"{fault}; nothing was sent", hint)
 
 
-def check_first_rows(source: Source, state: State) -> None:
+def refuse_bad_start(source: Source, state: State) -> None:
     """A `ConfigError` where a first run would begin with a quarantine, or nothing can be sent at all.
 
     Asked before an intent is saved: of the first thousand rows at most a tenth may be refused.
@@ -9172,7 +9175,7 @@ def check_first_rows(source: Source, state: State) -> None:
     refused = {name: bad for name, bad in plan.converted(page)[1].items() if bad}
     count = len(set().union(*refused.values()))
     if 10 * count <= len(page.keys):
-        return check_not_null(plan.from_position(state.position), page)
+        return refuse_missing(plan.from_position(state.position), page)
     name = max(refused, key=lambda name: len(refused[name]))
     reason = min(refused[name].items())[1]
     values = [page.columns[name].values()[index] for index in sorted(refused[name])]
@@ -9218,7 +9221,7 @@ def made_by(job: Job, plan: Plan) -> str:
     return digest_of(json.dumps(told, sort_keys=True, default=str))
 
 
-def place_named(position: Position) -> str:
+def batch_id_end(position: Position) -> str:
     """A batch id's last part: the rowid up to which all rows were sent. Places by time and of windows have a letter."""
     if "latest" in position:
         return f"t{position['latest'] // 1000}"
@@ -9231,7 +9234,7 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     return {
         "sequence": sequence,
         "application": application_of(state),
-        "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{place_named(batch.position)}",
+        "batch_id": f"{state.source_id}/{state.epoch}/{sequence:012d}/{batch_id_end(batch.position)}",
         "made_by": made_by(job, source.plan()),
         "started": dt.datetime.fromtimestamp(job.now(), dt.UTC).isoformat(),
         "epoch": state.epoch,
@@ -9246,13 +9249,13 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
     }
 
 
-def begin_state(job: Job, state: State) -> None:
+def save_source_id(job: Job, state: State) -> None:
     """A kill before the first intent must not lose the name by which a staged file is found."""
     if not job.states.file.exists():
         if not (state.committed or state.anchors):
             log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
         job.states.save(State(source_id=state.source_id))
-        job.begun.add(state.source_id)
+        job.source_ids.add(state.source_id)
 
 
 @dataclasses.dataclass
@@ -9359,7 +9362,7 @@ def is_at_fault(state: State, intent: Intent) -> bool:
     return is_alone(intent) and is_same and intent.get("others_go", False)
 
 
-def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
+def without_blame(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
     """The error, where it is a refusal of a size that is small, of a single row: then the row is not at fault.
 
     But where others went, a firewall may dislike what it holds.
@@ -9371,7 +9374,7 @@ def told_of_size(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
     return Rejected(str(error), hint if error.hint.startswith("Smaller") else f"{hint} {error.hint}")
 
 
-def of_one_stream(error: UploaderError) -> UploaderError:
+def of_this_stream(error: UploaderError) -> UploaderError:
     """An error that keeps no other stream waiting: that a host is busy was said of this one's rows."""
     return Postponed(str(error), error.hint) if isinstance(error, NotReady) else error
 
@@ -9495,7 +9498,7 @@ class Delivery:
             has_rows = intent.get("route") == "zerobus" or not intent.get("marked", True)
             if has_rows and not isinstance(error, Unreachable) and self._narrow(intent, is_asked=True):
                 self._save(self.state)
-            raise of_one_stream(error) from None
+            raise of_this_stream(error) from None
 
     def _narrow(self, intent: Intent, is_certain: bool = False, is_asked: bool = False) -> bool:
         """Allow half as much after the second loss in a row; whether a request of that size can be large at all."""
@@ -9509,7 +9512,7 @@ class Delivery:
 
     def commit(self, shipment: Shipment) -> None:
         """One commit, its intent saved before, its confirmation after."""
-        begin_state(self.job, self.state)
+        save_source_id(self.job, self.state)
         target, tally, count = self.job.target, shipment.tally, functools.partial(self.source.count_of, shipment.tally)
         sized: Intent = {**shipment.intent, "size": count(), "committed": self.state.committed}
         intent = target.ready(sized, shipment.payload)
@@ -9537,19 +9540,19 @@ class Delivery:
         """The error of a commit that did not happen, for certain; an overload passes, a single row may be at fault."""
         if isinstance(error, RefusedSizeError):
             self._narrow(intent, is_certain=True)
-        told = told_of_size(error, intent, self.total)
+        told = without_blame(error, intent, self.total)
         is_passing = told is not error or (isinstance(error, Postponed) and not isinstance(error, Unreachable))
         is_size = is_passing and self._narrow(intent) and (intent["size"] > 1 or self.state.lost > HALVINGS)
         is_told = isinstance(error, (RefusedSizeError, NotReady))  # Others are of a warehouse that read the statement.
         is_size |= is_passing and is_told and is_given_up(self.state.lost + 1, intent)
         self._save(lost_again(self.state, intent) if is_passing else self.state)
-        return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_one_stream(told)
+        return RefusedSizeError(f"again, {error}", error.hint) if is_size else of_this_stream(told)
 
     def _sent_all(self) -> bool:
         """Send batch after batch. False where one did not go: it is smaller now, or its one row is set aside."""
         under_way: Shipment | None = None
         try:
-            with contextlib.closing(ahead(self.shipments())) as upcoming:
+            with contextlib.closing(prefetched(self.shipments())) as upcoming:
                 for under_way in upcoming:
                     self.commit(under_way)
                     under_way = None
@@ -9578,7 +9581,7 @@ class Delivery:
         while batch := self.source.next_batch(state.position, self._size):
             share_heap()
             if len(tallies) == 1:
-                check_first_rows(self.source, self.state)
+                refuse_bad_start(self.source, self.state)
             self.prepared = shipment = Shipment(intent_of(self.job, self.source, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
@@ -9603,7 +9606,7 @@ class Delivery:
         self.job.quarantine.put(intent["sequence"], known_by(self), bad)
         self._save(confirmed(self.state, intent, Tally(), is_set_aside=bool(self.state.lost_rows)))
         self.total.add(Tally(read=1, bad=max(1, len(bad))))
-        check_bad_rows(self.job, self.total.bad, str(refused))
+        refuse_too_many(self.job, self.total.bad, str(refused))
 
     def pages(self, batch: Batch, intent: Intent, tallies: Sequence[Tally]) -> Iterator[ArrowTable]:
         """The rows of a batch as Arrow tables, counted in the last tally. Bad rows are in quarantine before the end."""
@@ -9615,7 +9618,7 @@ class Delivery:
             bad += prepared.bad
             tally.add(tally_of(prepared))
             if bad:
-                check_bad_rows(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
+                refuse_too_many(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
             yield prepared.rows
         self.job.quarantine.put(intent["sequence"], known_by(self), bad)
@@ -9675,7 +9678,7 @@ def replay(delivery: Delivery) -> tuple[int, int]:
 def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = None) -> None:
     """Deliver all rows that are new; where a page is damaged, those before it. `total` counts, also up to an error."""
     try:
-        with begun(job, database, total, up_to) as delivery:
+        with opened_delivery(job, database, total, up_to) as delivery:
             delivery.run()
     except UncomputableError:
         if database.is_thorough:
@@ -9690,7 +9693,7 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
 
 
 @contextlib.contextmanager
-def begun(job: Job, database: Database, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
+def opened_delivery(job: Job, database: Database, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
     """A delivery of rows up to a rowid; at its end the target is closed."""
     with contextlib.closing(job.target):
         state = job.states.load()
@@ -9717,7 +9720,7 @@ UNFIT_IN_PATHS = re.compile(r"[][|^\\\x00-\x1f\x7f]|^(?!.*://).*(%[0-9A-Fa-f]{2}
 
 def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
     """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
-    check_target(config)
+    refuse_targets(config)
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
         return WarehouseTarget(session, table, directory)
@@ -9730,7 +9733,7 @@ def delta_uri(config: Config, table: str, beside: str = "") -> str:
     # A table within another one: its files are rubbish to that one's VACUUM.
     if ".." in table.split("/") or ("/" in table and config.databricks_table == config.sqlite_table_name):
         raise ConfigError(f"{table} would lie in another folder than {config.lakehouse_path}", "Set databricks_table.")
-    root, _ = delta_place(config)
+    root, _ = lake_and_name(config)
     uri = absolute_uri(config.table_path if config.table_path and not beside else f"{root}/{table}")
     if unfit := UNFIT_IN_PATHS.search(uri):
         hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
@@ -9738,7 +9741,7 @@ def delta_uri(config: Config, table: str, beside: str = "") -> str:
     return uri
 
 
-def delta_place(config: Config) -> tuple[str, str]:
+def lake_and_name(config: Config) -> tuple[str, str]:
     """Where tables by path lie side by side, and the name of the one that `table_path` is."""
     place = absolute_uri(config.table_path or config.lakehouse_path or "").rstrip("/")
     root, _, name = place.rpartition("/")
@@ -9795,7 +9798,7 @@ def streams_in(config: Config, database: Database, may_be_none: bool = False) ->
     return {**fitting, **named}
 
 
-def the_chosen(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
+def chosen_streams(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
     """All streams, or those of the table, else the one, that `sqlite_table_name` names besides."""
     if config.sqlite_table_name is None or not streams:
         return streams
@@ -9977,7 +9980,7 @@ class Fleet:
     flush: bool = False
     supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
-    begun: set[str] = dataclasses.field(default_factory=set)
+    source_ids: set[str] = dataclasses.field(default_factory=set)
     seen: set[str] | None = None
 
     @functools.cached_property
@@ -9991,7 +9994,7 @@ class Fleet:
         directory, is_first = self.config.state_dir, self.seen is None
         with opened_database(self.config, directory) as database:
             known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
-            streams = the_chosen(self.config, known)
+            streams = chosen_streams(self.config, known)
             if self.config.tables:
                 streams = self._left(streams, database)
                 adopt(directory, known, is_first)
@@ -10024,7 +10027,7 @@ class Fleet:
             log.info("rows go to %s by %s: %s", target.name, route_of(stream), reason_of(stream, scenario))
             if fault := unused_privacy(stream, scenario):
                 log.warning("%s. %s", *fault)
-            shared: dict[str, Any] = {"stopping": self.stopping, "flush": self.flush, "begun": self.begun}
+            shared: dict[str, Any] = {"stopping": self.stopping, "flush": self.flush, "source_ids": self.source_ids}
             self.jobs[stream.stream] = Job(stream, scenario, target, StateFile(stream.state_dir), **shared)
         return self.jobs[stream.stream]
 
@@ -10145,7 +10148,7 @@ def delta_targets(config: Config) -> dict[str, DeltaTarget]:
 
     A local lake and the states tell which tables there are.
     """
-    root, own = delta_place(config)
+    root, own = lake_and_name(config)
     states = (StateFile(file.parent).sound() for file in config.state_dir.glob(f"*/{STATE_NAME}"))
     there = {str(state.target).removeprefix(f"{root}/") for state in states if state}
     there |= {file.parent.name for file in Path(root).glob("*/_delta_log")}
@@ -10213,7 +10216,7 @@ def run_query(config: Config, environ: Mapping[str, str], sql: str, form: str) -
     is_info, by_warehouse = sql.strip().upper() == "INFO", bool(config.databricks_http_path)
     # A statement has names of its own; by path it is given ours.
     asked_for = ("databricks_database", "databricks_table")
-    check_target(config, asked_for[is_info:] if by_warehouse else ())
+    refuse_targets(config, asked_for[is_info:] if by_warehouse else ())
     if config.zerobus_endpoint and not config.databricks_http_path:
         hint = "Zerobus takes rows and gives none: set databricks_http_path."
         raise ConfigError("--run-query needs a warehouse", hint)
@@ -10399,7 +10402,7 @@ def example_of(line: Mapping[str, Any], config: Config) -> str:
     """A row in quarantine without what sanitize hides by now; no values where its rules are about other columns."""
     row, told = line["row"], dict[str, Any]()
     with contextlib.suppress(ConfigError, TypeError):  # TypeError: a line that was corrected by hand
-        private = hidden_columns(config, dict.fromkeys([*row, *line.get("hidden", [])], ""))
+        private = private_columns(config, dict.fromkeys([*row, *line.get("hidden", [])], ""))
         told = {name: value for name, value in row.items() if name not in private}
     text = json.dumps(told)
     return text if len(text) <= 300 else f"{text[:300]}\u2026"
@@ -10439,7 +10442,7 @@ STATUS_COLUMNS = {
 
 
 @dataclasses.dataclass
-class Told:
+class LastReport:
     """When `status_table` was told something last, in seconds since 1970, and what, as a digest; or when that failed,
     and for how many seconds it is left alone since then."""
 
@@ -10457,14 +10460,14 @@ class StatusTable:
     """
 
     fleet: Fleet
-    said: Told
+    said: LastReport
     private: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def look(self, job: Job, table: Table) -> None:
-        """Note which of a stream's columns are hidden ones: a position is made of time or key."""
-        hidden = hidden_columns(job.config, table.columns)
+        """Note which of a stream's columns are private ones: a position is made of time or key."""
+        private = private_columns(job.config, table.columns)
         told = {"newest": {table.time}, "position": {table.time, table.key}}
-        self.private[job.stream] = [column for column, names in told.items() if names & hidden]
+        self.private[job.stream] = [column for column, names in told.items() if names & private]
 
     @functools.cached_property
     def target(self) -> Target:
@@ -10482,10 +10485,10 @@ class StatusTable:
             return False
         try:
             self._send(streams, round(moment * 10**6))
-            self.said = Told(moment, what)
+            self.said = LastReport(moment, what)
         except UploaderError as error:
             pause = min(max(2 * said.pause, interval, 60.0), 86_400.0)
-            self.said = Told(moment, said.what, pause)
+            self.said = LastReport(moment, said.what, pause)
             again = f"the rows go on; trying again in {age_text(pause)}"
             log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
         return True
@@ -10508,7 +10511,7 @@ class StatusTable:
 CYCLE_FILE = "cycle.json"
 
 
-def place_of_figures(position: Position) -> str | None:
+def position_text(position: Position) -> str | None:
     """The rowid or time up to which all rows were sent, for people; None where none was."""
     rowid, latest = position.get("rowid"), position.get("latest", NEVER)
     return str(rowid) if rowid else moment_of(latest).isoformat() if latest > NEVER else None
@@ -10519,7 +10522,7 @@ def measure(job: Job, figures: Figures) -> State:
     state = job.states.sound() or State()
     figures.source_id = state.source_id
     figures.newest = to_microseconds(state.last_upload, AUTO) if state.last_upload else None
-    figures.position = place_of_figures(state.position)
+    figures.position = position_text(state.position)
     figures.open_windows = state.position.get("open_windows", state.position.get("open_groups", 0))
     figures.quarantined = job.quarantine.count()
     return state
@@ -10534,7 +10537,7 @@ def say_of(job: Job, state: State, total: Tally, figures: Figures, before: Seque
     fields["seconds"] = round(figures.cycle_seconds, 3)
     message = summary(total, figures.cycle_seconds, job.scenario, waits)
     if job.stopping.is_set():
-        waiting, _ = look_at(job.config, state, [])
+        waiting, _ = waiting_and_delivered(job.config, state, [])
         message = f"{message}; stopped".removeprefix("nothing new; ")
         message += f", {counted(waiting, 'row')} wait" if waiting else ""
     elif total.commits and state.commits == total.commits:
@@ -10631,7 +10634,7 @@ class Watch:
             figures, kind = self._of(stream), type(each).__name__
             figures.errors[kind] = figures.errors.get(kind, 0) + 1
             figures.failures += 1
-            figures.last_error = hidden(str(each))
+            figures.last_error = redacted(str(each))
 
     def _of(self, stream: str) -> Figures:
         return self.figures.setdefault(stream, Figures(table=stream))
@@ -10642,7 +10645,7 @@ class Watch:
         if seen and not (config.tables and config.sqlite_table_name):
             self.figures = {stream: self._of(stream) for stream in sorted(seen)}
         self._beat()
-        self.fleet.supervisor.tell(STATUS=f"{dt.datetime.now(dt.UTC):%H:%M:%SZ} {hidden(said)}")
+        self.fleet.supervisor.tell(STATUS=f"{dt.datetime.now(dt.UTC):%H:%M:%SZ} {redacted(said)}")
         try:
             if self.metrics and config.metrics_file:
                 self.metrics.write(config.metrics_file)
@@ -10690,7 +10693,7 @@ class Watch:
             figures.table = job.stream or PREFIXES[job.scenario] + table
             if self.status and job.scenario == "sanitize":
                 self.status.look(job, table_in(job, database, job.states.sound()))
-        figures.route, figures.target, figures.scenario = route_of(job.config), hidden(job.target.name), job.scenario
+        figures.route, figures.target, figures.scenario = route_of(job.config), redacted(job.target.name), job.scenario
         if not figures.source_id:
             measure(job, figures)
         return figures
@@ -10781,7 +10784,7 @@ def configured(config: Config) -> dict[str, Config]:
     if not config.tables:
         return {"": config}
     with opened_database(config) as database:
-        return the_chosen(config, streams_in(config, database))
+        return chosen_streams(config, streams_in(config, database))
 
 
 # What a table of several streams has room for.
@@ -10795,7 +10798,7 @@ def print_status(config: Config, form: str) -> int:
     streams = configured(dataclasses.replace(config, sqlite_table_name=None) if config.tables else config)
     if config.tables:
         say_left(config.state_dir, streams)
-    chosen = the_chosen(config, streams)
+    chosen = chosen_streams(config, streams)
     tables = {stream.sqlite_table_name for stream in chosen.values()}
     streams = {name: stream for name, stream in streams.items() if stream.sqlite_table_name in tables}
     try:
@@ -10828,7 +10831,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     others = set(directory.parent.glob("*/quarantine")) - {quarantine.directory} if stream else set()
     before = lines_of(file for folder in others for file in Quarantine(folder).files())
     needed = [line for line in before if line.get("lineage") == lineage_of(state)]
-    waiting, delivered = look_at(config, state, [*lines, *needed])
+    waiting, delivered = waiting_and_delivered(config, state, [*lines, *needed])
     return {
         **({"stream": stream} if stream else {}),
         "target": state.target,
@@ -10882,7 +10885,7 @@ def next_cycle(seconds: float, said: Mapping[str, Any]) -> str:
     return "overdue: is the service running?" if late else f"in {age_text(max(0, seconds))}"
 
 
-def look_at(config: Config, state: State, lines: Lines) -> tuple[int | None, int | str | None]:
+def waiting_and_delivered(config: Config, state: State, lines: Lines) -> tuple[int | None, int | str | None]:
     """How many rows wait, and what is `delivered_to`, by a state and its quarantine's lines; None where untold."""
     if config.sqlite is None:
         return None, None
@@ -10931,7 +10934,7 @@ def print_ddl(config: Config, which: str) -> int:
             rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
             name = routed_table(stream.databricks_table or "readings", scenario)
             columns = rules.columns if rules else reads
-            check_names(columns)
+            refuse_names(columns)
             made[name] = (stream, columns | (made[name][1] if name in made else {}), table.time)
 
     if config.databricks_database:
@@ -10951,7 +10954,7 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
     In it each row counts once, by its batch and its place there, its mark. Rows of other routes have none, and stay.
     """
     if config.zerobus_endpoint:
-        check_names(columns, plain_name)
+        refuse_names(columns, plain_name)
         columns, time_column = {plain_name(c): kind for c, kind in columns.items()}, plain_name(time_column or "")
     times = [column for column, kind in columns.items() if kind == "timestamp"]
     by = time_column if time_column in times else next(iter(times), None)
@@ -11072,7 +11075,7 @@ def entry_for(config: Config, database: Database, name: str) -> list[str]:
         if stream.lakehouse_path:
             delta_uri(stream, routed_table(name, scenario_of(stream)))
         with looking(stream, Unasked("", {}), None, database) as (_, source):
-            check_first_rows(source, State())
+            refuse_bad_start(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
         said += [f"Left out: {error}. {error.hint}", *entry, *extra]
@@ -11125,7 +11128,7 @@ def kept_hours(table: DeltaTable) -> int:
     return max(168, math.ceil(sum(int(count) * hours[unit] for count, unit in parts)))
 
 
-def compacted(name: str, table: DeltaTable | None) -> list[Any]:
+def compact_table(name: str, table: DeltaTable | None) -> list[Any]:
     """Compact a table, and delete what was replaced long ago; what `COMPACTED` lists, nothing where there is none."""
     from deltalake import CommitProperties
 
@@ -11156,12 +11159,12 @@ def compact(config: Config, form: str) -> None:
     if config.databricks_http_path or config.zerobus_endpoint:
         hint = "Predictive optimization does it for managed tables by itself; for external ones schedule OPTIMIZE."
         raise ConfigError("--compact is for Delta tables by path; Databricks takes care of its own", hint)
-    check_target(config)
+    refuse_targets(config)
     targets = delta_targets(config)
-    each = (target.among_others(functools.partial(compacted, target.name)) for target in targets.values())
+    each = (target.among_others(functools.partial(compact_table, target.name)) for target in targets.values())
     done = [*filter(None, each)]
     if not done:
-        log.warning("no Delta table is there: %s", ", ".join(targets) or delta_place(config)[0])
+        log.warning("no Delta table is there: %s", ", ".join(targets) or lake_and_name(config)[0])
     print_rows(form, COMPACTED, [done])
 
 
@@ -11179,7 +11182,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
         """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
         nonlocal failed
-        text, hint = hidden(text), hidden(hint)
+        text, hint = redacted(text), redacted(hint)
         failed = failed or ok is False
         if as_json:
             about = {"stream": stream} if stream else {}
@@ -11191,7 +11194,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     with contextlib.closing(Session(config, environ)) as session:
         checks: dict[str, Callable[[Config, Say], None]] = {
             "configuration": check_configuration, "database": check_database, "state": check_state,
-            "target": functools.partial(check_goal, session),
+            "target": functools.partial(check_target, session),
         }  # fmt: skip
         streams: dict[str, Config] = {}
         try:
@@ -11213,7 +11216,7 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
 def check_configuration(config: Config, say: Say) -> None:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
-    check_target(config)
+    refuse_targets(config)
     where = config.zerobus_endpoint or config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
     say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
@@ -11288,7 +11291,7 @@ def check_state(config: Config, say: Say) -> None:
         say("state", None, aside, "Mend the cause, then --replay-quarantine.")
 
 
-def check_goal(session: Session, config: Config, say: Say) -> None:
+def check_target(session: Session, config: Config, say: Say) -> None:
     """What leads to the target, in the order in which it is needed, and whether the columns fit. Sends no row."""
     target = target_of(config, session)
     if isinstance(target, WarehouseTarget) and not config.zerobus_endpoint:
@@ -11355,7 +11358,7 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
         saved = saved_state(config)
     with looking(config, target, saved) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
-        check_first_rows(source, checked(job, source, saved))
+        refuse_bad_start(source, checked(job, source, saved))
         for fault, hint in odd_times_of(source):
             say("database", None, fault, hint)
     for name, kind in plan.writes.items():
@@ -11389,7 +11392,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
     if not job.quarantine.files():
         log.info("the quarantine is empty")
         return 0
-    with begun(job, database, Tally()) as delivery:
+    with opened_delivery(job, database, Tally()) as delivery:
         delivery.settle()
         sent, stay = replay(delivery)
     if stay:
@@ -11412,7 +11415,7 @@ def recover(job: Job, database: Database) -> None:
         state = recovered(job, source)
         if state is None:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
-        place = place_of_figures(state.position) or "the beginning"
+        place = position_text(state.position) or "the beginning"
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, place)
         job.states.save(state)
 
@@ -11543,8 +11546,8 @@ class LogLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment, level = dt.datetime.fromtimestamp(record.created, dt.UTC), record.levelname
-        given, message = getattr(record, "fields", {}).items(), hidden(record.getMessage())
-        fields = {name: hidden(value) if isinstance(value, str) else value for name, value in given}
+        given, message = getattr(record, "fields", {}).items(), redacted(record.getMessage())
+        fields = {name: redacted(value) if isinstance(value, str) else value for name, value in given}
         if self.as_json:
             line = {"time": moment.isoformat(timespec="milliseconds"), "level": level.lower(), "message": message}
             return json.dumps(line | fields)
@@ -11567,7 +11570,7 @@ def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], 
     handler = logging.StreamHandler(sys.stderr)
     handler.name = "uploader"
     handler.setFormatter(LogLines(arguments.get("log_format") == "json", environ))
-    HIDDEN[:] = [secret for secret in secrets if secret]
+    SECRETS[:] = [secret for secret in secrets if secret]
     verbose = arguments.get("verbose") or 0
     if verbose < 2:
         # delta-rs would print debug structures on stderr; what matters of them comes as an error of ours.
@@ -11709,7 +11712,7 @@ def watch_over(fleet: Fleet, since: str | None) -> Watch:
     if config.metrics_address is not None or config.metrics_file:
         watch.metrics = Metrics(lambda: watch.figures.values())
     if config.status_table:
-        watch.status = StatusTable(fleet, remembered(Told, saved.get("report")))
+        watch.status = StatusTable(fleet, remembered(LastReport, saved.get("report")))
     if watch.metrics and config.metrics_address is not None:
         watch.metrics.serve(config.metrics_address, functools.partial(health, config))
     return watch
@@ -11720,7 +11723,7 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
     supervisor = Supervisor.of(environ)
     stop = stop_event(supervisor)
     scenario_of(config)
-    check_target(config)
+    refuse_targets(config)
     with StateFile(config.state_dir):
         # What a killed run left: private copies, and files on their way into a volume.
         for left in [*config.state_dir.glob("copy-*"), *config.state_dir.glob("staging-*")]:

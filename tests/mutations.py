@@ -56,7 +56,7 @@ MUTANTS = (
         ("test_cursor_file.py", "by_chance"),
     ),
     Mutant(
-        "rows have to have the time of before no more", "(is_same_time or not known_time(state, self.table))", "True",
+        "rows have to have the time of before no more", "(is_same_time or not time_column_now(state, self.table))", "True",
         ("test_cursor_file.py", "wide_table"),
     ),
     Mutant(
@@ -316,7 +316,7 @@ MUTANTS = (
     ),
     Mutant("the target's type decides what is hashed", "(name not in disguised and target_column(name, target))", "target_column(name, target)", ("test_scenarios.py", "disguised_alike")),
     Mutant("a time in another spelling is another time", "or is_one_time(anchor.time", "or not is_one_time(anchor.time", ("test_cursor_file.py", "another_spelling")),
-    Mutant("hidden values leave digests", "{*self.columns} - self.hidden | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
+    Mutant("hidden values leave digests", "{*self.columns} - self.private | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
     Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
     Mutant("formats that read and do not write", "or is_written_by(form.name, plain_text(value))", "or True", ("test_rows.py", "worse_than_none")),
     Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
@@ -583,7 +583,7 @@ MUTANTS = (
         ("test_streams.py", "needed_under"),
     ),
     Mutant(
-        "places of before keep digests of what is hidden", "[without(place, self.table.hidden) for place in state.formers]", "state.formers",
+        "places of before keep digests of what is hidden", "[without(place, self.table.private) for place in state.formers]", "state.formers",
         ("test_streams.py", "no_digest_of"),
     ),
     Mutant(
@@ -607,7 +607,7 @@ MUTANTS = (
         "is_first and adopt(directory, known, True)", ("test_streams.py", "table_comes_later"),
     ),
     Mutant(
-        "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.begun",
+        "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.source_ids",
         "", ("test_streams.py", "was_lost_gets"),
     ),
     Mutant(
@@ -635,8 +635,8 @@ MUTANTS = (
         "pass", ("test_streams.py", "comes_along"),
     ),
     Mutant(
-        "what another stream set aside is safe to delete", "look_at(config, state, [*lines, *needed])",
-        "look_at(config, state, lines)", ("test_streams.py", "other_name"),
+        "what another stream set aside is safe to delete", "waiting_and_delivered(config, state, [*lines, *needed])",
+        "waiting_and_delivered(config, state, lines)", ("test_streams.py", "other_name"),
     ),
     Mutant(
         "a row that is written while it is read holds up all", "if others and others == found[1:]", "if False and others == found[1:]",
@@ -965,8 +965,8 @@ MUTANTS = (
         ("test_actions.py", "do_not_say_all"),
     ),
     Mutant(
-        "a compaction gives way to any commit", "target.among_others(functools.partial(compacted, target.name)) for",
-        "compacted(target.name, target.table()) for",
+        "a compaction gives way to any commit", "target.among_others(functools.partial(compact_table, target.name)) for",
+        "compact_table(target.name, target.table()) for",
         ("test_actions.py", "others_disturb"),
     ),
     Mutant(

@@ -105,7 +105,7 @@ def adls() -> Iterator[Store]:
             raise Missing(f"no Azurite: it did not start: {complaints()}")
         url = line.split()[-1]
         create_container(url)
-        # Azurite ignores `startFrom`, with which object_store 0.13 lists (apache/arrow-rs-object-store#623). Told that
+        # Azurite ignores `startFrom`, with which object_store 0.13 lists (apache/arrow-rs-object-store#623). LastReport that
         # this is an emulator, it does without; then the address has to come from this variable.
         place = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": url, "AZURE_ALLOW_HTTP": "true"}
         place["AZURE_STORAGE_ACCOUNT_NAME"] = ACCOUNT

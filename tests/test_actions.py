@@ -1075,7 +1075,7 @@ def test_compact_puts_files_together_and_changes_no_value(many_files: Box, print
 def test_an_upload_between_the_compactions_look_and_its_commit_is_kept(
     many_files: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = up.compacted
+    real = up.compact_table
 
     def late(name: str, table: Any) -> Any:
         if table:
@@ -1083,7 +1083,7 @@ def test_an_upload_between_the_compactions_look_and_its_commit_is_kept(
             assert many_files.run() == 0
         return real(name, table)
 
-    monkeypatch.setattr(up, "compacted", late)
+    monkeypatch.setattr(up, "compact_table", late)
     assert many_files.run("--compact") == 0
     assert sorted(many_files.arrived("id")) == sorted((number,) for number in range(1, 14))
     assert many_files.table().get_add_actions().num_rows == 2
@@ -1095,7 +1095,7 @@ def test_a_compaction_between_the_uploads_look_and_its_commit_doubles_nothing(
     real, target = up.write_pages, up.DeltaTarget(many_files.table().table_uri, {})
 
     def late(*arguments: Any, **options: Any) -> None:
-        assert target.among_others(functools.partial(up.compacted, target.name))
+        assert target.among_others(functools.partial(up.compact_table, target.name))
         real(*arguments, **options)
 
     a_row(many_files, 50)
@@ -1113,7 +1113,7 @@ def test_a_state_lost_after_a_compaction_is_recovered(many_files: Box) -> None:
 
 
 def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tried = up.compacted, []
+    real, tried = up.compact_table, []
 
     def disturbed(name: str, table: Any) -> Any:
         tried.extend([table.version()] if table else [])
@@ -1121,7 +1121,7 @@ def test_a_compaction_that_others_disturb_is_tried_again(many_files: Box, monkey
             raise up.Conflict("another compaction was faster")
         return real(name, table)
 
-    monkeypatch.setattr(up, "compacted", disturbed)
+    monkeypatch.setattr(up, "compact_table", disturbed)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert many_files.run("--compact") == 0
     assert len(tried) == 3

@@ -223,7 +223,7 @@ state_dir: "{tmp_path}/state"
 interval: 300
 """)
     config = up.load_config(up.parse_arguments(["--config", str(today)]), {})
-    up.check_target(config)
+    up.refuse_targets(config)
     assert up.routed_table(config.databricks_table or "", up.scenario_of(config)) == "raw_sensor_readings"
 
 

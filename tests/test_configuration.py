@@ -80,7 +80,7 @@ def test_a_bad_secret_is_not_shown(tmp_path: Path) -> None:
 
 def test_the_example_file_is_accepted(tmp_path: Path) -> None:
     config = load(tmp_path, docs.example_config())
-    up.check_target(config)
+    up.refuse_targets(config)
     assert config.databricks_table == "sensor_readings"
 
 

@@ -541,9 +541,9 @@ def test_a_state_of_version_1_0_0_by_time_ends_with_a_question_where_columns_are
 def test_an_intent_holds_what_it_adds_to_the_rows_in_sight() -> None:
     before = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(200)}))}
     after = {"key": [], "seen": up.packed(Counter({f"{i:02x}" * 16: 1 + i % 2 for i in range(3, 203)}))}
-    saved = json.loads(json.dumps(up.lighter(before, after)))
+    saved = json.loads(json.dumps(up.abridged(before, after)))
     assert len(json.dumps(saved)) < len(json.dumps(after)) / 20
-    assert up.whole(before, saved) == after
+    assert up.unabridged(before, saved) == after
 
 
 def test_a_record_of_a_row_in_sight_is_short() -> None:

@@ -192,7 +192,7 @@ def test_the_pods_configuration_is_one_that_the_uploader_takes(tmp_path: Path) -
     token = environ["DATABRICKS_TOKEN_FILE"]
     environ["DATABRICKS_TOKEN_FILE"] = str(tmp_path / "token")
     config = up.load_config({"config": tmp_path / file}, environ)
-    up.check_target(config)
+    up.refuse_targets(config)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert container["args"] == ["--config", f"/config/{file}"] and none == []
     for path in (token, str(config.sqlite), f"/config/{file}"):

@@ -86,7 +86,7 @@ def test_yaml_in_the_guides_is_accepted_and_names_a_target(page: Path, tmp_path:
         file.write_text(block)
         config = up.load_config({"config": file}, {})
         if config.sqlite:
-            up.check_target(config)
+            up.refuse_targets(config)
         else:
             assert config.storage_options == {"timeout": "1800s"}
 

@@ -457,7 +457,7 @@ def test_the_playbook_installs_a_box_and_leaves_nothing_for_another_run(machine:
     assert re.search(r"box-1 +: ok=5 +changed=5 +unreachable=0 +failed=0", told), told
     assert "s3cret" not in told
     config = up.load_config({"config": machine.upper / "etc/databricks-uploader/config.yaml"}, {})
-    up.check_target(config)
+    up.refuse_targets(config)
     assert (config.source_id, config.databricks_host) == ("box-1", "h.example")
     assert machine.services() == ["stop", "daemon-reload", "enable", "start"]
     environment = machine.upper / "etc/databricks-uploader/environment"

@@ -369,7 +369,7 @@ def test_a_service_principal_gets_tokens_that_expire(warehouse: Warehouse) -> No
         token_for(warehouse, "box:wrong")
 
 
-# ── Told to fail ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── LastReport to fail ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -272,8 +272,8 @@ def test_rows_of_the_future_wait_for_their_time_and_hold_no_others_back(
 
 GROUPS = ("minute", "hour", "day", "hour_of_day", "device_id")
 # Which groups are sent, and rows, each so many minutes after the latest one or before it.
-NEAR, AHEAD = st.integers(-150, 700), st.integers(1500, 6000)
-CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(NEAR, max_size=8), st.lists(AHEAD, max_size=1), st.booleans())
+NEAR, MOST_AHEAD = st.integers(-150, 700), st.integers(1500, 6000)
+CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(NEAR, max_size=8), st.lists(MOST_AHEAD, max_size=1), st.booleans())
 
 
 @settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -446,7 +446,7 @@ def test_no_digest_of_a_hidden_value_is_in_the_target_or_the_state(
         box.execute("INSERT INTO s (timestamp, v, pin) VALUES (?, ?, ?)", rows=rows)
         with monkeypatch.context() as patch:
             if is_known and not number:
-                patch.setattr(up, "hidden_columns", lambda *_: frozenset())
+                patch.setattr(up, "private_columns", lambda *_: frozenset())
             assert box.run(*rules) == 0
     state = box.state()
     told = [name for name, *_ in state["position"].get("columns", [])] or state["columns"]

@@ -86,13 +86,13 @@ def test_storage_keys_are_blotted_out_of_log_lines(box: Box) -> None:
 
 def test_what_signs_in_is_blotted_out_wherever_it_stands() -> None:
     """In addresses with a password, and where one secret begins as another does."""
-    up.HIDDEN[:] = ["abc", "abcdef"]
-    assert up.hidden("abcdef http://me:pass@proxy:8080/ abc") == "*** http://me:***@proxy:8080/ ***"
-    assert up.hidden("<SignatureProvided>s3</SignatureProvided>") == "<SignatureProvided>***</SignatureProvided>"
-    assert up.hidden("407 Proxy-Authorization: Basic bWU6cGFzcw== X") == "407 Proxy-Authorization: Basic *** X"
-    assert up.hidden("no X-Amz-Signature=0a1b</Error>") == "no X-Amz-Signature=***</Error>"
+    up.SECRETS[:] = ["abc", "abcdef"]
+    assert up.redacted("abcdef http://me:pass@proxy:8080/ abc") == "*** http://me:***@proxy:8080/ ***"
+    assert up.redacted("<SignatureProvided>s3</SignatureProvided>") == "<SignatureProvided>***</SignatureProvided>"
+    assert up.redacted("407 Proxy-Authorization: Basic bWU6cGFzcw== X") == "407 Proxy-Authorization: Basic *** X"
+    assert up.redacted("no X-Amz-Signature=0a1b</Error>") == "no X-Amz-Signature=***</Error>"
     assert (
-        up.hidden("abfss://c@a.dfs.core.windows.net/a@b:c 10:30 x@y")
+        up.redacted("abfss://c@a.dfs.core.windows.net/a@b:c 10:30 x@y")
         == "abfss://c@a.dfs.core.windows.net/a@b:c 10:30 x@y"
     )
     environ = {

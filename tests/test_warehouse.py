@@ -306,7 +306,7 @@ def test_collated_text_is_filled_and_compared_letter_by_letter(bench: Bench, mon
     bench.create("name STRING, databricks_batch_id STRING")
     target.close()
     with pytest.raises(up.TargetError, match="COLLATE"):
-        up.check_own_columns(target.columns(), 0)
+        up.refuse_own_columns(target.columns(), 0)
 
 
 def test_rules_that_suit_only_the_tables_types_wake_no_warehouse_in_idle_cycles(box: Box, warehouse: Warehouse) -> None:
@@ -558,7 +558,7 @@ def test_one_row_with_a_batchs_id_proves_that_it_came(bench: Bench) -> None:
     assert target.settle(intent, lambda: iter([])) is True
 
 
-class Told:
+class LastReport:
     """A cursor after a statement: what it tells of it."""
 
     def __init__(self, **told: int) -> None:
@@ -571,13 +571,13 @@ class Told:
 
 def test_a_file_of_which_no_row_was_taken_up_is_a_doubt() -> None:
     """But where it is offered again, or nothing is told."""
-    check = up.CopyRoute._check_loaded
+    check = up.CopyRoute._refuse_unloaded
     with pytest.raises(up.LostAnswer, match="0 rows loaded, not 20"):
-        check(Told(num_affected_rows=0, num_inserted_rows=0), {20})
-    check(Told(num_affected_rows=0, num_inserted_rows=0), {0, 20})
-    check(Told(num_inserted_rows=20), {20})
-    check(Told(num_affected_rows=0), {20})
-    check(Told(), {20})
+        check(LastReport(num_affected_rows=0, num_inserted_rows=0), {20})
+    check(LastReport(num_affected_rows=0, num_inserted_rows=0), {0, 20})
+    check(LastReport(num_inserted_rows=20), {20})
+    check(LastReport(num_affected_rows=0), {20})
+    check(LastReport(), {20})
 
 
 def test_a_page_that_redirects_a_statement_leaves_no_doubt() -> None:
@@ -1241,7 +1241,7 @@ def test_why_a_file_got_no_answer_is_told_without_its_signed_address() -> None:
 
 def test_an_error_that_shows_the_statement_is_not_taken_for_its_refusal_to_begin() -> None:
     """Every statement has the words with which it refuses to begin too late."""
-    shown = f"[INTERNAL_ERROR] Lost. SQLSTATE: XX000\n== SQL ==\nINSERT INTO t SELECT 1 WHERE {up.begun_within('2026-01-01T00:00:00+00:00', 1)}"
+    shown = f"[INTERNAL_ERROR] Lost. SQLSTATE: XX000\n== SQL ==\nINSERT INTO t SELECT 1 WHERE {up.not_later_than('2026-01-01T00:00:00+00:00', 1)}"
     assert isinstance(up.server_error(shown, writes=True), up.LostAnswer)
     began = up.server_error("[USER_RAISED_EXCEPTION] begun too late SQLSTATE: P0001", writes=True)
     assert isinstance(began, up.Postponed) and "too late" in str(began)
@@ -1256,7 +1256,7 @@ def test_a_token_goes_to_databricks_alone(bench: Bench) -> None:
         error = raised(bench.target(databricks_host=host, databricks_ca_file=None).columns)
         assert isinstance(error, up.ConfigError) and "databricks_ca_file" in error.hint
     for host in ("a.cloud.databricks.com", "adb-1.2.azuredatabricks.net", "1.1.gcp.databricks.com"):
-        up.check_host(bench.config(databricks_ca_file=None), host)
+        up.refuse_host(bench.config(databricks_ca_file=None), host)
 
 
 def certificate(folder: Path, name: str, days: int) -> Path:
@@ -1491,7 +1491,7 @@ def test_no_log_record_has_the_token(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 def test_log_lines_hold_no_secrets_and_no_signed_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever made the record."""
-    monkeypatch.setattr(up, "HIDDEN", ["dapi123"])
+    monkeypatch.setattr(up, "SECRETS", ["dapi123"])
     message = 'PUT %s key=%s "GET /v/x?X-Amz-Signature=abc&b=1 HTTP/1.1"'
     record = logging.LogRecord("x", logging.DEBUG, "f", 1, message, (1, "dapi123"), None)
     for as_json in (False, True):

@@ -645,7 +645,7 @@ def test_a_token_whose_file_changed_is_read_again_for_the_next_session(
         file.write_text(warehouse.token)
         far.execute(INSERT, rows=rows(4))
         assert watch.cycle().sent == 4
-    assert "dapi-old" in up.HIDDEN and warehouse.token in up.HIDDEN
+    assert "dapi-old" in up.SECRETS and warehouse.token in up.SECRETS
     assert "dapi-old" not in caplog.text
 
 
@@ -790,7 +790,7 @@ def test_beside_one_table_by_path_lies_its_neighbour(box: Box) -> None:
 def test_a_status_table_lies_beside_the_table_and_never_in_another_bucket(
     table_path: str, place: tuple[str, str]
 ) -> None:
-    assert up.delta_place(up.Config(table_path=table_path)) == place
+    assert up.lake_and_name(up.Config(table_path=table_path)) == place
 
 
 def test_the_status_table_of_a_warehouse_is_made_and_filled_in_the_session_of_the_rows(

@@ -405,7 +405,7 @@ def test_rows_that_wait_outlive_the_process_and_arrive_once(tmp_path: Path) -> N
         assert ids(local) == [1, 2, 3]
 
 
-# ── Told to fail ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── LastReport to fail ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -1248,21 +1248,27 @@ EPOCH_UNITS = ((10**11, "unix"), (10**14, "unix_ms"), (10**17, "unix_us"), (2**6
 EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
 
-def epoch_microseconds(value: Any) -> int:
-    """Microseconds since 1970 of an epoch number; an `OverflowError` before the year 1."""
-    if not abs(value) < 2**63:  # nor is NaN
-        raise ValueError
-    time = nearest_time(value, next(name for limit, name in EPOCH_UNITS if abs(value) < limit))
-    if time < FIRST_TIME:
+def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
+    """Microseconds since 1970 of a number in a format: the nearest one, by exact arithmetic; nanoseconds are cut.
+
+    An `OverflowError` outside of the years 1 to 9999.
+    """
+    if not -(2**80) < value < 2**80:  # nor is NaN
+        raise OverflowError
+    unit, origin = NUMBER_FORMATS[name]
+    (above, below), (factor, parts) = value.as_integer_ratio(), unit.as_integer_ratio()
+    time = (2 * above * factor + (below if parts == 1 else 0)) // (2 * below * parts) + origin
+    if not FIRST_TIME <= time <= LAST_TIME:
         raise OverflowError
     return time
 
 
-def nearest_time(value: float | fractions.Fraction, name: str) -> int:
-    """Microseconds since 1970 of a number in a format: the nearest one, by exact arithmetic; nanoseconds are cut."""
-    unit, origin = NUMBER_FORMATS[name]
-    (above, below), (factor, parts) = value.as_integer_ratio(), unit.as_integer_ratio()
-    return (2 * above * factor + (below if parts == 1 else 0)) // (2 * below * parts) + origin
+def epoch_microseconds(value: Any) -> int:
+    """Microseconds since 1970 of an epoch number, whose size tells the unit; a `ValueError` beyond all units."""
+    name = next((name for limit, name in EPOCH_UNITS if abs(value) < limit), None)  # None of NaN, too
+    if name is None:
+        raise ValueError
+    return number_microseconds(value, name)
 
 
 class TimeForm(NamedTuple):
@@ -1338,14 +1344,6 @@ def auto_microseconds(value: Value, zone: ZoneInfo) -> int:
     if moment := iso_moment(text):
         return microseconds_of(moment, zone)
     raise ValueError
-
-
-def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
-    """Microseconds since 1970 of a number in a format, within the years 1 to 9999."""
-    time = nearest_time(value, name) if -(2**80) < value < 2**80 else None  # NaN is not, either
-    if time is None or not FIRST_TIME <= time <= LAST_TIME:
-        raise OverflowError
-    return time
 
 
 @functools.lru_cache(10_000)
@@ -2392,17 +2390,19 @@ TIME_OF_DAY = re.compile(r"(?i)\s*T?\d?\d:\d\d(:\d\d([.,:]\d+)?)?\s*([ap]\.?m\.?
 
 def may_tell(database: Database, table: str, column: str, form: TimeForm) -> bool:
     """Whether the first rows have more in a column than NULL and times of day, or there are none."""
-    rows = f"SELECT {cell(column)} AS value FROM {quoted(table)} q"
-    begins = "trim(s.value, ' T' || char(9)) GLOB '[0-9]%s:*'"
-    is_like_one = f"typeof(s.value) = 'text' AND ({begins % ''} OR {begins % '[0-9]'})"
-    first = database.rows(f"SELECT {is_like_one} FROM ({rows} LIMIT 1000) s WHERE s.value IS NOT NULL LIMIT 1")
-    if first != [(1,)]:  # Most often no more has to be read.
-        return bool(first) or not database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
-    known = first_values(database, table, column)
+    if not (known := first_values(database, table, column)):
+        return not has_rows(database, table)
     with contextlib.suppress(ValueError):
         if form.name != "auto":
             return bool([to_microseconds(value, form) for value in known])
     return not all(isinstance(value, str) and TIME_OF_DAY.fullmatch(value) for value in known)
+
+
+def has_rows(database: Database, table: str) -> bool:
+    """Whether a table has rows; damaged ones count."""
+    with contextlib.suppress(CorruptError):
+        return bool(database.rows(f"SELECT 1 FROM {quoted(table)} LIMIT 1"))
+    return True
 
 
 def holds_times(database: Database, table: str, column: str, form: TimeForm) -> bool:
@@ -2608,6 +2608,10 @@ class Reader:
         hint = "Let the producer make it STORED, or fill a column of its own."
         for column, why in self.table.uncomputable.items():
             yield f"the column {column} is left out: {why}", hint
+        try:
+            self.select("1", "LIMIT 1")
+        except CorruptError as error:
+            yield f"the first rows of {self.table.name} can't be read: {error}", error.hint
         if size := self.database.copied_bytes:
             said = f"{self.database.file} is copied in each cycle: its producer shares no WAL index, or crashed"
             yield said, f"{size / 1e6:.1f} MB now. Let the producer use PRAGMA locking_mode = NORMAL."
@@ -2645,16 +2649,14 @@ class Reader:
         looks = [sides.format(self.rowid, quoted(self.table.name), place) for place in places]
         return [pair for pair in self.database.rows(" UNION ALL ".join(looks)) if None not in pair and pair[1] <= last]
 
+    @functools.cached_property
     def bytes_per_row(self) -> float:
-        """A guess by the size of the file, and how close the first rowids are; without these by the first rows."""
-        first, last = self.bounds() if self.table.rowid else (None, 0)
-        if first is None:
-            if self.database.kinds[self.table.name] != "table without rowid":
-                return 1000  # The first rows of a view may cost as much as all.
-            count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
-            return size / max(1, count)
-        share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
-        return self.database.size() / max(1, (last - first + 1) * share)
+        """How large the first rows are; 1,000 where that is not known. Those of a view may cost as much as all."""
+        with contextlib.suppress(CorruptError):
+            if self.database.kinds[self.table.name] in ("table", "table without rowid"):
+                count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
+                return size / count if count else 1000
+        return 1000
 
     def extent(self, rows: str, least: int = 0) -> tuple[int, int]:
         """How many rows these are, and about how much memory they take, without reading what is long in them.
@@ -4657,7 +4659,7 @@ class Anchored:
     def rows(self, where: str, most: float = math.inf) -> Iterator[tuple[int, list[str]]]:
         """Rowid and values, as `row_content` has them, of the rows that meet a condition, highest rowid first."""
         values, below = f"{self.rowid}, {row_content(self.table.telling)}", ""
-        limit = min(most, 1 if most == 1 else fitting_rows(self.reader.bytes_per_row()) // 4 or 1)
+        limit = min(most, 1 if most == 1 else fitting_rows(self.reader.bytes_per_row) // 4 or 1)
         while most > 0:
             rows = self.reader.select(values, f"WHERE {where} {below} ORDER BY {self.rowid} DESC LIMIT {limit}")
             yield from ((rowid, content.split(",")) for rowid, content in rows)
@@ -5029,8 +5031,7 @@ class RowidCursor(Anchored):
         super().__init__(reader, form)
         self.up_to = up_to
         self.is_trusted = is_trusted
-        self._asked_of: State | None = None
-        self._is_rewritten = False
+        self.is_rewritten = False
 
     def start(self, since: int | None) -> Position:
         """The position of a first run; rows up to the rowid `until` with times up to `since` (µs) are not new."""
@@ -5041,15 +5042,14 @@ class RowidCursor(Anchored):
 
     def located(self, state: State) -> State:
         """The same; an error for rows where there were none, unless the settings say that keys rise."""
-        if not self.is_trusted:
-            with contextlib.suppress(CorruptError):
-                if self.is_rewritten(state) and is_ring(self.reader, self.form):
-                    raise passed_over(self.table)
+        with contextlib.suppress(CorruptError):
+            self.is_rewritten = self._has_later(state)
+            if self.is_rewritten and not self.is_trusted and is_ring(self.reader, self.form):
+                raise passed_over(self.table)
         known = super().located(state)
-        if not self.is_trusted:
-            with contextlib.suppress(CorruptError):
-                if self._has_filled(known.gaps):
-                    raise passed_over(self.table)
+        with contextlib.suppress(CorruptError):
+            if not self.is_trusted and self._has_filled(known.gaps):
+                raise passed_over(self.table)
         return known
 
     def _has_filled(self, gaps: Iterable[Sequence[int]]) -> bool:
@@ -5058,14 +5058,11 @@ class RowidCursor(Anchored):
         found = any_of(f"EXISTS (SELECT 1 FROM {quoted(self.table.name)} q WHERE {place})" for place in places)
         return found != "0" and self.reader.database.rows(f"SELECT {found}") != [(0,)]
 
-    def is_rewritten(self, state: State) -> bool:
-        """Whether the oldest row that is known has a later time than all had, as in a ring; asked once of a state."""
-        if self._asked_of is not state:
-            oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]] if self.table.time else []
-            is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
-            self._is_rewritten = bool(is_there) and self.is_later(state.anchors, oldest)
-            self._asked_of = state
-        return self._is_rewritten
+    def _has_later(self, state: State) -> bool:
+        """Whether the oldest row that is known has a later time than all had, as in a ring."""
+        oldest = [anchor.rowid for anchor in state.anchors[1:][-1:]] if self.table.time else []
+        is_there = oldest and self.reader.select("1", f"WHERE {self.rowid} = {oldest[0]}")
+        return bool(is_there) and self.is_later(state.anchors, oldest)
 
     def gaps(self, low: int | None, first: int | None, last: int) -> list[list[int]]:
         """Where no row is between a rowid and `first`, and to `last`; none without a key, since VACUUM moves rows."""
@@ -5108,7 +5105,7 @@ class RowidCursor(Anchored):
 
     def bytes_per_row(self, position: Position) -> float:
         """How large rows are after a position: in a large file the next ones tell, since they may be larger."""
-        usual = self.reader.bytes_per_row()
+        usual = self.reader.bytes_per_row
         if self.reader.is_large:
             with contextlib.suppress(CorruptError):
                 count, size = self.reader.extent(f"{self.reader.after(position['rowid'])} LIMIT {PAGE_ROWS}")
@@ -5150,7 +5147,7 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row()))
+        pace = Pace(reader, fitting_rows(reader.bytes_per_row))
         for pages in prefetched(pace.groups(first, last)):
             yield from pages
 
@@ -5340,7 +5337,7 @@ class TimeColumn:
         return f" AND {self.sql} <= (SELECT max(time COLLATE BINARY) FROM ({times}))"
 
     def _pages(self, span: Span, key: str) -> Iterator[RawPage]:
-        rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row()), span
+        rows, (low, high, more) = fitting_rows(self.reader.bytes_per_row), span
         is_large, ties = self.reader.is_large, collections.Counter[Any]()
         rows = min(rows, FIRST_ROWS) if is_large else rows
         is_indexed = not is_large or self.is_indexed()
@@ -5594,7 +5591,7 @@ class TimestampCursor(Remembered):
         return Batch(walk.position, [], functools.partial(iter, taken))
 
     def bytes_per_row(self, _: Position) -> float:
-        return self.reader.bytes_per_row()
+        return self.reader.bytes_per_row
 
     def _pass(self, position: Position) -> Pass:
         """The pass that is under way, or a new one."""
@@ -8610,7 +8607,7 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     job.tables.clear()
     if table.time:
         # Until there are rows a column that will hold nothing may be taken for the time.
-        if database.rows(f"SELECT 1 FROM {quoted(table.name)} LIMIT 1"):
+        if has_rows(database, table.name):
             job.tables[key] = table
     elif asked is None:
         said = f"{table.name} has {said_of_time(table)}; timestamp_col names it, or none. New rows are found by rowid"
@@ -8703,9 +8700,9 @@ def warn_of_late(job: Job, cursor: Cursor, position: Position) -> None:
         job.warn_once(said, f"{hint} rows from a time on, also those that were sent before.")
 
 
-def warn_of_rewritten(job: Job, cursor: Cursor, state: State) -> None:
+def warn_of_rewritten(job: Job, cursor: Cursor) -> None:
     """Say once that delivered rows get later times in their places, which `auto` does not find."""
-    if isinstance(cursor, RowidCursor) and cursor.is_rewritten(state):
+    if isinstance(cursor, RowidCursor) and cursor.is_rewritten:
         said = (
             f"rows of {cursor.table.name} that were delivered have later times now: what is rewritten is not sent again"
         )
@@ -9416,7 +9413,7 @@ def find_again(delivery: Delivery) -> None:
     state, cursor = delivery.state, delivery.source.cursor
     delivery.state = found = cursor.located(state)
     if found.anchors == state.anchors:  # Else the table was made anew, or emptied and filled again.
-        warn_of_rewritten(delivery.job, cursor, state)
+        warn_of_rewritten(delivery.job, cursor)
     if found.epoch != state.epoch and not is_back(state, found):
         found = as_it_ended(state, found, state.emptied or cursor.reader.bounds()[0] is None)
     if (state.committed or found.anchors) and found != state:

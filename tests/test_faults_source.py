@@ -530,6 +530,31 @@ def test_after_a_damaged_page_was_mended_the_rest_follows(box: Box) -> None:
     assert sorted(i for (i,) in box.arrived("id")) == list(range(1, 20_001))
 
 
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("scenario", ["raw", "sanitize", "aggregate"])
+def test_damage_among_rows_that_were_delivered_keeps_no_new_ones_back(box: Box, scenario: str, share: float) -> None:
+    """As memory cards wear: what was read before need not be read again. (matrix row 21)"""
+    rules = {"sanitize": {"drop": ["v"]}, "aggregate": {"group_by": ["minute"], "aggregations": {"v": ["count"]}}}
+    flags = [f"--enable-{scenario}", f"--{scenario}-config", json.dumps(rules[scenario])] if scenario in rules else []
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)",
+        INSERT,
+        rows=[(f"2026-01-01T00:{v // 600:02}:{v // 10 % 60:02}Z", v) for v in range(20_000)],
+    )
+    prefix = {"raw": "raw_", "sanitize": "secure_", "aggregate": "aggregated_"}[scenario]
+    assert box.run(*flags) == 0
+    sent = len(box.arrived(prefix=prefix))
+    content = bytearray(box.database.read_bytes())
+    leaves = [place for place in range(4096, len(content), 4096) if content[place] == 13]
+    damaged = leaves[int(share * len(leaves))]
+    content[damaged : damaged + 4096] = b"\xff" * 4096
+    box.execute(INSERT, rows=[("2026-01-02T00:00:00Z", 7), ("2026-01-03T00:00:00Z", 8), ("2026-01-04T00:00:00Z", 9)])
+    after = box.database.read_bytes()
+    box.database.write_bytes(after[:damaged] + bytes(content[damaged : damaged + 4096]) + after[damaged + 4096 :])
+    assert box.run(*flags) == 0
+    assert len(box.arrived(prefix=prefix)) == sent + 3 > 3
+
+
 @pytest.mark.parametrize("size", [99, 4096, 5000, 8192, 8193, 12_000, 16_383])
 @pytest.mark.parametrize("journal", ["DELETE", "WAL"])
 def test_of_a_file_that_is_cut_off_nothing_is_sent_until_it_is_whole(box: Box, size: int, journal: str) -> None:

@@ -119,8 +119,9 @@ MICROSECOND = dt.timedelta(microseconds=1)
 
 # === Errors ===========================================================================================
 #
-# One tree. A `TransientError` passes by itself: the rows wait and the next cycle tries again. What `DoesNotGo`
-# is gone around. Any other error needs a person. Each has a hint (what to do next) and a run's exit status.
+# One tree; what SQLite says alone joins it in Source. A `TransientError` passes by itself: the rows wait and the
+# next cycle tries again. What `DoesNotGo` is gone around. Any other error needs a person. Each has a hint (what to
+# do next) and a run's exit status.
 
 
 class UploaderError(Exception):
@@ -2031,6 +2032,7 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
 
 
 def source_error(message: str) -> UploaderError:
+    """What SQLite says, as an error of ours; one without a hint of its own has the last part of its description."""
     said = message.split("\nquery:")[0].split("] ", 1)[-1]
     _, kind, fault, hint = next(known for known in SQLITE_ERRORS if re.search(known[0], said))
     return kind(fault.format(said), hint or " ".join((kind.__doc__ or "").split("\n\n")[-1].split()))
@@ -3336,6 +3338,10 @@ class Aggregate(NamedTuple):
             horizon, groups = cut, groups[groups[WINDOW] < cut].reset_index(drop=True)
         return Partials((groups,), horizon)
 
+    def whole(self, partials: Partials) -> Partials:
+        """The same in one frame, each group once."""
+        return partials._replace(pieces=(self._merged(partials.pieces),)) if len(partials.pieces) > 1 else partials
+
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
         """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
@@ -3346,21 +3352,23 @@ class Aggregate(NamedTuple):
 
     def groups_from(self, partials: Partials, start: int | None) -> int:
         """How many groups there are in windows from `start` (microseconds) on."""
-        starts = self._merged(partials.pieces)[WINDOW]
+        (groups,) = partials.pieces
+        starts = groups[WINDOW]
         return len(starts) if start is None else int((starts >= moment_of(start)).sum())
 
     def first_windows(self, partials: Partials, end: dt.datetime, most: int) -> dt.datetime:
         """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
-        if sum(map(len, partials.pieces)) <= most:
+        (groups,) = partials.pieces
+        if len(groups) <= most:
             return end
-        starts = self._merged(partials.pieces)[WINDOW]
+        starts = groups[WINDOW]
         return cut_of(starts[starts < end], most) or end
 
     def result(self, partials: Partials, end: dt.datetime | None) -> DataFrame:
         """The groups of windows that start before `end`, by window, then keys. None is all of them."""
         import pandas as pd
 
-        groups = self._merged(partials.pieces)
+        (groups,) = self.whole(partials).pieces
         groups = groups[groups[WINDOW] < end] if end else groups
         groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
         results = {name: groups[name] for name in self.group_by}
@@ -3517,14 +3525,13 @@ UnderWay = TypedDict("UnderWay", {"pass": Pass | None}, total=False)  # a class 
 
 
 class Position(UnderWay, total=False):
-    """Where a cursor goes on; times are in microseconds since 1970. `RowidCursor` and `TimestampCursor` begin one.
+    """Where a cursor goes on. Times are in microseconds since 1970."""
 
-    Those with windows add what is open: `WindowSource` tells more.
-    """
-
+    # By rowid: the highest one that was delivered. Rows up to the rowid `until` with times up to `since` are not new.
     rowid: int | None
     since: int | None
     until: int
+    # With windows, of which `WindowSource` tells more, `rowid` is where open ones begin.
     read_to: int | None
     closed: int | None
     more: bool
@@ -3536,10 +3543,10 @@ class Position(UnderWay, total=False):
     open_until: int
     window: int
     ahead: FutureRows
+    # By time, of which `TimestampCursor` tells more. `seen` of version 1.0.0 maps digests to counts and times.
     latest: int
     newest: int | None
     known: int
-    # In states of version 1.0.0 a mapping of digests to counts and times.
     seen: str
     columns: list[list[str]]
     key: list[str]
@@ -3633,42 +3640,42 @@ NOWHERE = -(2**63)
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides.
-
-    `sequence` counts batches for good, `committed` is the last one that had rows to commit, `commits` how many had, and
-    `intent` the one that is not confirmed yet. `epoch` counts how often rowids began anew. `anchors` are delivered
-    rows, digested by `columns`, `gaps` pairs of rowids between which there was no row, and `origin` is the file that
-    they were seen in; a cycle saw it `ended` at a rowid since, before the position, or `NOWHERE`: it was empty.
-    `formers` are what was known before it was made anew, the newest first. `lineage` is the stream and the epoch that
-    sent the table's first rows, where these are others by now. `time_column`, read by `time_form`, stays the time, and
-    columns stay of the types `reads`, whatever values look like. `allowance` was learned of the target; so often in a
-    row, `lost`, a batch had no answer and did not arrive, the last time with a request of `lost_bytes`. Where that is
-    too small to be refused, the next has `lost_rows` at most; 0 is any number.
-    """
+    """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides."""
 
     last_upload: str | None = None
+    # Whose rows of which table go where. `time_column`, read by `time_form`, stays the time, and columns stay of the
+    # types `reads`, whatever values look like.
     source_id: str = ""
     table: str | None = None
     time_column: str | None = None
     time_form: str | None = None
     reads: Columns = dataclasses.field(default_factory=dict)
     target: str | None = None
+    # How far it has come: `epoch` counts how often rowids began anew, `sequence` the batches for good, `committed` is
+    # the last one that had rows to commit, `commits` how many had.
     epoch: int = 0
     sequence: int = 0
     committed: int = 0
     commits: int = 0
     position: Position = dataclasses.field(default_factory=lambda: Position())
+    # Delivered rows, digested by `columns`; pairs of rowids between which no row was; the file that they were seen in.
     anchors: list[Anchor] = dataclasses.field(default_factory=list)
     columns: list[str] = dataclasses.field(default_factory=list)
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
+    # The rowid before the position at which a cycle saw the table end since; `NOWHERE`: it was empty.
     ended: int | None = None
+    # The stream and epoch that sent the table's first rows, where these are others by now; what was known before the
+    # table was made anew, the newest first.
     lineage: str = ""
     formers: list[Place] = dataclasses.field(default_factory=list)
+    # What was learned of the target. So often in a row a batch had no answer and did not arrive, the last time with a
+    # request of so many bytes; where that is too small to be refused, the next has so many rows at most, 0 for any.
     allowance: Allowance | None = None
     lost: int = 0
     lost_bytes: int = 0
     lost_rows: int = 0
+    # The batch that is not confirmed yet.
     intent: Intent | None = None
 
     @property
@@ -6127,8 +6134,9 @@ def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.
         line = one_line(text.partition("Preview of invalid data")[0])
         kind, _, hint = next(row for row in STORE_ERRORS if re.search(row[1], line))
-        unsure = Unreachable if writes else RefusedValuesError  # Reading asks no row; a write may be committed.
-        kind = TransientError if kind is unsure else kind
+        # What was written may be committed, though the store can't be reached now. What is read has no refused row.
+        if kind is (Unreachable if writes else RefusedValuesError):
+            kind = TransientError
         raise kind(f"{name}: {shortened(line)}", hint) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
@@ -6626,9 +6634,9 @@ class DeltaTarget:
 
 # === Targets: SQL warehouse ===========================================================================
 #
-# Statements go through databricks-sql-connector, which must never send one twice by itself. Each of its
-# errors becomes one of three: the statement did not run, it was not sent, or its answer was lost. A lost
-# answer is settled later: the table is asked, and asked again once the statement can no longer run.
+# Statements go through databricks-sql-connector, which must never send one twice by itself. What its errors
+# say of a statement is in the tree of Errors: `DidNotRun`, for certain, or `LostAnswer`. A lost answer is
+# settled later: the table is asked, and asked again once the statement can no longer run.
 # Zerobus takes the same rows by HTTPS without a warehouse; its lost answers are settled by a warehouse, or not at all.
 
 
@@ -6977,7 +6985,7 @@ class Session:
 
     def now(self) -> float:
         """The warehouse's time, in seconds since 1970. Boxes without a clock of their own jump; this does not."""
-        self._opened()
+        self.opened()
         return self.clock() + self._ahead
 
     def services_now(self) -> float:
@@ -7010,7 +7018,7 @@ class Session:
         """A cursor that has executed `sql`; `writes` where that commits something."""
         from databricks.sql.backend.types import CommandState
 
-        connection = self._opened()
+        connection = self.opened()
         try:
             with driver_errors(writes):
                 cursor = connection.cursor(arraysize=1_000)  # Answers may be too large, too.
@@ -7049,8 +7057,8 @@ class Session:
             with contextlib.suppress(UploaderError), driver_errors():
                 connection.close()
 
-    def _opened(self) -> Any:
-        """The connection; a warehouse that is starting is waited for."""
+    def opened(self) -> Any:
+        """The connection, begun where there is none; a warehouse that is starting is waited for."""
         waited, pause = 0.0, 1.0
         while not self._connection:
             try:
@@ -7333,6 +7341,10 @@ def every_nth(rows: ArrowTable, step: int) -> ArrowTable:
     return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in rows.column_names})
 
 
+# What became of a batch: True where it is in the table, False where it never comes, None where that can't be told.
+Fate = bool | None
+
+
 class WarehouseTable:
     """A table in Databricks, as all routes to it see it.
 
@@ -7376,7 +7388,7 @@ class WarehouseTable:
 
     def _described(self) -> Columns:
         """The columns as DESCRIBE tells them; which are NOT NULL and have no default, where the server tells that."""
-        self.session.now()  # Opens the session: that it is refused must not pass for a refused statement.
+        self.session.opened()  # That it is refused must not pass for a refused statement.
         required = set[str]()
         with contextlib.suppress(Rejected, ValueError, IndexError):
             told = json.loads(self.session.rows(f"DESCRIBE TABLE EXTENDED {self.sql} AS JSON")[0][0])
@@ -7430,7 +7442,7 @@ class WarehouseTable:
         batches = [str(batch) for (batch,) in found if str(batch).count("/") == source_id.count("/") + 3]
         return max(batches, key=lambda batch: [int(part) for part in batch.split("/")[-3:-1]], default=None)
 
-    def has_marked(self, intent: Intent) -> bool | None:
+    def has_marked(self, intent: Intent) -> Fate:
         """Whether a batch is there, by its mark: one row proves it, since a statement commits all or nothing."""
         if not self.is_marked():  # The column was there.
             return None
@@ -7445,7 +7457,7 @@ class WarehouseTable:
         mark = f"substr(databricks_batch_id, {len(prefix) + 1})"
         return {str(mark) for (mark,) in self.session.rows(f"SELECT DISTINCT {mark} FROM {self.sql} WHERE {where}")}
 
-    def settled(self, intent: Intent, held: Callable[[], bool | None]) -> bool | None:
+    def settled(self, intent: Intent, held: Callable[[], Fate]) -> Fate:
         """What `held` tells of a batch, once that is final: rows that are there are there, others may still come."""
         if (found := held()) is not False:
             return found
@@ -7563,12 +7575,12 @@ class InsertRoute(SizedRoute):
         if cursor.rowcount not in (-1, payload.count):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
 
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages) -> Fate:
         """Without batch ids rows are compared, as often as each occurs."""
         return self.table.settled(intent, functools.partial(self.held, intent, self.text_of(pages())))
 
-    def held(self, intent: Intent, rows: Insert) -> bool | None:
-        """Whether the table holds the batch: all of it, nothing of it (False), or None where neither can be said.
+    def held(self, intent: Intent, rows: Insert) -> Fate:
+        """Whether the table holds the batch.
 
         That rows are there proves nothing, since earlier ones may equal them: those count that the table did not have
         when the statement was sent. A table whose past can't be read leaves a doubt, unless a key tells rows apart: a
@@ -7593,8 +7605,8 @@ class InsertRoute(SizedRoute):
             )
             return True if is_told else None
 
-    def _came(self, rows: Insert, sent: dt.datetime, is_edited: bool) -> bool | None:
-        """Whether the rows came after the statement was `sent`, none did (False), or neither can be said.
+    def _came(self, rows: Insert, sent: dt.datetime, is_edited: bool) -> Fate:
+        """Whether the rows came after the statement was `sent`.
 
         One statement commits all or nothing, so a mixture tells nothing: rows were changed since.
         """
@@ -7761,7 +7773,7 @@ class CopyRoute(Route):
         """Have a batch's file removed: it was loaded, or never will be."""
         self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
 
-    def settle(self, intent: Intent, pages: Pages) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages) -> Fate:
         """By COPY INTO itself, which takes up a file once: the same file again, once nothing else takes it up.
 
         Where that is refused or has no good end, rows are compared. Refused values are those of a file that was not
@@ -7945,7 +7957,7 @@ class ZerobusRoute(SizedRoute):
             f"a value does not fit its column: {answer.shown()}", "Compare the types with --check."
         )
 
-    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> bool | None:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> Fate:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
 
         They are sent again here, and not as a new batch: by their marks the view of --print-ddl drops the doubles.
@@ -8115,7 +8127,7 @@ class WarehouseTarget(WarehouseTable):
         if intent["route"] == "zerobus":
             held = self.zerobus.settle(intent, pages, save)
         elif config.databricks_http_path:
-            self.session.now()  # That a session is refused tells nothing of the question.
+            self.session.opened()  # That a session is refused tells nothing of the question.
             with left_to_resend(config):
                 if intent["marked"]:
                     held = self.settled(intent, functools.partial(self.has_marked, intent))
@@ -8324,24 +8336,24 @@ def merged_ranges(ranges: Sequence[Sequence[int]], most: int = 100) -> list[list
 
 @dataclasses.dataclass
 class Windows:
-    """What was read of the open windows: their groups; by their start the first key and the number of rows; and more.
-
-    Of keys up to `seen`, which were looked at before, `again` are in open windows now; windows before `closed` were
-    sent. `latest` is the latest time of all, `newest` that of those up to `now`, `soon` the first one after it. Times
-    are in microseconds since 1970.
-    """
+    """What was read of the open windows. Times are in microseconds since 1970."""
 
     partials: Partials
+    # The highest key that was looked at before, the time before which windows were sent, and the clock.
     seen: int
     closed: int | None
     now: int
+    # By the start of each open window its first key, and how many rows it has.
     opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    # Rows that were looked at before and are in open windows now, that came too late, that are new.
     again: int = 0
     late: int = 0
     read: int = 0
+    # The latest time of all, of those up to the clock, and the first one after it.
     latest: int | None = None
-    soon: int = 2**63 - 1
     newest: int | None = None
+    soon: int = 2**63 - 1
+    # Rows whose windows begin too far ahead of the clock, and how many of these are new.
     ahead: FutureRows = dataclasses.field(default_factory=lambda: FutureRows(due=2**62, rows=0, ranges=[]))
     ahead_new: int = 0
     odd: tuple[int, list[Any]] | None = None
@@ -8451,8 +8463,8 @@ class WindowSource(NamedTuple):
         names = list(self.plan().writes)
         values = ([v if isinstance(v, (int, float, bytes)) or v is None else str(v) for v in group] for group in groups)
         aside = [row for prepared in found for row in prepared.bad]
-        rows = (dict(zip(names, group, strict=True)) for group in values)
-        return [*aside, *(BadRow(number, str(refused), row) for number, row in enumerate(rows))]
+        rows = enumerate(dict(zip(names, group, strict=True)) for group in values)
+        return [*aside, *(BadRow(number, str(refused), row) for number, row in rows)]
 
     def sends_keys(self) -> bool:
         """Whether a group comes once: that of a window does."""
@@ -8495,6 +8507,7 @@ class WindowSource(NamedTuple):
                 windows.read += sum(1 for key in page.keys if key > seen)
                 windows.bad += [row for row in typed.bad if row.key > seen]
                 self._take_in(windows, plan, typed, end)
+        windows.partials = self.aggregate.whole(windows.partials)
         return windows
 
     def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, limit: int) -> None:
@@ -8561,12 +8574,10 @@ class WindowSource(NamedTuple):
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
             after |= {"open_until": (until - EPOCH) // MICROSECOND, "window": int(length.total_seconds())}
         # Those after the position are read again in any case.
-        ranges = [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]
-        rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
-        after["ahead"] = {**windows.ahead, "ranges": ranges, "rows": rows}
-        if not ranges:
-            del after["ahead"]
-        return after
+        if ranges := [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]:
+            rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
+            return {**after, "ahead": {**windows.ahead, "ranges": ranges, "rows": rows}}
+        return cast(Position, {key: value for key, value in after.items() if key != "ahead"})
 
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups of the windows between two positions as the target takes them, with what became of the rows."""
@@ -8773,8 +8784,9 @@ def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, b
     if page_rules:
         sent = {name: kind for name, kind in page_rules.columns.items() if name in reads}
         page_rules = page_rules._replace(columns=sent)
-    plan = Plan(reader.table, reads, *aimed, time_form(job.config), page_rules, is_made=is_made, now=now)
-    plan = plan._replace(is_windowed=aggregate is not None and aggregate.window_length is not None)
+    is_windowed = aggregate is not None and aggregate.window_length is not None
+    form = time_form(job.config)
+    plan = Plan(reader.table, reads, *aimed, form, page_rules, is_windowed=is_windowed, is_made=is_made, now=now)
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
     warn_of_columns(job, plan, given, types)
@@ -10440,11 +10452,13 @@ STATUS_COLUMNS = {
 
 @dataclasses.dataclass
 class LastReport:
-    """When `status_table` was told something last, in seconds since 1970, and what, as a digest; or when that failed,
-    and for how many seconds it is left alone since then."""
+    """What `status_table` was told last: when it was tried, in seconds since 1970, and a digest of what was told.
+
+    After a failure `pause` is for how many seconds it is left alone.
+    """
 
     at: float = 0.0
-    what: str = ""
+    digest: str = ""
     pause: float = 0.0
 
 
@@ -10477,7 +10491,7 @@ class StatusTable:
         moment, interval, said = now(), self.fleet.config.interval, self.said
         what = digest_of(json.dumps([(f.table, f.sent, f.bad, f.last_error) for f in streams.values()]))
         # Without news it is told once an hour: a box that is silent for longer is a box in trouble.
-        pause = min(said.pause, 86_400) or (interval - 1 if what != said.what else 3600)
+        pause = min(said.pause, 86_400) or (interval - 1 if what != said.digest else 3600)
         if not streams or 0 <= moment - said.at < pause:
             return False
         try:
@@ -10485,7 +10499,7 @@ class StatusTable:
             self.said = LastReport(moment, what)
         except UploaderError as error:
             pause = min(max(2 * said.pause, interval, 60.0), 86_400.0)
-            self.said = LastReport(moment, said.what, pause)
+            self.said = LastReport(moment, said.digest, pause)
             again = f"the rows go on; trying again in {age_text(pause)}"
             log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
         return True

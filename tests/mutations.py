@@ -853,7 +853,7 @@ MUTANTS = (
         ("test_cursor.py", "put_back"),
     ),
     Mutant(
-        "the future is forgotten", "        if not ranges:\n            del after", "        if True:\n            del after",
+        "the future is forgotten", "return {**after, \"ahead\": {**windows.ahead,", "return {**after} or {\"ahead\": {**windows.ahead,",
         ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
     ),
     Mutant(

@@ -11182,67 +11182,76 @@ def compact(config: Config, form: str) -> None:
 # --- Checking: every part of the way, one after the other ---
 
 
-Say = Callable[..., None]
+class Finding(NamedTuple):
+    """What was looked at, whether that is right (None: only said), and what to do if not; of another part, which."""
+
+    text: str
+    ok: bool | None = True
+    hint: str = ""
+    part: str = ""
 
 
 def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
     """Look at each part; 1 where one failed, else 0. Parts go on after one that failed, if they can."""
-    stream, failed = "", False
-    marks = {True: "ok  ", False: coloured("FAIL", sys.stdout, environ), None: "    "}
-
-    def say(part: str, ok: bool | None, text: str, hint: str = "") -> None:
-        """What was looked at, whether it is right (None: only said), and what to do if not: a line for each."""
-        nonlocal failed
-        text, hint = redacted(text), redacted(hint)
-        failed = failed or ok is False
-        if as_json:
-            about = {"stream": stream} if stream else {}
-            print(json.dumps({**about, "part": part, "ok": ok, "text": text, "hint": hint}), flush=True)
-        else:
-            more = f"\n       {hint}" if hint else ""
-            print(f"{marks[ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
-
+    failed, marks = False, {True: "ok  ", False: coloured("FAIL", sys.stdout, environ), None: "    "}
     with contextlib.closing(Session(config, environ)) as session:
-        checks: dict[str, Callable[[Config, Say], None]] = {
-            "configuration": check_configuration, "database": check_database, "state": check_state,
-            "target": functools.partial(check_target, session),
-        }  # fmt: skip
-        streams: dict[str, Config] = {}
-        try:
-            streams = configured(config)
-        except UploaderError as error:
-            say("database", False, str(error), error.hint)
-        parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
-        parts.append(("reports", functools.partial(check_reports, session), config))
-        for part, look, settings in parts:
-            stream = settings.stream
-            try:
-                with file_errors():
-                    look(settings, say)
-            except UploaderError as error:
-                say(part, False, str(error), error.hint)
+        for stream, part, found in findings(config, session):
+            failed, text, hint = failed or found.ok is False, redacted(found.text), redacted(found.hint)
+            if as_json:
+                about = {"stream": stream} if stream else {}
+                print(json.dumps({**about, "part": part, "ok": found.ok, "text": text, "hint": hint}), flush=True)
+            else:
+                more = f"\n       {hint}" if hint else ""
+                print(f"{marks[found.ok]} {stream and f'{stream} '}{part}: {text}{more}", flush=True)
     return int(failed)
 
 
-def check_configuration(config: Config, say: Say) -> None:
+def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Finding]]:
+    """What is found of each stream and part, one after the other."""
+    checks: dict[str, Callable[[Config], Iterator[Finding]]] = {
+        "configuration": check_configuration, "database": check_database, "state": check_state,
+        "target": functools.partial(check_target, session),
+    }  # fmt: skip
+    streams: dict[str, Config] = {}
+    try:
+        streams = configured(config)
+    except UploaderError as error:
+        yield "", "database", Finding(str(error), False, error.hint)
+    parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
+    parts.append(("reports", functools.partial(check_reports, session), config))
+    for part, look, settings in parts:
+        yield from ((settings.stream, found.part or part, found) for found in found_by(look, settings))
+
+
+def found_by(look: Callable[[Config], Iterator[Finding]], config: Config) -> Iterator[Finding]:
+    """What a look finds; the error that ends it is the last of that."""
+    try:
+        with file_errors():
+            yield from look(config)
+    except UploaderError as error:
+        yield Finding(str(error), False, error.hint)
+
+
+def check_configuration(config: Config) -> Iterator[Finding]:
     """The scenario and the target that are in force."""
     scenario = scenario_of(config)
     refuse_targets(config)
     where = config.zerobus_endpoint or config.databricks_http_path or config.table_path or config.lakehouse_path
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
-    say("configuration", True, f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
+    yield Finding(f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
     if fault := unused_privacy(config, scenario):
-        say("configuration", None, *fault)
+        text, hint = fault
+        yield Finding(text, None, hint)
 
 
-def check_database(config: Config, say: Say) -> None:
+def check_database(config: Config) -> Iterator[Finding]:
     """How the file can be opened, what is in it, and how new rows are found."""
     with opened_reader(config) as reader:
         table = reader.table
-        check_file(config.sqlite, reader.database, say)
+        yield from check_file(config.sqlite, reader.database)
         for remark, hint in reader.remarks():
-            say("database", None, remark, hint)
-        say("database", True, f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
+            yield Finding(remark, None, hint)
+        yield Finding(f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
         state, form = StateFile(config.state_dir).sound(), time_form(config)
         cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
@@ -11251,41 +11260,41 @@ def check_database(config: Config, say: Say) -> None:
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:
                 said = "which are far apart; no column tells whether they rise with time"
-            say("database", True, f"new rows are found by rowid ({said})")
+            yield Finding(f"new rows are found by rowid ({said})")
         else:
             if table.key and config.cursor == "auto":
-                say("database", None, said_of_order(table))
+                yield Finding(said_of_order(table), None)
             indexed = cursor.order.is_indexed() and "%" not in form.name
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
-            say("database", indexed or None, f"new rows are found by time, lookback {config.lookback:g} s", hint)
+            yield Finding(f"new rows are found by time, lookback {config.lookback:g} s", indexed or None, hint)
         if newest := newest_of(reader, form):
-            say("database", None, f"the highest time is {newest}")
+            yield Finding(f"the highest time is {newest}", None)
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
 SHARED_FILE_SYSTEMS = {"virtiofs", "9p", "nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "fuse.grpcfuse", "fakeowner"}
 
 
-def check_file(asked: Path | None, database: Database, say: Say) -> None:
+def check_file(asked: Path | None, database: Database) -> Iterator[Finding]:
     """The journal mode, and file systems that don't carry a WAL."""
     file = database.file
     told = f"{file}" if asked and file == asked.absolute() else f"{asked}, which is {file},"
     if not database.wal_mode:
-        say("database", True, f"{told} can be opened (rollback journal)")
+        yield Finding(f"{told} can be opened (rollback journal)")
         return
     in_use = all(side.exists() for side in side_files(file)[:2])
     producer = "in use by a producer" if in_use else "no producer has it open"
     if database.copied_bytes:
         producer = "from a private copy"
-    say("database", True, f"{told} can be opened (WAL, {producer})")
+    yield Finding(f"{told} can be opened (WAL, {producer})")
     points, folders = mount_points(), map(str, (file, *file.parents))
     system = next((points[folder] for folder in folders if folder in points), "")
     if system in SHARED_FILE_SYSTEMS:
         hint = "Run the uploader on the machine that the producer runs on, or use journal_mode=DELETE."
-        say("database", False, f"{file} is on {system}, which does not carry a WAL's shared memory", hint)
+        yield Finding(f"{file} is on {system}, which does not carry a WAL's shared memory", False, hint)
 
 
-def check_state(config: Config, say: Say) -> None:
+def check_state(config: Config) -> Iterator[Finding]:
     """Whether the state can be read, and the directory written. A running uploader is no fault."""
     states = StateFile(config.state_dir)
     try:
@@ -11297,52 +11306,52 @@ def check_state(config: Config, say: Say) -> None:
     said, state = "nothing uploaded yet", states.load()
     if state and (state.commits or state.last_upload):
         said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
-    say("state", True, f"{states.directory} {found}; {said}")
+    yield Finding(f"{states.directory} {found}; {said}")
     if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory, config):
-        say("state", None, aside, "Mend the cause, then --replay-quarantine.")
+        yield Finding(aside, None, "Mend the cause, then --replay-quarantine.")
 
 
-def check_target(session: Session, config: Config, say: Say) -> None:
+def check_target(session: Session, config: Config) -> Iterator[Finding]:
     """What leads to the target, in the order in which it is needed, and whether the columns fit. Sends no row."""
     target = target_of(config, session)
     if isinstance(target, WarehouseTarget) and not config.zerobus_endpoint:
-        check_session(session, config, say)
+        yield from check_session(session, config)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
-    say("target", True, f"{target.name} can be reached{known}")
+    yield Finding(f"{target.name} can be reached{known}")
     if isinstance(target, DeltaTarget):
-        check_delta(target, say)
+        yield from check_delta(target)
     elif config.zerobus_endpoint:
         session.token(target.full_name)
         said = "it is a managed Delta table; the service principal gets a token for it at"
-        say("target", True, f"{said} {config.zerobus_endpoint}")
-    check_columns(config, target, say)
+        yield Finding(f"{said} {config.zerobus_endpoint}")
+    yield from check_columns(config, target)
     if isinstance(target, DeltaTarget):
         return
     if not config.databricks_http_path:
-        say("target", None, f"no warehouse settles doubts; on_doubt: {config.on_doubt}")
+        yield Finding(f"no warehouse settles doubts; on_doubt: {config.on_doubt}", None)
         return
     said, hint = "the warehouse can read its rows", "INSERT needs MODIFY, which only an upload shows."
     if config.zerobus_endpoint:
-        check_session(session, config, say)
+        yield from check_session(session, config)
         said, hint = f"{said}, which settles doubts", ""
     session.rows(f"SELECT 1 FROM {target.sql} LIMIT 0")
-    say("target", True, said, hint)
+    yield Finding(said, True, hint)
     if target.by_files:
         session.rows(f"LIST {literal(config.databricks_volume or '')}")
-        say("target", True, f"{config.databricks_volume} can be listed")
+        yield Finding(f"{config.databricks_volume} can be listed")
 
 
-def check_session(session: Session, config: Config, say: Say) -> None:
+def check_session(session: Session, config: Config) -> Iterator[Finding]:
     """Sign-in, network and TLS."""
     credentials(config, session.environ)
-    say("target", None, "what follows opens a session, which starts a stopped warehouse")
+    yield Finding("what follows opens a session, which starts a stopped warehouse", None)
     [(user,)] = session.rows("SELECT current_user()")
     signed_in = f"signed in as {user or 'the owner of these credentials'}"
-    say("target", True, f"{config.databricks_host} answers, its certificate is right; {signed_in}")
+    yield Finding(f"{config.databricks_host} answers, its certificate is right; {signed_in}")
 
 
-def check_delta(target: DeltaTarget, say: Say) -> None:
+def check_delta(target: DeltaTarget) -> Iterator[Finding]:
     """Whether a table on this machine could be written, and how many files it has."""
     if "://" not in target.name:
         # Path.exists raises where a directory may not be searched.
@@ -11354,7 +11363,7 @@ def check_delta(target: DeltaTarget, say: Say) -> None:
     small = sum(size < SMALL_FILE for size in file_sizes(target.name, table)) if table else 0
     if small >= TOO_MANY_FILES:
         said = f"{small:,} small files make every cycle slower and larger"
-        say("target", None, said, "--compact puts them together, beside running uploaders.")
+        yield Finding(said, None, "--compact puts them together, beside running uploaders.")
 
 
 def is_writable(directory: Path) -> bool:
@@ -11362,7 +11371,7 @@ def is_writable(directory: Path) -> bool:
     return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
-def check_columns(config: Config, target: Target, say: Say) -> None:
+def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     """Column by column: what is sent where, as which type, if the state belongs there."""
     saved = None
     with contextlib.suppress(StateError):  # That was said before.
@@ -11371,28 +11380,30 @@ def check_columns(config: Config, target: Target, say: Say) -> None:
         plan, declared = source.plan(), source.cursor.table.columns
         refuse_bad_start(source, checked(job, source, saved))
         for fault, hint in odd_times_of(source):
-            say("database", None, fault, hint)
+            yield Finding(fault, None, hint, part="database")
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
-        say("columns", True, f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}")
+        yield Finding(f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}", part="columns")
     for origin in plan.reads if job.scenario != "aggregate" else []:
         if origin not in plan.sources.values():
-            say("columns", None, f"{origin} is left out: the target has no such column, or the uploader fills it")
+            yield Finding(
+                f"{origin} is left out: the target has no such column, or the uploader fills it", None, part="columns"
+            )
 
 
-def check_reports(session: Session, config: Config, say: Say) -> None:
+def check_reports(session: Session, config: Config) -> Iterator[Finding]:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         refuse_other_content(config.metrics_file)
         is_open = is_writable(directory := config.metrics_file.absolute().parent)
         said = f"metrics_file: {directory} {'can be written' if is_open else 'is no directory that can be written'}"
-        say("reports", is_open, said, "" if is_open else "Make it, or mend its rights.")
+        yield Finding(said, is_open, "" if is_open else "Make it, or mend its rights.")
     if config.status_table:
         target, columns = target_of(config, session, beside=config.status_table), None
         with contextlib.suppress(*([Rejected] if config.databricks_http_path else [])):
             columns = target.columns()
         is_there = "the first report makes it" if columns is None else "it is there"
-        say("reports", True, f"status_table: {target.name}: {is_there}")
+        yield Finding(f"status_table: {target.name}: {is_there}")
 
 
 # --- Repairing: rows from quarantine, a lost state, a point to start from ---

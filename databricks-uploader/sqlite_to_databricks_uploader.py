@@ -4686,13 +4686,13 @@ def submitted(pool: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> 
 
 @dataclasses.dataclass
 class Pace:
-    """Reads ranges of rowids, as many `rows` at once as seem right by what was read before.
+    """Reads ranges of rowids, as many `page_rows` at once as seem right by what was read before.
 
     Where so many end is foreseen, by how far `apart` their rowids are; None where that has to be looked up.
     """
 
     reader: Reader
-    rows: int
+    page_rows: int
     apart: float | None = None
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
@@ -4718,9 +4718,9 @@ class Pace:
         """The parts of a range, each of so many rows, or fewer."""
         while first <= last:
             if self.apart is None:
-                end = self.reader.nth(first, last, self.rows)
+                end = self.reader.nth(first, last, self.page_rows)
             else:  # Of rowids with gaps somewhat fewer: where a part has more, those behind it are read in vain.
-                end = min(last, first + int(self.rows * max(1.0, 0.9 * self.apart)) - 1)
+                end = min(last, first + int(self.page_rows * max(1.0, 0.9 * self.apart)) - 1)
             yield first, end
             first = end + 1
 
@@ -4747,7 +4747,7 @@ class Pace:
 
         A look at 64 places tells where they are small.
         """
-        rows, rowid = self.rows, self.reader.rowid
+        rows, rowid = self.page_rows, self.reader.rowid
         if not self.reader.is_large:
             return rows
         with contextlib.suppress(CorruptError):
@@ -4760,9 +4760,9 @@ class Pace:
     def _learn(self, pages: Sequence[RawPage], parts: int, span: int) -> None:
         """Foresee what comes by what was found in so many parts, of so many rowids."""
         count = sum(len(page.keys) for page in pages)
-        self.apart = span / count if 2 * count >= parts * self.rows else None
+        self.apart = span / count if 2 * count >= parts * self.page_rows else None
         if count:
-            self.rows = fitting_rows(sum(page.nbytes for page in pages) / count)
+            self.page_rows = fitting_rows(sum(page.nbytes for page in pages) / count)
 
 
 END: Any = object()
@@ -9447,17 +9447,17 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
 
-    `rows` is how many a batch may have while one stands in the way that does not go: half as many after each that
-    did not, any number after one that went. `prepared` is the last shipment that was begun.
+    `stride` is how many rows a batch may have while one stands in the way that does not go: half as many after each that
+    did not, any number after one that went. `newest` is the last shipment that was begun.
     """
 
     job: Job
     source: Source
     state: State
     total: Tally
-    rows: int | None = None
+    stride: int | None = None
     bytes_per_row: float | None = None
-    prepared: Shipment = dataclasses.field(init=False)
+    newest: Shipment = dataclasses.field(init=False)
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""
@@ -9565,18 +9565,18 @@ class Delivery:
                 for under_way in upcoming:
                     self.commit(under_way)
                     under_way = None
-                    self.rows = None
+                    self.stride = None
                     if self.job.stopping.is_set():
                         break
         except DoesNotGo as refused:
-            shipment = under_way or self.prepared
+            shipment = under_way or self.newest
             self.job.quarantine.forget_after(self.state.sequence)
             count = self.source.count_of(shipment.tally)
             if not isinstance(refused, StillWritten):
                 count = count or self._size()  # Not one page could be made.
-            if count > 1 and self.rows != 1:
-                most = min(count, self.rows or count)  # A window may have more groups than are wanted.
-                self.rows = max(1, min(refused.fitting or most // 2, most - 1))
+            if count > 1 and self.stride != 1:
+                most = min(count, self.stride or count)  # A window may have more groups than are wanted.
+                self.stride = max(1, min(refused.fitting or most // 2, most - 1))
             elif not count or isinstance(refused, StillWritten):
                 raise
             else:
@@ -9591,7 +9591,7 @@ class Delivery:
             share_heap()
             if len(tallies) == 1:
                 refuse_bad_start(self.source, self.state)
-            self.prepared = shipment = Shipment(intent_of(self.job, self.source, state, batch), None, Tally())
+            self.newest = shipment = Shipment(intent_of(self.job, self.source, state, batch), None, Tally())
             tallies.append(shipment.tally)
             pages = functools.partial(self.pages, batch, shipment.intent, [*tallies])
             shipment.payload = self.job.target.prepare(pages)
@@ -9607,7 +9607,7 @@ class Delivery:
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
             usual = max(1, usual >> min(max(0, self.state.lost - 1), HALVINGS))
-        return min(self.rows or usual, usual, self.state.lost_rows or usual)
+        return min(self.stride or usual, usual, self.state.lost_rows or usual)
 
     def _set_aside(self, intent: Intent, refused: DoesNotGo) -> None:
         """Put the one row of an intent into quarantine, and go on after it."""

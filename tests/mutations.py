@@ -121,7 +121,7 @@ MUTANTS = (
         "a part that is cut is followed by the next one", "if end < high:", "if False:", ("test_cursor.py", "however_far_apart"),
     ),
     Mutant(
-        "ends are foreseen however few rows were found", "span / count if 2 * count >= parts * self.rows else None",
+        "ends are foreseen however few rows were found", "span / count if 2 * count >= parts * self.page_rows else None",
         "span / max(1, count)", ("test_cursor.py", "however_far_apart"),
     ),
     Mutant(

@@ -9447,8 +9447,8 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
 class Delivery:
     """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
 
-    `stride` is how many rows a batch may have while one stands in the way that does not go: half as many after each that
-    did not, any number after one that went. `newest` is the last shipment that was begun.
+    `stride` is how many rows a batch may have while one stands in the way that does not go: half as many after each
+    that did not, any number after one that went. `newest` is the last shipment that was begun.
     """
 
     job: Job

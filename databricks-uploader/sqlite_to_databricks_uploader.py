@@ -288,8 +288,8 @@ class DoesNotGo(DidNotRun, TargetError):
 class RefusedValuesError(DoesNotGo):
     """The target refuses values of a row: a constraint, a cast, NULL where none may be. Which row, it does not tell.
 
-    It is searched for by ever smaller batches, and goes to quarantine; the others arrive. Of `aggregate` all groups of
-    the window go there.
+    It is searched for by ever smaller batches, and goes to quarantine; the others arrive. Of `aggregate` that is a
+    group.
     """
 
 
@@ -1448,6 +1448,11 @@ def arrow_table(columns: Mapping[str, Array | ChunkedArray]) -> ArrowTable:
 
 # Numbers of a new column are taken for times where most are of these years: no age and no day of Julius'.
 PLAUSIBLE_TIMES = range(to_microseconds("2000-01-01", AUTO), to_microseconds("2100-01-01", AUTO))
+
+
+def digest_of(content: str, encoding: str = "utf-8") -> str:
+    """A short digest of a row's content; 64 bits, since rows are compared with few others."""
+    return hashlib.blake2b(content.encode(encoding), digest_size=8).hexdigest()
 
 
 class InvalidText(bytes):
@@ -3342,6 +3347,40 @@ class Aggregate(NamedTuple):
         """The same in one frame, each group once."""
         return partials._replace(pieces=(self._merged(partials.pieces),)) if len(partials.pieces) > 1 else partials
 
+    @property
+    def form(self) -> str:
+        """A digest of what tells groups apart."""
+        return digest_of(repr(([*self.group_by.items()], self.window_length)))
+
+    def digests(self, groups: DataFrame) -> Series:
+        """A digest of each group's keys: the order in which groups go that are too many for one commit."""
+        keys = (groups[key].tolist() for key in self.group_by)
+        found = [digest_of(repr(values)) for values in zip(*keys, strict=True)] or [""] * len(groups)
+        return series_of(found, "string").set_axis(groups.index)
+
+    def end_of(self, part: Part | None) -> int | None:
+        """The end of the window that a part is of, in microseconds."""
+        if not part or part["window"] is None or not self.window_length:
+            return None
+        return part["window"] + self.window_length // MICROSECOND
+
+    def unsent(self, partials: Partials, part: Part) -> Partials:
+        """The groups without those of a part that was sent."""
+        (groups,) = partials.pieces
+        start = EPOCH if part["window"] is None else moment_of(part["window"])
+        some = groups[groups[WINDOW] == start]
+        sent = some.index[self.digests(some) <= part["upto"]]
+        return partials._replace(pieces=(groups.drop(sent).reset_index(drop=True),))
+
+    def part(self, partials: Partials, end: dt.datetime | None, most: int, since: int) -> Part | None:
+        """The first part of the groups before `end`, which are those of one window; None where not too many."""
+        (groups,) = partials.pieces
+        groups = groups if end is None else groups[groups[WINDOW] < end]
+        if len(groups) <= most:
+            return None
+        window = None if self.window_length is None else (groups[WINDOW].min() - EPOCH) // MICROSECOND
+        return {"window": window, "upto": sorted(self.digests(groups))[most - 1], "by": self.form, "since": since}
+
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
         """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
@@ -3364,12 +3403,16 @@ class Aggregate(NamedTuple):
         starts = groups[WINDOW]
         return cut_of(starts[starts < end], most) or end
 
-    def result(self, partials: Partials, end: dt.datetime | None) -> DataFrame:
-        """The groups of windows that start before `end`, by window, then keys. None is all of them."""
+    def result(self, partials: Partials, end: dt.datetime | None, upto: str = "") -> DataFrame:
+        """The groups of windows that start before `end`, by window, then keys; None is all of them.
+
+        Those alone whose digest is not after `upto`, where that is given.
+        """
         import pandas as pd
 
         (groups,) = self.whole(partials).pieces
         groups = groups[groups[WINDOW] < end] if end else groups
+        groups = groups[self.digests(groups) <= upto] if upto else groups
         groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
         results = {name: groups[name] for name in self.group_by}
         for measure in self.measures:
@@ -3512,6 +3555,19 @@ class FutureRows(TypedDict):
     ranges: list[list[int]]
 
 
+class Part(TypedDict):
+    """How far the groups of a `window`, or of a set without windows (None), were sent, which are too many for a commit.
+
+    They go in the order of their keys' digests, `upto` one so far, `by` rules that have this digest. All are made of
+    rows that were looked at when the first of them went; without windows, of those behind `since`.
+    """
+
+    window: int | None
+    upto: str
+    by: str
+    since: int
+
+
 class Pass(TypedDict):
     """How far a timestamp cursor has come on its way over the new rows; `TimestampCursor` tells more."""
 
@@ -3543,6 +3599,7 @@ class Position(UnderWay, total=False):
     open_until: int
     window: int
     ahead: FutureRows
+    part: Part
     # By time, of which `TimestampCursor` tells more. `seen` of version 1.0.0 maps digests to counts and times.
     latest: int
     newest: int | None
@@ -4050,11 +4107,6 @@ class Batch(NamedTuple):
     gaps: Sequence[list[int]] = ()
 
 
-def digest_of(content: str, encoding: str = "utf-8") -> str:
-    """A short digest of a row's content; 64 bits, since rows are compared with few others."""
-    return hashlib.blake2b(content.encode(encoding), digest_size=8).hexdigest()
-
-
 def row_content(columns: Iterable[str]) -> str:
     """An SQL expression for all values of a row `q`, as ASCII, one after another with commas: different rows differ.
 
@@ -4277,6 +4329,13 @@ def held_rows(position: Position) -> int:
     return position.get("held", position.get("open_rows", 0))
 
 
+def refuse_part(state: State, part: Part) -> None:
+    """An error where rows were renumbered amid a set of groups without windows: where the set begins can't be told."""
+    if part["window"] is None:
+        fault = f"rows of {state.table} were renumbered while groups of them were sent: which are left can't be told"
+        raise SourceError(fault, "Look for the newest groups in the target, then go on with --since TIMESTAMP.")
+
+
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. What a cycle saw was said before."""
     level = logging.DEBUG if state.emptied or (rowid is not None and rowid == state.ended) else level
@@ -4286,8 +4345,12 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     gaps = [gap for gap in state.gaps if gap[1] <= last]
     position: Position = {**(at_any_time(state.position) if is_new else state.position), "rowid": rowid}
     if "read_to" in position:
+        is_open = state.position["rowid"] != position["read_to"] or "ahead" in position
         position.pop("ahead", None)
-        position |= {"rowid": None, "read_to": rowid}
+        if (part := position.pop("part", None)) and not is_new:
+            refuse_part(state, part)
+            position["part"] = part
+        position |= {"rowid": None if is_open or is_new else rowid, "read_to": rowid}
         position |= {"held": 0, "open_rows": 0, "open_groups": 0} if is_new else {}
     state = dataclasses.replace(state, lineage="" if is_new else lineage_of(state), epoch=state.epoch + 1)
     return dataclasses.replace(state, anchors=anchors, gaps=gaps, position=position)
@@ -8345,7 +8408,9 @@ class Windows:
     now: int
     # By the start of each open window its first key, and how many rows it has.
     opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
-    # Rows that were looked at before and are in open windows now, that came too late, that are new.
+    # Without windows, how many rows make groups. Rows that were looked at before and are in open windows now, that came
+    # too late, that are new.
+    rows: int = 0
     again: int = 0
     late: int = 0
     read: int = 0
@@ -8369,6 +8434,40 @@ class Windows:
             self.ahead = {"due": due, "rows": self.ahead["rows"] + int(is_ahead.sum()), "ranges": ranges}
             self.ahead_new += int((keys[is_ahead] > self.seen).sum())
 
+    def take_in(self, aggregate: Aggregate, plan: Plan, typed: Prepared, limit: int, since: int) -> None:
+        """Add a page's rows to the groups of their windows, save for windows of the future.
+
+        Without windows those behind `since` are of the set; others are where windows were open before.
+        """
+        import pandas as pd
+
+        frame = to_frame(typed.rows, plan.reads)
+        starts, times = aggregate.window_of(frame), frame[plan.table.time]
+        is_past = times <= moment_of(self.now)
+        newest, soon = times[is_past].max(), times[~is_past].min()
+        if not pd.isna(newest):
+            self.newest = latest_time(self.newest, (newest - EPOCH) // MICROSECOND)
+        if not pd.isna(soon):
+            self.soon = min((soon - EPOCH) // MICROSECOND, self.soon)
+        keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
+        is_new = keys > self.seen
+        # By the rows' times: windows may have had another length, or be none since.
+        is_left = times.notna() if self.closed is None else times >= moment_of(self.closed)
+        if starts is None:
+            frame = frame[(keys > since) | is_left]
+            self.rows += len(frame)
+        else:
+            self.late += int((is_new & ~is_left).sum())
+            is_ahead = is_left & (starts >= moment_of(limit))
+            self.put_ahead(keys, starts, is_ahead)
+            is_open = is_left & ~is_ahead
+            self.again += int((is_left & ~is_new).sum())
+            for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
+                begin = (start - EPOCH) // MICROSECOND
+                self.opened.setdefault(begin, [int(key), 0])[1] += int(size)
+            frame = frame[is_open]
+        self.partials = aggregate.add(self.partials, frame)
+
 
 def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
     """Quarantined groups. What is there besides can't be sent and stays: rows of no window, groups by other rules."""
@@ -8389,6 +8488,28 @@ def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
     )
 
 
+def due_groups(
+    aggregate: Aggregate, is_flush: bool, position: Position, windows: Windows, size: Callable[[], int]
+) -> tuple[dt.datetime | None, Part | None, bool]:
+    """The time before which windows are sent now, in a flush all, as many groups as `size` says; None for none.
+
+    The part of the first one that is sent where it has more; and whether there is more to send.
+    """
+    length, horizon, newest = aggregate.window_length, windows.partials.horizon, windows.newest
+    begun, complete, end = position.get("part"), None, None
+    if is_flush and length and windows.opened:
+        newest = max(windows.opened) + (length + aggregate.lateness) // MICROSECOND
+    if length and newest is not None:
+        complete = aggregate.closed(windows.partials, moment_of(newest))
+        end = complete and aggregate.first_windows(windows.partials, complete, size())
+    if (end_of_begun := aggregate.end_of(begun)) is not None:  # None of its groups may be left.
+        end = max(end or EPOCH, moment_of(end_of_begun))
+    if not end and length:
+        return None, None, False
+    part = aggregate.part(windows.partials, end, size(), begun["since"] if begun else windows.seen)
+    return end, part, bool(part or (end and ((horizon and end >= horizon) or (complete and end < complete))))
+
+
 class WindowSource(NamedTuple):
     """A table, open for one cycle, and batches of groups.
 
@@ -8398,7 +8519,8 @@ class WindowSource(NamedTuple):
     that memory had no room for, and `soon`, the first time of a row that the clock has yet to reach. Nothing else is
     kept: a cycle with new rows reads those of the open windows anew. A time in the future closes no window, since the
     rows before it would all come too late. Rows in windows that begin more than a day ahead hold no position: `ahead`
-    has where they are, and they are read when they are over.
+    has where they are, and they are read when they are over. The groups of one window may be too many for a commit:
+    of what was sent then `part` tells, and until all were, no further row is looked at.
     """
 
     cursor: RowidCursor
@@ -8419,7 +8541,7 @@ class WindowSource(NamedTuple):
 
     def _next(self, position: Position, size: Callable[[], int]) -> Batch | None:
         now = int(min(self.now() * 10**6, 2**62))
-        first, last = self.cursor.bounds(position["rowid"])
+        position, first, last = self._in_view(position)
         has_more = position.get("more") or position.get("soon", 2**63 - 1) <= now
         is_looked_at = last == position.get("read_to") and not has_more
         is_due = self._is_due(position, self._due(now))
@@ -8444,11 +8566,30 @@ class WindowSource(NamedTuple):
         gaps = self.cursor.gaps(read_to(position), self.cursor.reader.bounds(read_to(position))[0], last)
         return Batch(after, anchors, lambda: iter([prepared]), gaps=gaps)
 
+    def _in_view(self, position: Position) -> tuple[Position, int | None, int]:
+        """The position, with the first and last rowid to look at: amid a window no further than before."""
+        first, last = self.cursor.bounds(position["rowid"])
+        if not (part := position.get("part")):
+            return position, first, last
+        is_there, end = first is not None and first <= (read_to(position) or 0), self.aggregate.end_of(part)
+        if is_there and part["by"] == self.aggregate.form:
+            return position, first, min(last, read_to(position) or 0)
+        position = cast(Position, {key: value for key, value in position.items() if key != "part"})
+        if is_there:
+            log.warning("groups of a window were sent by other rules before: all of its groups are sent by these")
+        elif end is None:
+            position["rowid"] = read_to(position)
+        else:
+            position["closed"] = end
+        return position, first, last
+
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if (first is not None and last is not None) or "ahead" in position:
-            end = after["closed"] if after["closed"] is not None and self.aggregate.window_length else 2**62
+            end = self.aggregate.end_of(after.get("part"))
+            end = after["closed"] if end is None and self.aggregate.window_length else end
+            end = 2**62 if end is None else end
             yield self._prepared(position, after, self._read(position, first, last or 0, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
@@ -8491,8 +8632,9 @@ class WindowSource(NamedTuple):
 
         Windows from `limit` on are ahead, or from `due` on where they were ahead before.
         """
-        plan, seen = self.plan().from_position(position), read_to(position)
+        plan, seen, part = self.plan().from_position(position), read_to(position), position.get("part")
         seen = seen if seen is not None else (first or 1) - 1
+        since = part["since"] if part else seen
         windows = Windows(self.aggregate.empty(), seen, position.get("closed"), now)
         ahead, reader = position.get("ahead"), self.cursor.reader
         ranges = [(first, last, limit)] if first is not None else []
@@ -8506,63 +8648,30 @@ class WindowSource(NamedTuple):
                 windows.latest, windows.odd = latest_time(windows.latest, typed.latest), windows.odd or typed.odd
                 windows.read += sum(1 for key in page.keys if key > seen)
                 windows.bad += [row for row in typed.bad if row.key > seen]
-                self._take_in(windows, plan, typed, end)
+                windows.take_in(self.aggregate, plan, typed, end, since)
         windows.partials = self.aggregate.whole(windows.partials)
+        windows.partials = self.aggregate.unsent(windows.partials, part) if part else windows.partials
         return windows
 
-    def _take_in(self, windows: Windows, plan: Plan, typed: Prepared, limit: int) -> None:
-        """Add a page's rows to the groups of their windows, save for windows of the future."""
-        import pandas as pd
-
-        frame = to_frame(typed.rows, plan.reads)
-        starts, times = self.aggregate.window_of(frame), frame[plan.table.time]
-        is_past = times <= moment_of(windows.now)
-        newest, soon = times[is_past].max(), times[~is_past].min()
-        if not pd.isna(newest):
-            windows.newest = latest_time(windows.newest, (newest - EPOCH) // MICROSECOND)
-        if not pd.isna(soon):
-            windows.soon = min((soon - EPOCH) // MICROSECOND, windows.soon)
-        keys = pd.Series(typed.keys, index=frame.index, dtype="int64")
-        is_new = keys > windows.seen
-        # By the rows' times: windows may have had another length, or be none since.
-        is_left = times.notna() if windows.closed is None else times >= moment_of(windows.closed)
-        if starts is None:
-            frame = frame[is_new | is_left]
-        else:
-            windows.late += int((is_new & ~is_left).sum())
-            is_ahead = is_left & (starts >= moment_of(limit))
-            windows.put_ahead(keys, starts, is_ahead)
-            is_open = is_left & ~is_ahead
-            windows.again += int((is_left & ~is_new).sum())
-            for start, key, size in keys[is_open].groupby(starts[is_open]).agg(["min", "size"]).itertuples():
-                begin = (start - EPOCH) // MICROSECOND
-                windows.opened.setdefault(begin, [int(key), 0])[1] += int(size)
-            frame = frame[is_open]
-        windows.partials = self.aggregate.add(windows.partials, frame)
-
     def _after(self, position: Position, windows: Windows, last: int, size: Callable[[], int]) -> Position:
-        """The position once windows that are complete were sent, as many groups as `size` says; at least one window.
-
-        All of them in a flush or without a time key.
-        """
-        length, horizon, end, complete = self.aggregate.window_length, windows.partials.horizon, None, None
-        if length is None or (self.flush and horizon is None):
-            end = moment_of(max(windows.opened)) + length if length and windows.opened else None
-        elif self.flush or windows.newest is not None:
-            newest = moment_of(2**62 if self.flush else windows.newest or 0)
-            complete = self.aggregate.closed(windows.partials, newest)
-            end = complete and self.aggregate.first_windows(windows.partials, complete, size())
-        closed = (end - EPOCH) // MICROSECOND if end else position.get("closed")
+        """The position once the groups that are due were sent."""
+        length, (end, part, has_more) = (
+            self.aggregate.window_length,
+            due_groups(self.aggregate, self.flush, position, windows, size),
+        )
+        closed = (end - EPOCH) // MICROSECOND if end and not part else position.get("closed")
         # Windows that end after the last one that was sent, which may have been longer.
         first = closed - length // MICROSECOND + 1 if length and closed is not None else closed
         still_open = [start for start in windows.opened if first is None or start >= first]
         rowid = min((windows.opened[start][0] for start in still_open), default=last + 1) - 1
         open_rows = sum(windows.opened[start][1] for start in still_open)
+        if part and not length:
+            rowid, open_rows = windows.seen if position["rowid"] is None else position["rowid"], windows.rows
         after: Position = {
             **position,
             "rowid": rowid,
             "read_to": last,
-            "more": bool(end and ((horizon and end >= horizon) or (complete and end < complete))),
+            "more": has_more,
             "closed": closed,
             "soon": windows.soon,
             "held": open_rows + windows.ahead["rows"],
@@ -8573,19 +8682,20 @@ class WindowSource(NamedTuple):
         if length and still_open:
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
             after |= {"open_until": (until - EPOCH) // MICROSECOND, "window": int(length.total_seconds())}
+        after = cast(Position, {key: value for key, value in after.items() if key not in ("ahead", "part")})
         # Those after the position are read again in any case.
         if ranges := [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]:
             rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
-            return {**after, "ahead": {**windows.ahead, "ranges": ranges, "rows": rows}}
-        return cast(Position, {key: value for key, value in after.items() if key != "ahead"})
+            after["ahead"] = {**windows.ahead, "ranges": ranges, "rows": rows}
+        return {**after, "part": part} if part else after
 
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
-        """The groups of the windows between two positions as the target takes them, with what became of the rows."""
-        plan, kinds = self.plan(), self.aggregate.columns
-        end = after["closed"] if self.aggregate.window_length else None
+        """The groups between two positions as the target takes them, with what became of the rows."""
+        plan, kinds, part = self.plan(), self.aggregate.columns, after.get("part")
+        end = self.aggregate.end_of(part) if part else after["closed"] if self.aggregate.window_length else None
         is_none = self.aggregate.window_length is not None and position.get("closed") == end
         partials = self.aggregate.empty() if is_none else windows.partials
-        groups = self.aggregate.result(partials, None if end is None else moment_of(end))
+        groups = self.aggregate.result(partials, None if end is None else moment_of(end), part["upto"] if part else "")
         rows = plan.fitted(to_table(groups, kinds), kinds)
         return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 
@@ -9668,7 +9778,8 @@ def replay(delivery: Delivery) -> tuple[int, int]:
     Each commit empties the files that there are, and keeps what it does not send in one of its own: first what
     can't be delivered, then what was not tried.
     """
-    job, sent, stay, size = delivery.job, 0, 0, 0
+    job, sent, stay, most = delivery.job, 0, 0, delivery.job.config.batch_rows or 0
+    size = most
     while (lines := lines_of(files := job.quarantine.files()))[stay:] and not job.stopping.is_set():
         end = stay + size if size else len(lines)
         try:
@@ -9680,7 +9791,7 @@ def replay(delivery: Delivery) -> tuple[int, int]:
                 log.warning("row %s stays in quarantine: %s", lines[stay]["key"], refused)
                 stay, size = stay + 1, 1
         else:
-            sent, stay, size = sent + tally.sent, stay + tally.bad, 2 * size
+            sent, stay, size = sent + tally.sent, stay + tally.bad, min(2 * size, most or 2 * size)
     return sent, len(lines)
 
 

@@ -651,8 +651,8 @@ MUTANTS = (
         ("test_cursor_time.py", "a_default_is"),
     ),
     Mutant(
-        "windows of another length are those that were sent", "windows.late += int((is_new & ~is_left).sum())",
-        "is_left = is_left if windows.closed is None else starts >= moment_of(windows.closed)\n            pass",
+        "windows of another length are those that were sent", "self.late += int((is_new & ~is_left).sum())",
+        "is_left = is_left if self.closed is None else starts >= moment_of(self.closed)\n            pass",
         ("test_scenarios.py", "rules_that_change"),
     ),
     Mutant(
@@ -853,8 +853,28 @@ MUTANTS = (
         ("test_cursor.py", "put_back"),
     ),
     Mutant(
-        "the future is forgotten", "return {**after, \"ahead\": {**windows.ahead,", "return {**after} or {\"ahead\": {**windows.ahead,",
+        "the future is forgotten", 'after["ahead"] = {**windows.ahead, "ranges"', 'windows.ahead = {**windows.ahead, "ranges"',
         ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
+    ),
+    Mutant(
+        "rows that come in amid a window are of its parts", "return position, first, min(last, read_to(position) or 0)",
+        "return position, first, last", ("test_scenarios.py", "amid_the_parts or amid_a_window"),
+    ),
+    Mutant(
+        "a part of a window is forgotten", 'return {**after, "part": part} if part else after', "return after",
+        ("test_scenarios.py", "amid_the_parts or amid_a_window"),
+    ),
+    Mutant(
+        "the last group of a part goes twice", 'self.digests(some) <= part["upto"]', 'self.digests(some) < part["upto"]',
+        ("test_scenarios.py", "amid_the_parts"),
+    ),
+    Mutant(
+        "renumbered rows make groups again", '"rowid": None if is_open or is_new else rowid', '"rowid": None',
+        ("test_scenarios.py", "without_windows_vacuum"),
+    ),
+    Mutant(
+        "groups that do not go together go one by one or not at all", "part = aggregate.part(windows.partials, end, size(),",
+        "part = None if end else aggregate.part(windows.partials, end, size(),", ("test_ladder.py", "go_in_parts"),
     ),
     Mutant(
         "a clock that was never set is believed", "if job.now() >= CLOCK_BEGAN:", "if True:",

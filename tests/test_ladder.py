@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -509,6 +510,34 @@ def test_groups_that_don_t_go_together_go_window_by_window(behind: Callable[...,
     assert way.run(*flags, DATABRICKS_TABLE=name) == 0
     found = DeltaTable(str(way.warehouse.table_path(f"s.aggregated_{name}")))
     assert len(rows_of(found, "hour, w")) == len(set(rows_of(found, "hour, w"))) == 47 * 20
+
+
+@crossed(refuse=REFUSALS, group_by=[["hour", "w"], ["w"]], flags=[["--flush"], []], marked=[True, False])
+def test_groups_of_one_window_that_are_too_many_for_a_request_go_in_parts(
+    behind: Callable[..., Behind], refuse: int | str, group_by: list[str], flags: list[str], marked: bool
+) -> None:
+    """One group that is too large alone is set aside alone. Rows come in between the runs."""
+    way = behind(40_000, refuse, marked)
+    name = way.table.removeprefix("s.raw_")
+    mark = ", databricks_batch_id STRING" if marked else ""
+    way.warehouse.sql(f"CREATE TABLE s.aggregated_{name} (hour TIMESTAMP, w STRING, count_v BIGINT{mark})")
+    insert, large = "INSERT INTO t (time, v, w) VALUES (?, ?, ?)", "x" * 50_000
+    large = large if marked or isinstance(refuse, int) else f"{77:0200}"  # Without batch ids it stays in doubt.
+    rows = [("2026-01-01T00:00:00Z", k, f"{k:0200}" if k != 77 else large) for k in range(700)]
+    way.box.execute(TABLE, insert, rows=[*rows, ("2026-01-01T01:00:00Z", 1, "next")])
+    rules = json.dumps({"group_by": group_by, "aggregations": {"v": "count"}})
+    flags = ["--enable-aggregate", "true", "--aggregate-config", rules, *flags]
+    for cycle in range(15):
+        if way.run(*flags, DATABRICKS_TABLE=name) in (0, up.QUARANTINED):
+            break
+        way.box.execute(insert, rows=[(f"2026-01-01T02:00:{cycle:02}Z", 1, f"later {cycle}")])
+    else:
+        pytest.fail("not all went after 15 cycles")
+    aside = [line["row"]["w"] for line in way.box.quarantined()]
+    assert aside == [large] * (len(large) > 200)
+    found = [w for (w,) in rows_of(DeltaTable(str(way.warehouse.table_path(f"s.aggregated_{name}"))), "w")]
+    assert sorted(w for w in found if w[0] == "0") == [f"{k:0200}" for k in range(700) if k != 77 or not aside]
+    assert len(found) == len({*found})
 
 
 def test_rows_that_can_be_delivered_are_replayed_around_one_that_can_t(behind: Callable[..., Behind]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import datetime as dt
 import itertools
 import json
@@ -507,8 +509,8 @@ def test_groups_that_the_target_refuses_hold_no_other_windows_back_and_can_be_re
     rules = '{"group_by": ["hour", "device_id"], "aggregations": {"temperature": "avg"}}'
     flags = ("--enable-aggregate", "--aggregate-config", rules)
     assert box.run(*flags) == up.QUARANTINED
-    assert len(box.arrived("*", "aggregated_")) == 6
-    assert [line["row"]["device_id"] for line in box.quarantined()] == ["a", "b"]
+    assert len(box.arrived("*", "aggregated_")) == 7
+    assert [line["row"]["device_id"] for line in box.quarantined()] == ["a"]
     box.execute("INSERT INTO s (device_id) VALUES ('c')")
     assert box.run(*flags) == up.QUARANTINED
     assert box.run("--replay-quarantine", *flags) == up.QUARANTINED
@@ -527,7 +529,7 @@ def test_groups_that_the_target_refuses_hold_no_other_windows_back_and_can_be_re
 
 @pytest.mark.parametrize("window", ["hour", None])
 @pytest.mark.parametrize("devices", [1, 3, 4, 5, 9])
-def test_a_refused_window_of_any_number_of_groups_goes_with_its_rows_that_were_set_aside(
+def test_of_any_number_of_groups_the_one_that_is_refused_is_set_aside_alone(
     box: Box, devices: int, window: str | None
 ) -> None:
     fields = [Field("device_id", PrimitiveType("string"))]
@@ -541,5 +543,106 @@ def test_a_refused_window_of_any_number_of_groups_goes_with_its_rows_that_were_s
     keys = ["device_id", *([window] if window else [])]
     rules = json.dumps({"group_by": keys, "aggregations": {"temperature": "avg"}})
     assert box.run("--enable-aggregate", "--aggregate-config", rules) == up.QUARANTINED
-    assert len(box.arrived("*", "aggregated_")) == (1 if window else 0)
-    assert len(box.quarantined()) == devices + 1
+    assert len(box.arrived("*", "aggregated_")) == devices
+    assert len(box.quarantined()) == 1 + (window is not None)
+
+
+def by_key(box: Box) -> list[tuple[Any, ...]]:
+    """The groups that arrived: their keys, and how many rows each has."""
+    return box.arrived("hour, device_id, reading_count", "aggregated_")
+
+
+@pytest.mark.parametrize("step", [("save", "after"), ("send", "before"), ("send", "after")])
+def test_a_kill_amid_the_parts_of_a_window_sends_each_group_once(
+    box: Box, monkeypatch: pytest.MonkeyPatch, step: tuple[str, str]
+) -> None:
+    """Whatever came in since, and though rows of what was sent are deleted."""
+    owner = up.StateFile if step[0] == "save" else up.DeltaTarget
+    box.execute(SENSOR, INSERT, rows=[reading(m, str(d)) for m in range(0, 120, 20) for d in range(7)] + [reading(150)])
+    for call in (2, 1, 3):
+        interrupted_at(owner, step[0], step[1], call, monkeypatch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            box.run(*FLAGS, "--batch-rows", "2")
+        monkeypatch.undo()
+        box.execute(INSERT, rows=[reading(5, "late"), reading(151 + call, "b")])
+    done = {key for _, key, _ in by_key(box)}
+    box.execute(
+        "DELETE FROM s WHERE timestamp < '2026-01-01T01' AND device_id = ?", rows=[(key,) for key in sorted(done)]
+    )
+    assert box.run(*FLAGS, "--batch-rows", "2") == 0
+    found = by_key(box)
+    assert len(found) == len({row[:2] for row in found})
+    assert {row[1:] for row in found} >= {(str(d), 3) for d in range(7)}
+    assert len([row for row in found if row[1] in "0123456"]) == 14
+
+
+def test_rows_that_come_in_amid_the_parts_of_a_window_are_late(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61)])
+    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
+    with pytest.raises(KeyboardInterrupt):
+        box.run(*FLAGS, "--batch-rows", "3")
+    monkeypatch.undo()
+    box.execute(INSERT, rows=[reading(0, str(device)) for device in range(20)])
+    assert box.run(*FLAGS, "--batch-rows", "3") == 0
+    assert [row[1:] for row in by_key(box)] == [(str(device), 1) for device in range(8)]
+    assert "20 rows came too late" in caplog.text
+
+
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_groups_come_once_in_commits_of_any_size_whatever_happens_amid_a_window(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Rows in the order of their times, kills at any step, sizes that change, VACUUM: each hour and device once, whole."""
+    box = Box(tmp_path_factory.mktemp("parts"))
+    key = data.draw(st.sampled_from(["id INTEGER PRIMARY KEY", "id INTEGER"]))
+    box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", key))
+    given_rows, minute = list[tuple[Any, ...]](), 0
+    for _ in range(data.draw(st.integers(2, 6))):
+        for _ in range(data.draw(st.integers(0, 25))):
+            minute += data.draw(st.integers(0, 9))
+            given_rows.append(reading(minute, data.draw(st.sampled_from("abcdefgh"))))
+            box.execute(INSERT, rows=given_rows[-1:])
+        if data.draw(st.booleans()):
+            box.execute("VACUUM")
+        size = data.draw(st.integers(1, 9))
+        with pytest.MonkeyPatch.context() as patch:
+            if data.draw(st.booleans()):
+                owner, name = data.draw(st.sampled_from([(up.StateFile, "save"), (up.DeltaTarget, "send")]))
+                when, call = data.draw(st.sampled_from(["before", "after"])), data.draw(st.integers(1, 6))
+                interrupted_at(owner, name, when, call, patch.setattr)
+            with contextlib.suppress(KeyboardInterrupt):
+                assert box.run(*FLAGS, "--batch-rows", str(size)) == 0
+    assert box.run(*FLAGS, "--flush", "--batch-rows", "3") == 0
+    wanted = collections.Counter((row[0][:13], row[1]) for row in given_rows)
+    found = {(hour.isoformat()[:13], device): count for hour, device, count in by_key(box)}
+    assert found == wanted
+    assert len(by_key(box)) == len(wanted)
+
+
+def test_without_windows_vacuum_renumbers_no_row_into_a_new_group(box: Box) -> None:
+    box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", "id INTEGER"))
+    box.execute(INSERT, rows=[reading(minute, "ab"[minute % 2]) for minute in range(60)])
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["device_id"]}))
+    assert box.run(*flags) == 0
+    box.execute("DELETE FROM s WHERE timestamp < '2026-01-01T00:30'")
+    box.execute("VACUUM")
+    box.execute(INSERT, rows=[reading(61), reading(62)])
+    assert box.run(*flags, "--batch-rows", "1") == 0
+    assert box.arrived("device_id, reading_count", "aggregated_") == [("a", 2), ("a", 30), ("b", 30)]
+
+
+def test_a_flush_is_as_large_as_other_commits_and_sets_a_refused_group_aside_alone(box: Box) -> None:
+    fields = [Field("device_id", PrimitiveType("string")), Field("hour", PrimitiveType("timestamp"))]
+    fields.append(Field("avg_temperature", PrimitiveType("double"), nullable=False))
+    DeltaTable.create(str(box.folder / "lake" / "aggregated_readings"), Schema(fields))
+    box.execute(SENSOR, INSERT, rows=[reading(60 * h, str(d), None if (h, d) == (4, 3) else 1.0)
+                                      for h in range(9) for d in range(5)])  # fmt: skip
+    rules = json.dumps({"group_by": ["device_id", "hour"], "aggregations": {"temperature": "avg"}})
+    assert box.run("--flush", "--enable-aggregate", "--aggregate-config", rules, "--batch-rows", "12") == up.QUARANTINED
+    assert len(box.arrived("*", "aggregated_")) == 44
+    assert [line["row"]["device_id"] for line in box.quarantined()] == ["3"]
+    sizes = [action["numOutputRows"] for action in box.table("aggregated_").history() if "numOutputRows" in action]
+    assert max(map(int, sizes), default=0) <= 12

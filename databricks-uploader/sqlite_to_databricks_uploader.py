@@ -3691,8 +3691,8 @@ class Allowance:
         return Allowance(max(self.LEAST, size // 2) if size <= self.bytes else self.bytes, size)
 
 
-# Where an empty table ends: before all rowids that SQLite gives by itself.
-NOWHERE = -(2**63)
+# Where an empty table ends: before all rowids that SQLite gives by itself; and one that was not there.
+NOWHERE, GONE = -(2**63), -(2**63) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -3720,7 +3720,7 @@ class State:
     columns: list[str] = dataclasses.field(default_factory=list)
     gaps: list[list[int]] = dataclasses.field(default_factory=list)
     origin: Origin | None = None
-    # The rowid before the position at which a cycle saw the table end since; `NOWHERE`: it was empty.
+    # The rowid before the position at which a cycle saw the table end since; `NOWHERE`: it was empty; `GONE`.
     ended: int | None = None
     # The stream and epoch that sent the table's first rows, where these are others by now; what was known before the
     # table was made anew, the newest first.
@@ -3737,8 +3737,8 @@ class State:
 
     @property
     def emptied(self) -> bool:
-        """Whether a cycle saw the table empty since."""
-        return self.ended == NOWHERE
+        """Whether a cycle saw the table empty since, or gone."""
+        return self.ended in (NOWHERE, GONE)
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -4338,7 +4338,7 @@ def refuse_part(state: State, part: Part) -> None:
 
 def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WARNING) -> State:
     """The state after rowids changed: a new epoch, and the position in it. What a cycle saw was said before."""
-    level = logging.DEBUG if state.emptied or (rowid is not None and rowid == state.ended) else level
+    level = logging.DEBUG if state.ended == NOWHERE or (rowid is not None and rowid == state.ended) else level
     log.log(level, "%s: %s; going on after rowid %s", state.table, why, rowid or 0)
     is_new, last = rowid is None, -math.inf if rowid is None else rowid
     anchors = [anchor for anchor in state.anchors if anchor.rowid <= last]
@@ -4430,7 +4430,7 @@ def back_in(state: State, claim: Claim, origin: Origin) -> State:
     if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     known = {**known_fields(State, place), "position": position, "anchors": anchors, "epoch": state.epoch + 1}
-    known |= {"formers": formers_of(state, place["lineage"]), "ended": NOWHERE if state.emptied else None}
+    known |= {"formers": formers_of(state, place["lineage"]), "ended": state.ended if state.emptied else None}
     return dataclasses.replace(state, **known, origin=state.origin or Origin(origin.file, origin.schema - 1))
 
 
@@ -4554,6 +4554,18 @@ def other_rows(table: Table) -> SourceError:
     if table.time is None:
         hint = f"{SEND_ALL}. The state is untouched."
     return SourceError(f"{fault}can't be told", hint)
+
+
+def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str]) -> None:
+    """Note that a state's table is not among those of the file: what comes under its name later is as after a DELETE.
+
+    Rows without times tell too little: a rebuild that is seen amid would be sent again.
+    """
+    with contextlib.suppress(UploaderError):
+        state = states.load()
+        is_telling = state and state.anchors and state.time_column and not (state.emptied or state.intent)
+        if state and is_telling and not any(is_one_name(state.table, name) for name in tables):
+            states.save(dataclasses.replace(state, ended=GONE))
 
 
 class Anchored:
@@ -5083,7 +5095,7 @@ class Search(NamedTuple):
 
     def say_gone(self, state: State) -> None:
         """Say where rows of open windows are whose table is here no more. Of an emptied one it was said before."""
-        if (held := held_rows(state.position)) and not state.emptied:
+        if (held := held_rows(state.position)) and state.ended != NOWHERE:
             if name := self.elsewhere(state):
                 log.info("%s of windows that were open are in %s now", counted(held, "row"), name)
             else:
@@ -9817,7 +9829,11 @@ def opened_delivery(job: Job, database: Database, total: Tally, up_to: int | Non
     """A delivery of rows up to a rowid; at its end the target is closed."""
     with contextlib.closing(job.target):
         state = job.states.load()
-        source = source_in(job, database, state, up_to)
+        try:
+            source = source_in(job, database, state, up_to)
+        except SourceError:
+            keep_in_mind_as_gone(job.states, database.kinds)
+            raise
         yield Delivery(job, source, checked(job, source, state), total)
 
 
@@ -10090,6 +10106,18 @@ class Supervisor(NamedTuple):
         return stop.is_set()
 
 
+@contextlib.contextmanager
+def gone_ones_in_mind(config: Config, tables: Iterable[str] | None = None) -> Iterator[None]:
+    """Where the database's file is not there, or of its `tables` none that is wanted, note that for all streams."""
+    try:
+        yield
+    except SourceError:
+        if tables is not None or (config.sqlite and not os.path.exists(config.sqlite)):
+            for folder in [config.state_dir, *(file.parent for file in config.state_dir.glob(f"*/{STATE_NAME}"))]:
+                keep_in_mind_as_gone(StateFile(folder), tables or ())
+        raise
+
+
 @dataclasses.dataclass
 class Fleet:
     """The streams of a run, each with a job that is made when it is first seen."""
@@ -10112,8 +10140,9 @@ class Fleet:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         state_beside.cache_clear()
         directory, is_first = self.config.state_dir, self.seen is None
-        with opened_database(self.config, directory) as database:
-            known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
+        with gone_ones_in_mind(self.config), opened_database(self.config, directory) as database:
+            with gone_ones_in_mind(self.config, database.kinds):
+                known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
             streams = chosen_streams(self.config, known)
             if self.config.tables:
                 streams = self._left(streams, database)
@@ -10136,8 +10165,10 @@ class Fleet:
             log.warning("%s: its table has gone, or is in tables no more; its state stays", name)
             self.jobs.pop(name, None)
         for name in gone:
+            states = StateFile(self.config.state_dir / encoded_name(name))
+            keep_in_mind_as_gone(states, database.kinds)
             with contextlib.suppress(UploaderError), file_errors():  # It stays where it is, which is said.
-                bring_along(StateFile(self.config.state_dir / encoded_name(name)), streams)
+                bring_along(states, streams)
         return {name: settings for name, settings in streams.items() if name not in gone}
 
     def _job(self, stream: Config) -> Job:

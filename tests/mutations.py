@@ -853,6 +853,10 @@ MUTANTS = (
         ("test_cursor.py", "put_back"),
     ),
     Mutant(
+        "a table that was gone is not kept in mind", "states.save(dataclasses.replace(state, ended=GONE))", "pass",
+        ("test_streams.py", "cycle_saw_gone"),
+    ),
+    Mutant(
         "the future is forgotten", 'after["ahead"] = {**windows.ahead, "ranges"', 'windows.ahead = {**windows.ahead, "ranges"',
         ("test_scenarios.py", "takes_no_window or wait_for_their_time"),
     ),

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, rows_of
+from boxes import Box, crossed, rows_of
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE {} (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL)"
@@ -1463,3 +1463,64 @@ def test_an_outbox_may_have_rows_that_it_had_before(box: Box) -> None:
         box.execute("DELETE FROM t")
         assert box.run() == 0
     assert len(box.arrived()) == 25
+
+
+@crossed(
+    key=["INTEGER PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER"],
+    flags=[("--table", "t"), ("--tables", "t,u"), ("--tables", "t*")],
+    gone=["DROP TABLE t", "ALTER TABLE t RENAME TO old", "the file"],
+    count=[20, 25, 10],
+    times=[1, 4, 20],
+)
+def test_a_table_that_a_cycle_saw_gone_and_that_is_made_anew_sends_all_its_rows(
+    box: Box, key: str, flags: tuple[str, str], gone: str, count: int, times: int
+) -> None:
+    """With the rowids and times of before, and other values."""
+    made, insert = f"CREATE TABLE t (id {key}, time TEXT, v INTEGER)", "INSERT INTO t (time, v) VALUES (?, ?)"
+    moments = [f"2026-01-01T00:00:{n * times // 20:02}Z" for n in range(25)]
+    box.execute("CREATE TABLE u (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", made)
+    box.execute(insert, rows=[(moments[n], n) for n in range(20)])
+    assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    if gone == "the file":
+        box.database.unlink()
+    else:
+        box.execute(gone)
+    assert box.run(*flags, DATABRICKS_TABLE="t") == (
+        1 if gone == "the file" or flags[1] == "t*" else 2 * (flags[1] == "t")
+    )
+    box.execute("CREATE TABLE IF NOT EXISTS u (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", made)
+    box.execute(insert, rows=[(moments[n], 100 + n) for n in range(count)])
+    for _ in range(2):
+        assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    values = sorted(v for (v,) in rows_of(DeltaTable(str(box.folder / "lake" / "raw_t")), "v"))
+    assert values == [*range(20), *range(100, 100 + count)]
+
+
+@crossed(
+    key=["INTEGER PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER"],
+    flags=[("--table", "t"), ("--tables", "t,u"), ("--tables", "t*")],
+    times=[0, 1, 20],
+    change=["", ", w TEXT", "UPDATE"],
+)
+def test_a_rebuild_of_which_a_cycle_saw_the_old_table_gone_sends_nothing_again(
+    box: Box, key: str, flags: tuple[str, str], times: int, change: str
+) -> None:
+    time = "time TEXT" if times else "place TEXT"
+    columns = f"(id {key}, {time}, v INTEGER)"
+    box.execute("CREATE TABLE u (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", f"CREATE TABLE t {columns}")
+    box.execute(
+        "INSERT INTO t VALUES (?, ?, ?)", rows=[(n, f"2026-01-01T00:00:{n * times // 20:02}Z", n) for n in range(20)]
+    )
+    assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    more = change if change != "UPDATE" else ""
+    box.execute(f"CREATE TABLE made (id {key}, {time}, v INTEGER{more})", "DROP TABLE IF EXISTS none")
+    named = f"id, {time.split()[0]}, v"
+    box.execute(f"INSERT INTO made ({named}) SELECT {named} FROM t", "DROP TABLE t")
+    if change == "UPDATE":
+        box.execute("UPDATE made SET v = v + 1000 WHERE v % 3 = 0")
+    assert box.run(*flags, DATABRICKS_TABLE="t") in (0, 1, 2)
+    box.execute("ALTER TABLE made RENAME TO t")
+    box.execute(f"INSERT INTO t ({named}) VALUES (21, '2026-01-01T00:00:21Z', 21)")
+    for _ in range(2):
+        assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    assert sorted(v for (v,) in rows_of(DeltaTable(str(box.folder / "lake" / "raw_t")), "v")) == [*range(20), 21]

@@ -627,7 +627,7 @@ MUTANTS = (
         "base64.b64decode(text)", ("test_actions.py", "no_value_of_sqlite"),
     ),
     Mutant(
-        "a quarantine is left behind", "bring_along(StateFile(self.config.state_dir / encoded_name(name)), streams)",
+        "a quarantine is left behind", "bring_along(states, streams)",
         "pass", ("test_streams.py", "comes_along"),
     ),
     Mutant(

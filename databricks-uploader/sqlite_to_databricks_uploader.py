@@ -9177,10 +9177,10 @@ def first_state(job: Job, source: Source, state: State) -> State:
     known = recovered(job, source) if job.config.source_id else None
     if known is None:
         return completed(job, source, state)
-    said = (
-        "no state here, but the target knows %s: going on after commit %d; rows that were in quarantine are not there"
+    aside = "" if job.quarantine.count() else "; rows that were in quarantine are not there"
+    log.warning(
+        "no state here, but the target knows %s: going on after commit %d%s", known.source_id, known.sequence, aside
     )
-    log.warning(said, known.source_id, known.sequence)
     return known
 
 

@@ -746,16 +746,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
 
 
+def refuse_unwritable(value: object, shown: str, file: str | Path = "") -> None:
+    """A `ConfigError` for text with bytes that are no UTF-8, and for a `file` whose name the locale can't write."""
+    try:
+        os.fsencode(file)
+        if not isinstance(value, Path):  # The names of other files than tables may be of any bytes.
+            json.dumps(value, ensure_ascii=False, skipkeys=True, default=str).encode()
+    except UnicodeEncodeError as error:
+        hint = "Write it in UTF-8, and set a locale of UTF-8, such as LC_ALL=C.UTF-8."
+        raise ConfigError(f"{shown} can't be written in {error.encoding.upper()}", hint) from None
+
+
 def parse_setting(name: str, value: object, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
     setting = SETTINGS[name]
+    # Rules may have keys, names and values that rows are cleaned of.
+    is_hidden = setting.secret or setting.parse in (mapping, store_options, table_entries) or "@" in str(value)
     try:
-        return setting.parse(value)
-    except ConfigError as error:  # of one that an entry of `tables` has for itself
+        parsed = setting.parse(value)
+        is_file = isinstance(parsed, Path) or (setting.parse is table_uri and "://" not in parsed)
+        refuse_unwritable(parsed, "its value" if is_hidden else f"{value!r:.200}", parsed if is_file else "")
+        return parsed
+    except ConfigError as error:
         raise ConfigError(f"{origin}: {error}", error.hint) from None
     except ValueError as error:
-        # Rules may have keys, names and values that rows are cleaned of.
-        is_hidden = setting.secret or setting.parse in (mapping, store_options, table_entries) or "@" in str(value)
         shown = "" if is_hidden else f" (it is {value!r:.200})"
         raise ConfigError(f"{origin}: {error}{shown}", setting.help) from None
 
@@ -9889,6 +9903,7 @@ def delta_uri(config: Config, table: str, beside: str = "") -> str:
         raise ConfigError(f"{table} would lie in another folder than {config.lakehouse_path}", "Set databricks_table.")
     root, _ = lake_and_name(config)
     uri = absolute_uri(config.table_path if config.table_path and not beside else f"{root}/{table}")
+    refuse_unwritable(uri, f"{uri!r}", "" if "://" in uri else uri)
     if unfit := UNFIT_IN_PATHS.search(uri):
         hint = "Choose another lakehouse_path or table_path, or another databricks_table for this source table."
         raise ConfigError(f"{uri}: no Delta table can be at a path with {unfit[1] or unfit[0]!r}", hint)
@@ -11715,6 +11730,8 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     yaml = layer_from_yaml(arguments["config"]) if "config" in arguments else {}
     # argparse leaves out what was not given.
     flags = {name: parse_setting(name, arguments[name], flags_of(name)[0]) for name in SETTINGS if name in arguments}
+    for name in arguments.keys() & {"run_query", "since"}:
+        refuse_unwritable(arguments[name], f"--{name.replace('_', '-')}")
     warn_of_unknown(environ)
     return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import docs
 import sqlite_to_databricks_uploader as up
+from boxes import PROGRAM, executed
 
 
 def load(tmp_path: Path, yaml: str = "", flags: Sequence[str] = (), **environ: str) -> up.Config:
@@ -315,3 +318,44 @@ def test_times_are_seconds_or_have_a_unit(tmp_path: Path, name: str, given: obje
 def test_what_is_no_time_is_refused(tmp_path: Path, given: str) -> None:
     with pytest.raises(up.ConfigError, match="interval"):
         load(tmp_path, f"interval: {given}")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "--databricks-table", "--lakehouse-path", "--table-path", "--source-id", "--filter-config", "--tables",
+        "--sqlite-table-name", "--run-query", "--since",
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_utf_8_are_refused_by_the_setting_s_name(tmp_path: Path, named: str) -> None:
+    shown = {"--filter-config": '{"v": "\udce9"}', "--tables": '["\udce9"]'}.get(named, "caf\udce9")
+    with pytest.raises(up.ConfigError, match=f"{named}.* can't be written in UTF-8") as error:
+        load(tmp_path, "", [named, shown])
+    assert "UTF-8" in error.value.hint
+
+
+def test_bytes_that_are_no_utf_8_are_refused_in_variables_and_yaml_too(tmp_path: Path) -> None:
+    with pytest.raises(up.ConfigError, match=r"UPLOAD_SOURCE_ID: '.udce9' can't be written in UTF-8"):
+        load(tmp_path, UPLOAD_SOURCE_ID="\udce9")
+    with pytest.raises(up.ConfigError, match="DATABRICKS_TOKEN: its value can't be written in UTF-8"):
+        load(tmp_path, DATABRICKS_TOKEN="\udce9")
+    for yaml in (r'state_dir: "\ud83d"', r'filter_config: {a: {"in": ["\ud83d"]}}'):
+        with pytest.raises(up.ConfigError, match="can't be written in UTF-8"):
+            load(tmp_path, yaml)
+
+
+def test_files_beside_tables_may_have_names_of_any_bytes(tmp_path: Path) -> None:
+    config = load(tmp_path, "", ["--sqlite", "/caf\udce9.db"], STATE_DIR="/\udce9")
+    assert [os.fsencode(str(file)) for file in (config.sqlite, config.state_dir)] == [b"/caf\xe9.db", b"/\xe9"]
+
+
+@pytest.mark.parametrize("name", ["sqlite", "state_dir", "lakehouse_path", "metrics_file", "databricks_table"])
+def test_names_that_the_locale_can_not_write_are_an_error_that_says_so(tmp_path: Path, name: str) -> None:
+    given = {"sqlite": f"{tmp_path}/s.db", "lakehouse_path": str(tmp_path), "databricks_table": "t"}
+    given |= {"state_dir": str(tmp_path), name: "\u00e4" if name == "databricks_table" else f"{tmp_path}/\u00e4"}
+    executed(tmp_path / "s.db", "CREATE TABLE t (ts TEXT)")
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps(given, ensure_ascii=False), encoding="utf-8")
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run([*PROGRAM, "--config", str(file), "--once"], env=plain, capture_output=True, text=True)
+    assert "can't be written in ASCII" in ended.stderr and "LC_ALL=C.UTF-8" in ended.stderr and ended.returncode == 2

@@ -5827,10 +5827,11 @@ class Prepared(NamedTuple):
 class Plan(NamedTuple):
     """`reads` are the source's columns with the types that they are read as, `writes` the target's columns.
 
-    `sources` names for each target column the source or result column that fills it. `required` are the
-    target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since` (microseconds) with keys up to
-    `until` were delivered by another tool, or are not wanted. `is_made` where the first write makes the target,
-    `is_windowed` where each row needs a time. `form` is how the time column is written, `now` the wall clock.
+    `sources` names for each target column the source or result column that fills it, `left_out` those that fill none.
+    `required` are the target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since`
+    (microseconds) with keys up to `until` were delivered by another tool, or are not wanted. `is_made` where the first
+    write makes the target, `is_windowed` where each row needs a time. `form` is how the time column is written, `now`
+    the wall clock.
     """
 
     table: Table
@@ -5841,6 +5842,7 @@ class Plan(NamedTuple):
     form: TimeForm
     rules: Rules | None = None
     finite: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
     since: int | None = None
     until: Any = None
     is_made: bool = False
@@ -8941,24 +8943,32 @@ def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, b
     is_windowed = aggregate is not None and aggregate.window_length is not None
     form = time_form(job.config)
     plan = Plan(reader.table, reads, *aimed, form, page_rules, is_windowed=is_windowed, is_made=is_made, now=now)
+    plan = plan._replace(left_out=tuple(name for name in given if name not in plan.sources.values()))
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
-    warn_of_columns(job, plan, given, types)
+    warn_of_columns(job, plan, types)
     return plan
 
 
-def warn_of_columns(job: Job, plan: Plan, given: Columns, target: Columns) -> None:
+def said_of_left_out(plan: Plan, evolves: bool) -> Iterator[tuple[str, str]]:
+    """Which columns of the source don't arrive, each text with a hint."""
+    if names := [name for name in plan.left_out if name]:
+        hint = "schema: evolve adds columns" if evolves else "ALTER TABLE ... ADD COLUMNS makes them there"
+        is_lacking = any(name.lower() not in OWN_COLUMNS for name in names)
+        hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
+        shown = ", ".join(map(repr, names))
+        yield f"left out, since the target has no such column, or the uploader fills it: {shown}", hint
+    if "" in plan.left_out:
+        yield "a column whose name is empty is left out: Delta tables have no such names", "A view that names it helps."
+
+
+def warn_of_columns(job: Job, plan: Plan, target: Columns) -> None:
     """Say once which columns of the source don't arrive, which of the target's stay empty, and which types don't count.
 
     After a column was renamed both are so.
     """
-    left_out = [name for name in given if name not in plan.sources.values()]
-    if left_out:
-        names, by_hand = ", ".join(map(repr, left_out)), "ALTER TABLE ... ADD COLUMNS makes them there"
-        hint = "schema: evolve adds columns" if job.target.evolves else by_hand
-        is_lacking = any(name.lower() not in OWN_COLUMNS for name in left_out if name)
-        hint = f"{hint}; rows that were sent before stay without them." if is_lacking else ""
-        job.warn_once(f"left out, since the target has no such column, or the uploader fills it: {names}", hint)
+    for said, hint in said_of_left_out(plan, job.target.evolves):
+        job.warn_once(said, hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
         job.warn_once(said, level=logging.INFO)
@@ -11559,11 +11569,8 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     for name, kind in plan.writes.items():
         origin = plan.sources[name]
         yield Finding(f"{origin} ({declared.get(origin, 'result') or 'no type'}) -> {name} {kind}", part="columns")
-    for origin in plan.reads if job.scenario != "aggregate" else []:
-        if origin not in plan.sources.values():
-            yield Finding(
-                f"{origin} is left out: the target has no such column, or the uploader fills it", None, part="columns"
-            )
+    for said, hint in said_of_left_out(plan, target.evolves):
+        yield Finding(said, None, hint, part="columns")
 
 
 def check_reports(session: Session, config: Config) -> Iterator[Finding]:

@@ -485,6 +485,19 @@ def test_a_table_with_features_that_files_do_not_feel_is_filled(box: Box, featur
     assert box.arrived("v") == [(1,)]
 
 
+def test_check_and_a_run_name_what_is_left_out_and_say_that_no_table_has_an_empty_name(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.execute('CREATE TABLE t (time TEXT, "" INTEGER)', "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    empty, missing = "a column whose name is empty is left out", "left out, since the target has no such column"
+    assert empty in caplog.text and missing not in caplog.text and "A view" in caplog.text
+    box.execute("ALTER TABLE t ADD COLUMN more INTEGER")
+    assert box.run("--check") == 0
+    output = capsys.readouterr().out
+    assert empty in output and f"{missing}, or the uploader fills it: 'more'\n" in output
+
+
 @pytest.mark.parametrize("mode", ["name", "id"])
 @pytest.mark.parametrize("flags", [(), ("--schema", "evolve")])
 def test_a_table_that_maps_names_is_filled_under_its_physical_names(

@@ -33,6 +33,22 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
     assert "interval" in error.value.hint
 
 
+def test_one_of_tables_is_chosen_by_the_command_line_alone(tmp_path: Path) -> None:
+    """Else the others would never be sent, in silence."""
+    both = "tables: [a, b]\nsqlite_table_name: a"
+    for yaml, environ in [(both, {}), ("tables: [a, b]", {"SQLITE_TABLE_NAME": "a"})]:
+        with pytest.raises(up.ConfigError, match="leave out all of these but one") as error:
+            load(tmp_path, yaml, **environ)
+        assert "Take one of both out" in error.value.hint
+    with pytest.raises(up.ConfigError, match="environment: sqlite_table_name beside tables"):
+        load(tmp_path, UPLOAD_TABLES="a,b", SQLITE_TABLE_NAME="a")
+    chosen = load(tmp_path, "tables: [a, b]", ["--table", "a"])
+    assert (len(chosen.tables), chosen.sqlite_table_name) == (2, "a")
+    for more in ({"UPLOAD_TABLES": "a,b"}, {}):
+        config = load(tmp_path, "sqlite_table_name: a", [] if more else ["--tables", "a,b"], **more)
+        assert (len(config.tables), config.sqlite_table_name) == (2, None)
+
+
 def test_two_targets_in_one_layer_are_refused_and_a_higher_layer_decides(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError, match="two targets"):
         load(tmp_path, "table_path: /a\nlakehouse_path: /b")

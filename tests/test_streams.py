@@ -855,7 +855,7 @@ def test_a_word_chooses_the_table_of_that_name_before_a_stream_and_before_anothe
         ("X", "raw_x"),
         ("\u00fcber", "raw_\u00fcber"),
     ]:
-        config = up.load_config({}, {**many.environ, "SQLITE_TABLE_NAME": word})
+        config = up.load_config({"sqlite_table_name": word}, many.environ)
         assert list(up.configured(config)) == [chosen]
 
 

@@ -9980,6 +9980,25 @@ def streams_in(config: Config, database: Database, may_be_none: bool = False) ->
     return {**fitting, **named}
 
 
+def sharing(streams: Iterable[Config]) -> dict[str, list[Config]]:
+    """By target table the streams that share it though no setting says so: the prefix of a name does not count."""
+    shared = dict[str, list[Config]]()
+    for stream in streams:
+        if stream.databricks_table == stream.sqlite_table_name and stream.stream and not stream.table_path:
+            target = routed_table(stream.databricks_table or "", scenario_of(stream))
+            shared.setdefault(target.lower(), []).append(stream)
+    return {target: found for target, found in shared.items() if len(found) > 1}
+
+
+def said_of_sharing(streams: Iterable[Config]) -> Iterator[tuple[str, str]]:
+    """Which tables land in one, each text with a hint."""
+    for target, found in sharing(streams).items():
+        names = {str(stream.sqlite_table_name): stream.stream for stream in found}
+        longest = max(names, key=len)
+        hint = f"Where that is not meant, set databricks_table in entries of tables: {names[longest]} for {longest}."
+        yield f"{', '.join(names)} go into one table, {target}", hint
+
+
 def chosen_streams(config: Config, streams: dict[str, Config]) -> dict[str, Config]:
     """All streams, or those of the table, else the one, that `sqlite_table_name` names besides."""
     if config.sqlite_table_name is None or not streams:
@@ -10193,6 +10212,8 @@ class Fleet:
             if self.config.tables:
                 streams = self._left(streams, database)
                 adopt(directory, known, is_first)
+                for said in said_of_sharing(streams.values()) if streams.keys() - (self.seen or set()) else ():
+                    log.warning("%s. %s", *said)
                 if is_first:
                     say_left(directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
@@ -11236,8 +11257,11 @@ def yaml_line(name: str, value: object) -> str:
 def print_init(config: Config) -> None:
     """A file of settings for the database: an entry for each table that can go, with what is in it."""
     with opened_database(config) as database:
-        names = [name for name, kind in database.kinds.items() if kind != "shadow"]
-        lines = [line for name in names for line in entry_for(config, database, name)]
+        kinds = {name: kind for name, kind in database.kinds.items() if kind != "shadow"}
+        streams = {name: stream_of(dataclasses.replace(config, state_dir=Path()), {}, name) for name in kinds}
+        shared = sharing(streams[name] for name, kind in kinds.items() if kind.startswith("table"))
+        apart = [str(stream.sqlite_table_name) for found in shared.values() for stream in found]
+        lines = [line for name in kinds for line in entry_for(streams[name], database, name, name in apart)]
     # Several databases may be sent from one directory.
     given: dict[str, Any] = {"state_dir": Path("state", Path(str(config.sqlite)).stem)}
     for name, setting in SETTINGS.items():
@@ -11257,12 +11281,12 @@ def print_init(config: Config) -> None:
     print("\n".join(f"  {line}" for line in lines))
 
 
-def entry_for(config: Config, database: Database, name: str) -> list[str]:
-    """A table's lines: what is in it, and its entry, in a comment where it can't go."""
+def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> list[str]:
+    """A table's lines: what is in it, and its entry, in a comment where it can't go; `is_apart` names its target."""
     said, entry, extra = list[str](), [f"- {yaml_line('sqlite_table_name', name)}"], list[str]()
+    entry += [f"  {yaml_line('databricks_table', stream.stream)}"] if is_apart else []
     NAMES.stream = name
     try:
-        stream = stream_of(dataclasses.replace(config, state_dir=Path()), {}, name)
         said.append(content_of(database, name))
         table = reader_of(stream, database).table
         said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
@@ -11405,6 +11429,8 @@ def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Findi
         streams = configured(config)
     except UploaderError as error:
         yield "", "database", Finding(str(error), False, error.hint)
+    for said, hint in said_of_sharing(streams.values()):
+        yield "", "configuration", Finding(said, None, hint)
     parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
     parts.append(("reports", functools.partial(check_reports, session), config))
     for part, look, settings in parts:

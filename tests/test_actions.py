@@ -1379,6 +1379,26 @@ def test_init_prints_a_file_that_works(box: Box, capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_init_keeps_tables_apart_that_prefixes_would_lead_into_one(
+    box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("r", "raw_r", "other"):
+        box.execute(f"CREATE TABLE {name} (time TEXT)", f"INSERT INTO {name} VALUES ('2026-01-01')")
+    box.execute("CREATE VIEW raw_other AS SELECT * FROM other")
+    del box.environ["DATABRICKS_TABLE"]
+    capsys.readouterr()
+    assert box.run("--init") == 0
+    file = box.folder / "uploader.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert up.load_config({"config": file}, {}).tables == (
+        {"sqlite_table_name": "other"},
+        {"sqlite_table_name": "r", "databricks_table": "raw_r"},
+        {"sqlite_table_name": "raw_r", "databricks_table": "raw_raw_r"},
+    )
+    assert box.run("--config", str(file)) == 0
+    assert sorted(place.name for place in (box.folder / "lake").iterdir()) == ["raw_other", "raw_r", "raw_raw_r"]
+
+
 def test_init_comments_a_table_out_of_which_most_would_go_to_quarantine(
     box: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,32 @@ def test_all_tables_of_a_database_arrive_each_in_one_of_its_own(many: Box) -> No
     assert [len(arrived(many, name)) for name in ("raw_a", "raw_b", "raw_c")] == [3, 5, 3]
 
 
+def test_tables_that_land_in_one_since_prefixes_do_not_count_are_named(
+    many: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "filtered_r, r, raw_r go into one table, raw_r"
+    fill(many, "r", "raw_r", "filtered_r", "other")
+    assert many.run("--check") == 0
+    assert said in capsys.readouterr().out
+    assert many.run() == 0
+    assert f"{said}. Where that is not meant" in caplog.text
+    assert "raw_filtered_r for filtered_r" in caplog.text
+    caplog.clear()
+    own = [{"sqlite_table_name": name, "databricks_table": f"raw_{name}"} for name in ("raw_r", "filtered_r")]
+    many.environ |= {"UPLOAD_TABLES": json.dumps(["*", *own]), "STATE_DIR": str(many.folder / "second")}
+    assert many.run() == 0
+    assert "one table" not in caplog.text
+    assert [len(arrived(many, f"raw_{name}")) for name in ("r", "raw_r", "filtered_r", "other")] == [12, 3, 3, 6]
+
+
+def test_tables_that_a_setting_leads_into_one_are_no_warning(many: Box, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [{"sqlite_table_name": "raw_r", "databricks_table": "r"}, "r"]
+    many.environ["UPLOAD_TABLES"] = json.dumps(entries)
+    fill(many, "r", "raw_r")
+    assert many.run() == 0
+    assert "one table" not in caplog.text and len(arrived(many, "raw_r")) == 6
+
+
 @pytest.mark.parametrize("count", [0, 2])
 @pytest.mark.parametrize("name", ["readings_2026_10", "a_readings"])
 def test_a_table_that_is_renamed_is_no_new_one(

@@ -566,7 +566,7 @@ def table_uri(value: object) -> str:
     if scheme == "dbfs":
         raise ValueError("dbfs:/ exists within Databricks only: expected the store's own URI, as s3:// or abfss://")
     if scheme not in SCHEMES:
-        close = nearest(scheme, SCHEMES) if scheme != "wasbs" else "Did you mean 'abfss'?"
+        close = nearest(scheme, SCHEMES, 0.6) if scheme != "wasbs" else "Did you mean 'abfss'?"
         raise ValueError(f"there is no store {scheme}://, and a local directory would be written ./{shown}. {close}")
     if len(found[2]) < 2:
         slashes = "///" if scheme == "file" else "//"
@@ -739,10 +739,10 @@ def close_to(word: str, known: Iterable[str], similarity: float = 0.5) -> str | 
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=similarity)), None)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], similarity: float = 0.5) -> str:
     """A hint with the known word that looks most like this one."""
     known = list(known)
-    close = close_to(word, known)
+    close = close_to(word, known, similarity)
     return f"Did you mean {close!r}?" if close else f"Known: {', '.join(known)}."
 
 
@@ -2368,19 +2368,22 @@ def tables_named(wanted: str, kinds: Mapping[str, str]) -> list[str]:
     return [wanted] if wanted in found else found
 
 
-def content_of(database: Database, name: str) -> str:
-    """How much is in a table, and its newest time, for people."""
+def content_of(database: Database, name: str, private: frozenset[str] = frozenset()) -> str:
+    """How much is in a table, and its newest time, for people; not that of a `private` column."""
     try:
         [(count,)] = database.rows(f"SELECT count(*) FROM {quoted(name)}")
-        newest = newest_of(Reader(database, describe(database, name, None)), AUTO)
+        newest = newest_of(Reader(database, describe(database, name, None)._replace(private=private)), AUTO)
     except SourceError as error:
         return str(error)
     return f"{count:,} row{'s' if count != 1 else ''}" + (f", newest {newest}" if newest else "")
 
 
 def newest_of(reader: Reader, form: TimeForm) -> str | None:
-    """The highest value in the time column, as people read it; None where none is, or values don't sort as times do."""
-    if reader.table.time is None or "%" in form.name:
+    """The highest value in the time column, as people read it; None where none is, or values don't sort as times do.
+
+    Of a private column none: it may be no time.
+    """
+    if reader.table.time is None or reader.table.time in reader.table.private or "%" in form.name:
         return None
     [(newest,)] = reader.select(f"CAST(max({cell(reader.table.time)}) AS TEXT)")
     with contextlib.suppress(ValueError):
@@ -3466,7 +3469,7 @@ class Aggregate(NamedTuple):
         return pd.DataFrame(groups)
 
 
-def measure_of(label: object, word: object, columns: Columns) -> Measure:
+def measure_of(label: object, word: object, columns: Columns, time_column: str) -> Measure:
     """One function of a column; `count` of a label that is no column counts rows."""
     place = f"aggregate_config.aggregations.{label}"
     function = word_of(word, functions_of("double"), place, "function")
@@ -3480,6 +3483,8 @@ def measure_of(label: object, word: object, columns: Columns) -> Measure:
     if function not in functions:
         numbers = json.dumps({name: "double"}, ensure_ascii=False)
         hint = f"column_types: {numbers} reads its numbers, and sets rows with other values aside."
+        if name == time_column:  # is always a time
+            hint = f"Of the time column there are {', '.join(functions)}."
         raise ConfigError(f"{place}: {function} needs a column of numbers; this one is {columns[name]}", hint)
     return Measure(f"{function}_{name}", name, *functions[function])
 
@@ -3503,7 +3508,7 @@ def parse_aggregate(rules: Mapping[str, Any], columns: Columns, time_column: str
     keys = [group_key(item, columns) for item in names_of(rules.get("group_by"), f"{place}.group_by", "keys")]
     labels = mapping_of(rules.get("aggregations"), f"{place}.aggregations", '{"temperature": "avg"}')
     measures = [
-        measure_of(label, word, columns)
+        measure_of(label, word, columns, time_column)
         for label, words in labels.items()
         for word in names_of(words, f"{place}.aggregations.{label}", "functions")
     ]
@@ -11287,7 +11292,8 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
     entry += [f"  {yaml_line('databricks_table', stream.stream)}"] if is_apart else []
     NAMES.stream = name
     try:
-        said.append(content_of(database, name))
+        columns = {column: "" for column, *_ in database.columns_of(name)}
+        said.append(content_of(database, name, private_columns(stream, columns)))
         table = reader_of(stream, database).table
         said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
@@ -11481,8 +11487,10 @@ def check_database(config: Config) -> Iterator[Finding]:
             indexed = cursor.order.is_indexed() and "%" not in form.name
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             yield Finding(f"new rows are found by time, lookback {config.lookback:g} s", indexed or None, hint)
-        if newest := newest_of(reader, form):
-            yield Finding(f"the highest time is {newest}", None)
+        with contextlib.suppress(ConfigError):  # Rules that are wrong are said with the columns.
+            known = table._replace(private=private_columns(config, table.columns))
+            if newest := newest_of(Reader(reader.database, known), form):
+                yield Finding(f"the highest time is {newest}", None)
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").
@@ -11606,7 +11614,10 @@ def check_reports(session: Session, config: Config) -> Iterator[Finding]:
     """Whether what is told beside the rows has its place: a file of metrics, a table of boxes."""
     if config.metrics_file:
         refuse_other_content(config.metrics_file)
-        is_open = is_writable(directory := config.metrics_file.absolute().parent)
+        file, directory = config.metrics_file, config.metrics_file.absolute().parent
+        if os.path.exists(file) and not file.is_file():
+            yield Finding(f"metrics_file: {file} is there and no file", False, "Take it away, or choose another name.")
+        is_open = is_writable(directory)
         said = f"metrics_file: {directory} {'can be written' if is_open else 'is no directory that can be written'}"
         yield Finding(said, is_open, "" if is_open else "Make it, or mend its rights.")
     if config.status_table:

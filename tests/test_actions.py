@@ -1379,6 +1379,20 @@ def test_init_prints_a_file_that_works(box: Box, capsys: pytest.CaptureFixture[s
     ]
 
 
+@pytest.mark.parametrize("rule", [{"hash": ["time"]}, {"mask": {"time": 2}}, {"drop": ["TIME"]}], ids=str)
+def test_check_and_init_show_no_newest_time_that_sanitize_hides(
+    box: Box, capsys: pytest.CaptureFixture[str], rule: dict[str, object]
+) -> None:
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01T03:04:05', 1)")
+    for action in ("--check", "--init"):
+        capsys.readouterr()
+        box.run(action)
+        assert "03:04:05" in capsys.readouterr().out
+        box.run(action, "--enable-sanitize", "--sanitize-config", json.dumps(rule))
+        said = capsys.readouterr().out
+        assert "03:04:05" not in said and ("time column time" in said)
+
+
 def test_init_keeps_tables_apart_that_prefixes_would_lead_into_one(
     box: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -699,7 +699,12 @@ def test_nan_is_passed_over_by_functions_and_is_a_key_of_its_own() -> None:
         ({"group_by": ["hour"], "aggregations": {"id": "average"}}, "aggregations.id: unknown function", "avg"),
         ({"group_by": ["hour"], "aggregations": {"id": []}, "x": 1}, "unknown key", ""),
         ({"group_by": ["hour"], "aggregations": {"id": []}}, "aggregations.id: expected a list", ""),
-        ({"group_by": ["hour"], "aggregations": {"status": "avg"}}, "needs a column of numbers", ""),
+        (
+            {"group_by": ["hour"], "aggregations": {"status": "avg"}},
+            "needs a column of numbers",
+            '{"status": "double"}',
+        ),
+        ({"group_by": ["hour"], "aggregations": {"timestamp": "avg"}}, "needs a column of numbers", "min, max, first"),
         ({"group_by": ["hour"], "aggregations": {"id": ["avg", "AVG"]}}, "comes twice", ""),
         ({"group_by": ["hour"], "aggregations": {"id": "avg"}, "allowed_lateness": -1}, "allowed_lateness", "seconds"),
         (

@@ -832,7 +832,10 @@ def test_check_tells_whether_reports_have_their_place(
     said = capsys.readouterr().out
     assert f"FAIL reports: metrics_file: {place} is no directory that can be written" in said
     assert f"ok   reports: status_table: {box.folder / 'lake' / 'told'}: the first report makes it" in said
-    place.mkdir()
+    (place / "uploader.prom").mkdir(parents=True)
+    assert box.run("--check", *reports) == 1
+    assert f"FAIL reports: metrics_file: {place / 'uploader.prom'} is there and no file" in capsys.readouterr().out
+    (place / "uploader.prom").rmdir()
     assert box.run(*reports) == 0
     assert box.run("--check", *reports) == 0
     assert f"ok   reports: status_table: {box.folder / 'lake' / 'told'}: it is there" in capsys.readouterr().out

@@ -6506,7 +6506,7 @@ def unwritable(table: DeltaTable) -> Iterator[str]:
 @functools.cache
 def warn_of_strangers(path: str) -> None:
     """Say once that the directory where a table will be made is not empty; of a store nothing is known."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeError):  # A store's address may be in letters that no file has here.
         if others := [name for name in sorted(os.listdir(path)) if not name.startswith(("_", "."))]:
             said = "%s holds files of no Delta table, such as %s. Once it is one, --compact deletes them"
             log.warning(said, path, others[0])

@@ -367,6 +367,9 @@ def test_files_beside_tables_may_have_names_of_any_bytes(tmp_path: Path) -> None
     assert [os.fsencode(str(file)) for file in (config.sqlite, config.state_dir)] == [b"/caf\xe9.db", b"/\xe9"]
 
 
+PLAIN = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
 @pytest.mark.parametrize("name", ["sqlite", "state_dir", "lakehouse_path", "metrics_file", "databricks_table"])
 def test_names_that_the_locale_can_not_write_are_an_error_that_says_so(tmp_path: Path, name: str) -> None:
     given = {"sqlite": f"{tmp_path}/s.db", "lakehouse_path": str(tmp_path), "databricks_table": "t"}
@@ -374,6 +377,14 @@ def test_names_that_the_locale_can_not_write_are_an_error_that_says_so(tmp_path:
     executed(tmp_path / "s.db", "CREATE TABLE t (ts TEXT)")
     file = tmp_path / "c.yaml"
     file.write_text(json.dumps(given, ensure_ascii=False), encoding="utf-8")
-    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ended = subprocess.run([*PROGRAM, "--config", str(file), "--once"], env=plain, capture_output=True, text=True)
+    ended = subprocess.run([*PROGRAM, "--config", str(file), "--once"], env=PLAIN, capture_output=True, text=True)
     assert "can't be written in ASCII" in ended.stderr and "LC_ALL=C.UTF-8" in ended.stderr and ended.returncode == 2
+
+
+def test_an_address_of_a_store_may_be_in_letters_that_the_locale_can_not_write(tmp_path: Path) -> None:
+    executed(tmp_path / "s.db", "CREATE TABLE t (ts TEXT)", "INSERT INTO t VALUES ('2026-01-01')")
+    given = {"sqlite": f"{tmp_path}/s.db", "lakehouse_path": f"file://{tmp_path}/\u00e4", "databricks_table": "t"}
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps({**given, "state_dir": str(tmp_path)}, ensure_ascii=False), encoding="utf-8")
+    assert subprocess.run([*PROGRAM, "--config", str(file), "--once"], env=PLAIN).returncode == 0
+    assert (tmp_path / "\u00e4" / "raw_t").is_dir()

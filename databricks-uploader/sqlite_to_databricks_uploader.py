@@ -926,12 +926,15 @@ def merge_layers(layers: Sequence[tuple[str, Layer]]) -> Config:
     """One `Config` out of layers, the highest last; its target comes from the highest that names one."""
     merged: Layer = {}
     for origin, layer in layers:
-        if "tables" in layer:  # One table that a lower layer names gives way; the command line chooses among them.
+        if "tables" in layer:  # One table that a lower layer names gives way; a higher one chooses among them.
             merged.pop("sqlite_table_name", None)
         merged |= layer
         if "sqlite_table_name" in layer and "tables" in merged and origin != "command line":
-            fault = f"{origin}: sqlite_table_name beside tables would leave out all of these but one"
-            raise ConfigError(fault, "Take one of both out. For a single run --table NAME chooses one of tables.")
+            fault = f"{origin}: sqlite_table_name beside tables leaves out all of these but one"
+            hint = "Take one of both out. For a single run --table NAME chooses one of tables."
+            if origin == "YAML file":
+                raise ConfigError(fault, hint)
+            log.warning("%s. %s", fault, hint)
     for origin, layer in reversed(layers):
         named = [name for name in TARGETS if name in layer]
         if len(named) > 1 and not TOGETHER.issuperset(named):

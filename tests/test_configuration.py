@@ -33,17 +33,18 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
     assert "interval" in error.value.hint
 
 
-def test_one_of_tables_is_chosen_by_the_command_line_alone(tmp_path: Path) -> None:
-    """Else the others would never be sent, in silence."""
-    both = "tables: [a, b]\nsqlite_table_name: a"
-    for yaml, environ in [(both, {}), ("tables: [a, b]", {"SQLITE_TABLE_NAME": "a"})]:
-        with pytest.raises(up.ConfigError, match="leave out all of these but one") as error:
-            load(tmp_path, yaml, **environ)
-        assert "Take one of both out" in error.value.hint
-    with pytest.raises(up.ConfigError, match="environment: sqlite_table_name beside tables"):
-        load(tmp_path, UPLOAD_TABLES="a,b", SQLITE_TABLE_NAME="a")
+def test_one_of_tables_is_not_chosen_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The others would never be sent."""
+    with pytest.raises(up.ConfigError, match="leaves out all of these but one") as error:
+        load(tmp_path, "tables: [a, b]\nsqlite_table_name: a")
+    assert "Take one of both out" in error.value.hint
     chosen = load(tmp_path, "tables: [a, b]", ["--table", "a"])
-    assert (len(chosen.tables), chosen.sqlite_table_name) == (2, "a")
+    assert (len(chosen.tables), chosen.sqlite_table_name, caplog.text) == (2, "a", "")
+    for yaml, environ in [("tables: [a, b]", {}), ("", {"UPLOAD_TABLES": "a,b"})]:
+        caplog.clear()
+        chosen = load(tmp_path, yaml, SQLITE_TABLE_NAME="a", **environ)
+        assert (len(chosen.tables), chosen.sqlite_table_name) == (2, "a")
+        assert "environment: sqlite_table_name beside tables leaves out all of these but one" in caplog.text
     for more in ({"UPLOAD_TABLES": "a,b"}, {}):
         config = load(tmp_path, "sqlite_table_name: a", [] if more else ["--tables", "a,b"], **more)
         assert (len(config.tables), config.sqlite_table_name) == (2, None)

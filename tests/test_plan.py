@@ -876,11 +876,13 @@ def test_unknown_columns_and_types_are_refused_with_the_nearest_name(
     assert not box.state_file.exists() and not (box.folder / "lake").exists()
 
 
-def test_a_cycle_with_nothing_new_samples_nothing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cycle_with_nothing_new_samples_no_column_but_the_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_of_one(box, "JSON", ["{}"])
     assert box.run() == 0
-    monkeypatch.setattr(up.Reader, "sample", None)
+    sampled, sample = list[str](), up.Reader.sample
+    monkeypatch.setattr(up.Reader, "sample", lambda reader: sampled.extend(reader.table.columns) or sample(reader))
     assert box.run() == 0
+    assert sampled == ["time"]
 
 
 def test_one_look_tells_the_types_of_all_columns(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

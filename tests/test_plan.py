@@ -879,8 +879,13 @@ def test_unknown_columns_and_types_are_refused_with_the_nearest_name(
 def test_a_cycle_with_nothing_new_samples_no_column_but_the_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     rows_of_one(box, "JSON", ["{}"])
     assert box.run() == 0
-    sampled, sample = list[str](), up.Reader.sample
-    monkeypatch.setattr(up.Reader, "sample", lambda reader: sampled.extend(reader.table.columns) or sample(reader))
+    sampled, real = list[str](), up.Reader.sample
+
+    def sample(reader: up.Reader) -> object:
+        sampled.extend(reader.table.columns)
+        return real(reader)
+
+    monkeypatch.setattr(up.Reader, "sample", sample)
     assert box.run() == 0
     assert sampled == ["time"]
 

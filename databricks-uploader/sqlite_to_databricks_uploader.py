@@ -3173,7 +3173,7 @@ WINDOWS = {"minute": dt.timedelta(minutes=1), "hour": dt.timedelta(hours=1), "da
 TIME_KEYS = (*WINDOWS, "hour_of_day", "day_of_week")
 
 # A part's column is named by the column and the part. SQLite's names hold no NUL, so these are nobody else's.
-PART, WINDOW = "{}\0{}", "\0window"
+PART, WINDOW, ORDER = "{}\0{}", "\0window", "\0order"
 
 # Each part of a row, out of its values and times. Reals are floats already, with NaN for NULL; integers and decimals
 # are added as Python's numbers, exactly.
@@ -3375,25 +3375,23 @@ class Aggregate(NamedTuple):
         """A digest of what tells groups apart."""
         return digest_of(repr(([*self.group_by.items()], self.window_length)))
 
-    def digests(self, groups: DataFrame) -> Series:
-        """A digest of each group's keys: the order in which groups go that are too many for one commit."""
-        keys = (groups[key].tolist() for key in self.group_by)
+    def ordered(self, groups: DataFrame) -> DataFrame:
+        """Groups with a digest of their keys: the order in which they go where they are too many for one commit."""
+        if ORDER in groups and groups[ORDER].notna().all():
+            return groups
+        # Of a group's reals -0.0 and 0.0 are one key.
+        keys = ((groups[key] + 0.0 if kind in REALS else groups[key]).tolist() for key, kind in self.group_by.items())
         found = [digest_of(repr(values)) for values in zip(*keys, strict=True)] or [""] * len(groups)
-        return series_of(found, "string").set_axis(groups.index)
-
-    def end_of(self, part: Part | None) -> int | None:
-        """The end of the window that a part is of, in microseconds."""
-        if not part or part["window"] is None or not self.window_length:
-            return None
-        return part["window"] + self.window_length // MICROSECOND
+        return groups.assign(**{ORDER: series_of(found, "string").set_axis(groups.index)})
 
     def unsent(self, partials: Partials, part: Part) -> Partials:
-        """The groups without those of a part that was sent."""
+        """The groups without those of a part that was sent; those that are left of its window with their order."""
+        import pandas as pd
+
         (groups,) = partials.pieces
         start = EPOCH if part["window"] is None else moment_of(part["window"])
-        some = groups[groups[WINDOW] == start]
-        sent = some.index[self.digests(some) <= part["upto"]]
-        return partials._replace(pieces=(groups.drop(sent).reset_index(drop=True),))
+        some, others = self.ordered(groups[groups[WINDOW] == start]), groups[groups[WINDOW] != start]
+        return partials._replace(pieces=(pd.concat([some[some[ORDER] > part["upto"]], others], ignore_index=True),))
 
     def part(self, partials: Partials, end: dt.datetime | None, most: int, since: int) -> Part | None:
         """The first part of the groups before `end`, which are those of one window; None where not too many."""
@@ -3401,8 +3399,9 @@ class Aggregate(NamedTuple):
         groups = groups if end is None else groups[groups[WINDOW] < end]
         if len(groups) <= most:
             return None
-        window = None if self.window_length is None else (groups[WINDOW].min() - EPOCH) // MICROSECOND
-        return {"window": window, "upto": sorted(self.digests(groups))[most - 1], "by": self.form, "since": since}
+        first, length, upto = groups[WINDOW].min(), self.window_length, sorted(self.ordered(groups)[ORDER])[most - 1]
+        span = [(moment - EPOCH) // MICROSECOND for moment in (first, first + length)] if length else [None, None]
+        return {"window": span[0], "end": span[1], "upto": upto, "by": self.form, "since": since}
 
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
         """The time before which windows are complete, by the newest time read; None where no group is in one."""
@@ -3435,7 +3434,7 @@ class Aggregate(NamedTuple):
 
         (groups,) = self.whole(partials).pieces
         groups = groups[groups[WINDOW] < end] if end else groups
-        groups = groups[self.digests(groups) <= upto] if upto else groups
+        groups = groups[self.ordered(groups)[ORDER] <= upto] if upto else groups
         groups = groups.sort_values([WINDOW, *self.group_by], na_position="first", ignore_index=True)
         results = {name: groups[name] for name in self.group_by}
         for measure in self.measures:
@@ -3588,6 +3587,7 @@ class Part(TypedDict):
     """
 
     window: int | None
+    end: int | None
     upto: str
     by: str
     since: int
@@ -4354,9 +4354,9 @@ def held_rows(position: Position) -> int:
     return position.get("held", position.get("open_rows", 0))
 
 
-def refuse_part(state: State, part: Part) -> None:
+def refuse_part(state: State) -> None:
     """An error where rows were renumbered amid a set of groups without windows: where the set begins can't be told."""
-    if part["window"] is None:
+    if (part := state.position.get("part")) and part["end"] is None:
         fault = f"rows of {state.table} were renumbered while groups of them were sent: which are left can't be told"
         raise SourceError(fault, "Look for the newest groups in the target, then go on with --since TIMESTAMP.")
 
@@ -4372,10 +4372,13 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     if "read_to" in position:
         is_open = state.position["rowid"] != position["read_to"] or "ahead" in position
         position.pop("ahead", None)
-        if (part := position.pop("part", None)) and not is_new:
-            refuse_part(state, part)
+        part = position.pop("part", None)
+        if part and is_new:  # The groups that are left of its window have no rows any more.
+            position["closed"] = latest_time(position.get("closed"), part["end"])
+        elif part:
             position["part"] = part
-        position |= {"rowid": None if is_open or is_new else rowid, "read_to": rowid}
+        begin = state.position["rowid"] if part and part["end"] is None and not is_new else None
+        position |= {"rowid": begin if is_open or is_new else rowid, "read_to": rowid}
         position |= {"held": 0, "open_rows": 0, "open_groups": 0} if is_new else {}
     state = dataclasses.replace(state, lineage="" if is_new else lineage_of(state), epoch=state.epoch + 1)
     return dataclasses.replace(state, anchors=anchors, gaps=gaps, position=position)
@@ -4588,7 +4591,7 @@ def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str]) -> None:
     """
     with contextlib.suppress(UploaderError):
         state = states.load()
-        is_telling = state and state.anchors and state.time_column and not (state.emptied or state.intent)
+        is_telling = state and state.anchors and state.time_column and not state.emptied
         if state and is_telling and not any(is_one_name(state.table, name) for name in tables):
             states.save(dataclasses.replace(state, ended=GONE))
 
@@ -4962,7 +4965,9 @@ class Search(NamedTuple):
         known = self.judged(Claim(place_of(state)), state, is_own=True)
         evidence, moved = known.evidence, known.moved
         is_refilled = evidence.is_same_file and evidence.looks and not evidence.counts_on
-        if state.emptied and is_refilled and self.here.table.time is None:  # Equal rows came in anew, as into a queue.
+        # A file that was away may be back, edited; a table that was made anew changes its schema.
+        is_emptied = state.emptied and not (state.ended == GONE and state.origin == self.origin)
+        if is_emptied and is_refilled and self.here.table.time is None:  # Equal rows came in anew, as into a queue.
             moved, evidence = None, evidence._replace(looks=[look._replace(is_whole=False) for look in evidence.looks])
         is_gone = moved is None and not evidence.whole
         own = known if is_gone else known._replace(is_sure=True)
@@ -4971,10 +4976,10 @@ class Search(NamedTuple):
         if moved == read_to(state.position) or not state.anchors:
             return state
         if moved is not None:
-            return self._anchored(
-                dataclasses.replace(moved_to(state, moved, "rows were renumbered, as VACUUM does"), anchors=[])
-            )
-        is_other = is_gone and state.emptied
+            refuse_part(state)
+            as_moved = moved_to(state, moved, "rows were renumbered, as VACUUM does")
+            return self._anchored(dataclasses.replace(as_moved, anchors=[]))
+        is_other = is_gone and is_emptied
         kept = set[int]() if is_other else evidence.kept()
         if kept is None and (evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state))):
             raise other_rows(self.here.table)
@@ -8554,13 +8559,13 @@ def due_groups(
     """
     length, horizon, newest = aggregate.window_length, windows.partials.horizon, windows.newest
     begun, complete, end = position.get("part"), None, None
-    if is_flush and length and windows.opened:
+    if is_flush and length and windows.opened and not begun:  # Else rows that came in since would be too late.
         newest = max(windows.opened) + (length + aggregate.lateness) // MICROSECOND
     if length and newest is not None:
         complete = aggregate.closed(windows.partials, moment_of(newest))
         end = complete and aggregate.first_windows(windows.partials, complete, size())
-    if (end_of_begun := aggregate.end_of(begun)) is not None:  # None of its groups may be left.
-        end = max(end or EPOCH, moment_of(end_of_begun))
+    if begun and begun["end"] is not None:  # None of its groups may be left.
+        end = max(end or moment_of(begun["end"]), moment_of(begun["end"]))
     if not end and length:
         return None, None, False
     part = aggregate.part(windows.partials, end, size(), begun["since"] if begun else windows.seen)
@@ -8628,24 +8633,24 @@ class WindowSource(NamedTuple):
         first, last = self.cursor.bounds(position["rowid"])
         if not (part := position.get("part")):
             return position, first, last
-        is_there, end = first is not None and first <= (read_to(position) or 0), self.aggregate.end_of(part)
+        is_there = first is not None and first <= (read_to(position) or 0)
         if is_there and part["by"] == self.aggregate.form:
             return position, first, min(last, read_to(position) or 0)
         position = cast(Position, {key: value for key, value in position.items() if key != "part"})
         if is_there:
             log.warning("groups of a window were sent by other rules before: all of its groups are sent by these")
-        elif end is None:
+        elif part["end"] is None:
             position["rowid"] = read_to(position)
         else:
-            position["closed"] = end
+            position["closed"] = part["end"]
         return position, first, last
 
     def again(self, position: Position, after: Position) -> Iterator[Prepared]:
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if (first is not None and last is not None) or "ahead" in position:
-            end = self.aggregate.end_of(after.get("part"))
-            end = after["closed"] if end is None and self.aggregate.window_length else end
+            part = after.get("part")
+            end = part["end"] if part else after["closed"] if self.aggregate.window_length else None
             end = 2**62 if end is None else end
             yield self._prepared(position, after, self._read(position, first, last or 0, 2**62, end, end))
 
@@ -8749,7 +8754,7 @@ class WindowSource(NamedTuple):
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups between two positions as the target takes them, with what became of the rows."""
         plan, kinds, part = self.plan(), self.aggregate.columns, after.get("part")
-        end = self.aggregate.end_of(part) if part else after["closed"] if self.aggregate.window_length else None
+        end = part["end"] if part else after["closed"] if self.aggregate.window_length else None
         is_none = self.aggregate.window_length is not None and position.get("closed") == end
         partials = self.aggregate.empty() if is_none else windows.partials
         groups = self.aggregate.result(partials, None if end is None else moment_of(end), part["upto"] if part else "")
@@ -9069,7 +9074,7 @@ def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = F
         commits=state.commits + tally.commits,
         epoch=intent["epoch"],
         position=intent["position"],
-        ended=None,
+        ended=GONE if state.ended == GONE else None,  # A doubt may end after that.
         anchors=[Anchor.of(line) for line in intent["anchors"]],
         columns=intent.get("columns", []),
         reads=intent.get("reads", {}),

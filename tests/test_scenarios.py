@@ -8,6 +8,7 @@ import datetime as dt
 import itertools
 import json
 import logging
+import shutil
 import sqlite3
 from typing import Any
 
@@ -620,6 +621,69 @@ def test_groups_come_once_in_commits_of_any_size_whatever_happens_amid_a_window(
     found = {(hour.isoformat()[:13], device): count for hour, device, count in by_key(box)}
     assert found == wanted
     assert len(by_key(box)) == len(wanted)
+
+
+@pytest.mark.parametrize("happens", ["DELETE FROM s", "a new file", "a flush"])
+def test_what_happens_amid_the_parts_of_a_window_neither_loses_nor_doubles_groups(
+    box: Box, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61, "x")])
+    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
+    with pytest.raises(KeyboardInterrupt):
+        box.run(*FLAGS, "--batch-rows", "3")
+    monkeypatch.undo()
+    sent = [row[1] for row in by_key(box)]
+    assert len(sent) == 3
+    if happens == "a flush":
+        box.execute(INSERT, rows=[reading(62, "x"), reading(63, "z")])
+        assert box.run(*FLAGS, "--flush", "--batch-rows", "3") == 0
+        assert [row[1:] for row in by_key(box)] == [*((str(device), 1) for device in range(8)), ("x", 2), ("z", 1)]
+        return
+    if happens == "a new file":
+        box.database.unlink()
+        assert box.run(*FLAGS, "--batch-rows", "3") == 1
+        box.execute(SENSOR)
+    else:
+        box.execute(happens)
+        assert box.run(*FLAGS, "--batch-rows", "3") == 0
+    box.execute(INSERT, rows=[*(reading(5, str(device)) for device in range(8)), reading(121, "y"), reading(181, "y")])
+    assert box.run(*FLAGS, "--batch-rows", "3") == 0
+    assert len(by_key(box)) == len({row[:2] for row in by_key(box)}) == 4
+
+
+@pytest.mark.parametrize("key", ["id INTEGER PRIMARY KEY", "id INTEGER"])
+def test_without_windows_a_deleted_newest_row_holds_no_group_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", key))
+    box.execute(INSERT, rows=[reading(minute, str(minute % 8)) for minute in range(17)])
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["device_id"]}))
+    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
+    with pytest.raises(KeyboardInterrupt):
+        box.run(*flags, "--batch-rows", "3")
+    monkeypatch.undo()
+    box.execute("DELETE FROM s WHERE timestamp = '2026-01-01T00:16:00Z'")
+    assert box.run(*flags, "--batch-rows", "3") == 0
+    assert [row[0] for row in box.arrived("device_id", "aggregated_")] == [*"01234567"]
+
+
+def test_a_group_of_zeros_with_both_signs_is_one_though_its_first_row_is_deleted(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["hour", "temperature"]}))
+    for keys in ([0.0, -0.0], [-0.0, 0.0]):
+        box.execute("DROP TABLE IF EXISTS s", SENSOR)
+        box.state_file.unlink(missing_ok=True)
+        shutil.rmtree(box.folder / "lake", ignore_errors=True)
+        given_rows = [reading(n, "a", key) for n, key in enumerate([*keys, 1.0, 2.0, 3.0, 4.0])]
+        box.execute(INSERT, rows=[*given_rows, reading(61)])
+        interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            box.run(*flags, "--batch-rows", "2")
+        monkeypatch.undo()
+        box.execute("DELETE FROM s WHERE timestamp = '2026-01-01T00:00:00Z'")
+        assert box.run(*flags, "--batch-rows", "2") == 0
+        assert sorted(abs(key) for (key,) in box.arrived("temperature", "aggregated_")) == [0, 1, 2, 3, 4]
 
 
 def test_without_windows_vacuum_renumbers_no_row_into_a_new_group(box: Box) -> None:

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, crossed, rows_of
+from boxes import Box, crossed, interrupted_at, rows_of
 from warehouse import Warehouse
 
 TABLE = "CREATE TABLE {} (id INTEGER PRIMARY KEY, timestamp TEXT, value REAL)"
@@ -1497,9 +1497,10 @@ def test_an_outbox_may_have_rows_that_it_had_before(box: Box) -> None:
     gone=["DROP TABLE t", "ALTER TABLE t RENAME TO old", "the file"],
     count=[20, 25, 10],
     times=[1, 4, 20],
+    is_in_doubt=[False, True],
 )
 def test_a_table_that_a_cycle_saw_gone_and_that_is_made_anew_sends_all_its_rows(
-    box: Box, key: str, flags: tuple[str, str], gone: str, count: int, times: int
+    box: Box, key: str, flags: tuple[str, str], gone: str, count: int, times: int, is_in_doubt: bool
 ) -> None:
     """With the rowids and times of before, and other values."""
     made, insert = f"CREATE TABLE t (id {key}, time TEXT, v INTEGER)", "INSERT INTO t (time, v) VALUES (?, ?)"
@@ -1507,6 +1508,12 @@ def test_a_table_that_a_cycle_saw_gone_and_that_is_made_anew_sends_all_its_rows(
     box.execute("CREATE TABLE u (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)", made)
     box.execute(insert, rows=[(moments[n], n) for n in range(20)])
     assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    if is_in_doubt:
+        box.execute(insert, rows=[(moments[n], n) for n in range(20, 25)])
+        with pytest.MonkeyPatch.context() as patch:
+            interrupted_at(up.DeltaTarget, "send", "before", 1, patch.setattr)
+            with pytest.raises(KeyboardInterrupt):
+                box.run(*flags, DATABRICKS_TABLE="t")
     if gone == "the file":
         box.database.unlink()
     else:
@@ -1550,3 +1557,27 @@ def test_a_rebuild_of_which_a_cycle_saw_the_old_table_gone_sends_nothing_again(
     for _ in range(2):
         assert box.run(*flags, DATABRICKS_TABLE="t") == 0
     assert sorted(v for (v,) in rows_of(DeltaTable(str(box.folder / "lake" / "raw_t")), "v")) == [*range(20), 21]
+
+
+@crossed(
+    key=["INTEGER PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER"],
+    flags=[("--table", "t"), ("--tables", "t,u"), ("--tables", "t*")],
+    times=[1, 4, 20],
+)
+def test_a_file_that_is_back_edited_sends_nothing_again(box: Box, key: str, flags: tuple[str, str], times: int) -> None:
+    """A cycle saw that it was away."""
+    box.execute(
+        "CREATE TABLE u (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)",
+        f"CREATE TABLE t (id {key}, time TEXT, v INTEGER)",
+    )
+    insert = "INSERT INTO t (time, v) VALUES (?, ?)"
+    box.execute(insert, rows=[(f"2026-01-01T00:00:{n * times // 20:02}Z", n) for n in range(20)])
+    assert box.run(*flags, DATABRICKS_TABLE="t") == 0
+    away = box.database.rename(box.database.with_name("away.db"))
+    assert box.run(*flags, DATABRICKS_TABLE="t") == 1
+    away.rename(box.database)
+    box.execute("UPDATE t SET v = v + 1000")
+    box.execute(insert, rows=[("2026-01-01T00:00:21Z", 21)])
+    box.run(*flags, DATABRICKS_TABLE="t")  # Where all times are one it may ask.
+    values = sorted(v for (v,) in rows_of(DeltaTable(str(box.folder / "lake" / "raw_t")), "v"))
+    assert values == [*range(20), 21] or (times == 1 and values == [*range(20)])

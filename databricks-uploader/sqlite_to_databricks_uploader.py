@@ -10032,12 +10032,21 @@ class StreamNames(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if self.stream:
             record.msg, record.args = "%s: %s", (self.stream, record.getMessage())
-            record.fields = {"table": self.stream, **getattr(record, "fields", {})}
+            record.fields = {**getattr(record, "fields", {}), "table": self.stream}
         return True
 
 
 NAMES = StreamNames()
 log.addFilter(NAMES)
+
+
+def log_error(error: UploaderError, then: str = "") -> None:
+    """An error for people, with what to do; for programs one line with the same in fields."""
+    kind = type(error).__name__
+    fields: dict[str, Any] = {"message": f"{error}{then}", "kind": kind, "hint": error.hint, "status": error.status}
+    fields |= {"source": error.source, "table": error.table}
+    lines = [f"{error}{then}", error.hint, f"--help-error {kind} tells more."]
+    log.error("%s", "\n  ".join(filter(None, lines)), extra={"fields": fields})
 
 
 def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]) -> int:
@@ -10060,7 +10069,7 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
                 raise
             failed[name] = error
             statuses.add(error.status)
-            log.error("%s. %s", error, error.hint)
+            log_error(error)
         finally:
             NAMES.stream = ""
     worst = max(statuses, key=STATUSES.index)
@@ -10230,8 +10239,17 @@ class Fleet:
                 if is_first:
                     say_left(directory, (n for n, s in known.items() if s.sqlite_table_name in database.kinds))
             self.seen = set(streams)
-            is_over = self.stopping.is_set
-            return for_each(streams, lambda stream: None if is_over() else deed(self._job(stream), database))
+            return for_each(streams, functools.partial(self._do, deed, database))
+
+    def _do(self, deed: Callable[[Job, Database], int | None], database: Database, stream: Config) -> int | None:
+        """Do something for one stream; its errors tell the source and the table."""
+        try:
+            return None if self.stopping.is_set() else deed(self._job(stream), database)
+        except UploaderError as error:
+            error.source = str(stream.sqlite)
+            with contextlib.suppress(UploaderError):
+                error.table = error.table or detect_table(database, stream.sqlite_table_name)
+            raise
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
@@ -10902,8 +10920,7 @@ class Watch:
             with self._progress(figures) as progress, contextlib.suppress(Stopped):
                 asked = figures if self.metrics or self.status else None
                 run_cycle(dataclasses.replace(job, progress=progress, figures=asked), database, own)
-        except UploaderError as error:
-            error.table = error.table or job.config.sqlite_table_name
+        except UploaderError:
             if own.sent:
                 log.info("%s; then it failed", summary(own, time.monotonic() - began, job.scenario, ""))
             raise
@@ -11808,15 +11825,6 @@ class LogLines(logging.Formatter):
         # A table's name may hold the end of a line, or what a terminal obeys; lines of our own are indented.
         message = re.sub(r"\n(?!  )|[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], message)
         return f"{moment:%Y-%m-%dT%H:%M:%SZ} {coloured(level, sys.stderr, self.environ)} {message}"
-
-
-def log_error(error: UploaderError, then: str = "") -> None:
-    """An error for people, with what to do; for programs one line with the same in fields."""
-    kind = type(error).__name__
-    fields: dict[str, Any] = {"message": f"{error}{then}", "kind": kind, "hint": error.hint, "status": error.status}
-    fields |= {"source": error.source, "table": error.table}
-    lines = [f"{error}{then}", error.hint, f"--help-error {kind} tells more."]
-    log.error("%s", "\n  ".join(filter(None, lines)), extra={"fields": fields})
 
 
 def set_up_logging(arguments: Mapping[str, Any], secrets: Iterable[str | None], environ: Mapping[str, str]) -> None:

@@ -1394,6 +1394,20 @@ def test_each_line_about_a_stream_begins_with_its_name(many: Box, caplog: pytest
     assert not caplog.records[-1].getMessage().startswith("raw_")
 
 
+@pytest.mark.parametrize("given", [{"UPLOAD_TABLES": "*"}, {}])
+def test_a_streams_error_tells_programs_as_much_as_that_of_a_single_table(
+    box: Box, given: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    if given:
+        del box.environ["DATABRICKS_TABLE"]
+    fill(box, "a")
+    assert box.run(ENABLE_FILTER="true", FILTER_CONFIG='{"nope": 1}', **given) == 2
+    [fields] = [vars(record)["fields"] for record in caplog.records if "nope" in record.getMessage()]
+    assert (fields["kind"], fields["status"], fields["source"]) == ("ConfigError", 2, str(box.database))
+    assert fields["hint"].startswith("Known: id") and fields["message"] == "filter_config: unknown column 'nope'"
+    assert fields["table"] == ("filtered_a" if given else "a")
+
+
 def test_no_table_lies_within_another_ones_folder_where_a_compaction_would_delete_it(
     many: Box, caplog: pytest.LogCaptureFixture
 ) -> None:

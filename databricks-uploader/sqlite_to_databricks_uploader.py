@@ -127,11 +127,12 @@ MICROSECOND = dt.timedelta(microseconds=1)
 class UploaderError(Exception):
     """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table.
 
-    One that is final ends a run that would go on for ever.
+    One that is final ends a run that would go on for ever. One that was said is not said again in each cycle.
     """
 
     status = 1
     is_final = False
+    is_said = False
     hint = ""
     source: str | None = None
     table: str | None = None
@@ -327,8 +328,8 @@ class TooManyBadRows(UploaderError):
 class StreamsError(UploaderError):
     """Some of several `tables` failed; each is reported with its name, in its own kind of error.
 
-    The others went on. The exit status is that of the worst. A run without `--once` tries all again in the next cycle,
-    and ends where each of them needs a person.
+    The others went on. The exit status is that of the worst. A run without `--once` tries all again, those that need a
+    person ever more seldom, and ends where each of them does for good.
     """
 
     def __init__(self, failed: Mapping[str, UploaderError], count: int, status: int) -> None:
@@ -337,6 +338,7 @@ class StreamsError(UploaderError):
         self.failed = failed
         self.status = status
         self.is_final = len(failed) == count and all(error.is_final for error in failed.values())
+        self.is_said = all(error.is_said for error in failed.values())
 
 
 class LockedError(TransientError):
@@ -10069,7 +10071,8 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
                 raise
             failed[name] = error
             statuses.add(error.status)
-            log_error(error)
+            if not error.is_said:
+                log_error(error)
         finally:
             NAMES.stream = ""
     worst = max(statuses, key=STATUSES.index)
@@ -10801,6 +10804,66 @@ def say_of(job: Job, state: State, total: Tally, figures: Figures, before: Seque
     return True
 
 
+# While a host can't be reached, waits grow to so many intervals; between tries of a stream to so many seconds.
+LONGEST_WAIT = 12
+MOST_SELDOM = 3600
+
+
+@dataclasses.dataclass
+class Outage:
+    """What fails and is tried again ever more seldom: said when it begins, once a day while it lasts, and when it ends.
+
+    The last `error` stands until the time that is `due`, as long as what is `known` of its circumstances is the same.
+    """
+
+    error: UploaderError | None = None
+    failures: int = 0
+    began: float = 0.0
+    told: float = 0.0
+    due: float = 0.0
+    known: object = None
+
+    def failed(self, error: UploaderError, now: float, wait: float, longest: float) -> float:
+        """Say what has to be said of one more failure; the wait until the next try."""
+        is_other = not isinstance(error, TransientError) and str(error) != str(self.error)
+        self.failures += 1
+        if self.failures == 1 or is_other:
+            self.began = now if self.failures == 1 else self.began
+            self.told = now
+            log_error(error, "" if error.is_final else "; trying again, ever more seldom")
+        elif now - self.told >= 86_400:
+            self.told = now
+            log_error(error, f", for {age_text(now - self.began)} now")
+        self.error, error.is_said = error, True
+        # With jitter: many boxes share an outage.
+        return min(wait * 2.0 ** min(self.failures - 1, 30), longest) * random.uniform(0.8, 1.0)
+
+
+def seldom(
+    fleet: Fleet, outages: dict[str, Outage], deed: Callable[[Job, Database], int], job: Job, database: Database
+) -> int:
+    """Do something for a stream, ever more seldom while it needs a person: each try wakes a warehouse.
+
+    A new process tries at once, and so does this one where the file, its schema or a secret is another.
+    """
+    config, now, outage = fleet.config, time.monotonic(), outages.setdefault(job.stream, Outage())
+    known = database.birth, database.version, renewed(config, fleet.environ)
+    if outage.error and now < outage.due and known == outage.known:
+        raise outage.error.with_traceback(None)
+    try:
+        status = deed(job, database)
+    except (TransientError, SourceError, FileError):
+        raise
+    except UploaderError as error:
+        if not config.once and (job.stream or not error.is_final):
+            outage.known, longest = known, max(config.interval, MOST_SELDOM)
+            outage.due = now + outage.failed(error, now, config.interval, longest)
+        raise
+    if outages.pop(job.stream).failures and not fleet.stopping.is_set():
+        log.info("goes on after %s", age_text(now - outage.began))
+    return status
+
+
 @dataclasses.dataclass
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck, to the supervisor.
@@ -10818,6 +10881,7 @@ class Watch:
     beaten: float = -math.inf
     quiet: tuple[int, ...] | None = None
     looked: float = -math.inf
+    outages: dict[str, Outage] = dataclasses.field(default_factory=dict)
 
     MOST_QUIET: ClassVar = 60  # seconds without a look at the rows of a file that looks as it did
 
@@ -10856,7 +10920,8 @@ class Watch:
         with contextlib.closing(self.fleet.session):
             try:
                 with file_errors():
-                    self.fleet.each(functools.partial(self._deliver, total, spoke))
+                    deed = functools.partial(self._deliver, total, spoke)
+                    self.fleet.each(functools.partial(seldom, self.fleet, self.outages, deed))
             except UploaderError as error:
                 self._fail(error, spoke)
                 self._end(f"failed: {error}", is_reachable=not isinstance(error, (Unreachable, NotReady)))
@@ -11925,10 +11990,6 @@ def hear(pipe: int) -> None:
     os._exit(128 + number)
 
 
-# While a host can't be reached, waits grow to so many intervals.
-LONGEST_WAIT = 12
-
-
 def run_for_ever(
     one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait, now: Clock = time.monotonic
 ) -> None:
@@ -11936,29 +11997,22 @@ def run_for_ever(
 
     That a host can't be reached is said when it begins, once a day while it lasts, and when it is over.
     """
-    failures, began, told = 0, 0.0, 0.0
+    outage = Outage()
     while not stop.is_set():
         wait = interval
         try:
             sent = one_cycle().sent
-            if failures and (sent or not stop.is_set()):
-                age = age_text(now() - began)
+            if outage.failures and (sent or not stop.is_set()):
+                age = age_text(now() - outage.began)
                 log.info("reachable again after %s; %s sent", age, counted(sent, "row"))
-            failures = 0
+            outage = Outage()
         except (Unreachable, NotReady) as error:
-            failures += 1
-            if failures == 1:
-                began = told = now()
-                log_error(error, "; trying again, ever more seldom")
-            elif now() - told >= 86_400:
-                told = now()
-                log_error(error, f", for {age_text(told - began)} now")
-            # With jitter: many boxes share an outage.
-            wait *= min(2 ** (failures - 1), LONGEST_WAIT) * random.uniform(0.8, 1.0)
+            wait = outage.failed(error, now(), interval, LONGEST_WAIT * interval)
         except UploaderError as error:
             if error.is_final:
                 raise
-            log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
+            if not error.is_said:
+                log_error(error, "" if stop.is_set() else f"; trying again in {age_text(interval)}")
         rest(wait)
 
 

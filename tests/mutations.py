@@ -805,11 +805,15 @@ MUTANTS = (
         ("test_ladder.py", "refused_handshake"),
     ),
     Mutant(
-        "waits don't grow", "min(2 ** (failures - 1), LONGEST_WAIT) * random", "random",
+        "waits don't grow", "wait * 2.0 ** min(self.failures - 1, 30)", "wait",
         ("test_ladder.py", "waits_grow"),
     ),
     Mutant(
-        "an outage is said each cycle", "elif now() - told >= 86_400:", "else:", ("test_ladder.py", "waits_grow"),
+        "a refused stream wakes a warehouse in each cycle", "    if outage.error and now < outage.due and", "    if False and",
+        ("test_watching.py", "needs_a_person"),
+    ),
+    Mutant(
+        "an outage is said each cycle", "elif now - self.told >= 86_400:", "else:", ("test_ladder.py", "waits_grow"),
     ),
     Mutant(
         "a large row that doesn't go ends the run", "                self._set_aside(shipment.intent, refused)\n", "                raise refused\n",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
+import itertools
 import json
 import math
 import os
 import random
 import re
+import shutil
 import socket
 import stat
 import struct
@@ -21,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from prometheus_client.parser import text_string_to_metric_families
 
 import sqlite_to_databricks_uploader as up
@@ -1030,7 +1034,8 @@ def test_windows_close_also_where_nobody_writes(box: Box, monkeypatch: pytest.Mo
     assert openings(box, monkeypatch, {}, *BY_HOUR) == [1] * 8
 
 
-def test_rows_that_wait_for_a_target_are_tried_in_each_cycle(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_wait_for_a_target_are_tried_where_nobody_writes(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.0)  # of a wait nothing is left
     box.execute(TABLE)
     add_long_ago(box, 1)
     (box.folder / "lake").write_text("no directory")
@@ -1061,3 +1066,76 @@ def test_rows_that_are_taken_out_of_quarantine_are_counted_where_nobody_writes(
     )
     look()
     assert figures == [2, 0]
+
+
+@dataclasses.dataclass
+class Service:
+    """A service, cycle by cycle, by a clock of its own; `tries` are the streams that each cycle tried."""
+
+    box: Box
+    monkeypatch: pytest.MonkeyPatch
+    now: float = 0.0
+    tried: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        real = up.run_cycle
+
+        def run_cycle(job: up.Job, *given: Any) -> None:
+            self.tried.append(job.stream)
+            real(job, *given)
+
+        self.monkeypatch.setattr(up, "run_cycle", run_cycle)
+        self.monkeypatch.setattr(up.Watch, "MOST_QUIET", 0)
+        self.monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def run(self, seconds: float, interval: int, deeds: dict[int, Callable[[], None]] | None = None) -> dict[str, int]:
+        """How often each stream was tried in so many seconds; a deed comes before the cycle of that number."""
+        self.tried, end, cycles = [], self.now + seconds, itertools.count(1)
+
+        def waited(_: up.Supervisor, pause: float, stop: threading.Event) -> bool:
+            self.now += pause
+            (deeds or {}).get(next(cycles), int)()
+            if self.now >= end:
+                stop.set()
+            return stop.is_set()
+
+        self.monkeypatch.setattr(up.Supervisor, "wait", waited)
+        assert self.box.run("--interval", str(interval), ONCE="0") == 0
+        return dict(collections.Counter(self.tried))
+
+
+def test_a_stream_that_needs_a_person_is_tried_ever_more_seldom_and_the_others_go_on(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each try wakes a warehouse."""
+    del box.environ["DATABRICKS_TABLE"]
+    box.environ["UPLOAD_TABLES"] = "*"
+    box.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, timestamp TEXT)", "INSERT INTO a VALUES (1, '2026-01-01')")
+    box.execute("CREATE TABLE c (id INTEGER PRIMARY KEY, timestamp TEXT)", "INSERT INTO c VALUES (1, '2026-01-01')")
+    foreign = box.folder / "lake" / "raw_c"
+    write_deltalake(str(foreign), up.arrow_table({"other": up.array_of(["x"], "string")}))
+    service = Service(box, monkeypatch)
+    tries = service.run(1.5 * 86_400, 300)
+    assert tries["raw_a"] == 432 and 36 <= tries["raw_c"] <= 50
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 2 and all(line.startswith("raw_c: ") for line in said), said
+    assert "; trying again, ever more seldom" in said[0] and re.search(", for 2[4-6] h now", said[1])
+    beat = json.loads((box.folder / "state" / up.CYCLE_FILE).read_text())
+    assert beat["streams"]["raw_c"]["last_error"] and beat["error"].startswith("raw_c: ")
+    assert 6 <= service.run(110, 1)["raw_c"] <= 8
+    altered = {100: lambda: box.execute("CREATE TABLE d (id INTEGER PRIMARY KEY, timestamp TEXT)")}
+    assert service.run(110, 1, altered)["raw_c"] >= 8
+    caplog.set_level("INFO")
+    service.run(60, 1, {20: lambda: shutil.rmtree(foreign)})
+    [said_last] = [r.getMessage() for r in caplog.records if "goes on after" in r.getMessage()]
+    assert said_last.startswith("raw_c: goes on after ") and DeltaTable(str(foreign)).version() == 0
+
+
+def test_a_single_table_that_needs_a_person_is_tried_ever_more_seldom(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, timestamp TEXT)", "INSERT INTO a VALUES (1, '2026-01-01')")
+    foreign = box.folder / "lake" / "raw_readings"
+    write_deltalake(str(foreign), up.arrow_table({"other": up.array_of(["x"], "string")}))
+    assert Service(box, monkeypatch).run(110, 1)[""] <= 8
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1

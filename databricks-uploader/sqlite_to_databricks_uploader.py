@@ -3653,11 +3653,11 @@ class Intent(Place, total=False):
     """What is saved before a commit is sent, and by which its fate is found out after a crash.
 
     `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
-    and `span` says which of their lines it sends. `keyed`: no two rows of the source are sent alike; `digest` is that
-    of the rows as a statement had them. `size` is how large its batch was, as the source counts, `reads` the types that
-    rules were made for. A target adds what it needs: the name of a staged `file` in a `volume`, a request's `bytes`,
-    the seconds that a statement has, the `fields` that rows are known by. `others_go`: a commit without rows went just
-    after it was lost.
+    and `span` says which of their lines it sends, without so many that are `unfit`. `keyed`: no two rows of the source
+    are sent alike; `digest` is that of the rows as a statement had them. `size` is how large its batch was, as the
+    source counts, `reads` the types that rules were made for. A target adds what it needs: the name of a staged `file`
+    in a `volume`, a request's `bytes`, the seconds that a statement has, the `fields` that rows are known by.
+    `others_go`: a commit without rows went just after it was lost.
     """
 
     sequence: int
@@ -3671,6 +3671,7 @@ class Intent(Place, total=False):
     time_form: str | None
     replayed: list[str]
     span: list[int]
+    unfit: int
     confirmed: bool
     keyed: bool
     others_go: bool
@@ -4051,24 +4052,33 @@ def is_one_name(one: str | None, other: str | None) -> bool:
     return (one or "").encode().lower() == (other or "").encode().lower()  # ASCII alone: SQLite knows both Ä and ä.
 
 
-def page_of_lines(table: Table, lines: Lines, is_hiding: bool) -> RawPage:
-    """Quarantined rows as a page, as if SQLite had handed them out. Columns that are new since are NULL.
-
-    Where rules hide values, lines of version 1.0.0 don't say which ones.
-    """
-    if foreign := {line["table"] for line in lines if not is_one_name(line["table"], table.name)}:
-        fault = f"the quarantine holds rows of {', '.join(sorted(foreign))}"
-        raise StateError(fault, "Use the state_dir of that table.")
-    told = {name for line in lines for name in line.get("hidden", table.columns if is_hiding else ())}
-    if lost := [name for name in table.columns if name in told and any(name not in line["row"] for line in lines)]:
-        fault = f"the quarantine does not hold the values of {', '.join(lost)}: sanitize hides them"
-        raise ConfigError(fault, "Correct the rows in the source: an UPDATE is no new row, an INSERT is.")
-    for names in {frozenset(line["row"]) for line in lines}:  # A column that is new may be one that was renamed.
-        if (former := names - table.columns.keys()) and table.columns.keys() - names:
-            fault = f"the quarantine has values of {', '.join(sorted(former))}, which {table.name} has no more"
-            raise ConfigError(fault, "Give them in its lines the names that the columns have now, or take them out.")
+def page_of_lines(table: Table, lines: Lines) -> RawPage:
+    """Quarantined rows as a page, as if SQLite had handed them out. Columns that are new since are NULL."""
     columns = {n: RawColumn("mixed", [sqlite_value(line["row"].get(n)) for line in lines]) for n in table.columns}
     return RawPage([line["key"] for line in lines], columns, 0)
+
+
+def lacking(table: Table, line: Mapping[str, Any], is_hiding: bool) -> str:
+    """Why a line lacks values that its row has in the source; empty where it does not.
+
+    Where rules hide values, lines of version 1.0.0 don't say which ones. A column that is new may be one that was
+    renamed. A `StateError` for a row of another table.
+    """
+    if not is_one_name(line["table"], table.name):
+        raise StateError(f"the quarantine holds rows of {line['table']}", "Use the state_dir of that table.")
+    names, told = line["row"].keys(), line.get("hidden", table.columns if is_hiding else ())
+    if lost := [name for name in table.columns if name in told and name not in names]:
+        return f"sanitize hid {', '.join(lost)}, so insert the row, corrected, in the source: an UPDATE is no new row"
+    if (former := names - table.columns.keys()) and table.columns.keys() - names:
+        return f"{table.name} has no {', '.join(sorted(former))} any more: give it in its line the name of now, or none"
+    return ""
+
+
+def staying(line: Mapping[str, Any], fault: str) -> BadRow:
+    """A quarantined row that stays for a `fault` of its line, told before the reason of before."""
+    row, reason = {name: sqlite_value(value) for name, value in line["row"].items()}, str(line["reason"])
+    told = reason if reason.startswith(fault) else f"{fault}; before: {reason}"
+    return BadRow(line["key"], told, row, line.get("hidden", ()))
 
 
 def plain_value(value: Value | None) -> Any:
@@ -8442,9 +8452,16 @@ class RowSource(NamedTuple):
         hidden = plan.rules.touched if plan.rules else frozenset[str]()
         return bool(key) and key <= {*plan.sources.values()} - hidden
 
-    def of_lines(self, lines: Lines, is_hiding: bool) -> Prepared:
-        """Rows out of the quarantine."""
-        return self.plan().prepare(page_of_lines(self.cursor.table, lines, is_hiding))
+    def of_lines(self, lines: Lines, unfit: Mapping[int, str]) -> Prepared:
+        """Rows out of the quarantine, where those that are `unfit` stay."""
+        page = page_of_lines(self.cursor.table, [line for index, line in enumerate(lines) if index not in unfit])
+        prepared, stay = self.plan().prepare(page), [staying(lines[index], fault) for index, fault in unfit.items()]
+        return prepared._replace(read=len(lines), bad=[*prepared.bad, *stay])
+
+    def unfit(self, lines: Lines, is_hiding: bool) -> dict[int, str]:
+        """Which rows in quarantine can't be sent whatever the target takes, and why."""
+        faults = (lacking(self.cursor.table, line, is_hiding) for line in lines)
+        return {index: fault for index, fault in enumerate(faults) if fault}
 
     def _prepared(self, position: Position, pages: Iterator[RawPage]) -> Iterator[Prepared]:
         return map(self.plan().from_position(position).prepare, pages)
@@ -8539,14 +8556,14 @@ def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
     rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
     for index, row in enumerate(rows):
         if not row.keys() >= writes.keys():
-            refused[index] = str(lines[index]["reason"])
+            refused[index] = "no group as they are made now: insert its rows, corrected, in the source"
         elif others := sorted(row.keys() - writes.keys()):
             refused[index] = f"{', '.join(others)} is not sent any more: take it out of the line"
     for name, kind in writes.items():
         arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
         refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
     wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
-    stay = [BadRow(lines[index]["key"], reason, rows[index]) for index, reason in sorted(refused.items())]
+    stay = [staying(lines[index], reason) for index, reason in sorted(refused.items())]
     return Prepared(
         arrow_table({name: array.take(wanted) for name, array in arrays.items()}), [], len(rows), stay, None
     )
@@ -8675,9 +8692,13 @@ class WindowSource(NamedTuple):
         """Whether a group comes once: that of a window does."""
         return self.aggregate.window_length is not None
 
-    def of_lines(self, lines: Lines, _: bool) -> Prepared:
+    def of_lines(self, lines: Lines, _: Mapping[int, str]) -> Prepared:
         """Groups out of the quarantine."""
         return groups_of_lines(self.plan().writes, lines)
+
+    def unfit(self, _: Lines, __: bool) -> dict[int, str]:
+        """None: a group's line has all that is sent of it."""
+        return {}
 
     def _is_due(self, position: Position, due: int) -> bool:
         """Whether rows that were ahead are read: by the start of the earliest one's window, as windows are now."""
@@ -9476,7 +9497,10 @@ def replayed(job: Job, source: Source, intent: Intent) -> Iterator[Prepared]:
     """The rows that an intent takes out of the quarantine."""
     lines = lines_of(file for file in job.quarantine.files() if file.name in intent["replayed"])
     first, end = intent.get("span", (0, None))
-    return iter([source.of_lines(lines[first:end], job.scenario == "sanitize")])
+    unfit = source.unfit(lines[first:end], job.scenario == "sanitize")
+    if len(unfit) != intent.get("unfit", 0):
+        raise ConfigError("the columns are others than when the replay began", "Start it again.")
+    return iter([source.of_lines(lines[first:end], unfit)])
 
 
 def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> Iterator[Prepared]:
@@ -9670,8 +9694,8 @@ class Delivery:
                 self._confirm(intent, tally)
                 self.total.add(tally)
             else:
-                log.info("commit %d did not take place; its rows are sent again", intent["sequence"])
-                lost = self.state.lost + 1
+                then, lost = "stay in quarantine" if "replayed" in intent else "are sent again", self.state.lost + 1
+                log.info("commit %d did not take place; its rows %s", intent["sequence"], then)
                 is_too_large = self._narrow(intent) and is_at_fault(self.state, intent)
                 if not is_too_large:
                     self._save(dataclasses.replace(lost_again(self.state, intent), intent=None))
@@ -9808,7 +9832,7 @@ class Delivery:
                 self.job.warn_once(*said_of_odd_time(self.source.plan(), *prepared.odd))
             bad += prepared.bad
             tally.add(tally_of(prepared))
-            if bad:
+            if bad and "replayed" not in intent:  # Those were counted when they came.
                 refuse_too_many(self.job, sum(each.bad for each in tallies), f"{bad[-1].key}: {bad[-1].reason}")
             self.job.progress(prepared.read, batch.waiting)
             yield prepared.rows
@@ -9831,7 +9855,8 @@ class Delivery:
 def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: int, end: int) -> Tally:
     """One commit of some of the quarantine's rows, which moves no position."""
     job, tally, place = delivery.job, Tally(), delivery.state.position
-    span: Intent = {"replayed": [file.name for file in files], "span": [first, end]}
+    unfit = len(delivery.source.unfit(lines[first:end], job.scenario == "sanitize"))
+    span: Intent = {"replayed": [file.name for file in files], "span": [first, end], "unfit": unfit}
     intent: Intent = {**intent_of(job, delivery.source, delivery.state, Batch(place, [], lambda: iter(()))), **span}
     batch = Batch(place, [], lambda: replayed(job, delivery.source, intent))
 

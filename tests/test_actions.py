@@ -661,8 +661,9 @@ def test_rows_in_quarantine_are_not_replayed_without_what_is_in_a_renamed_column
     box.execute("ALTER TABLE t RENAME COLUMN r TO q")
     [file] = (box.folder / "state" / "quarantine").iterdir()
     file.write_text(file.read_text().replace('"bad"', "2"))
-    assert box.run("--replay-quarantine", "--schema", "evolve") == 2
-    assert "values of r, which t has no more" in caplog.text
+    assert box.run("--replay-quarantine", "--schema", "evolve") == up.QUARANTINED
+    assert "t has no r any more" in caplog.text
+    [file] = (box.folder / "state" / "quarantine").iterdir()
     file.write_text(file.read_text().replace('"r"', '"q"'))
     assert box.run("--replay-quarantine", "--schema", "evolve") == 0
     assert (2, "b") in box.arrived("v, q")
@@ -682,8 +683,58 @@ def test_rows_whose_values_were_hidden_are_not_replayed_without_them(box: Box, w
     file.write_text(text if written_by == "this version" else text.replace(', "hidden": ["s"]', ""))
     if written_by == "this version":
         rules["SANITIZE_CONFIG"] = '{"remove_nulls": ["v"]}'
-    assert box.run("--replay-quarantine", **rules) == 2
+    assert box.run("--replay-quarantine", **rules) == up.QUARANTINED
     assert len(box.arrived(prefix="secure_")) == 1
+
+
+@pytest.mark.parametrize("route", ["path", "warehouse"])
+def test_a_row_that_can_t_be_replayed_keeps_no_other_back(
+    box: Box, warehouse: Warehouse, schema: str, route: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do many, which were counted when they came; a second replay says the same."""
+    if route == "warehouse":
+        warehouse.sql(f"CREATE TABLE {schema}.secure_kept (id BIGINT, time TIMESTAMP, v BIGINT, s STRING)")
+        box.behind(warehouse, f"{schema}.raw_kept")
+    hides = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"mask": {"s": 0}}'}
+    shows = hides | {"SANITIZE_CONFIG": '{"remove_nulls": ["id"]}'}
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER, s TEXT)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01', 1, 'a')")
+    assert box.run(**shows) == 0
+    for number, rules in enumerate([shows, hides, shows], 2):
+        box.execute(f"INSERT INTO t VALUES ({number}, '2026-01-01', 'bad', 'secret')")
+        assert box.run(**rules) == up.QUARANTINED
+    for file in (box.folder / "state" / "quarantine").iterdir():
+        file.write_text(file.read_text().replace('"bad"', "7"))
+    for count in (2, 0):
+        caplog.clear()
+        assert box.run("--replay-quarantine", "--max-bad-rows", "0", **shows) == up.QUARANTINED
+        [line] = box.quarantined()
+        assert line["key"] == 3 and line["reason"].startswith("sanitize hid s, so insert")
+        assert line["reason"].count("before: v is no whole number") == line["reason"].count("before") == 1
+        assert line["hidden"] == ["s"] and line["table"] == "t" and not box.state()["intent"]
+        assert f"{count} rows sent from quarantine, 1 stay" in caplog.text
+    caplog.clear()
+    assert box.run(**shows) == 0
+    assert "did not take place" not in caplog.text
+    if route == "path":
+        assert box.arrived("id", prefix="secure_") == [(1,), (2,), (4,)]
+    else:
+        assert sorted(warehouse.sql(f"SELECT id FROM {schema}.secure_kept")) == [(1,), (2,), (4,)]
+
+
+def test_a_row_of_aggregate_that_was_corrected_in_its_line_is_said_to_be_inserted_anew(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = {"ENABLE_AGGREGATE": "1", "AGGREGATE_CONFIG": '{"group_by": ["hour"], "aggregations": {"v": "sum"}}'}
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+    box.execute("INSERT INTO t VALUES (1, '2026-01-01T00:00:00Z', 1), (2, '2026-01-01T05:00:00Z', 1)")
+    assert box.run(**rules) == 0
+    box.execute("INSERT INTO t VALUES (3, '2026-01-01T05:01:00Z', 'bad')")
+    assert box.run(**rules) == up.QUARANTINED
+    [file] = (box.folder / "state" / "quarantine").iterdir()
+    file.write_text(file.read_text().replace('"bad"', "7"))
+    assert box.run("--replay-quarantine", **rules) == up.QUARANTINED
+    assert "insert its rows, corrected, in the source" in caplog.text and "v is no whole number" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "when", "call"), [("save", "after", 1), ("send", "after", 1), ("save", "before", 2)])

@@ -6619,8 +6619,8 @@ class DeltaTarget:
         told = next(told_by(table, self.name, application), {"sequence": sequence})
         return {**told, "committed": told["sequence"]}
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """How many rows of that size one commit should have."""
+    def batch_rows(self, bytes_per_row: float, _: float = 1.0) -> int:
+        """How many rows of that size one commit should have, also where but a share of them is sent."""
         allowed = self.allowance.bytes if self.allowance else Allowance.MOST
         return rows_of_commit(bytes_per_row, allowed if allowed < Allowance.MOST else None)
 
@@ -7664,20 +7664,38 @@ class SizedRoute(Route):
     # What makes text of pages of rows, whatever its size.
     text_of: Callable[..., Any]
 
-    _bytes_per_row: float | None = None
+    # At most so many times as many rows are read for a request as it holds, where the others are left out.
+    MOST_READ: ClassVar = 50
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite."""
-        return max(1, int(0.9 * self.table.allowance.bytes / (self._bytes_per_row or max(1.0, 2 * bytes_per_row))))
+    _bytes_per_row: float | None = None
+    _usual: int | None = None
+
+    def batch_rows(self, bytes_per_row: float, share: float = 1.0) -> int:
+        """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite.
+
+        Of those that are read a `share` is sent.
+        """
+        size = self._bytes_per_row or max(1.0, 2 * bytes_per_row)
+        self._usual = max(1, int(0.9 * self.table.allowance.bytes / size))
+        return int(self._usual / max(share, 1 / self.MOST_READ))
 
     def prepare(self, pages: Iterable[ArrowTable]) -> Any:
         """Rows as text; `DoesNotGo` where a request can't hold them, or JSON can't. One row alone is tried."""
-        text = self.text_of(pages)
+        text = self.text_of(self._bounded(pages))
         self._bytes_per_row = text.size / text.count if text.count else None
         if text.size > (self.table.allowance.bytes if text.count > 1 else self.MOST_BYTES):
             fitting = max(1, int(0.9 * text.count * self.table.allowance.bytes / text.size))
             raise TooLargeError(f"{text.count} rows are too large for a request: {text.size} bytes", self.HINT, fitting)
         return text
+
+    def _bounded(self, pages: Iterable[ArrowTable]) -> Iterator[ArrowTable]:
+        """Pages, but not many times as many rows as are usual: all may be sent of which few were. So no memory ends."""
+        count = 0
+        for page in pages:
+            if count and self._usual and count + page.num_rows > 4 * self._usual:
+                raise TooLargeError(f"more than {count} rows are too many for a request", self.HINT, self._usual)
+            count += page.num_rows
+            yield page
 
 
 # What a warehouse says of a time after a table's last commit.
@@ -8204,8 +8222,8 @@ class WarehouseTarget(WarehouseTable):
         rows = self.insert.text_of(pages)
         return rows.count > 0 and not self.insert.compared(rows)[1]
 
-    def batch_rows(self, bytes_per_row: float) -> int:
-        return rows_of_commit(bytes_per_row) if self.by_files else self.usual.batch_rows(bytes_per_row)
+    def batch_rows(self, bytes_per_row: float, share: float = 1.0) -> int:
+        return rows_of_commit(bytes_per_row) if self.by_files else self.usual.batch_rows(bytes_per_row, share)
 
     def prepare(self, pages: Pages) -> Payload:
         """Rows as text; many, where there is a volume, as a Parquet file."""
@@ -9470,6 +9488,11 @@ def save_source_id(job: Job, state: State) -> None:
         job.source_ids.add(state.source_id)
 
 
+def share_of(source: Source, last: Tally) -> float:
+    """What share of the last batch's rows was sent, rather too much, where few tell; one of none."""
+    return min(1.0, (last.sent + 2 * math.sqrt(last.sent) + 1) / (source.count_of(last) + 1))
+
+
 @dataclasses.dataclass
 class Shipment:
     """A batch on its way: its intent, what is sent of it, and what became of its rows."""
@@ -9793,7 +9816,7 @@ class Delivery:
     def shipments(self) -> Iterator[Shipment]:
         """One batch after another with what is to be sent, each prepared while the one before is under way."""
         state, tallies = self.state, [Tally(bad=self.total.bad)]
-        while batch := self.source.next_batch(state.position, self._size):
+        while batch := self.source.next_batch(state.position, lambda: self._size(share_of(self.source, tallies[-1]))):
             share_heap()
             if len(tallies) == 1:
                 refuse_bad_start(self.source, self.state)
@@ -9805,11 +9828,11 @@ class Delivery:
             state = confirmed(state, shipment.intent, shipment.tally)
         warn_of_late(self.job, self.source.cursor, state.position)
 
-    def _size(self) -> int:
+    def _size(self, share: float = 1.0) -> int:
         """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""
         if self.bytes_per_row is None:
             self.bytes_per_row = self.source.cursor.bytes_per_row(self.state.position)
-        usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row)
+        usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row, share)
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
             usual = max(1, usual >> min(max(0, self.state.lost - 1), HALVINGS))

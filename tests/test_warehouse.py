@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -324,6 +324,38 @@ def test_rules_that_suit_only_the_tables_types_wake_no_warehouse_in_idle_cycles(
 
 
 # --- Sizes and round trips ---
+
+
+def test_a_filter_that_keeps_few_rows_sends_few_statements(
+    box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it keeps all from one row on: these are divided before they fill the memory."""
+    box.behind(warehouse, "s.raw_few")
+    warehouse.sql("CREATE TABLE s.filtered_few (id BIGINT, ts TIMESTAMP, k STRING, v BIGINT)")
+    box.environ |= {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"v": 7}'}
+    box.execute("CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT, k TEXT, v INTEGER)")
+    insert, made, real = "INSERT INTO r VALUES (?, '2026-01-01', ?, ?)", list[int](), up.InsertRoute.text_of
+    box.execute(insert, rows=[(n, "k" * 200, n % 100) for n in range(60_000)])
+
+    def text_of(route: up.InsertRoute, pages: Iterable[Any]) -> Any:
+        made.append(0)
+
+        def counted() -> Iterator[Any]:
+            for page in pages:
+                made[-1] += page.num_rows
+                yield page
+
+        return real(route, counted())
+
+    monkeypatch.setattr(up.InsertRoute, "text_of", text_of)
+    assert box.run() == 0
+    assert len(made) <= 3 and sum(made) == 600
+    box.execute(insert, rows=[(60_000 + n, "k" * 200, n % 100 if n < 9_000 else 7) for n in range(60_000)])
+    made.clear()
+    assert box.run() == 0
+    assert max(made) < 20_000 and len(made) < 30
+    [(count, different)] = warehouse.sql("SELECT count(*), count(DISTINCT id) FROM s.filtered_few")
+    assert count == different == 600 + 90 + 51_000
 
 
 def test_a_thousand_rows_cost_one_insert_in_one_session(bench: Bench) -> None:

@@ -9481,11 +9481,20 @@ def intent_of(job: Job, source: Source, state: State, batch: Batch) -> Intent:
 
 def save_source_id(job: Job, state: State) -> None:
     """A kill before the first intent must not lose the name by which a staged file is found."""
-    if not job.states.file.exists():
+    if state.committed and job.states.file.exists():
+        return
+    saved = job.states.load() or State()
+    if not (saved.table or saved.last_upload):
         if not (state.committed or state.anchors):
             log.info("first run of source %s: all rows of %s are new", state.source_id, state.table)
-        job.states.save(State(source_id=state.source_id))
-        job.source_ids.add(state.source_id)
+        if saved.source_id != state.source_id:
+            keep_name(job, state.source_id)
+
+
+def keep_name(job: Job, name: str) -> None:
+    """Keep the name of a source that has not begun: it is a box's also while nothing of it arrives."""
+    job.states.save(State(source_id=name))
+    job.source_ids.add(name)
 
 
 def share_of(source: Source, last: Tally) -> float:
@@ -10745,12 +10754,13 @@ STATUS_COLUMNS = {
 class LastReport:
     """What `status_table` was told last: when it was tried, in seconds since 1970, and a digest of what was told.
 
-    After a failure `pause` is for how many seconds it is left alone.
+    After a failure `pause` is for how many seconds it is left alone. `box` is the name that the box was told by.
     """
 
     at: float = 0.0
     digest: str = ""
     pause: float = 0.0
+    box: str = ""
 
 
 @dataclasses.dataclass
@@ -10785,21 +10795,23 @@ class StatusTable:
         pause = min(said.pause, 86_400) or (interval - 1 if what != said.digest else 3600)
         if not streams or 0 <= moment - said.at < pause:
             return False
+        bases = (f.source_id.removesuffix(f"/{stream}") for stream, f in streams.items())
+        box = said.box or next(filter(None, bases), "")
         try:
-            self._send(streams, round(moment * 10**6))
-            self.said = LastReport(moment, what)
+            self._send(streams, round(moment * 10**6), self.fleet.config.source_id or box)
+            self.said = LastReport(moment, what, box=box)
         except UploaderError as error:
             pause = min(max(2 * said.pause, interval, 60.0), 86_400.0)
-            self.said = LastReport(moment, said.digest, pause)
+            self.said = LastReport(moment, said.digest, pause, box)
             again = f"the rows go on; trying again in {age_text(pause)}"
             log.warning("status_table %s: %s. %s (%s)", self.fleet.config.status_table, error, error.hint, again)
         return True
 
-    def _send(self, streams: Mapping[str, Figures], moment: int) -> None:
+    def _send(self, streams: Mapping[str, Figures], moment: int, box: str) -> None:
         if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
         told = [
-            {**vars(f), "box": self.fleet.config.source_id or f.source_id.removesuffix(f"/{stream}"), "stream": f.table,
+            {**vars(f), "box": box, "stream": f.table,
              "quarantine": f.quarantined, "error": f.last_error, "version": __version__, "time": moment,
              **dict.fromkeys(self.private.get(stream, ["newest", "position"] if f.scenario == "sanitize" else []))}
             for stream, f in streams.items()
@@ -11054,6 +11066,8 @@ class Watch:
         with contextlib.suppress(UploaderError):
             table = detect_table(database, job.config.sqlite_table_name)
             figures.table = job.stream or PREFIXES[job.scenario] + table
+            if (self.status or self.metrics) and not (job.config.source_id or job.states.load()):
+                keep_name(job, random_id(job))
             if self.status and job.scenario == "sanitize":
                 self.status.look(job, table_in(job, database, job.states.sound()))
         figures.route, figures.target, figures.scenario = route_of(job.config), redacted(job.target.name), job.scenario

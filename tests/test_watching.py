@@ -1068,6 +1068,35 @@ def test_rows_that_are_taken_out_of_quarantine_are_counted_where_nobody_writes(
     assert figures == [2, 0]
 
 
+def test_a_box_of_which_nothing_arrived_yet_has_the_name_that_its_rows_will_have(box: Box) -> None:
+    """All failing new boxes would be one. One that had a single table, and several since, is one box."""
+    box.execute(
+        TABLE, "INSERT INTO s VALUES (1, '2026-01-01', 1)", "CREATE TABLE d (id INTEGER PRIMARY KEY, at DATETIME)"
+    )
+    box.execute("INSERT INTO d VALUES (1, 'words')")
+    settings = {"UPLOAD_STATUS_TABLE": "status", "UPLOAD_METRICS_FILE": str(box.folder / "metrics")}
+    del box.environ["DATABRICKS_TABLE"]
+
+    def told() -> set[tuple[str, str]]:
+        return {
+            (name, stream) for name, stream in rows_of(DeltaTable(str(box.folder / "lake" / "status")), "box, stream")
+        }
+
+    for _ in range(2):
+        assert box.run("--tables", "d", **settings) == 2
+    [(name, stream)] = told()
+    assert re.fullmatch("[0-9a-f]{32}", name) and stream == "raw_d"
+    assert f'source_id="{name}/raw_d"' in (box.folder / "metrics").read_text()
+    box.execute("UPDATE d SET at = '2026-01-01'")
+    assert box.run("--tables", "d,s", "--interval", "1", **settings) == 0
+    state = json.loads((box.folder / "state" / "raw_d" / "last_upload.json").read_text())
+    assert state["source_id"] == f"{name}/raw_d" and state["table"] == "d"
+    time.sleep(1)
+    box.execute("INSERT INTO d VALUES (2, '2026-01-02')")
+    assert box.run("--tables", "d,s", "--interval", "1", **settings) == 0
+    assert told() == {(name, "raw_d"), (name, "raw_s")}
+
+
 @dataclasses.dataclass
 class Service:
     """A service, cycle by cycle, by a clock of its own; `tries` are the streams that each cycle tried."""

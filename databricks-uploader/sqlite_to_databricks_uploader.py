@@ -2683,11 +2683,18 @@ class Reader:
 
     @functools.cached_property
     def bytes_per_row(self) -> float:
-        """How large the first rows are; 1,000 where that is not known. Those of a view may cost as much as all."""
+        """A guess by the size of the file, and how close the first rowids are; without these by the first rows.
+
+        1,000 where nothing tells: the first rows of a view may cost as much as all, those of a table be damaged.
+        """
         with contextlib.suppress(CorruptError):
-            if self.database.kinds[self.table.name] in ("table", "table without rowid"):
+            if self.database.kinds[self.table.name] == "table without rowid":
                 count, size = self.extent(f"LIMIT {SAMPLE_ROWS}")
-                return size / count if count else 1000
+                return size / max(1, count)
+            first, last = self.bounds() if self.table.rowid else (None, 0)
+            if first is not None:
+                share = 1000 / max(1000, self.nth(first, last, 1000) - first + 1)
+                return self.database.size() / max(1, (last - first + 1) * share)
         return 1000
 
     def extent(self, rows: str, least: int = 0) -> tuple[int, int]:
@@ -10915,7 +10922,8 @@ def seldom(
     except (TransientError, SourceError, FileError):
         raise
     except UploaderError as error:
-        if not config.once and (job.stream or not error.is_final):
+        is_costly = isinstance(job.target, WarehouseTarget)  # Others are looked at without a session.
+        if is_costly and not config.once and (job.stream or not error.is_final):
             outage.known, longest = known, max(config.interval, MOST_SELDOM)
             outage.due = now + outage.failed(error, now, config.interval, longest)
         raise

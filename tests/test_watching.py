@@ -1116,6 +1116,8 @@ class Service:
         self.monkeypatch.setattr(up, "run_cycle", run_cycle)
         self.monkeypatch.setattr(up.Watch, "MOST_QUIET", 0)
         self.monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        # By path a try costs little; here it counts as one of a warehouse.
+        self.monkeypatch.setattr(up, "WarehouseTarget", up.DeltaTarget)
 
     def run(self, seconds: float, interval: int, deeds: dict[int, Callable[[], None]] | None = None) -> dict[str, int]:
         """How often each stream was tried in so many seconds; a deed comes before the cycle of that number."""
@@ -1168,3 +1170,11 @@ def test_a_single_table_that_needs_a_person_is_tried_ever_more_seldom(
     write_deltalake(str(foreign), up.arrow_table({"other": up.array_of(["x"], "string")}))
     assert Service(box, monkeypatch).run(110, 1)[""] <= 8
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+def test_by_path_a_table_that_needs_a_person_is_tried_in_each_cycle(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, timestamp TEXT)", "INSERT INTO a VALUES (1, '2026-01-01')")
+    write_deltalake(str(box.folder / "lake" / "raw_readings"), up.arrow_table({"other": up.array_of(["x"], "string")}))
+    service, warehouse = Service(box, monkeypatch), type("Other", (), {})
+    monkeypatch.setattr(up, "WarehouseTarget", warehouse)
+    assert service.run(20, 1)[""] == 20

@@ -6852,8 +6852,9 @@ class Insert:
 
     @functools.cached_property
     def digest(self) -> str:
-        """What tells whether rows are these, in any order."""
-        return digest_of(json.dumps(sorted(zip(*self.texts, strict=True))))
+        """What tells whether rows are these, in any order, of their columns too."""
+        texts = (self.texts[index] for _, index in sorted(zip(self.kinds, itertools.count(), strict=False)))
+        return digest_of(json.dumps(sorted(zip(*texts, strict=True))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9452,7 +9453,8 @@ def made_by(job: Job, plan: Plan) -> str:
     """
     rules = canonical(getattr(job.config, f"{job.scenario}_config", None))
     secret = (job.config.sanitize_secret or "") if job.scenario == "sanitize" else ""
-    reads = [plan.reads.get(name) for name in plan.sources.values()]
+    # In whatever order the columns stand: a rebuild may change that.
+    reads = {name: plan.reads.get(source) for name, source in plan.sources.items()}
     told = [job.scenario, rules, hmac.digest(secret.encode(), b"rows", "sha256")[:4].hex(), reads]
     told += [plan.writes, plan.sources, plan.table.time, plan.form.line()]
     return digest_of(json.dumps(told, sort_keys=True, default=str))

@@ -679,6 +679,19 @@ def test_rows_that_were_edited_since_are_no_proof_that_their_statement_did_not_r
     assert both is told
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_rows_whose_columns_stand_in_another_order_since_leave_no_doubt(bench: Bench, when: str) -> None:
+    """As after a rebuild of the source's table."""
+    bench.create()
+    target = bench.target()
+    bench.send(target, rows_of(9))
+    bench.warehouse.fail("INSERT INTO", "drop", when=when)
+    intent, payload = bench.lose(target, rows_of(1, 2))
+    turned = up.arrow_table({name: payload.rows.column(name) for name in reversed(payload.rows.column_names)})
+    assert target.insert.text_of([turned]).digest == payload.digest
+    assert target.insert.settle(intent, lambda: iter([turned])) is (when == "after")
+
+
 @pytest.mark.parametrize("is_keyed", [True, False])
 def test_a_table_without_a_past_tells_of_rows_that_a_key_tells_apart(bench: Bench, is_keyed: bool) -> None:
     bench.create()

@@ -3412,6 +3412,12 @@ class Aggregate(NamedTuple):
         span = [(moment - EPOCH) // MICROSECOND for moment in (first, first + length)] if length else [None, None]
         return {"window": span[0], "end": span[1], "upto": upto, "by": self.form, "since": since}
 
+    def end_of(self, after: Position) -> int | None:
+        """The end of the windows that were sent before a position (microseconds), or of the one that was in part."""
+        if "part" in after:
+            return after["part"]["end"]
+        return after["closed"] if self.window_length else None
+
     def closed(self, partials: Partials, newest: dt.datetime) -> dt.datetime | None:
         """The time before which windows are complete, by the newest time read; None where no group is in one."""
         if self.window_length is None:
@@ -4391,12 +4397,10 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     if "read_to" in position:
         is_open = state.position["rowid"] != position["read_to"] or "ahead" in position
         position.pop("ahead", None)
-        part = position.pop("part", None)
-        if part and is_new:  # The groups that are left of its window have no rows any more.
+        if is_new and (part := position.pop("part", None)):  # The groups that are left of its window have no rows.
             position["closed"] = latest_time(position.get("closed"), part["end"])
-        elif part:
-            position["part"] = part
-        begin = state.position["rowid"] if part and part["end"] is None and not is_new else None
+        # A set without windows begins where it began; else rows of open windows are looked for from the first one on.
+        begin = state.position["rowid"] if "part" in position and position["part"]["end"] is None else None
         position |= {"rowid": begin if is_open or is_new else rowid, "read_to": rowid}
         position |= {"held": 0, "open_rows": 0, "open_groups": 0} if is_new else {}
     state = dataclasses.replace(state, lineage="" if is_new else lineage_of(state), epoch=state.epoch + 1)
@@ -4481,9 +4485,14 @@ def back_in(state: State, claim: Claim, origin: Origin) -> State:
     return dataclasses.replace(state, **known, origin=state.origin or Origin(origin.file, origin.schema - 1))
 
 
+def without_keys(position: Position, *keys: str) -> Position:
+    """A position without some of what it has."""
+    return cast(Position, {key: value for key, value in position.items() if key not in keys})
+
+
 def at_any_time(position: Position) -> Position:
     """A position after which all rows are new, whatever their times."""
-    return cast(Position, {key: value for key, value in position.items() if key not in ("since", "until")})
+    return without_keys(position, "since", "until")
 
 
 def read_to(position: Position) -> int | None:
@@ -6853,8 +6862,8 @@ class Insert:
     @functools.cached_property
     def digest(self) -> str:
         """What tells whether rows are these, in any order, of their columns too."""
-        texts = (self.texts[index] for _, index in sorted(zip(self.kinds, itertools.count(), strict=False)))
-        return digest_of(json.dumps(sorted(zip(*texts, strict=True))))
+        by_name = dict(zip(self.kinds, self.texts, strict=True))
+        return digest_of(json.dumps(sorted(zip(*map(by_name.__getitem__, sorted(by_name)), strict=True))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -8681,7 +8690,7 @@ class WindowSource(NamedTuple):
         is_there = first is not None and first <= (read_to(position) or 0)
         if is_there and part["by"] == self.aggregate.form:
             return position, first, min(last, read_to(position) or 0)
-        position = cast(Position, {key: value for key, value in position.items() if key != "part"})
+        position = without_keys(position, "part")
         if is_there:
             log.warning("groups of a window were sent by other rules before: all of its groups are sent by these")
         elif part["end"] is None:
@@ -8694,9 +8703,7 @@ class WindowSource(NamedTuple):
         """The groups that led from one position to the other, as far as the source still has their rows."""
         first, last = self.cursor.reader.bounds(position["rowid"])[0], after["read_to"]
         if (first is not None and last is not None) or "ahead" in position:
-            part = after.get("part")
-            end = part["end"] if part else after["closed"] if self.aggregate.window_length else None
-            end = 2**62 if end is None else end
+            end = 2**62 if (told := self.aggregate.end_of(after)) is None else told
             yield self._prepared(position, after, self._read(position, first, last or 0, 2**62, end, end))
 
     def count_of(self, tally: Tally) -> int:
@@ -8704,7 +8711,7 @@ class WindowSource(NamedTuple):
         return tally.sent
 
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
-        """The groups of the one window between two positions, of which one does not go; a replay parts them."""
+        """The one group between two positions, which does not go, and rows that were set aside with it."""
         found = [*self.again(before, after)]
         columns = ([column.to_pylist() for column in prepared.rows.columns] for prepared in found)
         groups = (group for lists in columns for group in zip(*lists, strict=True))
@@ -8766,10 +8773,8 @@ class WindowSource(NamedTuple):
 
     def _after(self, position: Position, windows: Windows, last: int, size: Callable[[], int]) -> Position:
         """The position once the groups that are due were sent."""
-        length, (end, part, has_more) = (
-            self.aggregate.window_length,
-            due_groups(self.aggregate, self.flush, position, windows, size),
-        )
+        length = self.aggregate.window_length
+        end, part, has_more = due_groups(self.aggregate, self.flush, position, windows, size)
         closed = (end - EPOCH) // MICROSECOND if end and not part else position.get("closed")
         # Windows that end after the last one that was sent, which may have been longer.
         first = closed - length // MICROSECOND + 1 if length and closed is not None else closed
@@ -8793,7 +8798,7 @@ class WindowSource(NamedTuple):
         if length and still_open:
             until = moment_of(min(still_open)) + length + self.aggregate.lateness
             after |= {"open_until": (until - EPOCH) // MICROSECOND, "window": int(length.total_seconds())}
-        after = cast(Position, {key: value for key, value in after.items() if key not in ("ahead", "part")})
+        after = without_keys(after, "ahead", "part")
         # Those after the position are read again in any case.
         if ranges := [[low, min(high, rowid)] for low, high in windows.ahead["ranges"] if low <= rowid]:
             rows = min(windows.ahead["rows"], sum(high - low + 1 for low, high in ranges))
@@ -8803,7 +8808,7 @@ class WindowSource(NamedTuple):
     def _prepared(self, position: Position, after: Position, windows: Windows) -> Prepared:
         """The groups between two positions as the target takes them, with what became of the rows."""
         plan, kinds, part = self.plan(), self.aggregate.columns, after.get("part")
-        end = part["end"] if part else after["closed"] if self.aggregate.window_length else None
+        end = self.aggregate.end_of(after)
         is_none = self.aggregate.window_length is not None and position.get("closed") == end
         partials = self.aggregate.empty() if is_none else windows.partials
         groups = self.aggregate.result(partials, None if end is None else moment_of(end), part["upto"] if part else "")
@@ -9007,8 +9012,11 @@ def plan_of(job: Job, reader: Reader, now: Clock, aggregate: Aggregate | None, b
         page_rules = page_rules._replace(columns=sent)
     is_windowed = aggregate is not None and aggregate.window_length is not None
     form = time_form(job.config)
-    plan = Plan(reader.table, reads, *aimed, form, page_rules, is_windowed=is_windowed, is_made=is_made, now=now)
-    plan = plan._replace(left_out=tuple(name for name in given if name not in plan.sources.values()))
+    left_out = tuple(name for name in given if name not in aimed[1].values())
+    plan = Plan(
+        reader.table, reads, *aimed, form, page_rules,
+        left_out=left_out, is_windowed=is_windowed, is_made=is_made, now=now,
+    )  # fmt: skip
     if job.config.zerobus_endpoint:
         plan = plan._replace(finite=finite_columns(plan))
     warn_of_columns(job, plan, types)

@@ -553,6 +553,13 @@ def by_key(box: Box) -> list[tuple[Any, ...]]:
     return box.arrived("hour, device_id, reading_count", "aggregated_")
 
 
+def killed_amid_parts(box: Box, *flags: str) -> None:
+    """A run that ends as by a kill once the first part of a window, or of a set without windows, has gone."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted_at(up.DeltaTarget, "send", "before", 2, patch.setattr)
+        box.run(*flags)
+
+
 @pytest.mark.parametrize("step", [("save", "after"), ("send", "before"), ("send", "after")])
 def test_a_kill_amid_the_parts_of_a_window_sends_each_group_once(
     box: Box, monkeypatch: pytest.MonkeyPatch, step: tuple[str, str]
@@ -577,14 +584,9 @@ def test_a_kill_amid_the_parts_of_a_window_sends_each_group_once(
     assert len([row for row in found if row[1] in "0123456"]) == 14
 
 
-def test_rows_that_come_in_amid_the_parts_of_a_window_are_late(
-    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_that_come_in_amid_the_parts_of_a_window_are_late(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61)])
-    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
-    with pytest.raises(KeyboardInterrupt):
-        box.run(*FLAGS, "--batch-rows", "3")
-    monkeypatch.undo()
+    killed_amid_parts(box, *FLAGS, "--batch-rows", "3")
     box.execute(INSERT, rows=[reading(0, str(device)) for device in range(20)])
     assert box.run(*FLAGS, "--batch-rows", "3") == 0
     assert [row[1:] for row in by_key(box)] == [(str(device), 1) for device in range(8)]
@@ -624,14 +626,9 @@ def test_groups_come_once_in_commits_of_any_size_whatever_happens_amid_a_window(
 
 
 @pytest.mark.parametrize("happens", ["DELETE FROM s", "a new file", "a flush"])
-def test_what_happens_amid_the_parts_of_a_window_neither_loses_nor_doubles_groups(
-    box: Box, monkeypatch: pytest.MonkeyPatch, happens: str
-) -> None:
+def test_what_happens_amid_the_parts_of_a_window_neither_loses_nor_doubles_groups(box: Box, happens: str) -> None:
     box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61, "x")])
-    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
-    with pytest.raises(KeyboardInterrupt):
-        box.run(*FLAGS, "--batch-rows", "3")
-    monkeypatch.undo()
+    killed_amid_parts(box, *FLAGS, "--batch-rows", "3")
     sent = [row[1] for row in by_key(box)]
     assert len(sent) == 3
     if happens == "a flush":
@@ -652,24 +649,17 @@ def test_what_happens_amid_the_parts_of_a_window_neither_loses_nor_doubles_group
 
 
 @pytest.mark.parametrize("key", ["id INTEGER PRIMARY KEY", "id INTEGER"])
-def test_without_windows_a_deleted_newest_row_holds_no_group_back(
-    box: Box, monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
+def test_without_windows_a_deleted_newest_row_holds_no_group_back(box: Box, key: str) -> None:
     box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", key))
     box.execute(INSERT, rows=[reading(minute, str(minute % 8)) for minute in range(17)])
     flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["device_id"]}))
-    interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
-    with pytest.raises(KeyboardInterrupt):
-        box.run(*flags, "--batch-rows", "3")
-    monkeypatch.undo()
+    killed_amid_parts(box, *flags, "--batch-rows", "3")
     box.execute("DELETE FROM s WHERE timestamp = '2026-01-01T00:16:00Z'")
     assert box.run(*flags, "--batch-rows", "3") == 0
     assert [row[0] for row in box.arrived("device_id", "aggregated_")] == [*"01234567"]
 
 
-def test_a_group_of_zeros_with_both_signs_is_one_though_its_first_row_is_deleted(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_of_zeros_with_both_signs_is_one_though_its_first_row_is_deleted(box: Box) -> None:
     flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["hour", "temperature"]}))
     for keys in ([0.0, -0.0], [-0.0, 0.0]):
         box.execute("DROP TABLE IF EXISTS s", SENSOR)
@@ -677,10 +667,7 @@ def test_a_group_of_zeros_with_both_signs_is_one_though_its_first_row_is_deleted
         shutil.rmtree(box.folder / "lake", ignore_errors=True)
         given_rows = [reading(n, "a", key) for n, key in enumerate([*keys, 1.0, 2.0, 3.0, 4.0])]
         box.execute(INSERT, rows=[*given_rows, reading(61)])
-        interrupted_at(up.DeltaTarget, "send", "before", 2, monkeypatch.setattr)
-        with pytest.raises(KeyboardInterrupt):
-            box.run(*flags, "--batch-rows", "2")
-        monkeypatch.undo()
+        killed_amid_parts(box, *flags, "--batch-rows", "2")
         box.execute("DELETE FROM s WHERE timestamp = '2026-01-01T00:00:00Z'")
         assert box.run(*flags, "--batch-rows", "2") == 0
         assert sorted(abs(key) for (key,) in box.arrived("temperature", "aggregated_")) == [0, 1, 2, 3, 4]

@@ -573,6 +573,8 @@ def table_uri(value: object) -> str:
     if len(found[2]) < 2:
         slashes = "///" if scheme == "file" else "//"
         raise ValueError(f"expected {scheme}:{slashes}{shown[found.end() :]}, with two slashes and a bucket after them")
+    if scheme not in ("file", "hdfs", "viewfs") and not re.match(r"[^:]+://([^/\s@]+@)?[^/\s@]+(/|$)", shown):
+        raise ValueError(f"expected a bucket or host after {scheme}://, without blanks")
     return shown
 
 
@@ -6164,6 +6166,11 @@ def application_of(state: State) -> str:
     return f"sqlite-uploader/{state.source_id}/{state.table}"
 
 
+UNFIT_STORE = (
+    "An address or option of the store can't be right: check table_path or lakehouse_path, storage_options, and the"
+    " AWS_* or AZURE_* variables."
+)
+
 # What stores and delta-rs' client say, whether it passes by itself, and what to do; the first that fits counts.
 # Codes: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 # learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes.
@@ -6220,6 +6227,9 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "Commits are conditional puts: take aws_conditional_put out of the options."),
     (TargetError, r"PUT \S*/_delta_log/\d+\.json in .*code: (501\b|400 Bad Request: InvalidArgument)",
      "Commits are conditional puts (If-None-Match), which the store seems not to know: take a newer or another one."),
+    (TargetError, r"Config error|Failed to parse config|ConfigInvalid|as a URL\b|recognise URL|builder error"
+     "|in storage options|client configuration|invalid argument: No |Invalid encryption type|SAS query pair",
+     UNFIT_STORE),
     (TransientError, "timed out",
      "The store did not answer in time. On a slow link lower batch_rows, or raise timeout in storage_options."),
     (Unreachable, "error sending request|dns error",
@@ -6276,8 +6286,8 @@ def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception, and can't be imported
             raise
-        fault = f"{name}: delta-rs gave up: {shortened(one_line(str(error)))}"
-        raise TargetError(fault, "Its developers would like to know.") from None
+        fault, is_told = f"{name}: delta-rs gave up: {shortened(one_line(str(error)))}", "InvalidUri" in str(error)
+        raise TargetError(fault, UNFIT_STORE if is_told else "Its developers would like to know.") from None
 
 
 def varied_columns(page: ArrowTable) -> list[str]:

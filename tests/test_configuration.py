@@ -175,10 +175,13 @@ def test_switches_are_read_in_any_case(tmp_path: Path, given: str, value: bool) 
         ("wasbs://c@a.blob.core.windows.net/t", "Did you mean 'abfss'"),
         ("https://a.blob.core.windows.net/c", "no store https://"),
         ("dbfs:/mnt/lake", "within Databricks only"),
+        ("s3:///lake", "a bucket or host after s3://"),
+        ("gs://my bucket/lake", "a bucket or host after gs://"),
+        ("abfss://container@/lake", "a bucket or host after abfss://"),
     ],
 )
 @pytest.mark.parametrize("name", ["table_path", "lakehouse_path"])
-def test_an_address_that_would_become_a_local_directory_is_refused(
+def test_an_address_that_is_no_stores_or_would_become_a_local_directory_is_refused(
     tmp_path: Path, name: str, uri: str, said: str
 ) -> None:
     with pytest.raises(up.ConfigError, match=name) as error:
@@ -187,7 +190,17 @@ def test_an_address_that_would_become_a_local_directory_is_refused(
 
 
 @pytest.mark.parametrize(
-    "uri", ["/data/lake", "lake", "./s3:/lake", "s3://b/l", "abfss://c@a.dfs.core.windows.net/t", "gs://b", "2026:lake"]
+    "uri",
+    [
+        "/data/lake",
+        "lake",
+        "./s3:/lake",
+        "s3://b/l",
+        "abfss://c@a.dfs.core.windows.net/t",
+        "gs://b",
+        "2026:lake",
+        "hdfs:///l",
+    ],
 )
 def test_paths_and_addresses_of_stores_are_taken_as_they_are(tmp_path: Path, uri: str) -> None:
     assert load(tmp_path, f"table_path: '{uri}'").table_path == uri

@@ -508,6 +508,26 @@ def test_an_unencrypted_address_has_to_be_allowed(s3: Store, tmp_path: Path) -> 
     refused(box, "needs AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP", AWS_ALLOW_HTTP="")
 
 
+@pytest.mark.parametrize(
+    "uri, option",
+    [
+        *((uri, {}) for uri in ("s3:///t", "hdfs://x/t", "viewfs://x/t")),
+        *((uri, {}) for uri in ("lakefs://x/y/z", "hf://x/y", "oss://x/t", "b2://x/t", "swift://x")),
+        ("uc://a.b.c", {"databricks_host": "-"}),
+        *(("s3://b/t", {name: "\u00a0"}) for name in ("timeout", "max_retries", "allow_http", "proxy_url")),
+        *(("s3://b/t", {name: "x y"}) for name in ("aws_endpoint", "aws_conditional_put", "aws_checksum_algorithm")),
+        ("s3://b/t", {"aws_server_side_encryption": "x"}), ("s3://b/t", {"user_agent": "a\nb"}),
+        ("abfss://c@x.dfs.core.windows.net/t", {"azure_storage_sas_token": "?x"}),
+    ],
+)  # fmt: skip
+def test_an_address_or_option_that_delta_rs_cannot_take_needs_a_person(uri: str, option: dict[str, str]) -> None:
+    """It said that the next cycle tries again, for ever."""
+    keys = {"AWS_REGION": "x", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    with pytest.raises(up.TargetError) as refused:
+        up.DeltaTarget(uri, {**keys, **option}).table()
+    assert refused.value.hint == up.UNFIT_STORE
+
+
 def test_a_store_that_does_not_answer_is_given_up_soon(s3: Store, adls: Store, tmp_path: Path) -> None:
     """Also the service that gives keys to machines in the cloud, which is asked where no keys are set."""
     with Gate() as gate:

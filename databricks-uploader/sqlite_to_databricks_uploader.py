@@ -6196,7 +6196,8 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "|bug in DataFusion|Optimizer rule|Unsupported: |Unsupported table features|Max catalog version",
      "delta-rs can't deal with a feature, generated column, CHECK constraint or invariant of the table: drop it,"
      " take another table, or send through a SQL warehouse."),
-    (TargetError, "Json error|No table metadata or protocol|log segment|found gap",
+    (TargetError, "Json error|No table metadata or protocol|log segment|found gap"
+     "|Kernel error: (Invalid Checkpoint|Arrow error: .*Parquet( argument)? error: (?!External))",
      "The table's _delta_log is damaged or not whole: restore it, or copy it anew while nobody writes."),
     (TargetError, "RequestTimeTooSkewed", "Set this machine's clock: stores accept a difference of 15 minutes."),
     (TargetError, "InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure"

@@ -463,7 +463,7 @@ def test_a_variable_that_is_taken_for_the_session_token_is_named(s3: Store, tmp_
     refused(box, "InvalidToken", "a variable named TOKEN", TOKEN="something of another program")
 
 
-@pytest.mark.parametrize("damage", ["cut off", "first lost", "gap"])
+@pytest.mark.parametrize("damage", ["cut off", "first lost", "gap", "no checkpoint", "bad checkpoint"])
 def test_a_log_that_is_damaged_or_not_whole_is_told_in_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -472,8 +472,13 @@ def test_a_log_that_is_damaged_or_not_whole_is_told_in_a_line(
     box.execute("CREATE TABLE t (v INTEGER)", "INSERT INTO t VALUES (?)", rows=[(1,), (2,), (3,)])
     assert box.run(UPLOAD_BATCH_ROWS="1") == 0
     box.execute("INSERT INTO t VALUES (4)")
-    first, second, last = sorted((box.folder / "lake" / "raw_readings" / "_delta_log").glob("*.json"))
-    if damage == "cut off":
+    table = box.folder / "lake" / "raw_readings"
+    first, second, last = sorted((table / "_delta_log").glob("*.json"))
+    if "checkpoint" in damage:
+        DeltaTable(table).create_checkpoint()
+        [checkpoint] = (table / "_delta_log").glob("*.parquet")
+        checkpoint.unlink() if damage == "no checkpoint" else checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    elif damage == "cut off":
         last.write_bytes(last.read_bytes()[:100])
     else:
         (first if damage == "first lost" else second).unlink()

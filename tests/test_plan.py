@@ -449,6 +449,9 @@ def test_what_delta_rs_computes_as_spark_does_is_filled(box: Box, expression: st
         ("Generic S3 error: HTTP error: error decoding response body", up.TransientError),
         ("Parquet error: External: Generic S3 error: SlowDown: reduce your request rate", up.TransientError),
         ("Kernel error: Error interacting with object store: 503 Service Unavailable", up.TransientError),
+        ("Kernel error: Arrow error: Parquet error: External: Generic S3 error: SlowDown", up.TransientError),
+        ("Kernel error: Arrow error: Parquet error: Invalid Parquet file. Corrupt footer", up.TargetError),
+        ("Kernel error: Invalid Checkpoint: Had a _last_checkpoint hint but didn't find any checkpoints", up.TargetError),
         *((f"Generic S3 error: Error performing PUT http://store/b/t/{file} in 2.2s, after 10 retries, max_retries 10, "
            f"retry_timeout 180s  - Server returned non-2xx status code: {answer}", kind) for file, answer, kind in (
             ("_delta_log/00000000000000000001.json", "501 Not Implemented: NotImplemented: A header", up.TargetError),

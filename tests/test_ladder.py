@@ -189,8 +189,11 @@ def test_a_row_whose_content_a_firewall_refuses_is_set_aside_and_the_others_arri
     assert [line["row"]["v"] for line in way.box.quarantined()] == [29]
 
 
-@pytest.mark.parametrize("place", [0, 29])
-@pytest.mark.parametrize(("end", "said"), [("drop", {}), *(("status", {"status": n}) for n in (503, 429, 403, 400))])
+@pytest.mark.parametrize(
+    ("end", "said", "place"),
+    [("drop", {}, 0), ("drop", {}, 29), ("status", {"status": 429}, 29)]
+    + [("status", {"status": status}, 0) for status in (503, 429, 403, 400)],
+)
 def test_a_row_whose_content_ends_its_connection_is_set_aside_at_last_and_the_others_arrive(
     behind: Callable[..., Behind], end: str, said: dict[str, int], place: int
 ) -> None:

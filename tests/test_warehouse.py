@@ -335,7 +335,7 @@ def test_a_filter_that_keeps_few_rows_sends_few_statements(
     box.environ |= {"ENABLE_FILTER": "1", "FILTER_CONFIG": '{"v": 7}'}
     box.execute("CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT, k TEXT, v INTEGER)")
     insert, made, real = "INSERT INTO r VALUES (?, '2026-01-01', ?, ?)", list[int](), up.InsertRoute.text_of
-    box.execute(insert, rows=[(n, "k" * 200, n % 100) for n in range(60_000)])
+    box.execute(insert, rows=[(n, "k" * 200, n % 100) for n in range(30_000)])
 
     def text_of(route: up.InsertRoute, pages: Iterable[Any]) -> Any:
         made.append(0)
@@ -349,13 +349,13 @@ def test_a_filter_that_keeps_few_rows_sends_few_statements(
 
     monkeypatch.setattr(up.InsertRoute, "text_of", text_of)
     assert box.run() == 0
-    assert len(made) <= 3 and sum(made) == 600
-    box.execute(insert, rows=[(60_000 + n, "k" * 200, n % 100 if n < 9_000 else 7) for n in range(60_000)])
+    assert len(made) <= 3 and sum(made) == 300
+    box.execute(insert, rows=[(30_000 + n, "k" * 200, n % 100 if n < 4_500 else 7) for n in range(30_000)])
     made.clear()
     assert box.run() == 0
     assert max(made) < 20_000 and len(made) < 30
     [(count, different)] = warehouse.sql("SELECT count(*), count(DISTINCT id) FROM s.filtered_few")
-    assert count == different == 600 + 90 + 51_000
+    assert count == different == 300 + 45 + 25_500
 
 
 def test_a_thousand_rows_cost_one_insert_in_one_session(bench: Bench) -> None:

@@ -2406,7 +2406,8 @@ TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 
 def time_columns(database: Database, table: str, columns: Mapping[str, str], form: TimeForm) -> list[str]:
     """The columns that may be a table's time column; one alone is it."""
-    by_name = {name.lower(): name for name in columns}
+    by_name = {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): name for name in columns}  # createdAt, too
+    by_name |= {name.lower(): name for name in columns}
     for name in TIME_NAMES:
         if name in by_name and may_tell(database, table, by_name[name], form):
             return [by_name[name]]

@@ -372,3 +372,15 @@ def test_numbers_that_have_no_format_are_sent_by_a_view_as_the_message_says(
     assert sorted(box.arrived("id, ts")) == [
         (i, dt.datetime.fromtimestamp(1_767_000_000 + i, dt.UTC)) for i in range(20)
     ]
+
+
+def test_rows_of_a_mapper_that_are_edited_later_come_once_and_new_ones_go_on(box: Box) -> None:
+    """Sequelize, TypeORM and Prisma rewrite `updatedAt` with each edit; it has "date" in its name."""
+    times = [f"2026-11-27 10:00:{i:02d}.000 +00:00" for i in range(60)]
+    made(box, "readings (id INTEGER PRIMARY KEY, v REAL, createdAt DATETIME, updatedAt DATETIME)",
+         [(i, i / 3, time, time) for i, time in enumerate(times[:50])])  # fmt: skip
+    assert box.run() == 0
+    box.execute("UPDATE readings SET v = 1.5, updatedAt = '2026-11-27 12:00:00.000 +00:00'")
+    box.execute("INSERT INTO readings VALUES (?, 0, ?, ?)", rows=[(i, times[i], times[i]) for i in range(50, 60)])
+    assert box.run() == 0
+    assert sorted(box.arrived("id")) == [(i,) for i in range(60)]

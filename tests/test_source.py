@@ -359,6 +359,8 @@ def time_of(file: Path, columns: str, *rows: str, wanted: str | None = None) -> 
         ("time TEXT, date TEXT", ["'07:15', '2026-11-01'", "'2026-11-01 07:15', '2026-11-01'"], "time"),
         ("created_ts FLOAT, start_ts FLOAT", ["1790000000.5, NULL"], "created_ts"),
         ("last_changed DATETIME, last_updated DATETIME, last_updated_ts FLOAT", ["NULL, NULL, 1790000000.1"], "last_updated_ts"),
+        ("createdAt DATETIME, updatedAt DATETIME", ["'2026-01-01 10:00', '2026-01-01 10:00'"], "createdAt"),
+        ("CreatedAt TEXT, created_at TEXT", ["'2026-01-01 10:00', '2026-01-01 10:00'"], "created_at"),
         ("logged_at TEXT, update_count INT", ["'2026-01-01 10:00', 7"], "logged_at"),
         ("uptime INT, runtime REAL", ["1790000000, 12.5", "1790000001, 13.5"], "uptime"),
     ],

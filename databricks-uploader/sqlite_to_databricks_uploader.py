@@ -8258,11 +8258,11 @@ class WarehouseTarget(WarehouseTable):
         """Rows as text; many, where there is a volume, as a Parquet file."""
         if not self.by_files:
             return self.usual.prepare(pages())
-        upcoming, taken, count = pages(), [], 0
+        upcoming, taken, count, size = pages(), [], 0, 0
         for page in upcoming:
             taken.append(page)
-            count += page.num_rows
-            if count > self.copy.LEAST_ROWS:
+            count, size = count + page.num_rows, size + page.nbytes
+            if count > self.copy.LEAST_ROWS or size > self.allowance.bytes:  # As text they are larger still.
                 return self.copy.prepare(itertools.chain(taken, upcoming))
         with contextlib.suppress(TooLargeError):
             return self.usual.prepare(taken)

@@ -1092,6 +1092,34 @@ def test_files_that_a_killed_run_left_are_removed_by_the_next(bench: Bench, monk
     following = bulk(bench, monkeypatch)
     bench.send(following, rows_of(1, 2))
     following.close()
+def test_a_file_that_could_not_be_removed_is_removed_with_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may run for months."""
+    bench.create()
+    target = bulk(bench, monkeypatch)
+    bench.warehouse.fail("^LIST", "status", status=400)
+    with pytest.raises(up.RefusedSizeError):
+        bench.send(target, rows_of(1, 2))
+    bench.warehouse.fail("^REMOVE", "error")
+    bench.send(target, rows_of(1, 2))
+    target.close()
+    assert len(staged(bench)) == 1
+    bench.send(target, rows_of(3, 4))
+    target.close()
+    assert staged(bench) == []
+
+
+def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would take several times their memory."""
+    bench.create()
+    target = bench.target(databricks_volume="/Volumes/main/s/v")
+    monkeypatch.setattr(target.usual, "text_of", lambda pages: pytest.fail("they were"))
+    monkeypatch.setattr(target.copy, "_sample", lambda first: up.Insert(first.slice(0, 1), ROWS))
+    payload = target.prepare(lambda: iter([rows_of(*range(200), name="x" * 10_000)]))
+    assert payload.route == "copy"
+
+
     [(left, *_)] = staged(bench)
     bench.warehouse.sql(f"REMOVE '{left}'")
 

@@ -7895,14 +7895,14 @@ class CopyRoute(Route):
         return intent.get("volume", self.volume)
 
     def _sweep(self, prefix: str) -> None:
-        """Once in a process, mark for removal the files that an earlier one of this source left in the volume."""
+        """Mark for removal the files of this source that are left in the volume, once and after `close` left one."""
         if not self._swept:
-            self._swept = True
             try:
                 listed = self.session.rows(f"LIST {literal(self.volume)}")
             except Rejected as error:
                 if not re.search(NO_PATH, str(error)):
                     raise
+            self._swept = True
                 listed = []  # A folder of the volume that the first file makes.
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
@@ -8000,7 +8000,8 @@ class CopyRoute(Route):
             try:
                 self.session.run(f"REMOVE {literal(file)}")
             except UploaderError as error:
-                log.warning("%s is needed no more, and stays in its volume: %s", file, error)
+                log.warning("%s is needed no more, and stays in its volume until a next file: %s", file, error)
+                self._swept = False
                 return
 
 

@@ -3673,7 +3673,7 @@ class Intent(Place, total=False):
     are sent alike; `digest` is that of the rows as a statement had them. `size` is how large its batch was, as the
     source counts, `reads` the types that rules were made for. A target adds what it needs: the name of a staged `file`
     in a `volume`, a request's `bytes`, the seconds that a statement has, the `fields` that rows are known by.
-    `others_go`: a commit without rows went just after it was lost.
+    `others_go`: a commit without rows went just after it was lost; `again` is when its file was last offered again.
     """
 
     sequence: int
@@ -3682,6 +3682,7 @@ class Intent(Place, total=False):
     batch_id: str
     made_by: str
     started: str
+    again: str
     epoch: int
     time_column: str | None
     time_form: str | None
@@ -7957,7 +7958,7 @@ class CopyRoute(Route):
         """Have a batch's file removed: it was loaded, or never will be."""
         self._left_over.add(f"{self._volume(intent)}/{intent['file']}")
 
-    def settle(self, intent: Intent, pages: Pages) -> Fate:
+    def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> Fate:
         """By COPY INTO itself, which takes up a file once: the same file again, once nothing else takes it up.
 
         Where that is refused or has no good end, rows are compared. Refused values are those of a file that was not
@@ -7965,11 +7966,11 @@ class CopyRoute(Route):
         """
         left = (page for page in pages() if page.num_rows)
         first = next(left, None) if self._volume(intent) else None
-        if first is None or not self.table.wait_out(intent, self.now()):
+        if first is None or not self.table.wait_out(intent, intent.get("again", intent["started"])):
             return None
         rows = self.prepare(itertools.chain([first], left), is_bounded=False)  # It was one batch, and stays one.
         try:
-            self._send_again({**intent, "started": self.now()}, rows)
+            self._send_again(intent, rows, save)
         except RefusedValuesError:
             return False
         except (Rejected, RefusedSizeError, LostAnswer) as error:
@@ -7984,13 +7985,19 @@ class CopyRoute(Route):
             return came
         return True
 
-    def _send_again(self, intent: Intent, rows: Staged) -> None:
+    def _send_again(self, intent: Intent, rows: Staged, save: SaveIntent) -> None:
         """The same file again. Where it is, it holds all rows, also those that the source lost meanwhile."""
+
+        def send() -> None:
+            again: Intent = {**intent, "again": self.now()}
+            save(again)  # A next question waits from now on, in another run too.
+            self.send({**again, "started": again["again"]}, rows, is_first=False)
+
         try:
-            self.send(intent, rows, is_first=False)
+            send()
         except (Rejected, RefusedSizeError):  # It is not there any more.
             self._stage(intent, rows)
-            self.send({**intent, "started": self.now()}, rows, is_first=False)
+            send()
 
     def close(self) -> None:
         """Files that are needed no more, as the state says by now, are removed from the volume, and all from here."""
@@ -8317,7 +8324,8 @@ class WarehouseTarget(WarehouseTable):
                 if intent["marked"]:
                     held = self.settled(intent, functools.partial(self.has_marked, intent))
                 else:
-                    held = (self.copy if "file" in intent else self.insert).settle(intent, pages)
+                    by_file = functools.partial(self.copy.settle, save=save)
+                    held = (by_file if "file" in intent else self.insert.settle)(intent, pages)
         if held is not None:
             if "file" in intent:
                 self.copy.leave(intent)

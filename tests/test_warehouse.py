@@ -1009,6 +1009,30 @@ def test_a_copy_whose_answer_is_lost_happens_once(
     assert (bench.arrived(), staged(bench)) == ([1, 2], [])
 
 
+def test_a_doubt_about_a_file_waits_since_it_was_last_offered_in_another_run_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that may last for less than such a wait would begin it anew for ever."""
+    bench.create()
+    target, saved = bulk(bench, monkeypatch), list[up.Intent]()
+    target.columns()
+    bench.warehouse.fail("COPY INTO", "drop", when="before", times=2)
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    long_ago = (dt.datetime.fromisoformat(intent["started"]) - dt.timedelta(seconds=40)).isoformat()
+    monkeypatch.setattr(target.session, "wait", lambda seconds: True)
+    earlier: up.Intent = {**intent, "started": long_ago}
+    for asked in (intent, earlier):
+        with pytest.raises(up.Stopped):  # The second one as it waits for the end of the file that was offered again.
+            target.settle(asked, lambda: iter([rows_of(1, 2)]), saved.append)
+    [again] = saved
+    assert again["started"] == long_ago
+    with pytest.raises(up.Stopped):
+        target.settle(again, lambda: iter([rows_of(1, 2)]))
+    assert target.settle({**again, "again": long_ago}, lambda: iter([rows_of(1, 2)])) is True
+    target.close()
+    assert bench.arrived() == [1, 2]
+
+
 def test_the_file_of_a_copy_that_was_refused_is_removed_with_the_cycle(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7841,10 +7841,6 @@ class InsertRoute(SizedRoute):
             rows = Insert(every_nth(rows.rows, 2), rows.kinds)
 
 
-# What a warehouse says of a file or folder that is not in a volume.
-NO_PATH = "42K03|PATH_NOT_FOUND"
-
-
 class CopyRoute(Route):
     """Rows in a Parquet file, which is put into a volume and taken up by COPY INTO; that knows what it has loaded."""
 
@@ -7901,12 +7897,12 @@ class CopyRoute(Route):
             try:
                 listed = self.session.rows(f"LIST {literal(self.volume)}")
             except Rejected as error:
-                if not re.search(NO_PATH, str(error)):
+                if error.hint:  # The server's own words.
                     raise
-            self._swept = True
-                listed = []  # A folder of the volume that the first file makes.
+                listed = []  # As of a folder of the volume that the first file makes.
             names = [str(path).rpartition("/")[2] for path, *_ in listed]
             self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
+            self._swept = True
 
     def _stage(self, intent: Intent, payload: Staged, is_last: bool = False) -> None:
         """Put the file into the volume. It is streamed, so the server never names a local file to read.
@@ -7922,8 +7918,12 @@ class CopyRoute(Route):
                 raise
             if payload.count == 1 and isinstance(error, Unanswered) and not is_last:  # Smaller it can't become.
                 return self._stage(intent, payload, is_last=True)
-            log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
-            raise RefusedSizeError(str(error), "Check databricks_volume, and what stands between.") from None
+            raise self._not_as_file(payload, error) from None
+
+    def _not_as_file(self, payload: Staged, error: UploaderError) -> RefusedSizeError:
+        """Said of a file that is refused for no reason that is known; the rows go as smaller ones or as statements."""
+        log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
+        return RefusedSizeError(str(error), "Check databricks_volume, and what stands between.")
 
     def send(self, intent: Intent, payload: Staged, is_first: bool = True) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
@@ -7938,9 +7938,9 @@ class CopyRoute(Route):
         try:
             cursor = self.session.run(sql, writes=True)
         except Rejected as error:
-            if not re.search(NO_PATH, str(error)):
+            if error.hint:
                 raise
-            raise RefusedSizeError(f"the file is not in the volume: {error}", "What stands between took it.") from None
+            raise self._not_as_file(payload, error) from None  # As where somebody took it away.
         self._refuse_unloaded(cursor, {payload.count} if is_first else {0, payload.count, intent["rows"]})
         self.leave(intent)
         payload.file.unlink(missing_ok=True)

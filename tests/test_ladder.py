@@ -361,6 +361,26 @@ def test_rows_whose_file_does_not_get_into_its_volume_arrive_as_text(
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "[FAILED_READ_FILE.FILE_NOT_EXIST] File does not exist. SQLSTATE: KD001",
+        "[UNSUPPORTED_FEATURE] COPY INTO takes Delta tables only. SQLSTATE: 0A000",
+    ],
+)
+def test_rows_whose_file_is_not_taken_up_arrive_as_text(
+    behind: Callable[..., Behind], monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """Such as where others empty the volume, or the table is an Iceberg one."""
+    monkeypatch.setattr(up.CopyRoute, "LEAST_ROWS", 500)
+    way = behind(1 << 30)
+    way.box.environ |= {"DATABRICKS_VOLUME": "/Volumes/main/s/v"}
+    way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(1_500)])
+    way.warehouse.fail("^COPY INTO", "error", times=-1, message=said, sqlstate=said[-5:])
+    assert way.box.run() == 0
+    assert way.values() == list(range(1_500))
+
+
+@pytest.mark.parametrize(
     ("said", "tried"),
     [
         ("operation timed out", [100, 100, 50, 25]),

@@ -1092,30 +1092,6 @@ def test_closing_removes_only_what_the_target_made(bench: Bench, monkeypatch: py
     assert list(bench.folder.iterdir()) == [theirs]
 
 
-def test_a_file_in_a_volume_that_is_no_longer_set_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
-    target = bulk(bench, monkeypatch)
-    target.columns()
-    bench.warehouse.fail("COPY INTO", "drop", when="after")
-    intent, _ = bench.lose(target, rows_of(1, 2))
-    later = bench.target()
-    assert later.settle(intent, lambda: iter([rows_of(1, 2)])) is True
-    later.close()
-    assert staged(bench) == []
-
-
-def test_files_that_a_killed_run_left_are_removed_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of this source; others' files in the volume are none of its business."""
-    bench.create()
-    killed = bulk(bench, monkeypatch)
-    killed.ready(bench.intent(), killed.prepare(lambda: iter([rows_of(1, 2)])))
-    other = bulk(bench, monkeypatch)
-    foreign: up.Intent = {**bench.intent(), "application": "sqlite-uploader/other"}
-    other.ready(foreign, other.prepare(lambda: iter([rows_of(1, 2)])))
-    assert len(staged(bench)) == 2
-    following = bulk(bench, monkeypatch)
-    bench.send(following, rows_of(1, 2))
-    following.close()
 def test_a_file_that_could_not_be_removed_is_removed_with_the_next(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1144,6 +1120,30 @@ def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, m
     assert payload.route == "copy"
 
 
+def test_a_file_in_a_volume_that_is_no_longer_set_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
+    target = bulk(bench, monkeypatch)
+    target.columns()
+    bench.warehouse.fail("COPY INTO", "drop", when="after")
+    intent, _ = bench.lose(target, rows_of(1, 2))
+    later = bench.target()
+    assert later.settle(intent, lambda: iter([rows_of(1, 2)])) is True
+    later.close()
+    assert staged(bench) == []
+
+
+def test_files_that_a_killed_run_left_are_removed_by_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this source; others' files in the volume are none of its business."""
+    bench.create()
+    killed = bulk(bench, monkeypatch)
+    killed.ready(bench.intent(), killed.prepare(lambda: iter([rows_of(1, 2)])))
+    other = bulk(bench, monkeypatch)
+    foreign: up.Intent = {**bench.intent(), "application": "sqlite-uploader/other"}
+    other.ready(foreign, other.prepare(lambda: iter([rows_of(1, 2)])))
+    assert len(staged(bench)) == 2
+    following = bulk(bench, monkeypatch)
+    bench.send(following, rows_of(1, 2))
+    following.close()
     [(left, *_)] = staged(bench)
     bench.warehouse.sql(f"REMOVE '{left}'")
 

@@ -7229,7 +7229,8 @@ class Session:
         waited, pause = 0.0, 1.0
         while not self._connection:
             try:
-                self._open()
+                with no_matter_of_size():
+                    self._open()
             except NotReady as error:
                 if waited + pause > START_SECONDS:
                     raise
@@ -7247,13 +7248,19 @@ class Session:
             self._ahead = micros / 1e6 - self.clock()
             if is_warehouse(self.config):
                 self.run(f"SET STATEMENT_TIMEOUT = {self.config.databricks_statement_timeout}")
-        except UploaderError as error:
+        except UploaderError:
             # Nothing may be sent in a session that is not as it should be.
             self.close(is_broken=True)
-            if not isinstance(error, RefusedSizeError):
-                raise
-            # No smaller batch would help.
-            raise Rejected(str(error), "Check token, rights, databricks_http_path, and gateways between.") from None
+            raise
+
+
+@contextlib.contextmanager
+def no_matter_of_size() -> Iterator[None]:
+    """For what is asked whatever rows there are: where that is refused no smaller batch would help."""
+    try:
+        yield
+    except RefusedSizeError as error:
+        raise Rejected(str(error), "Check token, rights, databricks_http_path, and gateways between.") from None
 
 
 def connect(config: Config, environ: Mapping[str, str]) -> Any:
@@ -7545,7 +7552,8 @@ class WarehouseTable:
         """Ask for the columns, where they are not known for less than so many seconds; `Postponed` if they changed."""
         if self._columns is not None and self.session.clock() - self._asked < trusted:
             return
-        found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
+        with no_matter_of_size():
+            found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
         # Collations are no matter but of the batch id, which is searched for.
         kept = {name: kind for name, kind in found.items() if name.lower() in OWN_COLUMNS}
         found = {name: re.sub(r" collate \S+", "", kind) for name, kind in found.items()} | kept

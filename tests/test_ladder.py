@@ -173,6 +173,22 @@ def test_a_small_statement_that_is_refused_is_no_matter_of_size(behind: Callable
     assert way.box.state()["intent"] is None
 
 
+@pytest.mark.parametrize("skip", [0, 2])
+def test_a_refused_question_about_the_columns_is_no_matter_of_rows(
+    behind: Callable[..., Behind], monkeypatch: pytest.MonkeyPatch, skip: int
+) -> None:
+    """Before the first batch, and before one that is under way."""
+    monkeypatch.setattr(up.WarehouseTable.look, "__defaults__", (0,))
+    way = behind(1 << 30)
+    way.box.execute(TABLE, INSERT, rows=[(n, "x") for n in range(10)])
+    way.warehouse.fail("^DESCRIBE", "status", status=400, times=-1, skip=skip)
+    assert way.box.run() == 1
+    way.warehouse.heal()
+    assert way.box.run() == 0
+    assert way.values() == list(range(10))
+    assert way.box.quarantined() == []
+
+
 @pytest.mark.parametrize("status", [403, 413, 400])
 def test_a_row_whose_content_a_firewall_refuses_is_set_aside_and_the_others_arrive(
     behind: Callable[..., Behind], status: int

@@ -6243,12 +6243,16 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
 )  # fmt: skip
 
 
+def without_xml(text: str) -> str:
+    """Of a store's XML its own words."""
+    said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", text)
+    return re.sub(r"<\?xml.*|<Error>.*", lambda _: f"{said[1]}: {said[2] or ''}" if said else "", text, flags=re.DOTALL)
+
+
 def one_line(text: str) -> str:
     """What delta-rs says on one line: no colours, no queries of addresses, and of XML the store's own words."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    plain = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain)
-    said = re.search(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<\n]*))?", plain)
-    plain = re.sub(r"<\?xml.*|<Error>.*", f"{said[1]}: {said[2] or ''}" if said else "", plain, flags=re.DOTALL)
+    plain = without_xml(re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", plain))
     # Of Rust's debug output the message alone, or nothing.
     plain = re.sub(r'(?:Error: )?Os \{ code: \d+, kind: \w+, message: "([^"]*)" \}', r"\1", plain)
     plain = re.sub(r"(?s)\(?\b\w+(?:\(\w+)* \{ \w+: .*", "", plain)
@@ -6259,7 +6263,7 @@ def one_line(text: str) -> str:
 
 def shortened(message: str) -> str:
     """The first line, for people: without a proxy's page, and cut in the middle, since a store's word comes last."""
-    first, *_ = message.strip().splitlines() or ["no message"]
+    first, *_ = without_xml(message).strip().splitlines() or ["no message"]
     line = re.sub(r"(?i)<(html|!doctype)\b.*", "a page of HTML", first)
     return line if len(line) <= 400 else f"{line[:150]}\u2026{line[-250:]}"
 
@@ -7902,15 +7906,17 @@ class CopyRoute(Route):
     def _sweep(self, prefix: str) -> None:
         """Mark for removal the files of this source that are left in the volume, once and after `close` left one."""
         if not self._swept:
-            try:
-                listed = self.session.rows(f"LIST {literal(self.volume)}")
-            except Rejected as error:
-                if error.hint:  # The server's own words.
-                    raise
-                listed = []  # As of a folder of the volume that the first file makes.
-            names = [str(path).rpartition("/")[2] for path, *_ in listed]
-            self._left_over |= {f"{self.volume}/{name}" for name in names if name.startswith(prefix)}
+            self._left_over |= {f"{self.volume}/{name}" for name in self.listed() if name.startswith(prefix)}
             self._swept = True
+
+    def listed(self) -> list[str]:
+        """The names of files in the volume; none of a folder of it that the first file makes."""
+        try:
+            return [str(path).rpartition("/")[2] for path, *_ in self.session.rows(f"LIST {literal(self.volume)}")]
+        except Rejected as error:
+            if not re.search("42K03|PATH_NOT_FOUND", str(error)):
+                raise
+            return []
 
     def _stage(self, intent: Intent, payload: Staged, is_last: bool = False) -> None:
         """Put the file into the volume. It is streamed, so the server never names a local file to read.
@@ -11759,7 +11765,7 @@ def check_target(session: Session, config: Config) -> Iterator[Finding]:
     session.rows(f"SELECT 1 FROM {target.sql} LIMIT 0")
     yield Finding(said, True, hint)
     if target.by_files:
-        session.rows(f"LIST {literal(config.databricks_volume or '')}")
+        target.copy.listed()
         yield Finding(f"{config.databricks_volume} can be listed")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from databricks.sql.backend.types import CommandState
-from databricks.sql.exc import RequestError
+from databricks.sql.exc import OperationalError, RequestError
 from deltalake import DeltaTable, QueryBuilder
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ResponseError
@@ -1110,6 +1110,15 @@ def test_a_file_that_could_not_be_removed_is_removed_with_the_next(
     assert staged(bench) == []
 
 
+def test_a_folder_of_the_volume_that_the_first_file_makes_is_no_fault_of_a_check(
+    box: Box, warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.behind(warehouse, "s.raw_folder", "id BIGINT, time TIMESTAMP")
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)", "INSERT INTO t VALUES (1, '2026-01-01')")
+    assert box.run("--check", DATABRICKS_VOLUME="/Volumes/main/s/v/of/a/box") == 0
+    assert "/Volumes/main/s/v/of/a/box can be listed" in capsys.readouterr().out
+
+
 def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """That would take several times their memory."""
     bench.create()
@@ -1364,6 +1373,16 @@ def test_why_a_file_got_no_answer_is_told_without_its_signed_address() -> None:
         except MaxRetryError as error:
             raise RequestError(f"HTTP request failed: {error}", {})  # noqa: B904 - as the driver does
     assert "s3cret" not in str(told.value)
+
+
+def test_why_a_store_refuses_a_file_is_told_in_its_own_words() -> None:
+    """S3 and Azure answer in XML, of which the first line says nothing."""
+    said = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Request has expired</Message>'
+    )
+    with pytest.raises(up.UploaderError) as told, up.driver_errors():
+        raise OperationalError(f"Staging operation over HTTP was unsuccessful: 403-{said}<AWSAccessKeyId>AK")
+    assert str(told.value).endswith("unsuccessful: 403-AccessDenied: Request has expired")
 
 
 def test_an_error_that_shows_the_statement_is_not_taken_for_its_refusal_to_begin() -> None:

@@ -8176,9 +8176,10 @@ class ZerobusRoute(SizedRoute):
                 there = came()
         if len(there) == intent["rows"]:
             return True
-        known = intent["fields"]
-        may_resend = self.config.on_doubt == "resend" and self.config.zerobus_endpoint
-        if not may_resend or not self.table.columns().keys() >= set(known):
+        known, may_resend = intent["fields"], self.config.on_doubt == "resend"
+        if may_resend and not (there or self.config.zerobus_endpoint):
+            return None  # As a new batch, by the route that is set now.
+        if not (may_resend and self.config.zerobus_endpoint and self.table.columns().keys() >= set(known)):
             raise self._doubt(intent, len(there))
         if not (rows := self.text_of(pages(), known).rows):  # They can't be made again.
             return None
@@ -8216,8 +8217,8 @@ class ZerobusRoute(SizedRoute):
         if not self.config.databricks_http_path:
             fault = f"without a warehouse it can't be told whether commit {intent['sequence']} took place"
         hint = (
-            "Look for them there: they may still come, after days even. on_doubt: resend sends those that are missing;"
-            " where they come after all, the view of --print-ddl drops the doubles."
+            "Look for them there: they may still come, after days even. on_doubt: resend, with zerobus_endpoint, sends"
+            " those that are missing; where they come after all, the view of --print-ddl drops the doubles."
         )
         return DoubtError(f"{fault} in {self.table.full_name}", hint)
 

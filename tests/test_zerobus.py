@@ -710,6 +710,24 @@ def test_a_box_goes_on_by_another_route(way: Ways, box: Box) -> None:
     assert there.arrived() == [*range(1, 11)]
 
 
+@pytest.mark.parametrize("came", [0, 2])
+def test_what_never_came_by_zerobus_goes_by_another_route_where_nothing_of_it_is_there(
+    way: Ways, box: Box, came: int
+) -> None:
+    """A part can be told from the rest by its marks alone."""
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=rows(1, 5))
+    there.lose(rows=came) if came else there.lose(when="before")
+    assert there.run() == 1
+    endpoint = box.environ.pop("DATABRICKS_ZEROBUS_ENDPOINT")
+    assert there.run(later=60) == bool(came), there.stage.said()
+    if came:
+        assert "on_doubt: resend, with zerobus_endpoint, sends those that are missing" in there.stage.said()
+        box.environ["DATABRICKS_ZEROBUS_ENDPOINT"] = endpoint
+        assert there.run(later=60) == 0
+    assert there.arrived() == [*range(1, 6)]
+
+
 # --- Values ---
 
 TYPES = (

@@ -181,8 +181,8 @@ class StateError(UploaderError):
     """The state can't be trusted or written; nothing is sent without it.
 
     It is never replaced by itself. Restore a damaged one from a copy, or `--recover` where `source_id` is configured.
-    Each source table, target, scenario and cursor needs a `state_dir` of its own. For a full quarantine mend the cause,
-    then `--replay-quarantine`, or move its files away.
+    Each source table, target and scenario needs a `state_dir` of its own; another cursor begins by `--since`. For a
+    full quarantine mend the cause, then `--replay-quarantine`, or move its files away.
     """
 
     is_final = True
@@ -4583,7 +4583,7 @@ def another_order(table: Table) -> SourceError:
     """The error for rows that stand in another order than they were delivered in."""
     fault = f"{table.name} was rebuilt in another order: which rows were delivered can't be told"
     hint = "Go on with --since TIMESTAMP, where a column tells the time. A table that is made anew in an order of its "
-    hint += "own needs cursor: timestamp, with a new state_dir."
+    hint += "own needs cursor: timestamp, too."
     return SourceError(fault, hint)
 
 
@@ -4597,8 +4597,10 @@ def said_of_order(table: Table) -> str:
 def passed_over(table: Table) -> SourceError:
     """The error for new rows that a position by rowid does not find."""
     fault = f"{said_of_order(table)}, and new rows below delivered ones are passed over"
-    hint = "cursor: rowid leaves them. cursor: timestamp finds such rows; it needs a new state_dir, and --since "
-    hint += "TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
+    hint = (
+        "cursor: rowid leaves them. cursor: timestamp finds such rows, and begins by --since TIMESTAMP: rows of that "
+    )
+    hint += "time and later are sent, those that were delivered once more."
     return SourceError(fault, hint)
 
 
@@ -4610,7 +4612,7 @@ def other_rows(table: Table) -> SourceError:
     """The question that a person has to answer."""
     fault = f"{table.name} holds other rows than were delivered; whether those were edited, or gave way to new ones, "
     hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that are rewritten "
-    hint += "with a newer time need cursor: timestamp. The state is untouched."
+    hint += "with a newer time need cursor: timestamp, too. The state is untouched."
     if table.time is None:
         hint = f"{SEND_ALL}. The state is untouched."
     return SourceError(f"{fault}can't be told", hint)
@@ -8979,7 +8981,9 @@ def warn_of_rewritten(job: Job, cursor: Cursor) -> None:
         said = (
             f"rows of {cursor.table.name} that were delivered have later times now: what is rewritten is not sent again"
         )
-        job.warn_once(said, "cursor: timestamp sends rows with a newer time, as of a ring; it needs a new state_dir.")
+        job.warn_once(
+            said, "cursor: timestamp sends rows with a newer time, as of a ring; it begins by --since TIMESTAMP."
+        )
 
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
@@ -9197,22 +9201,29 @@ def named_now(job: Job, table: str, state: State) -> str:
     return state.source_id if longer == f"{shorter}/{stream}" else named
 
 
-def bound_to(job: Job, source: Source, state: State) -> Iterator[tuple[str, str | None, str | None]]:
-    """What a state belongs to: what that is called, as the state has it, and as it is now."""
+def bound_to(
+    job: Job, source: Source, state: State, is_anew: bool = False
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """What a state belongs to: what that is called, as the state has it, and as it is now.
+
+    Where a position begins anew, by what new rows are found is open.
+    """
     cursor, table = source.cursor, source.cursor.table
     for what, known, found in (("table", state.table, table.name), ("target", state.target, job.target.name)):
         yield what, known, known if is_one_name(known, found) else found
     yield "source_id", state.source_id, named_now(job, table.name, state)
-    yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
     if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
         yield "scenario", "aggregate" if "read_to" in state.position else "of single rows", job.scenario
+    if is_anew:
+        return
+    yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
     if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
         yield from times_of(job, cursor.reader, state)
 
 
-def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None:
+def refuse_foreign(job: Job, source: Source, state: State, subject: str, is_anew: bool = False) -> None:
     """A `StateError` for a state of another source, target or way to read; `subject` is what says that, with a verb."""
-    for what, known, found in bound_to(job, source, state):
+    for what, known, found in bound_to(job, source, state, is_anew):
         if known != found:
             settings = {"source_id": "source_id", "time column": "timestamp_col"}
             settings |= {"cursor": "cursor"} if known == "timestamp" or source.cursor.table.rowid else {}
@@ -9220,10 +9231,12 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str) -> None
             hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
             if what == "table":
                 hint = "One that was renamed goes on by its new name in tables, with the databricks_table of before. "
-            hint += (
-                "Set back what was changed; or give each source table, target, scenario, cursor and its time column "
-            )
-            hint += "a state_dir of its own, where --since TIMESTAMP begins with the rows of that time."
+            hint += "Set back what was changed; or "
+            if what in ("cursor", "time column", "times read as"):
+                hint += "--since TIMESTAMP begins anew, with the rows of that time and later."
+                hint += " Let a run as before settle the last commit first." if state.intent else ""
+            else:
+                hint += "give each source table, target and scenario a state_dir of its own."
             raise StateError(f"{subject} to {what} {known}, not {found}", hint)
 
 
@@ -9343,8 +9356,11 @@ def may_be_there(job: Job, state: State) -> bool:
     return state.intent is not None
 
 
-def checked(job: Job, source: Source, state: State | None) -> State:
-    """The saved state if it belongs to this source, target and cursor; else the first one, or an error."""
+def checked(job: Job, source: Source, state: State | None, is_anew: bool = False) -> State:
+    """The saved state if it belongs to this source, target and cursor; else the first one, or an error.
+
+    Any cursor will do where its position begins anew.
+    """
     is_first = state is None or not (state.table or state.last_upload)
     if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
         source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
@@ -9358,7 +9374,7 @@ def checked(job: Job, source: Source, state: State | None) -> State:
         state = dataclasses.replace(state, target=job.target.name, intent=None)
     if is_unbound(state):
         state = dataclasses.replace(state, position=source.cursor.start(None))
-    refuse_foreign(job, source, state, f"{job.states.file} belongs")
+    refuse_foreign(job, source, state, f"{job.states.file} belongs", is_anew)
     return dataclasses.replace(state, time_form=time_form(job.config).line())
 
 
@@ -11881,7 +11897,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
         state = job.states.load()
         source = source_in(job, database, state)
         if state and state.table:
-            delivery = Delivery(job, source, checked(job, source, state), Tally())
+            delivery = Delivery(job, source, checked(job, source, state, is_anew=not state.intent), Tally())
             delivery.settle()
             state = delivery.state
         else:
@@ -11891,7 +11907,7 @@ def start_since(job: Job, database: Database, text: str) -> None:
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         state = dataclasses.replace(state, position=position, ended=None, anchors=[], gaps=[], formers=[])
-        state = dataclasses.replace(state, epoch=state.epoch + 1)
+        state = dataclasses.replace(state, epoch=state.epoch + 1, time_column=source.cursor.table.time)
         job.states.save(state)
 
 

@@ -811,6 +811,32 @@ def test_a_state_that_is_lost_and_read_otherwise_since_ends_with_what_goes_on_th
     assert sorted(box.arrived("id")) == [(number,) for number in range(1, 21)]
 
 
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("is_in_doubt", [False, True])
+def test_since_begins_anew_where_rows_are_read_otherwise(
+    box: Box, change: str, is_in_doubt: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of several tables has no state_dir of its own. A commit in doubt is settled first, as it was read."""
+    before, after = CHANGES[change]
+    all_tables, since = ("--tables", "*"), ("--table", "readings", "--since", "2026-01-01T00:00:13")
+    box.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, time TEXT, other TEXT)")
+    insert = "INSERT INTO readings (time, other) VALUES (?1, ?1)"
+    box.execute(insert, rows=[(f"2026-01-01 00:00:{second}",) for second in range(10, 15)])
+    if is_in_doubt:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupted_at(up.DeltaTarget, "send", "after", 1, patch.setattr)
+            box.run(*all_tables, **before)
+        assert box.run(*all_tables, *since, **after) == 1
+        assert "settle the last commit first" in caplog.text
+    assert box.run(*all_tables, **before) == 0
+    assert box.run(*all_tables, **after) == 1
+    assert "--since TIMESTAMP begins anew" in caplog.text
+    assert box.run(*all_tables, *since, **after) == 0
+    box.execute(insert, rows=[(f"2026-01-01 00:00:{second}",) for second in range(15, 20)])
+    assert box.run(*all_tables, **after) == 0
+    assert sorted(box.arrived("id")) == [(number,) for number in (1, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 10)]
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -1209,13 +1209,14 @@ def to_binary(value: Value, _kind: str) -> bytes:
 
 # ISO-8601 as people and programs write it: the day, basic or not, and a time of the day after a T or a blank. Python
 # takes any separator there (so 1795010112345 would be a time of the year 1795), and others in each version. Go prints
-# an offset, a name for it, and maybe its monotonic clock (pkg.go.dev/time, Time.String): the offset tells.
+# an offset, a name for it, and maybe its monotonic clock (pkg.go.dev/time, Time.String), Java a zone in brackets behind
+# it (RFC 9557): the offset tells.
 BLANKS = " \t\r\n"
 ISO_TEXT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}|[0-9]{4}-?W[0-9]{2}-?[1-7])"
     r"(?:[Tt ]((?:[01][0-9]|2[0-3])(?::?[0-5][0-9](?::?[0-5][0-9](?:[.,][0-9]+)?)?)?)"
-    r"([Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?(?: [A-Z+-][A-Z0-9]{1,5}(?: m=[+-][0-9.]+)?)?"
-    r"| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
+    r"((?:[Zz]| ?[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?(?: [A-Z+-][A-Z0-9]{1,5}(?: m=[+-][0-9.]+)?)?)"
+    r"(?:\[[A-Za-z0-9_+/:-]+\])?| [A-Za-z][A-Za-z0-9_+/-]*)?)?"
 )
 
 
@@ -1226,7 +1227,7 @@ def iso_moment(text: str) -> dt.datetime | None:
         return None
     day, time, zone = found.groups()
     try:
-        written = zone_written(zone.split()[0]) if zone else None
+        written = zone_written(zone.replace("[", " ").split()[0]) if zone else None
         return dt.datetime.combine(dt.date.fromisoformat(day), dt.time.fromisoformat(time or "00"), written)
     except (ValueError, LookupError, OSError):  # no such day, or no such zone
         return None
@@ -1600,7 +1601,7 @@ DAYS = (
     *(f"%d{gap}{month}{gap}%{year}" for gap in (" ", "-", "/") for month in ("%b", "%B") for year in "Yy"),
     *(f"{month} %d{comma} %Y" for month in ("%b", "%B") for comma in ("", ",")),
     *("%Y:%m:%d", "%d. %m. %Y", "%d. %m.%y", "%d. %b %Y", "%d. %B %Y", "%d%b%Y", "%d%b%y", "%Y-%b-%d", "%Y-%j", "%Y%j"),
-    *("%Y年%m月%d日", "%Y년 %m월 %d일", "%Y. %m. %d.", "%m-%Y", "%Y%m", "%b %Y", "%B %Y"),
+    *("%Y年%m月%d日", "%Y년 %m월 %d일", "%Y. %m. %d.", "%Y-%m", "%m-%Y", "%m/%Y", "%Y%m", "%b %Y", "%B %Y"),
 )
 CLOCKS = [sign.join(fields) for fields in (("%H", "%M", "%S"), ("%H", "%M")) for sign in (":", ".", "-", "_", "")]
 CLOCKS += [clock + fraction for clock in CLOCKS if clock[-1] == "S" for fraction in (".%f", ",%f", ":%f", "%f")]
@@ -1624,9 +1625,11 @@ FIELDS = {
     "Z": "(?P<zone>[A-Z]{3,5}|[A-Z][A-Za-z_]+(?:/[A-Za-z_]+)+)",
 }
 
-# What stands around a time, maybe with the day of the week, and between its halves.
+# What stands around a time, maybe with the day of the week, and between its halves. Controllers write DT#, JavaScript
+# a name for the zone behind the offset, which tells.
 FRAME = re.compile(
-    r"([^\w%+-]*)((?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(day)?)?([., ]*)(.*?)([^\w%.]*)"
+    r"((?:L?DT?#)?[^\w%+-]*)((?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(day)?)?([., ]*)(.*?)"
+    r"((?<=[+-]\d{4}) \([^)%]+\)|[^\w%.]*)"
 )
 JOINT = r"(?P<joint>T|,? [a-zà]{1,3}\.? |[ ,;:|/_-]{0,3})"
 

@@ -104,20 +104,21 @@ def test_what_a_mapper_declares_arrives_with_fitting_types(box: Box) -> None:
     ]
 
 
-GO_TIMES = {
+ENDS = {
     " +0000 UTC": utc(2025, 11, 27, 10), ".5 +0000 UTC m=+0.012345678": utc(2025, 11, 27, 10, 0, 0, 500_000),
+    "+02:00[Africa/Cairo]": utc(2025, 11, 27, 8), ".25Z[Etc/GMT+0]": utc(2025, 11, 27, 10, 0, 0, 250_000),
     " +0200 CEST": utc(2025, 11, 27, 8), ".123456789 -0330 -0330": utc(2025, 11, 27, 13, 30, 0, 123_456),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("end", GO_TIMES)
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("cursor", ["rowid", "timestamp"])
-def test_times_as_go_prints_them_are_times(box: Box, cursor: str, end: str) -> None:
+def test_times_as_go_and_java_print_them_are_times(box: Box, cursor: str, end: str) -> None:
     made(box, "r (id INTEGER PRIMARY KEY, created_at DATETIME)", [(1, f"2025-11-27 10:00:00{end}")])
     assert box.run("--once", "--cursor", cursor, UPLOAD_SOURCE_TIMEZONE="Europe/Berlin") == 0
     box.execute("INSERT INTO r VALUES (?, ?)", rows=[(2, f"2025-11-27 10:00:01{end}")])
     assert box.run("--once", "--cursor", cursor, UPLOAD_SOURCE_TIMEZONE="Europe/Berlin") == 0
-    times = [GO_TIMES[end], GO_TIMES[end] + dt.timedelta(seconds=1)]
+    times = [ENDS[end], ENDS[end] + dt.timedelta(seconds=1)]
     assert sorted(time for (time,) in box.arrived("created_at")) == times
 
 
@@ -231,7 +232,8 @@ FORMS = [
     "{t:%a} {t.day:2} {t:%b %H:%M:%S} UTC {t:%Y}", "{t:%d %b %y %H:%M} UTC", "\"{t:%Y-%m-%dT%H:%M:%S}Z\"", "'{t:%Y-%m-%d %H:%M:%S}'", "{t:%b} {t.day} {t:%Y %H:%M:%S}", "{t:%H:%M:%S %d-%m-%Y}", "{t:%Y-%m-%d at %H:%M:%S}",
     # Devices and file names.
     "{t:%Y:%m:%d %H:%M:%S}", "{t:%d%m%y %H%M%S}", "{t:%H%M%S}.{cs:02},{t:%d%m%y}", "{t:%H:%M:%S;%d.%m.%y}", "{t:%Y%m%d-%H%M%S}", "{t:%Y%m%d_%H%M%S}{ms:03}", "{t:%Y%m%d%H%M%S}Z", "{t:%Y-%m-%d-%H-%M-%S}", "{t:%Y_%m_%d__%H_%M_%S}",
-    "{t:%Y-%j}", "{t:%Y-%jT%H:%M:%S}Z", "{t:%Y}/{t:%m}/{t:%d}_{t:%H}h{t:%M}m{t:%S}s", "{t.day}/{t.month}/{t.year} {t.hour}:{t.minute}:{t.second}", "{t:%m-%Y}", "{t:%b %Y}",
+    "{t:%Y-%j}", "{t:%Y-%jT%H:%M:%S}Z", "{t:%Y}/{t:%m}/{t:%d}_{t:%H}h{t:%M}m{t:%S}s", "{t.day}/{t.month}/{t.year} {t.hour}:{t.minute}:{t.second}", "{t:%m-%Y}", "{t:%b %Y}", "{t:%Y-%m}", "{t:%m/%Y}",
+    "DT#{t:%Y-%m-%d-%H:%M:%S}.{cs:02}", "D#{t:%Y-%m-%d}", "{t:%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)",
     # Digits.
     "{t:%Y%m%d%H%M%S}", "{t:%Y%m%d%H%M%S}{ms:03}", "{t:%Y%m%d%H%M}", "{t:%y%m%d%H%M%S}", "{t:%d%m%Y%H%M%S}", "{t:%Y%m}", "{t:%d%m%y}", "{t:%Y%j}", "{t:%y%m%d%H%M}",
 ]  # fmt: skip

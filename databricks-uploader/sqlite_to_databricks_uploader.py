@@ -2944,7 +2944,7 @@ RULE_CLASSES: dict[str, tuple[tuple[type, ...], Callable[[Any], Any], str]] = {
     # A column of 32 bits holds 0.1 as 0.100000001.
     "float": ((int, float), lambda n: struct.unpack("f", struct.pack("f", n))[0], NUMBER),
     "decimal": ((int, float, str), decimal_of, NUMBER),
-    **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes.")),
+    **dict.fromkeys(TEXTS, ((str,), str, "Write a text, in quotes; to compare numbers, set column_types to double.")),
     "boolean": ((bool,), bool, "Write true or false."),
     "timestamp": ((str, dt.date), rule_time, TIME),
     "timestamp_ntz": ((str, dt.date), lambda time: rule_time(time).replace(tzinfo=None), TIME),

@@ -386,3 +386,15 @@ def test_rows_of_a_mapper_that_are_edited_later_come_once_and_new_ones_go_on(box
     box.execute("INSERT INTO readings VALUES (?, 0, ?, ?)", rows=[(i, times[i], times[i]) for i in range(50, 60)])
     assert box.run() == 0
     assert sorted(box.arrived("id")) == [(i,) for i in range(60)]
+
+
+def test_a_rule_for_numbers_that_a_csv_import_has_as_texts_names_the_type_that_compares_them(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As texts 9.5 is more than 22."""
+    made(box, "data (temp TEXT)", [(text,) for text in ("9.5", "21.0", "22.5", "100.0")])
+    rule = ("--enable-filter", "--filter-config", '{"temp": {">": 22}}')
+    assert box.run(*rule) == 2
+    assert "to compare numbers, set column_types to double" in caplog.text
+    assert box.run(*rule, UPLOAD_COLUMN_TYPES='{"temp": "double"}') == 0
+    assert sorted(box.arrived(prefix="filtered_")) == [(22.5,), (100.0,)]

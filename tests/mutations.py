@@ -260,7 +260,33 @@ MUTANTS = (
         ("test_cursor_file.py", "none_by_those"),
     ),
     Mutant(
-        "what is sent again counts from its first try", "save(again)  #", "#", ("test_zerobus.py", "sent_again_are_waited")
+        "what is sent again counts from its first try",
+        'again: Intent = {**intent, "started": self.now()}\n            save(again)  #',
+        'again: Intent = {**intent, "started": self.now()}\n            #', ("test_zerobus.py", "sent_again_are_waited"),
+    ),
+    Mutant(
+        "a doubt about a file is waited for anew in each run", 'intent.get("again", intent["started"])', "self.now()",
+        ("test_warehouse.py", "was_last_offered"),
+    ),
+    Mutant(
+        "a file that is offered again is not waited for", 'intent.get("again", intent["started"])', 'intent["started"]',
+        ("test_warehouse.py", "was_last_offered"),
+    ),
+    Mutant(
+        "a file that stayed is forgotten", "                self._swept = False\n", "",
+        ("test_warehouse.py", "removed_with_the_next"),
+    ),
+    Mutant(
+        "a refused question makes batches smaller", "        with no_matter_of_size():\n            found =", "        if True:\n            found =",
+        ("test_ladder.py", "no_matter_of_rows"),
+    ),
+    Mutant(
+        "a doubt is left where another cursor begins", "is_anew=not state.intent", "is_anew=True",
+        ("test_actions.py", "since_begins_anew"),
+    ),
+    Mutant(
+        "a mapper's time is that of the last edit", 're.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): name', "name: name",
+        ("test_first_contact.py", "mapper_that_are_edited"),
     ),
     Mutant(
         "a rebuild leaves the counter alone", "evidence.changes > 0 or self.here.is_later", "self.here.is_later",
@@ -1000,7 +1026,7 @@ MUTANTS = (
         (SENDING, "names_of_files"),
     ),
     Mutant(
-        "left-over files stay", "for name in names if name.startswith(prefix)}", "for name in names if False}",
+        "left-over files stay", "for name in self.listed() if name", "for name in [] if name",
         (SENDING, "no_staged_file"),
     ),
     # --- Beside the rows ---

@@ -5196,10 +5196,22 @@ class RowidCursor(Anchored):
             if self.is_rewritten and not self.is_trusted and is_ring(self.reader, self.form):
                 raise passed_over(self.table)
         known = super().located(state)
+        self.is_rewritten |= self.table.time is None and self._is_edited(state, known)
         with contextlib.suppress(CorruptError):
             if not self.is_trusted and self._has_filled(known.gaps):
                 raise passed_over(self.table)
         return known
+
+    def _is_edited(self, then: State, now: State) -> bool:
+        """Whether all known rows are taken for delivered ones, but none is as it was: they may have come anew.
+
+        AUTOINCREMENT would have given those other rowids, unless the table was dropped.
+        """
+        digests = {anchor.rowid: anchor.digest for anchor in then.anchors}
+        pairs = [(digests[anchor.rowid], anchor.digest) for anchor in now.anchors if anchor.rowid in digests]
+        is_same = (then.epoch, then.columns) == (now.epoch, now.columns)
+        is_open = is_same and not (self.table.autoincrement and then.origin == now.origin)
+        return is_open and len(pairs) > 1 and all(before != after for before, after in pairs)
 
     def _has_filled(self, gaps: Iterable[Sequence[int]]) -> bool:
         """Whether rows are where there were none."""
@@ -8979,14 +8991,16 @@ def warn_of_late(job: Job, cursor: Cursor, position: Position) -> None:
 
 
 def warn_of_rewritten(job: Job, cursor: Cursor) -> None:
-    """Say once that delivered rows get later times in their places, which `auto` does not find."""
+    """Say once that delivered rows get later times in their places, or all of them other values, which is not sent."""
     if isinstance(cursor, RowidCursor) and cursor.is_rewritten:
-        said = (
-            f"rows of {cursor.table.name} that were delivered have later times now: what is rewritten is not sent again"
-        )
-        job.warn_once(
-            said, "cursor: timestamp sends rows with a newer time, as of a ring; it begins by --since TIMESTAMP."
-        )
+        table, passed = cursor.table, "what is rewritten is not sent again"
+        if table.time is None:
+            said = f"all known rows of {table.name} have other values than were delivered: {passed}"
+            hint = "Where its producer deletes all rows and writes them anew, a column with the time tells them apart."
+            return job.warn_once(said, hint)
+        said = f"rows of {table.name} that were delivered have later times now: {passed}"
+        hint = "cursor: timestamp sends rows with a newer time, as of a ring, and begins by --since TIMESTAMP."
+        job.warn_once(said, hint)
 
 
 def warn_of_missing_times(job: Job, reader: Reader) -> None:
@@ -9734,7 +9748,7 @@ def find_again(delivery: Delivery) -> None:
     """
     state, cursor = delivery.state, delivery.source.cursor
     delivery.state = found = cursor.located(state)
-    if found.anchors == state.anchors:  # Else the table was made anew, or emptied and filled again.
+    if found.epoch == state.epoch:  # Else the table was made anew, or emptied and filled again.
         warn_of_rewritten(delivery.job, cursor)
     if found.epoch != state.epoch and not is_back(state, found):
         found = as_it_ended(state, found, state.emptied or cursor.reader.bounds()[0] is None)

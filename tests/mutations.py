@@ -161,7 +161,7 @@ MUTANTS = (
         "rows that all got later times are new", "is_other = not is_retimed and", "is_other =", ("test_cursor_file.py", "another_value_is_edited_besides"),
     ),
     Mutant(
-        "a table that was made anew is a ring", "if found.anchors == state.anchors:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
+        "a table that was made anew is a ring", "if found.epoch == state.epoch:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
     ),
     Mutant(
         "our group is the producer's", "(stat.st_mode & 0o020 and stat.st_gid == group)", "stat.st_mode & 0o020", ("test_source.py", "side_file_of_ours"),

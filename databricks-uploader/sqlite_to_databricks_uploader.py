@@ -4608,7 +4608,7 @@ def passed_over(table: Table) -> SourceError:
 
 
 # What goes on where a table has no time.
-SEND_ALL = "timestamp_col, where a column tells the time, and --since tell. A new state_dir sends all rows"
+SEND_ALL = "timestamp_col, where a column tells the time, and --since tell. Without its last_upload.json all are sent"
 
 
 def other_rows(table: Table) -> SourceError:

@@ -161,6 +161,16 @@ MUTANTS = (
         "rows that all got later times are new", "is_other = not is_retimed and", "is_other =", ("test_cursor_file.py", "another_value_is_edited_besides"),
     ),
     Mutant(
+        "a commit in doubt is forgotten where rows are read otherwise", "is_anew=not state.intent", "is_anew=True", ("test_actions.py", "since_begins_anew"),
+    ),
+    Mutant(
+        "rows that may have come anew are passed over in silence", "self.is_rewritten |= self.table.time is None and", "self.is_rewritten |= False and",
+        ("test_cursor_file.py", "all_have_other_values"),
+    ),
+    Mutant(
+        "what an edit changes is the time", "(?<!up)date", "date", ("test_source.py", "none_is_taken"),
+    ),
+    Mutant(
         "a table that was made anew is a ring", "if found.epoch == state.epoch:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
     ),
     Mutant(

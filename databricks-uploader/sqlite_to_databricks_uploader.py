@@ -11536,6 +11536,9 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
         table = reader_of(stream, database).table
         said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
+        if form := only_format(stream, database, table):
+            stream = dataclasses.replace(stream, timestamp_format=form)
+            entry.append(f"  {yaml_line('timestamp_format', form)}")
         if (kind := database.kinds[name]) in ("view", "virtual"):
             raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
         if name != name.strip():
@@ -11551,6 +11554,14 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
     finally:
         NAMES.stream = ""
     return [*(f"# {' '.join(text.split())}" for text in said), *entry, *extra]
+
+
+def only_format(config: Config, database: Database, table: Table) -> str:
+    """The `timestamp_format` that alone reads a table's times, where none is set; empty for several, or for `auto`."""
+    usual = time_form(config)
+    values = first_values(database, table.name, table.time) if table.time and usual.name == "auto" else []
+    forms = fitting_forms(values, usual.zone, time.time())
+    return forms[0].name if len(forms) == 1 and forms[0] != usual and forms[0].zone == usual.zone else ""
 
 
 def form_of_time(database: Database, table: Table) -> str:

@@ -1496,13 +1496,27 @@ def test_init_comments_a_table_out_of_which_most_would_go_to_quarantine(
     box.execute(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, timestamp TEXT)",
         "INSERT INTO t (timestamp) VALUES (?)",
-        rows=[("26/11/27",)] * 5,
+        rows=[("01/02/2026",)] * 5,
     )
     assert up.main(["--init"], {"SQLITE_PATH": str(box.database)}) == 0
     printed = capsys.readouterr().out
     assert "# tables:" in printed
     assert "# Left out: 5 of the first 5 rows would go to quarantine: timestamp" in printed
     assert "# - sqlite_table_name: t" in printed
+
+
+def test_init_sets_the_one_format_that_reads_the_times_of_a_table(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, moment in (("german", "27.11.2026 13:45"), ("plain", "2026-11-27 13:45")):
+        box.execute(f"CREATE TABLE {name} (timestamp TEXT)", f"INSERT INTO {name} VALUES (?)", rows=[(moment,)] * 5)
+    environ = {"SQLITE_PATH": str(box.database), "STATE_DIR": str(box.folder / "state")}
+    assert up.main(["--init", "--lakehouse-path", str(box.folder / "lake")], environ) == 0
+    file = box.folder / "uploader.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert up.load_config({"config": file}, {}).tables == (
+        {"sqlite_table_name": "german", "timestamp_format": "%d.%m.%Y %H:%M"},
+        {"sqlite_table_name": "plain"},
+    )
+    assert up.main(["--config", str(file), "--once"], {}) == 0
 
 
 @pytest.mark.parametrize("name", [" lead", "trail ", "[x", "a\\b", "a/b", "per%20cent", "two\nlines"])

@@ -2174,6 +2174,8 @@ class Connections:
         import adbc_driver_manager
 
         file = self._private_copy() if way == COPIED else self.file
+        if way == SHARED and self.wal_mode:
+            self._keep_side_files()
         before = fingerprint(self.file)
         self._unchanging = before if way == UNCHANGING else None
         if self._unchanging and is_fresh(self.file):
@@ -2195,6 +2197,28 @@ class Connections:
         if {before[0], fingerprint(self.file)[0]} != {self._inode}:  # Else one may have the old file, and one the new.
             raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
         return connections
+
+    def _keep_side_files(self) -> None:
+        """Keep the producer's side files there, as each open connection does, from before SQLite is to open them.
+
+        Its last connection takes them away once it alone has the file (sqlite3WalClose), and SQLite would make them
+        anew, under our user. A lock on the bytes of os_unix.c's SHARED_FIRST lets it not be alone. The file that has
+        it is closed after the connections: closing it drops their locks, too.
+        """
+        with source_files(self.file):
+            opened, end = self._stack.enter_context(self.file.open("rb")), time.monotonic() + self.busy_seconds
+        while True:
+            try:
+                fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
+                break
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > end:
+                    raise source_error("database is locked") from None
+                time.sleep(0.002)
+            except OSError:  # as of a file system without locks
+                return
+        if not all(side.exists() for side in side_files(self.file)[:2]):
+            raise UnrecoveredError("the database waits for its producer, which closed it just now")
 
     def _made(self) -> list[Path]:
         """Side files that SQLite made under our user since the opening, and that the producer could not write.

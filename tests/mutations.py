@@ -275,6 +275,14 @@ MUTANTS = (
         'again: Intent = {**intent, "started": self.now()}\n            #', ("test_zerobus.py", "sent_again_are_waited"),
     ),
     Mutant(
+        "a producer that closes takes its side files away", "            self._keep_side_files()\n", "            pass\n",
+        ("test_source.py", "leaves_its_side_files"),
+    ),
+    Mutant(
+        "a file that is closed just then is taken for shared", "if not all(side.exists() for side in side_files(self.file)[:2]):", "if False:",
+        ("test_source.py", "leaves_its_side_files"),
+    ),
+    Mutant(
         "a doubt about a file is waited for anew in each run", 'intent.get("again", intent["started"])', "self.now()",
         ("test_warehouse.py", "was_last_offered"),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -245,6 +246,59 @@ def test_half_of_a_checkpoint_is_no_damage_in_the_moment_of_opening(
     monkeypatch.setattr(up, "answer_of", answer)
     with opened(file) as database:
         assert database.rows("SELECT count(*) FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_a_producer_that_closes_while_the_file_is_opened_leaves_its_side_files_or_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch, is_early: bool
+) -> None:
+    """SQLite would make them anew under our user, and a producer that comes back meanwhile could not write."""
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA journal_mode = wal');"
+        "c.executescript('CREATE TABLE t (x); INSERT INTO t VALUES (1)'); print(flush=True); input(); c.close()"
+    )
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script, str(file)], **pipes) as producer:
+        assert producer.stdout and producer.stdout.readline()
+        owner, name = (fcntl, "lockf") if is_early else (up, "sqlite_driver")
+        before, real, calls = (
+            [side.stat().st_ino for side in up.side_files(file)[:2]],
+            getattr(owner, name),
+            list[int](),
+        )
+
+        def closed(*given: Any) -> Any:
+            if not calls:
+                producer.communicate("\n")
+                calls.append(producer.returncode)
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, closed)
+        with opened(file) as database:
+            assert database.rows("SELECT x FROM t") == [(1,)]
+            assert [stat.st_ino for stat in up.stats_of(up.side_files(file)[:2])] == ([] if is_early else before)
+    assert calls == [0]
+
+
+@pytest.mark.parametrize("is_for_good", [False, True])
+def test_a_file_that_its_producer_has_for_itself_is_waited_for_and_then_copied(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_for_good: bool
+) -> None:
+    """As it does amid its closing, and for good by `locking_mode = EXCLUSIVE`."""
+    producer = write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)")
+    real, tries = fcntl.lockf, list[int]()
+
+    def locked(*given: Any) -> None:
+        tries.append(1)
+        if is_for_good or len(tries) < 5:
+            raise BlockingIOError
+        real(*given)
+
+    monkeypatch.setattr(fcntl, "lockf", locked)
+    with up.Database(file, tmp_path, busy_seconds=0.1 if is_for_good else 60) as database:
+        assert bool(database.copied_bytes) == is_for_good and database.rows("SELECT x FROM t") == [(1,)]
+    assert len(tries) >= 5
+    producer.close()
 
 
 def test_a_file_that_was_written_in_this_tick_of_the_clock_is_not_taken_for_unchanging(

@@ -7768,7 +7768,8 @@ class SizedRoute(Route):
         self._bytes_per_row = text.size / text.count if text.count else None
         if text.size > (self.table.allowance.bytes if text.count > 1 else self.MOST_BYTES):
             fitting = max(1, int(0.9 * text.count * self.table.allowance.bytes / text.size))
-            raise TooLargeError(f"{text.count} rows are too large for a request: {text.size} bytes", self.HINT, fitting)
+            said = f"too large for a request: {counted(text.count, 'row')} of {text.size} bytes{self.HINT}"
+            raise TooLargeError(said, fitting=fitting)
         return text
 
     def _bounded(self, pages: Iterable[ArrowTable]) -> Iterator[ArrowTable]:
@@ -7776,7 +7777,7 @@ class SizedRoute(Route):
         count = 0
         for page in pages:
             if count and self._usual and count + page.num_rows > 4 * self._usual:
-                raise TooLargeError(f"more than {count} rows are too many for a request", self.HINT, self._usual)
+                raise TooLargeError(f"more than {count} rows are too many for a request", fitting=self._usual)
             count += page.num_rows
             yield page
 
@@ -7790,7 +7791,7 @@ class InsertRoute(SizedRoute):
 
     # The text of a statement may have 16 MiB (Databricks, resource limits). About 8 MiB load fastest per row.
     MOST_BYTES = 15 * 1024 * 1024
-    HINT = "Set databricks_volume; files can hold them."
+    HINT = "; by databricks_volume, as a file, any size goes"
     # So much earlier than its statement was sent a commit may seem to be: S3 tells times in whole seconds.
     STAMP_SECONDS = 1
 

@@ -7037,7 +7037,8 @@ def driver_errors(writes: bool = False) -> Iterator[None]:
         if isinstance(error, exc.RequestError):
             code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
             told = ", ".join(filter(None, [code and f"HTTP {code}", said]))
-            told = told or f"nothing ({getattr(error.__context__, 'reason', 'no cause is told')})"
+            context = error.__context__  # Its text may show a signed address.
+            told = told or f"nothing ({getattr(context, 'reason', type(context).__name__)})"
             raise http_error(code or 0, told, writes) from None
         if isinstance(error, ImportError):
             said = "a real-time warehouse speaks another protocol than this driver"

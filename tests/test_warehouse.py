@@ -1182,7 +1182,7 @@ def test_a_single_row_whose_file_is_lost_on_its_way_has_a_second_try(
     target.send(target.ready(intent, payload), payload)
     assert bench.arrived() == [1]
     bench.warehouse.fail("StagedPUT", "drop", times=2)
-    with pytest.raises(up.RefusedSizeError):
+    with pytest.raises(up.RefusedSizeError, match="ProtocolError"):
         target.ready(intent, target.copy.prepare(iter([rows_of(2)])))
 
 

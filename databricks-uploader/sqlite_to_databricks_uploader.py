@@ -3699,7 +3699,7 @@ class Intent(Place, total=False):
     and `span` says which of their lines it sends, without so many that are `unfit`. `keyed`: no two rows of the source
     are sent alike; `digest` is that of the rows as a statement had them. `size` is how large its batch was, as the
     source counts, `reads` the types that rules were made for. A target adds what it needs: the name of a staged `file`
-    in a `volume`, a request's `bytes`, the seconds that a statement has, the `fields` that rows are known by.
+    in a `volume`, a request's `bytes`, the seconds that a statement has, the `fields` that rows are known by, in order.
     `others_go`: a commit without rows went just after it was lost; `again` is when its file was last offered again.
     """
 
@@ -7940,7 +7940,7 @@ class CopyRoute(Route):
         self._sweep(prefix)
         intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
-        return {**intent, "digest": payload.digest}
+        return {**intent, "digest": payload.digest, "fields": [*payload.values]}
 
     def _volume(self, intent: Intent) -> str:
         """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
@@ -8021,7 +8021,8 @@ class CopyRoute(Route):
         Where that is refused or has no good end, rows are compared. Refused values are those of a file that was not
         taken up before.
         """
-        left = (page for page in pages() if page.num_rows)
+        # The file knows columns by their places, which may be others by now.
+        left = (page.select(intent.get("fields", page.column_names)) for page in pages() if page.num_rows)
         first = next(left, None) if self._volume(intent) else None
         if first is None or not self.table.wait_out(intent, intent.get("again", intent["started"])):
             return None

@@ -1047,6 +1047,10 @@ MUTANTS = (
         "left-over files stay", "for name in self.listed() if name", "for name in [] if name",
         (SENDING, "no_staged_file"),
     ),
+    Mutant(
+        "a file's columns are known by their places now", 'page.select(intent.get("fields", page.column_names))', "page",
+        ("test_warehouse.py", "keeps_its_columns"),
+    ),
     # --- Beside the rows ---
     Mutant(
         "any table is compacted", "sorted(features_of(table) - COMPACTABLE_FEATURES) + misnamed:", "misnamed:",

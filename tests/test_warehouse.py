@@ -1068,6 +1068,21 @@ def test_a_staged_file_that_can_not_be_read_is_staged_anew(
     assert bench.arrived() == [1, 2]
 
 
+def test_a_file_that_is_offered_again_keeps_its_columns_though_they_stand_in_another_order_since(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a rebuild of the source's table."""
+    bench.create("a BIGINT, b BIGINT")
+    target, kinds = bulk(bench, monkeypatch), {"a": "bigint", "b": "bigint"}
+    target.columns()
+    bench.warehouse.fail("COPY INTO", "drop", when="before")
+    intent, _ = bench.lose(target, typed_rows(kinds, {"a": [1, 2], "b": [3, 4]}))
+    turned = typed_rows({"b": "bigint", "a": "bigint"}, {"a": [1, 2], "b": [3, 4]})
+    assert target.settle(intent, lambda: iter([turned])) is True
+    target.close()
+    assert bench.arrived("a, b") == [(1, 3), (2, 4)]
+
+
 def test_a_staged_file_outlives_its_rows_in_the_source(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The producer deleted some of them before the doubt was settled; the file has them all."""
     bench.create()

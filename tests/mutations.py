@@ -168,9 +168,6 @@ MUTANTS = (
         ("test_cursor_file.py", "all_have_other_values"),
     ),
     Mutant(
-        "what an edit changes is the time", "(?<!up)date", "date", ("test_source.py", "none_is_taken"),
-    ),
-    Mutant(
         "a table that was made anew is a ring", "if found.epoch == state.epoch:", "if True:", ("test_cursor_file.py", "not_taken_for_one_that_is_rewritten"),
     ),
     Mutant(

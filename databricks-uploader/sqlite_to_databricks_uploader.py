@@ -4624,10 +4624,8 @@ def said_of_order(table: Table) -> str:
 def passed_over(table: Table) -> SourceError:
     """The error for new rows that a position by rowid does not find."""
     fault = f"{said_of_order(table)}, and new rows below delivered ones are passed over"
-    hint = (
-        "cursor: rowid leaves them. cursor: timestamp finds such rows, and begins by --since TIMESTAMP: rows of that "
-    )
-    hint += "time and later are sent, those that were delivered once more."
+    hint = "cursor: rowid leaves them. cursor: timestamp finds such rows, though not for aggregate, and begins by "
+    hint += "--since TIMESTAMP: rows of that time and later are sent, those that were delivered once more."
     return SourceError(fault, hint)
 
 

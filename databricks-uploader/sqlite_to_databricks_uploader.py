@@ -2098,6 +2098,31 @@ def answer_of(connection: Any, sql: str, batch_rows: int = 1024) -> ArrowTable:
         raise source_error(str(error)) from None
 
 
+@contextlib.contextmanager
+def side_files_kept(file: Path, busy_seconds: float) -> Iterator[None]:
+    """Keep the side files of a database there, as each of SQLite's connections does, from before they are looked for.
+
+    The producer's last connection takes them away once it alone has the file (sqlite3WalClose), and SQLite would make
+    them anew, under our user. A lock on the bytes of os_unix.c's SHARED_FIRST lets it not be alone. To be left after
+    connections are closed: closing a file drops all locks that a process has on it.
+    """
+    end = time.monotonic() + busy_seconds
+    with source_files(file), file.open("rb") as opened:
+        while True:
+            try:
+                fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
+                break
+            except (BlockingIOError, PermissionError):
+                if not side_files(file)[1].exists():  # Its producer has it for itself, or has just gone.
+                    break
+                if time.monotonic() > end:
+                    raise source_error("database is locked") from None
+                time.sleep(0.002)
+            except OSError:  # as of a file system without locks
+                break
+        yield
+
+
 COPIES: list[str] = []  # the private one that there is; it goes with the process, also where that ends at once
 
 
@@ -2119,6 +2144,7 @@ class Connections:
         self._turn = threading.Lock()
         self._openings = 0
         self._inode: int | None = None
+        self._way = ""
         # The file's fingerprint where it was opened as unchanging; our side files that were there before.
         self._unchanging: tuple[int, ...] | None = None
         self._before: Sequence[Path] = ()
@@ -2136,22 +2162,25 @@ class Connections:
         """Make the connections in the way that is right now, and again where the producer comes or goes just then."""
         for tries in range(1, self.TRIES + 1):
             self.wal_mode = is_wal_mode(self.file)
-            self._before, way = ours(self.file), way_to_open(self.file, self.wal_mode)
             try:
-                return self._open_so(way)
+                return self._open_so()
             except UploaderError as error:
                 is_passing = isinstance(error, UnrecoveredError) or self._is_stale()
-                if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != way):
+                if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != self._way):
                     raise
             time.sleep(0.01)
 
-    def _open_so(self, way: str) -> None:
+    def _open_so(self) -> None:
         with contextlib.ExitStack() as unfinished:
             unfinished.callback(self._close)
+            self._before = ours(self.file)
             try:
-                connections = self._connected(way)
+                if self.wal_mode:
+                    self._stack.enter_context(side_files_kept(self.file, self.busy_seconds))
+                self._way = way_to_open(self.file, self.wal_mode)
+                connections = self._connected(self._way)
             except BusyError:
-                if way != SHARED or not self.wal_mode:
+                if not self.wal_mode:
                     raise
                 self._close()  # A copy is made with no connection open: closing the file would drop its locks.
                 connections = self._connected(COPIED)
@@ -2174,8 +2203,6 @@ class Connections:
         import adbc_driver_manager
 
         file = self._private_copy() if way == COPIED else self.file
-        if way == SHARED and self.wal_mode:
-            self._keep_side_files()
         before = fingerprint(self.file)
         self._unchanging = before if way == UNCHANGING else None
         if self._unchanging and is_fresh(self.file):
@@ -2197,28 +2224,6 @@ class Connections:
         if {before[0], fingerprint(self.file)[0]} != {self._inode}:  # Else one may have the old file, and one the new.
             raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
         return connections
-
-    def _keep_side_files(self) -> None:
-        """Keep the producer's side files there, as each open connection does, from before SQLite is to open them.
-
-        Its last connection takes them away once it alone has the file (sqlite3WalClose), and SQLite would make them
-        anew, under our user. A lock on the bytes of os_unix.c's SHARED_FIRST lets it not be alone. The file that has
-        it is closed after the connections: closing it drops their locks, too.
-        """
-        with source_files(self.file):
-            opened, end = self._stack.enter_context(self.file.open("rb")), time.monotonic() + self.busy_seconds
-        while True:
-            try:
-                fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
-                break
-            except (BlockingIOError, PermissionError):
-                if time.monotonic() > end:
-                    raise source_error("database is locked") from None
-                time.sleep(0.002)
-            except OSError:  # as of a file system without locks
-                return
-        if not all(side.exists() for side in side_files(self.file)[:2]):
-            raise UnrecoveredError("the database waits for its producer, which closed it just now")
 
     def _made(self) -> list[Path]:
         """Side files that SQLite made under our user since the opening, and that the producer could not write.
@@ -11582,11 +11587,11 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
 
 
 def only_format(config: Config, database: Database, table: Table) -> str:
-    """The `timestamp_format` that alone reads a table's times, where none is set; empty for several, or for `auto`."""
+    """The pattern that alone reads the texts of a table's time column, where no format is set; empty for several."""
     usual = time_form(config)
     values = first_values(database, table.name, table.time) if table.time and usual.name == "auto" else []
     forms = fitting_forms(values, usual.zone, time.time())
-    return forms[0].name if len(forms) == 1 and forms[0] != usual and forms[0].zone == usual.zone else ""
+    return forms[0].name if len(forms) == 1 and "%" in forms[0].name and forms[0].zone == usual.zone else ""
 
 
 def form_of_time(database: Database, table: Table) -> str:

@@ -272,11 +272,7 @@ MUTANTS = (
         'again: Intent = {**intent, "started": self.now()}\n            #', ("test_zerobus.py", "sent_again_are_waited"),
     ),
     Mutant(
-        "a producer that closes takes its side files away", "            self._keep_side_files()\n", "            pass\n",
-        ("test_source.py", "leaves_its_side_files"),
-    ),
-    Mutant(
-        "a file that is closed just then is taken for shared", "if not all(side.exists() for side in side_files(self.file)[:2]):", "if False:",
+        "a producer that closes takes its side files away", "self._stack.enter_context(side_files_kept(self.file, self.busy_seconds))", "pass",
         ("test_source.py", "leaves_its_side_files"),
     ),
     Mutant(
@@ -401,7 +397,7 @@ MUTANTS = (
         "for file, copied in reversed(files.items()):", ("test_source.py", "beside_a_checkpoint"),
     ),
     Mutant(
-        "a WAL that is locked for good is not copied", "if way != SHARED or not self.wal_mode:", "if True:",
+        "a WAL that is locked for good is not copied", "                if not self.wal_mode:\n                    raise\n", "                raise\n",
         (SOURCE, "keeps_its_index"),
     ),
     Mutant(
@@ -424,7 +420,7 @@ MUTANTS = (
         "a file that is opened just then can't be read", "if tries == self.TRIES or not (is_passing or way", "if True or (way", ("test_source.py", "moment_of_opening"),
     ),
     Mutant(
-        "what can't be opened is tried for long", "if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != way):", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
+        "what can't be opened is tried for long", "if tries == self.TRIES or not (is_passing or way_to_open(self.file, self.wal_mode) != self._way):", "if tries == self.TRIES:", ("test_source.py", "moment_of_opening"),
     ),
     Mutant(
         "a file that was written just now is believed", "if all(time.time_ns() - changed > 3 * 10**9 for", "if all(True for",

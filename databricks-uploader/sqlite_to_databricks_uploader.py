@@ -4053,8 +4053,9 @@ class Quarantine:
         return max((int(file.stem) for file in self.files()), default=0)
 
     def files(self) -> list[Path]:
-        """The files with quarantined rows, oldest first."""
-        return sorted(file for file in self.directory.glob("*.jsonl") if file.stem.isdecimal() and file.is_file())
+        """The files with quarantined rows, oldest first. A glob would take a directory without rights for empty."""
+        found = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(f for f in found if f.suffix == ".jsonl" and f.stem.isdecimal() and f.is_file())
 
     def count(self) -> int:
         """How many rows there are; a file is read again once it has changed."""
@@ -10328,8 +10329,8 @@ def say_left(directory: Path, streams: Iterable[str]) -> None:
     """Say what is in the quarantines of streams that are there no more."""
     known = {encoded_name(stream) for stream in streams}
     for folder in sorted(directory.glob("*/quarantine")):
-        count = Quarantine(folder).count()
-        if count and folder.parent.name not in known:
+        count = 0 if folder.parent.name in known else Quarantine(folder).count()
+        if count:
             name, rows = unquote(folder.parent.name), counted(count, "row")
             log.warning("%s: its table has gone, or is in tables no more; %s in quarantine: %s", name, rows, folder)
 

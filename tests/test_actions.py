@@ -1415,6 +1415,18 @@ def test_no_action_ends_in_a_traceback_whatever_is_wrong_with_a_part(
         assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_quarantine_that_may_not_be_read_is_not_taken_for_empty(whole_box: Box) -> None:
+    """As one that root made, where the uploader is another user's."""
+    folder = whole_box.folder
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_suffix(".copy"), folder)
+    (folder / "state" / "quarantine").chmod(0)
+    with as_nobody(folder):
+        statuses = [whole_box.run(action) for action in ("--replay-quarantine", "--status")]
+    give_back(folder / "state" / "quarantine")
+    assert statuses == [1, 1]
+
+
 # --- Beginning ---
 
 

@@ -140,10 +140,13 @@ def test_one_command_lays_out_program_configuration_state_and_unit(tree: Tree) -
 @pytest.mark.network
 def test_what_the_unit_starts_is_what_was_installed(tree: Tree) -> None:
     (started,) = re.findall(r"(?m)^ExecStart=(.*)$", UNIT.read_text())
-    python, script, _, config = (f"{tree.root}{word}" if word[0] == "/" else word for word in started.split())
+    (place,) = re.findall(r"(?m)^Environment=PYTHONPATH=(.*)$", UNIT.read_text())
+    python, *words, _, config = (f"{tree.root}{word}" if word[0] == "/" else word for word in started.split())
     assert Path(config) == tree.etc / "config.yaml"
-    said = json.loads(subprocess.run([python, script, "--version"], capture_output=True, text=True, check=True).stdout)
-    assert said["version"] == "1.0.0"
+    command, environ = [python, "-v", *words, "--version"], {"PYTHONPATH": f"{tree.root}{place}"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["version"] == "1.0.0"
+    assert re.search(rf"code object from '?{tree.home}/current/__pycache__/{SCRIPT.stem}[^/]*\.pyc", done.stderr)
     assert f"Environment=STATE_DIR=/{tree.state.relative_to(tree.root)}\n" in UNIT.read_text()
 
 

@@ -2143,7 +2143,7 @@ class Connections:
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._openings = 0
-        self._inode: int | None = None
+        self._inode = 0
         self._way = ""
         # The file's fingerprint where it was opened as unchanging; our side files that were there before.
         self._unchanging: tuple[int, ...] | None = None
@@ -2155,6 +2155,7 @@ class Connections:
         # SQLite sorts into files; with a read-only root there is no other place (sqlite.org/tempfiles.html, 5).
         os.environ.setdefault("SQLITE_TMPDIR", str(self.scratch))
         self.file = real_file(self.file)
+        self._inode = fingerprint(self.file)[0]
         self._open()
         return self
 
@@ -2199,7 +2200,7 @@ class Connections:
                     failed.pop_all()
 
     def _connected(self, way: str) -> list[Any]:
-        """The connections; one of them has touched the file then."""
+        """The connections; each has touched the file then."""
         import adbc_driver_manager
 
         file = self._private_copy() if way == COPIED else self.file
@@ -2219,11 +2220,16 @@ class Connections:
         for pragma in [*pragmas, *(["synchronous = 0"] if way == COPIED else [])]:
             for connection in connections:
                 answer_of(connection, f"PRAGMA {pragma}")
-        answer_of(connections[0], "PRAGMA schema_version")  # the first that touches the file
-        self._inode = self._inode or before[0]
-        if {before[0], fingerprint(self.file)[0]} != {self._inode}:  # Else one may have the old file, and one the new.
-            raise TransientError(f"{self.file} was replaced while it was opened", "The next cycle reads the new one.")
+        self._refuse_another()  # Else one may have the old file, and one the new.
+        for connection in connections:  # Each opens the side files here, and would make those of another file.
+            answer_of(connection, "PRAGMA schema_version")
+        self._refuse_another()
         return connections
+
+    def _refuse_another(self) -> None:
+        """A `TransientError` where another file has taken the place of the one that was opened."""
+        if fingerprint(self.file)[0] != self._inode:
+            raise TransientError(f"{self.file} was replaced meanwhile", "The next cycle reads the new one.")
 
     def _made(self) -> list[Path]:
         """Side files that SQLite made under our user since the opening, and that the producer could not write.
@@ -2244,6 +2250,7 @@ class Connections:
                 try:
                     table = answer_of(connection, sql, batch_rows)
                 except UploaderError as error:
+                    self._refuse_another()
                     if not (isinstance(error, UnrecoveredError) or self._is_stale()):
                         raise
                 else:

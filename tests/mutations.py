@@ -174,7 +174,7 @@ MUTANTS = (
         "our group is the producer's", "(stat.st_mode & 0o020 and stat.st_gid == group)", "stat.st_mode & 0o020", ("test_source.py", "side_file_of_ours"),
     ),
     Mutant(
-        "two files are read as one", "if {before[0], fingerprint(self.file)[0]} != {self._inode}:", "if False:", ("test_source.py", "between_two_openings"),
+        "two files are read as one", "if fingerprint(self.file)[0] != self._inode:", "if False:", ("test_source.py", "between_two_openings"),
     ),
     Mutant(
         "a machine without threads ends a service", "except RuntimeError as error:\n        hint = \"Raise the limit", "except ZeroDivisionError as error:\n        hint = \"Raise the limit",
@@ -274,6 +274,14 @@ MUTANTS = (
     Mutant(
         "a producer that closes takes its side files away", "self._stack.enter_context(side_files_kept(self.file, self.busy_seconds))", "pass",
         ("test_source.py", "leaves_its_side_files"),
+    ),
+    Mutant(
+        "a second connection makes side files for another file", "for connection in connections:  # Each", "for connection in connections[:1]:  # Each",
+        ("test_source.py", "takes_the_place_of"),
+    ),
+    Mutant(
+        "what SQLite says of a file that was replaced is its fault", "                    self._refuse_another()\n", "                    pass\n",
+        ("test_source.py", "amid_a_replacement"),
     ),
     Mutant(
         "a doubt about a file is waited for anew in each run", 'intent.get("again", intent["started"])', "self.now()",

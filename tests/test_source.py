@@ -280,6 +280,43 @@ def test_a_producer_that_closes_while_the_file_is_opened_leaves_its_side_files_o
     assert calls == [0]
 
 
+@pytest.mark.parametrize("when", ["opening", "reading"])
+def test_no_side_files_are_made_for_a_file_that_takes_the_place_of_the_one_that_is_read(
+    file: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its producer could not write them where it is another user."""
+    producer, real = write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)"), up.sqlite_driver
+
+    def replaced() -> str:
+        for old in (file, *up.side_files(file)[:2]):
+            old.unlink(missing_ok=True)
+        write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)").close()
+        return real()
+
+    if when == "opening":
+        monkeypatch.setattr(up, "sqlite_driver", replaced)
+        with pytest.raises(up.TransientError, match="was replaced meanwhile"), opened(file):
+            pass
+    else:
+        with opened(file) as database:
+            replaced()
+            assert [database.rows("SELECT count(*) FROM t") for _ in range(up.READERS)] == [[(0,)]] * up.READERS
+    assert not up.stats_of(up.side_files(file))
+    producer.close()
+
+
+@pytest.mark.parametrize("fault", ["CorruptError", "MemoryShortError", "SourceError"])
+def test_an_error_amid_a_replacement_is_no_fault_of_the_file(file: Path, fault: str) -> None:
+    """SQLite may say that there is no memory, or that a disk fails, where a file was taken away."""
+    write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
+    with opened(file) as database, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(up, "answer_of", lambda *_: (_ for _ in ()).throw(getattr(up, fault)("it is")))
+        (other := file.with_name("other")).touch()
+        other.replace(file)
+        with pytest.raises(up.TransientError, match="was replaced meanwhile"):
+            database.rows("SELECT x FROM t")
+
+
 @pytest.mark.parametrize("is_for_good", [False, True])
 def test_a_file_that_its_producer_has_for_itself_is_waited_for_and_then_copied(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_for_good: bool
@@ -997,7 +1034,7 @@ def test_a_file_that_is_replaced_between_two_openings_is_read_in_the_next_cycle(
         return real(*given)
 
     monkeypatch.setattr(adbc_driver_manager, "AdbcConnection", connection)
-    with pytest.raises(up.TransientError, match="replaced while it was opened"), opened(file):
+    with pytest.raises(up.TransientError, match="replaced meanwhile"), opened(file):
         pass
     with opened(file) as database:
         assert [*database.kinds] == ["t"]

@@ -3902,7 +3902,7 @@ class StateFile:
         return StateError(f"{self.file} can't be trusted: {why}", hint)
 
     def _unwritable(self, error: OSError) -> StateError:
-        hint = "Set state_dir; mend its rights, or free the disk."
+        hint = "Set state_dir to a disk of this machine; mend its rights, or free it."
         return StateError(f"{self.directory} can't be written: {error.strerror}", hint)
 
 
@@ -6262,6 +6262,9 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
      "|IMDS|CredentialsNotLoaded|(?i:no|load) credentials?\\b|credentials? provider",
      "No storage credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
      " AZURE_STORAGE_ACCOUNT_KEY or another way to sign in, as variables or in storage_options."),
+    (TargetError, "Unable to rename file: (Operation not (permitted|supported)|Function not implemented)",
+     "This file system has no hard links, by which a commit is made once: choose a path on another one. Where this"
+     " uploader alone writes the table, allow_unsafe_rename: true in storage_options does without."),
     (TargetError, "(?i)permission ?denied|operation not permitted|read-only file system|ReadOnlyFilesystem",
      "This user may not write there: mend the rights of the path, or choose another one."),
     (TargetError, "(?i)could not create local directory|not a directory|NotADirectory|file ?name too long",

@@ -468,6 +468,21 @@ def test_what_delta_rs_says_tells_whether_it_passes(said: str, kind: type[up.Upl
     assert ("rename one" in refused.value.hint) == ("uplicate" in said)
 
 
+@pytest.mark.parametrize(
+    ("said", "is_about_links"),
+    [
+        ("Operation not permitted (os error 1)", True),  # vfat, exFAT
+        ("Operation not supported (os error 95)", True),  # shares of other machines
+        ("Function not implemented (os error 38)", True),  # what is mounted by a program
+        ("Permission denied (os error 13)", False),
+    ],
+)
+def test_a_disk_without_hard_links_is_not_taken_for_one_without_rights(said: str, is_about_links: bool) -> None:
+    with pytest.raises(up.TargetError) as refused, up.delta_errors("lake/t", writes=True):
+        raise OSError(f"Generic LocalFileSystem error: Unable to rename file: {said}")
+    assert ("hard links" in refused.value.hint) == is_about_links
+
+
 def test_a_value_that_cannot_be_read_from_the_log_is_no_fault_of_a_row() -> None:
     with pytest.raises(up.TransientError), up.delta_errors("lake/t"):
         raise ValueError("Cast error: Cannot cast string 'a' to value of Int32 type")

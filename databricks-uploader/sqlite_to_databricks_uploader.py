@@ -9320,6 +9320,12 @@ def settle_of_other(job: Job, source: Source, cursor: RowidCursor, states: State
     return bool(is_there)
 
 
+def went_elsewhere(job: Job, folder: Path) -> bool:
+    """Whether a stream, whose state can't be read, sent its rows to another target in the last cycle."""
+    figures = last_cycle(folder.parent).get("streams", {}).get(unquote(folder.name), {})
+    return not is_one_name(str(figures.get("target") or job.target.name), job.target.name)
+
+
 def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     """Places of other streams to the same target that a table may be in which was renamed, as loggers rotate.
 
@@ -9333,7 +9339,12 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
     files = [*single, *sorted(folder.glob(f"{PREFIXES[job.scenario]}*/{STATE_NAME}"))]
     is_new_name = is_renamed(cursor.reader.database, cursor.table.name)
     for file in (each for each in files if is_new_name or is_one_name(each.parent.name, own.name)):
-        other = state_beside(file.parent, fingerprint(file)) if file.exists() else None
+        try:
+            other = state_beside(file.parent, fingerprint(file)) if file.exists() else None
+        except StateError:
+            if went_elsewhere(job, file.parent):
+                continue
+            raise
         if not other or not other.table or not is_one_name(other.target, job.target.name):
             continue
         if other.table == cursor.table.name:

@@ -1465,6 +1465,25 @@ def test_a_damaged_state_of_one_stream_keeps_no_new_one_waiting(box: Box) -> Non
     check_that_zebra_arrives(box, "last_upload.json", "damaged")
 
 
+@pytest.mark.parametrize("target", ["", "all"])
+def test_a_damaged_state_keeps_only_those_waiting_whose_rows_may_have_gone_under_its_name(
+    box: Box, target: str
+) -> None:
+    """Mappers put names in quotes, and so does a renaming: after any change of the schema all names are in question."""
+    del box.environ["DATABRICKS_TABLE"]
+    wanted = {"sqlite_table_name": "*"} | ({"databricks_table": target} if target else {})
+    box.environ["UPLOAD_TABLES"] = json.dumps([wanted])
+    for name in ("aardvark", "zebra"):
+        box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, time TEXT)')
+        box.execute(f"INSERT INTO {name} (time) VALUES ('2026-01-01')")
+    assert box.run() == 0
+    (box.folder / "state" / "raw_aardvark" / "last_upload.json").write_text("damaged")
+    box.execute("CREATE TABLE more (id INTEGER PRIMARY KEY)", "INSERT INTO zebra (time) VALUES ('2026-01-02')")
+    assert box.run() == 1
+    there = DeltaTable(str(box.folder / "lake" / f"raw_{target or 'zebra'}"))
+    assert len(rows_of(there)) == 2  # In one for both tables it is the first row of each.
+
+
 @pytest.mark.parametrize("name", ["ä b", "a#b", "a?b", "a%b", "a'b", "a&b", "a:b", "a;b", "a{b}", "a`b", "a~b"])
 def test_tables_with_other_signs_in_their_names_arrive(box: Box, name: str) -> None:
     box.execute(f'CREATE TABLE "{name}" (id INTEGER PRIMARY KEY, v)', f'INSERT INTO "{name}" VALUES (1, 1)')

@@ -4161,6 +4161,23 @@ def sqlite_value(plain: Any) -> Any:
     return {"blob": bytes, "invalid_text": InvalidText}[kind](base64.b64decode(text, validate=True))
 
 
+# Beside the state: when the last cycle ended, and how.
+CYCLE_FILE = "cycle.json"
+
+
+def last_cycle(directory: Path) -> dict[str, Any]:
+    """What was said of the last cycle; empty where none has ended yet."""
+    try:
+        refuse_pipe(directory / CYCLE_FILE)
+        said = json.loads((directory / CYCLE_FILE).read_text())
+        dt.datetime.fromisoformat(said["ended"]).timestamp()
+        numbers = {name: float(said.get(name) or 0) for name in ("interval", "wait")}
+        streams = {name: each for name, each in (said.get("streams") or {}).items() if isinstance(each, dict)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return {}
+    return {"error": None, **said, **numbers, "streams": streams}
+
+
 # === Cursor ===========================================================================================
 #
 # Which rows are new. In a table where SQLite assigns the rowid, rowid order is commit order: the highest
@@ -10959,10 +10976,6 @@ class StatusTable:
             self.target.note(rows, status_ddl(self.fleet.config))
 
 
-# Beside the state: when the last cycle ended, and how.
-CYCLE_FILE = "cycle.json"
-
-
 def position_text(position: Position) -> str | None:
     """The rowid or time up to which all rows were sent, for people; None where none was."""
     rowid, latest = position.get("rowid"), position.get("latest", NEVER)
@@ -11255,19 +11268,6 @@ class Watch:
 
 # A cycle that is late by more than this many intervals, and a minute, is taken for dead.
 LATE_INTERVALS = 3
-
-
-def last_cycle(directory: Path) -> dict[str, Any]:
-    """What was said of the last cycle; empty where none has ended yet."""
-    try:
-        refuse_pipe(directory / CYCLE_FILE)
-        said = json.loads((directory / CYCLE_FILE).read_text())
-        dt.datetime.fromisoformat(said["ended"]).timestamp()
-        numbers = {name: float(said.get(name) or 0) for name in ("interval", "wait")}
-        streams = {name: each for name, each in (said.get("streams") or {}).items() if isinstance(each, dict)}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return {}
-    return {"error": None, **said, **numbers, "streams": streams}
 
 
 def remembered(kind: type[T], saved: Any) -> T:

@@ -87,7 +87,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, TextIO, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple, NoReturn, Self, TextIO, TypedDict, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -1833,7 +1833,9 @@ def is_wal_mode(file: Path) -> bool:
                 header = opened.read(100)
             is_split = any(side.st_size for side in stats_of(side_files(file)[::2]))
             size = file.stat().st_size
-        if header and not header.startswith(b"SQLite format 3\0"):
+        if not header:  # Its producer may turn it to a WAL just then.
+            raise SourceError(f"{file} is empty: the database has no table yet", "Start the producer, or check sqlite.")
+        if not header.startswith(b"SQLite format 3\0"):
             raise SourceError(f"{file} is not a SQLite database", NO_DATABASE)
         page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
         missing = pages * (page if page > 1 else 1 << 16) - size
@@ -2099,8 +2101,8 @@ def answer_of(connection: Any, sql: str, batch_rows: int = 1024) -> ArrowTable:
 
 
 @contextlib.contextmanager
-def side_files_kept(file: Path, busy_seconds: float) -> Iterator[None]:
-    """Keep the side files of a database there, as each of SQLite's connections does, from before they are looked for.
+def side_files_kept(file: Path, wal_mode: bool, busy_seconds: float) -> Iterator[BinaryIO]:
+    """The file, opened; of a WAL database the side files stay there meanwhile, as while any connection is open.
 
     The producer's last connection takes them away once it alone has the file (sqlite3WalClose), and SQLite would make
     them anew, under our user. A lock on the bytes of os_unix.c's SHARED_FIRST lets it not be alone. To be left after
@@ -2108,7 +2110,7 @@ def side_files_kept(file: Path, busy_seconds: float) -> Iterator[None]:
     """
     end = time.monotonic() + busy_seconds
     with source_files(file), file.open("rb") as opened:
-        while True:
+        while wal_mode:
             try:
                 fcntl.lockf(opened, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
                 break
@@ -2120,7 +2122,7 @@ def side_files_kept(file: Path, busy_seconds: float) -> Iterator[None]:
                 time.sleep(0.002)
             except OSError:  # as of a file system without locks
                 break
-        yield
+        yield opened
 
 
 COPIES: list[str] = []  # the private one that there is; it goes with the process, also where that ends at once
@@ -2144,7 +2146,7 @@ class Connections:
         self._turn = threading.Lock()
         self._openings = 0
         self._inode = 0
-        self._way = ""
+        self._way, self._opened = "", cast(BinaryIO, None)
         # The file's fingerprint where it was opened as unchanging; our side files that were there before.
         self._unchanging: tuple[int, ...] | None = None
         self._before: Sequence[Path] = ()
@@ -2176,14 +2178,15 @@ class Connections:
             unfinished.callback(self._close)
             self._before = ours(self.file)
             try:
-                if self.wal_mode:
-                    self._stack.enter_context(side_files_kept(self.file, self.busy_seconds))
+                kept = side_files_kept(self.file, self.wal_mode, self.busy_seconds)
+                self._opened = self._stack.enter_context(kept)
                 self._way = way_to_open(self.file, self.wal_mode)
                 connections = self._connected(self._way)
             except BusyError:
                 if not self.wal_mode:
                     raise
                 self._close()  # A copy is made with no connection open: closing the file would drop its locks.
+                self._way = COPIED
                 connections = self._connected(COPIED)
             unfinished.pop_all()
         self._openings += 1
@@ -2222,9 +2225,15 @@ class Connections:
                 answer_of(connection, f"PRAGMA {pragma}")
         self._refuse_another()  # Else one may have the old file, and one the new.
         for connection in connections:  # Each opens the side files here, and would make those of another file.
-            answer_of(connection, "PRAGMA schema_version")
+            self._answer(connection, "PRAGMA schema_version")
         self._refuse_another()
         return connections
+
+    def _answer(self, connection: Any, *query: Any) -> ArrowTable:
+        """What `answer_of` answers, unless the producer turned to a WAL since: SQLite would make its side files."""
+        if self._way == SHARED and (os.pread(self._opened.fileno(), 1, 18) == b"\x02") != self.wal_mode:
+            raise UnrecoveredError("the database waits for its producer, which changed its journal mode just now")
+        return answer_of(connection, *query)
 
     def _refuse_another(self) -> None:
         """A `TransientError` where another file has taken the place of the one that was opened."""
@@ -2248,7 +2257,7 @@ class Connections:
             with self._lent() as connection:
                 openings = self._openings  # It stays while a connection is lent.
                 try:
-                    table = answer_of(connection, sql, batch_rows)
+                    table = self._answer(connection, sql, batch_rows)
                 except UploaderError as error:
                     self._refuse_another()
                     if not (isinstance(error, UnrecoveredError) or self._is_stale()):

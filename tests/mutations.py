@@ -272,12 +272,19 @@ MUTANTS = (
         'again: Intent = {**intent, "started": self.now()}\n            #', ("test_zerobus.py", "sent_again_are_waited"),
     ),
     Mutant(
-        "a producer that closes takes its side files away", "self._stack.enter_context(side_files_kept(self.file, self.busy_seconds))", "pass",
+        "a producer that closes takes its side files away", "        while wal_mode:\n            try:\n                fcntl", "        while False:\n            try:\n                fcntl",
         ("test_source.py", "leaves_its_side_files"),
     ),
     Mutant(
         "a second connection makes side files for another file", "for connection in connections:  # Each", "for connection in connections[:1]:  # Each",
         ("test_source.py", "takes_the_place_of"),
+    ),
+    Mutant(
+        "a producer that turned to a WAL meets side files of ours", 'if self._way == SHARED and (os.pread', 'if False and (os.pread',
+        ("test_source.py", "turns_to_a_wal_between"),
+    ),
+    Mutant(
+        "an empty file is opened", "        if not header:  #", "        if False:  #", ("test_source.py", "before_it_has_a_header"),
     ),
     Mutant(
         "what SQLite says of a file that was replaced is its fault", "                    self._refuse_another()\n", "                    pass\n",

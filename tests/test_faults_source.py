@@ -306,8 +306,9 @@ def test_a_producer_that_closes_in_the_moment_of_opening_can_go_on(shared: Box) 
 
 
 @privileged
-def test_a_producer_that_turns_to_a_wal_amid_a_cycle_can_go_on(shared: Box) -> None:
-    """The next page that is read makes side files of our own for one that closed its database."""
+@pytest.mark.parametrize(("at", "call", "when"), [("DeltaTarget.send", 1, "after"), ("answer_of", 12, "before")])
+def test_a_producer_that_turns_to_a_wal_amid_a_cycle_can_go_on(shared: Box, at: str, call: int, when: str) -> None:
+    """The next page would make side files of our own; one that was just begun does, and they are taken away."""
     turning, turned = shared.folder / "turn", shared.database.parent / "turned"
 
     def produce() -> None:
@@ -325,7 +326,7 @@ def test_a_producer_that_turns_to_a_wal_amid_a_cycle_can_go_on(shared: Box) -> N
     while not turned.exists():
         time.sleep(0.01)
     command = ["sh", "-c", f"touch {turning}; while [ -e {turned} ]; do sleep 0.01; done"]
-    turn = {"at": ["DeltaTarget.send"], "call": 1, "when": "after", "do": "run", "command": command}
+    turn = {"at": [at], "call": call, "when": when, "do": "run", "command": command}
     with Stage(shared.folder) as stage:
         assert stage.run({**shared.environ, "UPLOAD_BATCH_ROWS": "1"}, plan=[turn], user=READER) == 0, stage.said()
         assert os.waitpid(child, 0)[1] == 0

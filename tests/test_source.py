@@ -305,6 +305,23 @@ def test_no_side_files_are_made_for_a_file_that_takes_the_place_of_the_one_that_
     producer.close()
 
 
+def test_a_file_is_never_opened_before_it_has_a_header(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its producer may turn it to a WAL just then."""
+    file.touch()
+    monkeypatch.setattr(up.Connections, "_connected", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(up.SourceError, match="has no table yet"), opened(file):
+        pass
+
+
+def test_no_side_files_are_made_for_a_producer_that_turns_to_a_wal_between_two_queries(file: Path) -> None:
+    write(file, "CREATE TABLE t (x)").close()
+    with opened(file) as database:
+        write(file, "INSERT INTO t VALUES (1)").close()
+        write(file, "PRAGMA journal_mode = wal").close()
+        assert database.rows("SELECT x FROM t") == [(1,)]
+        assert not up.stats_of(up.side_files(file))
+
+
 @pytest.mark.parametrize("fault", ["CorruptError", "MemoryShortError", "SourceError"])
 def test_an_error_amid_a_replacement_is_no_fault_of_the_file(file: Path, fault: str) -> None:
     """SQLite may say that there is no memory, or that a disk fails, where a file was taken away."""

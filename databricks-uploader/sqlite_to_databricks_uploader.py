@@ -4682,7 +4682,7 @@ def other_rows(table: Table) -> SourceError:
     return SourceError(f"{fault}can't be told", hint)
 
 
-def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str]) -> None:
+def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str], ended: int = GONE) -> None:
     """Note that a state's table is not among those of the file: what comes under its name later is as after a DELETE.
 
     Rows without times tell too little: a rebuild that is seen amid would be sent again.
@@ -4691,7 +4691,7 @@ def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str]) -> None:
         state = states.load()
         is_telling = state and state.anchors and state.time_column and not state.emptied
         if state and is_telling and not any(is_one_name(state.table, name) for name in tables):
-            states.save(dataclasses.replace(state, ended=GONE))
+            states.save(dataclasses.replace(state, ended=ended))
 
 
 class Anchored:
@@ -10419,13 +10419,15 @@ class Supervisor(NamedTuple):
 
 @contextlib.contextmanager
 def gone_ones_in_mind(config: Config, tables: Iterable[str] | None = None) -> Iterator[None]:
-    """Where the database's file is not there, or of its `tables` none that is wanted, note that for all streams."""
+    """Where the database's file is not there or empty, or of its `tables` none is wanted, note that for all streams."""
     try:
         yield
     except SourceError:
-        if tables is not None or (config.sqlite and not os.path.exists(config.sqlite)):
+        is_there = os.path.exists(config.sqlite or "")
+        if tables is not None or not is_there or not os.path.getsize(config.sqlite or ""):
             for folder in [config.state_dir, *(file.parent for file in config.state_dir.glob(f"*/{STATE_NAME}"))]:
-                keep_in_mind_as_gone(StateFile(folder), tables or ())
+                # The same file does not come back as it was once it was empty.
+                keep_in_mind_as_gone(StateFile(folder), tables or (), NOWHERE if is_there and tables is None else GONE)
         raise
 
 

@@ -909,7 +909,11 @@ MUTANTS = (
         ("test_cursor.py", "put_back"),
     ),
     Mutant(
-        "a table that was gone is not kept in mind", "states.save(dataclasses.replace(state, ended=GONE))", "pass",
+        "a table that was gone is not kept in mind", "states.save(dataclasses.replace(state, ended=ended))", "pass",
+        ("test_streams.py", "cycle_saw_gone"),
+    ),
+    Mutant(
+        "a file that was emptied in place may be back", "NOWHERE if is_there and tables is None else GONE", "GONE",
         ("test_streams.py", "cycle_saw_gone"),
     ),
     Mutant(

@@ -1447,6 +1447,7 @@ def kind_of(kind: str, name: str = "") -> Kind:
     return KINDS[base_of(kind)]
 
 
+@functools.lru_cache(100)
 def arrow_type(kind: str) -> DataType:
     """The Arrow type of a column type."""
     from arro3.core import DataType
@@ -2245,10 +2246,9 @@ class Connections:
 
         So where it closed its database between our look and our opening, or turned to a WAL since.
         """
-        made = [file for file in ours(self.file) if file not in self._before]
         with contextlib.suppress(OSError, UploaderError):
-            if made and self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
-                return made
+            if self.file.stat().st_uid not in (0, os.geteuid()) and not wal_bytes(self.file):
+                return [file for file in ours(self.file) if file not in self._before]
         return []
 
     def table(self, sql: str, batch_rows: int = 1024) -> ArrowTable:
@@ -3895,7 +3895,8 @@ class StateFile:
 
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
-        document = {"format": STATE_FORMAT, **dataclasses.asdict(state), "anchors": [a.line() for a in state.anchors]}
+        document = {"format": STATE_FORMAT, **vars(state), "anchors": [a.line() for a in state.anchors]}
+        document |= {name: each and vars(each) for name, each in document.items() if name in ("origin", "allowance")}
         intent = state.intent
         document["intent"] = intent and {**intent, "position": abridged(state.position, intent["position"])}
         content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
@@ -12061,8 +12062,9 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     # fmt: on
 
 
-def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-    """What the command line says. What is not given is absent, so that layers can tell."""
+@functools.cache
+def arguments_parser() -> Arguments:
+    """The parser of all actions and settings."""
     parser = Arguments(
         usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
         description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
@@ -12082,7 +12084,12 @@ def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
             text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
             metavar = name.rpartition("_")[2].upper()
             settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
-    return vars(parser.parse_args(argv))
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says. What is not given is absent, so that layers can tell."""
+    return vars(arguments_parser().parse_args(argv))
 
 
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:

@@ -86,9 +86,7 @@ def outcome(box: Box, *flags: str) -> str:
     return "asks" if len(box.arrived("time")) == 50 else "wrong"
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("change", CHANGES)
+@crossed(change=[*CHANGES], times=[*TIMES], key=[*KEYS])
 def test_a_table_that_is_altered_or_edited_sends_no_row_again(box: Box, change: str, times: str, key: str) -> None:
     box.execute(table(key), INSERT, rows=rows(1, 50, TIMES[times]))
     assert box.run() == 0

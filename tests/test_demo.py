@@ -404,7 +404,7 @@ def test_the_live_demo_says_when_a_row_is_missing(tmp_path: Path) -> None:
 def test_the_network_demo_ends_exact_though_an_uploader_was_killed_and_its_page_shows_all(tmp_path: Path) -> None:
     """In one run, which is one of the longest things to wait for."""
     directory = tmp_path / "demo"
-    with demo("network_demo.py", directory, "--seconds", "20") as process:
+    with demo("network_demo.py", directory, "--seconds", "14") as process:
         output = process.communicate(timeout=280)[0]
     assert process.returncode == 0, output
     all_nodes_are_exact(directory, output)
@@ -447,7 +447,7 @@ def the_page_plots_four_nodes(file: Path, output: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_scenarios_of_the_network_are_exact_too(tmp_path: Path) -> None:
-    with demo("network_demo.py", tmp_path / "demo", "--seconds", "6", "--scenarios", "--no-outage") as process:
+    with demo("network_demo.py", tmp_path / "demo", "--seconds", "4", "--scenarios", "--no-outage") as process:
         output = process.communicate(timeout=280)[0]
     assert process.returncode == 0, output
     for table in ("filtered", "secure", "aggregated"):

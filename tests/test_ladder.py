@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
 from adversary import Stage
-from boxes import Box, crossed, failures, rows_of
+from boxes import LONG, Box, crossed, failures, rows_of
 from gateway import Gateway
 from warehouse import Warehouse
 
@@ -211,7 +211,7 @@ def test_a_row_whose_content_a_firewall_refuses_is_set_aside_and_the_others_arri
 @pytest.mark.parametrize(
     ("end", "said", "place"),
     [("drop", {}, 0), ("drop", {}, 29), ("status", {"status": 429}, 29)]
-    + [("status", {"status": status}, 0) for status in (503, 429, 403, 400)],
+    + [("status", {"status": status}, 0) for status in ((503, 429, 403, 400) if LONG else (503, 403))],
 )
 def test_a_row_whose_content_ends_its_connection_is_set_aside_at_last_and_the_others_arrive(
     behind: Callable[..., Behind], end: str, said: dict[str, int], place: int
@@ -564,7 +564,7 @@ def test_groups_of_one_window_that_are_too_many_for_a_request_go_in_parts(
     mark = ", databricks_batch_id STRING" if marked else ""
     way.warehouse.sql(f"CREATE TABLE s.aggregated_{name} (hour TIMESTAMP, w STRING, count_v BIGINT{mark})")
     insert, large = "INSERT INTO t (time, v, w) VALUES (?, ?, ?)", "x" * 50_000
-    rows = [("2026-01-01T00:00:00Z", k, f"{k:0200}" if k != 77 else large) for k in range(700)]
+    rows = [("2026-01-01T00:00:00Z", k, f"{k:0200}" if k != 77 else large) for k in range(400)]
     way.box.execute(TABLE, insert, rows=[*rows, ("2026-01-01T01:00:00Z", 1, "next")])
     rules = json.dumps({"group_by": group_by, "aggregations": {"v": "count"}})
     flags = ["--enable-aggregate", "true", "--aggregate-config", rules, *flags]
@@ -577,7 +577,7 @@ def test_groups_of_one_window_that_are_too_many_for_a_request_go_in_parts(
     aside = [line["row"]["w"] for line in way.box.quarantined()]
     assert aside == [large]
     found = [w for (w,) in rows_of(DeltaTable(str(way.warehouse.table_path(f"s.aggregated_{name}"))), "w")]
-    assert sorted(w for w in found if w[0] == "0") == [f"{k:0200}" for k in range(700) if k != 77]
+    assert sorted(w for w in found if w[0] == "0") == [f"{k:0200}" for k in range(400) if k != 77]
     assert len(found) == len({*found})
 
 

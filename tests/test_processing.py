@@ -800,7 +800,7 @@ def check_equal(found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> 
         assert found[name] == items, name
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(15))
 @given(GROUP_ROWS, PAGES)
 def test_groups_do_not_depend_on_pages(rows: Any, sizes: list[int]) -> None:
     check_equal(aggregated(up.parse_aggregate(RULES, GROUPED, "t"), split(rows, sizes)), reference(rows))
@@ -828,7 +828,7 @@ def test_windows_sent_cycle_by_cycle_make_the_same_groups(rows: Any, sizes: list
     check_equal(sent, reference(rows))
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=examples(10))
 @given(GROUP_ROWS, PAGES)
 def test_what_does_not_fit_in_memory_comes_in_further_rounds(rows: Any, sizes: list[int]) -> None:
     aggregate = up.parse_aggregate(RULES, GROUPED, "t")._replace(most_bytes=1)

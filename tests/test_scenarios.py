@@ -279,7 +279,7 @@ NEAR, MOST_AHEAD = st.integers(-150, 700), st.integers(1500, 6000)
 CHANGE = st.tuples(st.sampled_from(GROUPS), st.lists(NEAR, max_size=8), st.lists(MOST_AHEAD, max_size=1), st.booleans())
 
 
-@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(CHANGE, min_size=2, max_size=6))
 def test_rules_that_change_lose_no_row_and_count_none_twice(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, list[int], list[int], bool]]
@@ -593,7 +593,7 @@ def test_rows_that_come_in_amid_the_parts_of_a_window_are_late(box: Box, caplog:
     assert "20 rows came too late" in caplog.text
 
 
-@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_groups_come_once_in_commits_of_any_size_whatever_happens_amid_a_window(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -12302,13 +12302,11 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
     if arguments.keys() & {"since", "flush"}:
         config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
-    if "init" in arguments:
-        print_init(config)
-        return 0
     if "run_query" in arguments:
         end_at_once()
     form = arguments.get("format", "table")
     actions: dict[str, Callable[[], int | None]] = {
+        "init": lambda: print_init(config),
         "check": lambda: check(config, environ, arguments.get("log_format") == "json"),
         "run_query": lambda: run_query(config, environ, arguments["run_query"], form),
         "status": lambda: print_status(config, form),
@@ -12318,7 +12316,7 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         "dry_run": lambda: for_each(configured(config), functools.partial(show_new, environ=environ, form=form)),
     }
     chosen = next((action for name, action in actions.items() if name in arguments), None)
-    if config.state_dir is None:
+    if config.state_dir is None and "init" not in arguments:  # Its file names one.
         config = dataclasses.replace(config, state_dir=Path("/state") if Path("/state").exists() else Path("state"))
         log.log(logging.DEBUG if chosen else logging.INFO, "state_dir is not set: using %s", config.state_dir)
     return chosen() or 0 if chosen else upload(config, environ, arguments)

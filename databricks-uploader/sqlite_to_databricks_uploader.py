@@ -11754,16 +11754,11 @@ def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Findi
     parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
     parts.append(("reports", functools.partial(check_reports, session), config))
     for part, look, settings in parts:
-        yield from ((settings.stream, found.part or part, found) for found in found_by(look, settings))
-
-
-def found_by(look: Callable[[Config], Iterator[Finding]], config: Config) -> Iterator[Finding]:
-    """What a look finds; the error that ends it is the last of that."""
-    try:
-        with file_errors():
-            yield from look(config)
-    except UploaderError as error:
-        yield Finding(str(error), False, error.hint)
+        try:
+            with file_errors():
+                yield from ((settings.stream, found.part or part, found) for found in look(settings))
+        except UploaderError as error:  # the last thing that a look finds
+            yield settings.stream, part, Finding(str(error), False, error.hint)
 
 
 def check_configuration(config: Config) -> Iterator[Finding]:

@@ -11111,18 +11111,15 @@ class Watch:
 
     def cycle(self) -> Tally:
         """One cycle, in which a file that nobody wrote since a look found nothing new is not opened."""
-        began, seen = time.monotonic(), self._untouched()
+        began, file, jobs = time.monotonic(), self.fleet.config.sqlite, self.fleet.jobs.values()
+        # Windows close by the clock, too.
+        seen = untouched(file) if file and all(job.scenario != "aggregate" for job in jobs) else None
         if seen and seen == self.quiet and began - self.looked < self.MOST_QUIET:
             return self._pass_over()
         self.quiet = None
         total, is_quiet = self._cycle()
         self.quiet, self.looked = seen if is_quiet else None, began
         return total
-
-    def _untouched(self) -> tuple[int, ...] | None:
-        """What the file looks like, where it alone tells whether anything is to do: windows close by the clock, too."""
-        file, jobs = self.fleet.config.sqlite, self.fleet.jobs.values()
-        return untouched(file) if file and all(job.scenario != "aggregate" for job in jobs) else None
 
     def _pass_over(self) -> Tally:
         """A cycle without a look."""
@@ -11131,7 +11128,7 @@ class Watch:
             figures.cycles, figures.cycle_seconds, figures.ended = figures.cycles + 1, 0.0, job.now()
             figures.quarantined = job.quarantine.count()
         with contextlib.closing(self.fleet.session):
-            self._end(summary(Tally(), 0, "", ""))
+            self._end("nothing new")
         self._say_nothing_new()
         return Tally()
 

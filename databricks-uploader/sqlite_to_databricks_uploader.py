@@ -11595,9 +11595,10 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
         columns = {column: "" for column, *_ in database.columns_of(name)}
         said.append(content_of(database, name, private_columns(stream, columns)))
         table = reader_of(stream, database).table
-        said[0] += f"; {said_of_time(table)}{form_of_time(database, table)}"
+        times = first_values(database, name, table.time) if table.time else []
+        said[0] += f"; {said_of_time(table)}{form_of_time(times)}"
         extra = [f"  # {yaml_line('timestamp_col', column)}" for column in table.doubtful]
-        if form := only_format(stream, database, table):
+        if form := only_format(stream, times):
             stream = dataclasses.replace(stream, timestamp_format=form)
             entry.append(f"  {yaml_line('timestamp_format', form)}")
         if (kind := database.kinds[name]) in ("view", "virtual"):
@@ -11617,18 +11618,16 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
     return [*(f"# {' '.join(text.split())}" for text in said), *entry, *extra]
 
 
-def only_format(config: Config, database: Database, table: Table) -> str:
-    """The pattern that alone reads the texts of a table's time column, where no format is set; empty for several."""
+def only_format(config: Config, times: Sequence[Any]) -> str:
+    """The pattern that alone reads a time column's texts, where no format is set; empty for several."""
     usual = time_form(config)
-    values = first_values(database, table.name, table.time) if table.time and usual.name == "auto" else []
-    forms = fitting_forms(values, usual.zone, time.time())
+    forms = fitting_forms(times if usual.name == "auto" else [], usual.zone, time.time())
     return forms[0].name if len(forms) == 1 and "%" in forms[0].name and forms[0].zone == usual.zone else ""
 
 
-def form_of_time(database: Database, table: Table) -> str:
+def form_of_time(times: Sequence[Any]) -> str:
     """How the time column is written, for people."""
-    values = first_values(database, table.name, table.time) if table.time else []
-    known = next(iter(values), None)
+    known = next(iter(times), None)
     if not isinstance(known, (int, float)):
         return " (text)" if known else ""
     units = {"unix": "seconds", "unix_ms": "milliseconds", "unix_us": "microseconds"}

@@ -9286,9 +9286,7 @@ def named_now(job: Job, table: str, state: State) -> str:
     return state.source_id if longer == f"{shorter}/{stream}" else named
 
 
-def bound_to(
-    job: Job, source: Source, state: State, is_anew: bool = False
-) -> Iterator[tuple[str, str | None, str | None]]:
+def bound_to(job: Job, source: Source, state: State, is_anew: bool) -> Iterator[tuple[str, str | None, str | None]]:
     """What a state belongs to: what that is called, as the state has it, and as it is now.
 
     Where a position begins anew, by what new rows are found is open.
@@ -10054,8 +10052,8 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
     job, tally, place = delivery.job, Tally(), delivery.state.position
     unfit = len(delivery.source.unfit(lines[first:end], job.scenario == "sanitize"))
     span: Intent = {"replayed": [file.name for file in files], "span": [first, end], "unfit": unfit}
-    intent: Intent = {**intent_of(job, delivery.source, delivery.state, Batch(place, [], lambda: iter(()))), **span}
     batch = Batch(place, [], lambda: replayed(job, delivery.source, intent))
+    intent: Intent = {**intent_of(job, delivery.source, delivery.state, batch), **span}
 
     def pages() -> Iterator[ArrowTable]:
         yield from delivery.pages(batch, intent, [tally])

@@ -702,6 +702,9 @@ class Config:
 
     # Whose settings these are, where they are those of one of several `tables`.
     stream: str = ""
+    # What the command line asks of this run alone: to begin anew from a time, and to send open windows.
+    since: str | None = None
+    flush: bool = False
 
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in dataclasses.fields(Config) if f.metadata}
@@ -8541,7 +8544,6 @@ class Job:
     states: StateFile
     now: Clock = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
-    flush: bool = False
     progress: Progress = lambda read, waiting: None
     figures: Figures | None = None
     is_looking: bool = False
@@ -9203,7 +9205,7 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
         return RowSource(cursor, plan)
     if not isinstance(cursor, RowidCursor):
         raise ConfigError("aggregate needs a table with rowids", "Take the table behind the view, or cursor: auto.")
-    return WindowSource(cursor, plan, aggregate, job.flush, now)
+    return WindowSource(cursor, plan, aggregate, config.flush, now)
 
 
 # === Beginning ========================================================================================
@@ -10437,7 +10439,6 @@ class Fleet:
     config: Config
     environ: Mapping[str, str]
     stopping: threading.Event
-    flush: bool = False
     supervisor: Supervisor = dataclasses.field(default_factory=Supervisor)
     jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     source_ids: set[str] = dataclasses.field(default_factory=set)
@@ -10501,8 +10502,8 @@ class Fleet:
             log.info("rows go to %s by %s: %s", target.name, route_of(stream), reason_of(stream, scenario))
             if fault := unused_privacy(stream, scenario):
                 log.warning("%s. %s", *fault)
-            shared: dict[str, Any] = {"stopping": self.stopping, "flush": self.flush, "source_ids": self.source_ids}
-            self.jobs[stream.stream] = Job(stream, scenario, target, StateFile(stream.state_dir), **shared)
+            job = Job(stream, scenario, target, StateFile(stream.state_dir))
+            self.jobs[stream.stream] = dataclasses.replace(job, stopping=self.stopping, source_ids=self.source_ids)
         return self.jobs[stream.stream]
 
 
@@ -11090,15 +11091,13 @@ def seldom(
 class Watch:
     """Runs cycles and says what they did: in the log, to Prometheus, to the healthcheck, to the supervisor.
 
-    `figures` are those of the streams by name, as the last cycle, maybe of an earlier run, left them. With `since`,
-    each stream begins anew from that time.
+    `figures` are those of the streams by name, as the last cycle, maybe of an earlier run, left them.
     """
 
     fleet: Fleet
     figures: dict[str, Figures]
     metrics: Metrics | None = None
     status: StatusTable | None = None
-    since: str | None = None
     warned: bool = False
     beaten: float = -math.inf
     quiet: tuple[int, ...] | None = None
@@ -11199,8 +11198,8 @@ class Watch:
         began, own, before = time.monotonic(), Tally(), job.quarantine.files()
         figures = self._known(job, database)
         try:
-            if self.since is not None:
-                start_since(job, database, self.since)
+            if job.config.since is not None:
+                start_since(job, database, job.config.since)
             with self._progress(figures) as progress, contextlib.suppress(Stopped):
                 asked = figures if self.metrics or self.status else None
                 run_cycle(dataclasses.replace(job, progress=progress, figures=asked), database, own)
@@ -12089,7 +12088,9 @@ def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Con
     for name in arguments.keys() & {"run_query", "since"}:
         refuse_unwritable(arguments[name], f"--{name.replace('_', '-')}")
     warn_of_unknown(environ)
-    return merge_layers([("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)])
+    layers = [("YAML file", yaml), ("environment", layer_from_environ(environ)), ("command line", flags)]
+    config, asked = merge_layers(layers), {name: arguments[name] for name in ("since", "flush") if name in arguments}
+    return dataclasses.replace(config, once=config.once or bool(asked), **asked)
 
 
 @dataclasses.dataclass
@@ -12235,11 +12236,11 @@ def run_for_ever(
         rest(wait)
 
 
-def watch_over(fleet: Fleet, since: str | None) -> Watch:
+def watch_over(fleet: Fleet) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.config.state_dir)
     figures = {name: remembered(Figures, each) for name, each in saved.get("streams", {}).items()}
-    watch = Watch(fleet, figures, since=since)
+    watch = Watch(fleet, figures)
     for each in figures.values():
         each.waiting = each.oldest = None  # has to be looked for anew
     if config.metrics_file:
@@ -12263,13 +12264,13 @@ def upload(config: Config, environ: Mapping[str, str], arguments: Mapping[str, A
         # What a killed run left: private copies, and files on their way into a volume.
         for left in [*config.state_dir.glob("copy-*"), *config.state_dir.glob("staging-*")]:
             shutil.rmtree(left, ignore_errors=True)
-        fleet = Fleet(config, environ, stop, "flush" in arguments, supervisor)
+        fleet = Fleet(config, environ, stop, supervisor)
         with contextlib.closing(fleet.session):
             if "replay_quarantine" in arguments:
                 return fleet.each(replay_quarantine)
             if "recover" in arguments:
                 return fleet.each(recover)
-            watch = watch_over(fleet, arguments.get("since"))
+            watch = watch_over(fleet)
             supervisor.tell(READY="1", STATUS="started")
             if config.once:
                 return QUARANTINED if watch.cycle().bad else 0
@@ -12288,8 +12289,6 @@ def act(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         print(f"{kind.__name__} (status {kind.status})\n\n{inspect.getdoc(kind)}")
         return 0
     config = load_config(arguments, environ)
-    if arguments.keys() & {"since", "flush"}:
-        config = dataclasses.replace(config, once=True)
     set_up_logging(arguments, secrets_of(config, environ), environ)
     if "run_query" in arguments:
         end_at_once()

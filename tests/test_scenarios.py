@@ -225,11 +225,10 @@ START = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
 def cycle_at(box: Box, now: dt.datetime, *flags: str) -> up.Tally:
     """One cycle of a box whose clock shows `now`."""
-    flush, total = "--flush" in flags, up.Tally()
-    config = up.load_config(up.parse_arguments([*COUNTED, *flags]), box.environ)
+    config, total = up.load_config(up.parse_arguments([*COUNTED, *flags]), box.environ), up.Tally()
     with up.StateFile(box.folder / "state") as states:
         target = up.target_of(config, up.Session(config, {}))
-        job = up.Job(config, "aggregate", target, states, now=now.timestamp, flush=flush)
+        job = up.Job(config, "aggregate", target, states, now=now.timestamp)
         with up.opened_database(config, states.directory) as database:
             up.run_cycle(job, database, total)
     return total

@@ -109,7 +109,7 @@ def watching(box: Box, **environ: str) -> Iterator[up.Watch]:
     config = up.load_config({}, {**box.environ, "ONCE": "0", **environ})
     with up.StateFile(box.folder / "state"):
         fleet = up.Fleet(config, {**box.environ, **environ}, threading.Event(), supervisor=up.Supervisor.of(environ))
-        yield up.watch_over(fleet, None)
+        yield up.watch_over(fleet)
 
 
 # --- Metrics ---

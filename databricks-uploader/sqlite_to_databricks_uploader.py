@@ -2854,13 +2854,6 @@ def reader_of(config: Config, database: Database) -> Reader:
         raise
 
 
-@contextlib.contextmanager
-def opened_reader(config: Config) -> Iterator[Reader]:
-    """The source table, opened for a look."""
-    with opened_database(config) as database:
-        yield reader_of(config, database)
-
-
 # === Processing =======================================================================================
 #
 # Rules turn typed rows into what is sent: sanitizing changes values, filtering chooses rows, aggregating groups
@@ -10513,12 +10506,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def looking(
-    config: Config, target: Target, state: State | None, opened: Database | None = None
-) -> Iterator[tuple[Job, Source]]:
+def looking(config: Config, target: Target, state: State | None, database: Database) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
-    looked_at = contextlib.nullcontext(opened) if opened else opened_database(config)
-    with tempfile.TemporaryDirectory() as scratch, looked_at as database:
+    with tempfile.TemporaryDirectory() as scratch:
         states = StateFile(config.state_dir)
         states.quarantine = Quarantine(Path(scratch))
         database.is_thorough = True
@@ -11411,7 +11401,8 @@ def waiting_and_delivered(config: Config, state: State, lines: Lines) -> tuple[i
     """How many rows wait, and what is `delivered_to`, by a state and its quarantine's lines; None where untold."""
     if config.sqlite is None:
         return None, None
-    with opened_reader(config) as reader:
+    with opened_database(config) as database:
+        reader = reader_of(config, database)
         try:
             cursor = cursor_of(config, reader, time.time, state)
             if state.position and ("rowid" in state.position) != (cursor.kind == "rowid"):
@@ -11446,7 +11437,8 @@ def print_ddl(config: Config, which: str) -> int:
     made: dict[str, tuple[Config, Columns, str | None]] = {}
 
     def look(stream: Config) -> None:
-        with opened_reader(stream) as reader:
+        with opened_database(stream) as database:
+            reader = reader_of(stream, database)
             table, reads = reader.table, read_types(stream, reader, {}, {})
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
             is_set = bool(getattr(stream, f"{scenario}_config", None))
@@ -11521,7 +11513,7 @@ def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
-    with looking(config, target, saved) as (job, source):
+    with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         names = list(source.plan().writes)
         state = source.cursor.located(checked(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
@@ -11768,9 +11760,10 @@ def check_configuration(config: Config) -> Iterator[Finding]:
 
 def check_database(config: Config) -> Iterator[Finding]:
     """How the file can be opened, what is in it, and how new rows are found."""
-    with opened_reader(config) as reader:
+    with opened_database(config) as database:
+        reader = reader_of(config, database)
         table = reader.table
-        yield from check_file(config.sqlite, reader.database)
+        yield from check_file(config.sqlite, database)
         for remark, hint in reader.remarks():
             yield Finding(remark, None, hint)
         yield Finding(f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
@@ -11791,7 +11784,7 @@ def check_database(config: Config) -> Iterator[Finding]:
             yield Finding(f"new rows are found by time, lookback {config.lookback:g} s", indexed or None, hint)
         with contextlib.suppress(ConfigError):  # Rules that are wrong are said with the columns.
             known = table._replace(private=private_columns(config, table.columns))
-            if newest := newest_of(Reader(reader.database, known), form):
+            if newest := newest_of(Reader(database, known), form):
                 yield Finding(f"the highest time is {newest}", None)
 
 
@@ -11900,7 +11893,7 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     saved = None
     with contextlib.suppress(StateError):  # That was said before.
         saved = saved_state(config)
-    with looking(config, target, saved) as (job, source):
+    with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         refuse_bad_start(source, checked(job, source, saved))
         for fault, hint in odd_times_of(source):

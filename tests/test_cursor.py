@@ -425,7 +425,8 @@ def test_each_row_of_a_range_is_read_once_and_in_order_however_far_apart_rowids_
         patched.setattr(up, "PAGE_BYTES", 100_000)
         patched.setattr(up, "PAGE_ROWS", size)
         patched.setattr(up, "SMALL_FILE_BYTES", 0)
-        with up.opened_reader(up.Config(sqlite=box.database)) as reader:
+        with up.opened_database(config := up.Config(sqlite=box.database)) as database:
+            reader = up.reader_of(config, database)
             groups = [*up.Pace(reader, size).groups(rowids[0], rowids[-1])]
     pages = list(itertools.chain.from_iterable(groups))
     assert [key for page in pages for key in page.keys] == rowids

@@ -247,7 +247,9 @@ def test_very_many_waiting_rows_are_guessed_by_the_density_of_their_rowids(
 ) -> None:
     monkeypatch.setattr(up, "COUNTED_ROWS", 100)
     box.execute(TABLE, "INSERT INTO s (id, timestamp) VALUES (?, ?)", rows=[(7 * i, iso(OLD)) for i in range(1, 1001)])
-    with up.opened_reader(up.load_config({}, box.environ)) as reader:
+    config = up.load_config({}, box.environ)
+    with up.opened_database(config) as database:
+        reader = up.reader_of(config, database)
         cursor = up.RowidCursor(reader)
         assert [cursor.count_after(low) for low in (None, 0, 6999, 7000)] == [1000, 1000, 1, 0]
         assert abs(cursor.count_after(3500) - 500) <= 5

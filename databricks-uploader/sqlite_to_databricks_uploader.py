@@ -10104,11 +10104,7 @@ def opened_delivery(job: Job, database: Database, total: Tally, up_to: int | Non
     """A delivery of rows up to a rowid; at its end the target is closed."""
     with contextlib.closing(job.target):
         state = job.states.load()
-        try:
-            source = source_in(job, database, state, up_to)
-        except SourceError:
-            keep_in_mind_as_gone(job.states, database.kinds)
-            raise
+        source = source_in(job, database, state, up_to)
         yield Delivery(job, source, checked(job, source, state), total)
 
 
@@ -10412,10 +10408,13 @@ class Supervisor(NamedTuple):
 
 
 @contextlib.contextmanager
-def gone_ones_in_mind(config: Config, tables: Iterable[str] | None = None) -> Iterator[None]:
-    """Where the database's file is not there or empty, or of its `tables` none is wanted, note that for all streams."""
+def opened_for_cycle(config: Config) -> Iterator[Database]:
+    """The database. Where its file is not there or empty, or has other tables, that is noted for all streams."""
+    tables: Iterable[str] | None = None
     try:
-        yield
+        with opened_database(config, config.state_dir) as database:
+            tables = database.kinds
+            yield database
     except SourceError:
         is_there = os.path.exists(config.sqlite or "")
         if tables is not None or not is_there or not os.path.getsize(config.sqlite or ""):
@@ -10446,9 +10445,8 @@ class Fleet:
         """Do something for each stream that is there now, with the file opened once; returns the worst status."""
         state_beside.cache_clear()
         directory, is_first = self.config.state_dir, self.seen is None
-        with gone_ones_in_mind(self.config), opened_database(self.config, directory) as database:
-            with gone_ones_in_mind(self.config, database.kinds):
-                known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
+        with opened_for_cycle(self.config) as database:
+            known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
             streams = chosen_streams(self.config, known)
             if self.config.tables:
                 streams = self._left(streams, database)

@@ -8942,7 +8942,7 @@ def said_of_time(table: Table) -> str:
     return f"time column {table.time}" if table.time else f"no time column{which}"
 
 
-def table_in(job: Job, database: Database, state: State | None) -> Table:
+def table_in(job: Job, database: Database, state: State) -> Table:
     """The source table, looked up anew where the file has another schema, and until its time column is known.
 
     That of the state stays: one odd value among its times would leave a box without one after its next start.
@@ -8955,7 +8955,7 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     for remark, hint in reader.remarks():
         job.warn_once(remark, hint)
     table, asked = reader.table, job.config.timestamp_col
-    if asked is None and state and state.time_column in table.columns:
+    if asked is None and state.time_column in table.columns:
         table = table._replace(time=state.time_column, doubtful=())
     job.tables.clear()
     if table.time:
@@ -8968,12 +8968,12 @@ def table_in(job: Job, database: Database, state: State | None) -> Table:
     return table
 
 
-def is_unbound(state: State | None) -> bool:
+def is_unbound(state: State) -> bool:
     """Whether a state leaves it open by what new rows are found: none was sent, or all are new again."""
-    return state is None or (state.position in ({}, {"rowid": None}) and not state.intent)
+    return state.position in ({}, {"rowid": None}) and not state.intent
 
 
-def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
+def is_by_rowid(config: Config, reader: Reader, state: State) -> bool:
     """Whether new rows are found by rowid; with `auto` as the state began, in a first run where SQLite gives rowids.
 
     An error where `auto` has to, and rows under lower keys would be passed over.
@@ -8983,7 +8983,7 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
     if config.cursor != "auto" or table.rowid is None:
         return config.cursor == "rowid"
-    if state and not is_unbound(state):
+    if not is_unbound(state):
         return "rowid" in state.position
     if table.key and table.key == table.time and not config.enable_aggregate:
         return False  # The producer sets such a key, and a row may be late.
@@ -8999,7 +8999,7 @@ def is_by_rowid(config: Config, reader: Reader, state: State | None) -> bool:
     return False
 
 
-def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, up_to: int | None = None) -> Cursor:
+def cursor_of(config: Config, reader: Reader, now: Clock, state: State, up_to: int | None = None) -> Cursor:
     """The cursor that the settings ask for."""
     private = private_columns(config, reader.table.columns)
     reader = Reader(reader.database, reader.table._replace(private=private))
@@ -9008,7 +9008,7 @@ def cursor_of(config: Config, reader: Reader, now: Clock, state: State | None, u
     return TimestampCursor(reader, config.lookback, time_form(config), now)
 
 
-def warn_of_order(job: Job, cursor: Cursor, state: State | None) -> None:
+def warn_of_order(job: Job, cursor: Cursor, state: State) -> None:
     """Say once where `auto` finds new rows by time though there is a key, or can't tell whether keys rise with time."""
     table = cursor.table
     if job.config.cursor != "auto" or not table.key:
@@ -9175,7 +9175,7 @@ def warn_of_columns(job: Job, plan: Plan, target: Columns) -> None:
 SECRET_LENGTH = 32
 
 
-def source_in(job: Job, database: Database, state: State | None, up_to: int | None = None) -> Source:
+def source_in(job: Job, database: Database, state: State, up_to: int | None = None) -> Source:
     """The scenario's source in a file that was opened for this cycle, its cursor that of the saved state.
 
     Its rules are checked here, before anything is read; the target is asked later.
@@ -9185,15 +9185,14 @@ def source_in(job: Job, database: Database, state: State | None, up_to: int | No
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
         warn_of_missing_times(job, reader)
-        warn_of_clock(job, cursor, state.position if state else {})
+        warn_of_clock(job, cursor, state.position)
     if 0 < len(config.sanitize_secret or "") < SECRET_LENGTH:
         hint = "What can be guessed can be found again by such a key."
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
-    before = state.reads if state else {}
-    rules = early_rules(job, reader, before)
+    rules = early_rules(job, reader, state.reads)
     aggregate = rules if isinstance(rules, Aggregate) else None
-    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, before))
+    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, state.reads))
     if aggregate is None:
         return RowSource(cursor, plan)
     if not isinstance(cursor, RowidCursor):
@@ -9445,16 +9444,16 @@ def may_be_there(job: Job, state: State) -> bool:
     return state.intent is not None
 
 
-def checked(job: Job, source: Source, state: State | None, is_anew: bool = False) -> State:
+def checked(job: Job, source: Source, state: State, is_anew: bool = False) -> State:
     """The saved state if it belongs to this source, target and cursor; else the first one, or an error.
 
     Any cursor will do where its position begins anew.
     """
-    is_first = state is None or not (state.table or state.last_upload)
+    is_first = not (state.table or state.last_upload)
     if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
         source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
-    if state is None or is_first:
-        return first_state(job, source, state or State())
+    if is_first:
+        return first_state(job, source, state)
     if state.table is None:
         return completed(job, source, state)
     if not is_one_name(state.target, job.target.name) and not (state.sequence or may_be_there(job, state)):
@@ -10103,7 +10102,7 @@ def run_cycle(job: Job, database: Database, total: Tally, up_to: int | None = No
 def opened_delivery(job: Job, database: Database, total: Tally, up_to: int | None = None) -> Iterator[Delivery]:
     """A delivery of rows up to a rowid; at its end the target is closed."""
     with contextlib.closing(job.target):
-        state = job.states.load()
+        state = job.states.load() or State()
         source = source_in(job, database, state, up_to)
         yield Delivery(job, source, checked(job, source, state), total)
 
@@ -10504,7 +10503,7 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def looking(config: Config, target: Target, state: State | None, database: Database) -> Iterator[tuple[Job, Source]]:
+def looking(config: Config, target: Target, state: State, database: Database) -> Iterator[tuple[Job, Source]]:
     """A stream's job and its source, as an upload has them, with nothing but scratch to write to."""
     with tempfile.TemporaryDirectory() as scratch:
         states = StateFile(config.state_dir)
@@ -11215,7 +11214,7 @@ class Watch:
             if (self.status or self.metrics) and not (job.config.source_id or job.states.load()):
                 keep_name(job, random_id(job))
             if self.status and job.scenario == "sanitize":
-                self.status.look(job, table_in(job, database, job.states.sound()))
+                self.status.look(job, table_in(job, database, job.states.sound() or State()))
         figures.route, figures.target, figures.scenario = route_of(job.config), redacted(job.target.name), job.scenario
         if not figures.source_id:
             measure(job, figures)
@@ -11507,7 +11506,7 @@ class Unasked(DeltaTarget):
 
 def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
-    target, saved = target_of(config, Session(config, environ)), saved_state(config)
+    target, saved = target_of(config, Session(config, environ)), saved_state(config) or State()
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
@@ -11521,7 +11520,7 @@ def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
             total.add(shipment.tally)
             state = confirmed(state, shipment.intent, shipment.tally)
         aside = quarantine_text(lines_of(job.quarantine.files()), Path("nothing is written"), config)
-    if saved and saved.intent:
+    if saved.intent:
         log.info("commit %d is not confirmed yet; its rows are among these", saved.intent["sequence"])
     if waits := open_windows(state.position, time.time()):
         log.info("%s", waits)
@@ -11594,7 +11593,7 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
             raise ConfigError("blanks at the ends of a setting don't count", "Send a view of another name.")
         if stream.lakehouse_path:
             delta_uri(stream, routed_table(name, scenario_of(stream)))
-        with looking(stream, Unasked("", {}), None, database) as (_, source):
+        with looking(stream, Unasked("", {}), State(), database) as (_, source):
             refuse_bad_start(source, State())
             said += [f"{fault}: {hint}" for fault, hint in odd_times_of(source)]
     except UploaderError as error:
@@ -11765,10 +11764,10 @@ def check_database(config: Config) -> Iterator[Finding]:
         for remark, hint in reader.remarks():
             yield Finding(remark, None, hint)
         yield Finding(f"table {table.name}, {len(table.columns)} columns, {said_of_time(table)}")
-        state, form = StateFile(config.state_dir).sound(), time_form(config)
+        state, form = StateFile(config.state_dir).sound() or State(), time_form(config)
         cursor = cursor_of(config, reader, time.time, state)
         if isinstance(cursor, RowidCursor):
-            if state and is_one_name(state.table, table.name):
+            if is_one_name(state.table, table.name):
                 cursor.located(state)
             said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:
@@ -11888,9 +11887,9 @@ def is_writable(directory: Path) -> bool:
 
 def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     """Column by column: what is sent where, as which type, if the state belongs there."""
-    saved = None
+    saved = State()
     with contextlib.suppress(StateError):  # That was said before.
-        saved = saved_state(config)
+        saved = saved_state(config) or saved
     with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         refuse_bad_start(source, checked(job, source, saved))
@@ -11948,7 +11947,7 @@ def recover(job: Job, database: Database) -> None:
     except StateError as error:
         log.warning("%s", error)
     with contextlib.closing(job.target):
-        source = source_in(job, database, None)
+        source = source_in(job, database, State())
         state = recovered(job, source)
         if state is None:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
@@ -11965,9 +11964,9 @@ def start_since(job: Job, database: Database, text: str) -> None:
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
-        state = job.states.load()
+        state = job.states.load() or State()
         source = source_in(job, database, state)
-        if state and state.table:
+        if state.table:
             delivery = Delivery(job, source, checked(job, source, state, is_anew=not state.intent), Tally())
             delivery.settle()
             state = delivery.state

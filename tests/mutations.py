@@ -371,7 +371,7 @@ MUTANTS = (
     Mutant("hidden values leave digests", "{*self.columns} - self.private | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
     Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
     Mutant("formats that read and do not write", "or is_written_by(form.name, plain_text(value))", "or True", ("test_rows.py", "worse_than_none")),
-    Mutant("rules forget their types", "before = state.reads if state else {}", "before = {}", ("test_plan.py", "of_another_class")),
+    Mutant("rules forget their types", "early_rules(job, reader, state.reads)", "early_rules(job, reader, {})", ("test_plan.py", "of_another_class")),
     Mutant(
         "a status tells hidden keys and times", "if names & private]\n", "if False]\n",
         ("test_watching.py", "status_table_has_no_value"),
@@ -885,7 +885,7 @@ MUTANTS = (
         ("test_cursor.py", "keys_in_no_order"),
     ),
     Mutant(
-        "a state by rowid gives way", "if state and not is_unbound(state):", "if False:",
+        "a state by rowid gives way", "if not is_unbound(state):", "if False:",
         ("test_cursor.py", "position_by_rowid_stops"),
     ),
     Mutant(

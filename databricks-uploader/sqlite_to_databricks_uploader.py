@@ -10333,6 +10333,7 @@ def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> Non
     make_directory(own.quarantine.directory)
     for file in single.quarantine.files():
         os.replace(file, own.quarantine.directory / file.name)
+    sync_directory(own.quarantine.directory)
     os.replace(single.file, own.file)
     for changed in (own.directory, directory):
         sync_directory(changed)

@@ -784,9 +784,11 @@ def parse_setting(name: str, value: object, origin: str) -> Any:
 def layer_of(given: Mapping[Any, object], known: Mapping[str, str], origin: str = "") -> Layer:
     """Settings that have their names in YAML; unknown ones are errors that name the nearest `known` one."""
     layer: Layer = {}
+    named = {variable: name for name, setting in SETTINGS.items() for variable in variables_of(setting)}
     for key, value in given.items():
         if key not in known:
-            fault, hint = f"unknown key {key!r}", nearest(str(key), {*known.values()})
+            meant = named.get(str(key).upper(), str(key).lower())
+            fault, hint = f"unknown key {key!r}", nearest(meant, dict.fromkeys(known.values()))
             if key in YAML_KEYS:
                 fault, hint = f"{key!r} is no setting of a single table", "It stands beside tables, for all of them."
             raise ConfigError(f"{origin}{fault}", hint)
@@ -827,11 +829,14 @@ def load_yaml(file: Path) -> dict[Any, Any]:
         loader = OnlyOnce(file.read_text(encoding="utf-8"))
         document = loader.construct_document(node) if (node := as_written(loader.get_single_node())) else None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} can't be read: {error}", "Check --config.") from None
+        raise ConfigError(f"{file} can't be read: {error}", "Check --config; the file has to be UTF-8.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date with a 13th month
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"{file} is not valid YAML{line}", "Check quotes and indentation.") from None
+        # Others may name what stands there, which may be a secret.
+        problem = f": {error.problem}" if isinstance(error, yaml.scanner.ScannerError) else ""
+        hint = "Check quotes, and indentation, which takes blanks and no tabs."
+        raise ConfigError(f"{file} is not valid YAML{line}{problem}", hint) from None
     if document is not None and not isinstance(document, dict):
         raise ConfigError(f"{file} holds no settings", "Expected lines such as `sqlite: /data/sensor.db`.")
     return document or {}
@@ -925,6 +930,8 @@ def layer_from_environ(environ: Mapping[str, str]) -> Layer:
             raise ConfigError(f"{given[0]} and {file} are both set", "Unset one of them.")
         for variable in given[:1]:
             value = environ[variable].strip()
+            if re.fullmatch(r"""(["']).*\1""", value, re.DOTALL):  # as `docker run --env-file` hands them over
+                log.warning("%s: the quotes around its value are part of it", variable)
             layer[name] = parse_setting(name, secret_from_file(value, file) if variable == file else value, variable)
     return layer
 
@@ -997,8 +1004,10 @@ def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> Non
     needed = dict.fromkeys(name for target in named for name in TARGETS[target] if name not in given)
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
-        variables = ", ".join(SETTINGS[name].variables[0] for name in missing)
-        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {variables}, or the YAML keys of these names.")
+        ways = [
+            " ".join([SETTINGS[name].variables[0], *(f"({flag})" for flag in flags_of(name)[:1])]) for name in missing
+        ]
+        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {', '.join(ways)}, or the same in YAML.")
     if config.zerobus_endpoint:
         refuse_zerobus_settings(config)
 
@@ -11438,6 +11447,8 @@ def print_ddl(config: Config, which: str) -> int:
         with opened_database(stream) as database:
             reader = reader_of(stream, database)
             table, reads = reader.table, read_types(stream, reader, {}, {})
+        if not stream.databricks_table:
+            log.info("databricks_table is not set: the statement says readings")
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:
             is_set = bool(getattr(stream, f"{scenario}_config", None))
             if scenario == "aggregate" and which == "all" and not is_set:

@@ -36,6 +36,18 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "quotes that a variable keeps are said", """re.fullmatch(r\"\"\"(["']).*\\1\"\"\", value, re.DOTALL)""", "False",
+        ("test_configuration.py", "quotes_around"),
+    ),
+    Mutant(
+        "what a YAML file has in place of a secret is not shown", "if isinstance(error, yaml.scanner.ScannerError) else", "if where else",
+        ("test_configuration.py", "reference_or_tag"),
+    ),
+    Mutant(
+        "a variable as a key names its setting", "named.get(str(key).upper(), str(key).lower())", "str(key)",
+        ("test_configuration.py", "capital_letters"),
+    ),
+    Mutant(
         "rows that were given other times are new where a copy is beside", "(evidence.is_retimed or not is_renamed(", "(not is_renamed(",
         ("test_cursor_file.py", "copy_of_the_old"),
     ),

@@ -878,6 +878,15 @@ def test_the_ddl_of_a_table_by_path_is_one_that_can_be_written(box: Box, printed
     assert "CLUSTER BY" in printed("--print-ddl")
 
 
+def test_the_ddl_says_that_its_table_has_no_name_yet(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    some_rows(box)
+    assert box.run("--print-ddl") == 0
+    assert "databricks_table is not set" not in caplog.text
+    del box.environ["DATABRICKS_TABLE"]
+    assert box.run("--print-ddl") == 0
+    assert "databricks_table is not set: the statement says readings" in caplog.text
+
+
 # --- While cycles run ---
 
 

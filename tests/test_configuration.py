@@ -33,6 +33,19 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
     assert "interval" in error.value.hint
 
 
+@pytest.mark.parametrize("key", ["SQLITE", "SQLITE_PATH", "sqlite-path", "Sqlite_Path"])
+def test_a_variable_or_capital_letters_as_a_key_are_an_error_that_names_the_key(tmp_path: Path, key: str) -> None:
+    with pytest.raises(up.ConfigError, match="unknown key") as error:
+        load(tmp_path, f"{key}: a.db")
+    assert error.value.hint == "Did you mean 'sqlite'?"
+
+
+def test_keys_that_are_known_are_named_in_the_order_of_the_guide(tmp_path: Path) -> None:
+    with pytest.raises(up.ConfigError) as error:
+        load(tmp_path, "blub: 1")
+    assert error.value.hint == f"Known: {', '.join(up.SETTINGS)}."
+
+
 def test_one_of_tables_is_not_chosen_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The others would never be sent."""
     with pytest.raises(up.ConfigError, match="leaves out all of these but one") as error:
@@ -60,6 +73,15 @@ def test_two_targets_in_one_layer_are_refused_and_a_higher_layer_decides(tmp_pat
 def test_no_target_ends_with_status_2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert up.main([], {}) == 2
     assert "lakehouse_path" in caplog.text
+
+
+def test_what_a_target_needs_besides_is_named_with_all_ways_to_set_it(tmp_path: Path) -> None:
+    with pytest.raises(up.ConfigError, match="databricks_table not set") as error:
+        up.refuse_targets(load(tmp_path, "lakehouse_path: lake"))
+    assert error.value.hint == "Set DATABRICKS_TABLE (--databricks-table), or the same in YAML."
+    with pytest.raises(up.ConfigError) as error:
+        up.refuse_targets(load(tmp_path, "zerobus_endpoint: 1.zerobus.x.cloud.databricks.com"))
+    assert "DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET, DATABRICKS_DATABASE (--" in error.value.hint
 
 
 @pytest.mark.parametrize("value", ["{", "[]", "1"])
@@ -262,6 +284,39 @@ def test_what_a_setting_says_in_yaml_counts_as_it_is_written(tmp_path: Path) -> 
 def test_values_that_yaml_can_not_make_are_no_traceback(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(up.ConfigError, match="is not valid YAML"):
         load(tmp_path, yaml)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "said"),
+    [
+        ("sqlite: a\n\tinterval: 1", r"at line 2: found character '\t'"),
+        ('sqlite: "C:\\data"', "at line 1: found unknown escape character 'd'"),
+        ("sqlite: a\n  interval: 1", "at line 2: mapping values are not allowed here"),
+    ],
+)
+def test_what_is_no_yaml_is_said_with_its_line_and_reason(tmp_path: Path, yaml: str, said: str) -> None:
+    with pytest.raises(up.ConfigError) as error:
+        load(tmp_path, yaml)
+    assert said in str(error.value) and "no tabs" in error.value.hint
+
+
+@pytest.mark.parametrize("value", ["*quiet", "!quiet x", "!quiet!x y"])
+def test_a_secret_that_yaml_takes_for_a_reference_or_tag_is_not_shown(tmp_path: Path, value: str) -> None:
+    with pytest.raises(up.ConfigError, match="is not valid YAML") as error:
+        load(tmp_path, f"databricks_token: {value}")
+    assert "quiet" not in f"{error.value} {error.value.hint}"
+
+
+@pytest.mark.parametrize("quoted", ['"dapi1"', "'dapi1'"])
+def test_quotes_around_a_variable_are_warned_of_without_its_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, quoted: str
+) -> None:
+    """Shells take them away, `docker run --env-file` does not."""
+    assert load(tmp_path, DATABRICKS_TOKEN=quoted).databricks_token == quoted
+    assert caplog.messages == ["DATABRICKS_TOKEN: the quotes around its value are part of it"]
+    caplog.clear()
+    load(tmp_path, 'databricks_table: "t"', SQLITE_TABLE_NAME="it's", FILTER_CONFIG='{"a": "b"}')
+    assert not caplog.messages
 
 
 def test_merged_yaml_mappings_may_override_a_key(tmp_path: Path) -> None:

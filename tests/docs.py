@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,8 @@ def example_config() -> str:
         elif setting.example:
             lines.append(f"{name}: {json.dumps(setting.example)}")
         else:
-            lines.append(f"# {name}: {shown_default(setting).strip('`-')}".rstrip())
+            is_word = setting.shown.startswith(tuple(string.ascii_letters))  # An example would be taken at its word.
+            lines.append(f"# {name}: {'# ' * is_word}{shown_default(setting).strip('`-')}".rstrip())
         lines.append("")
     return "\n".join(lines)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,6 +158,13 @@ def test_each_setting_can_be_given_by_yaml_environment_and_flag_and_bad_values_a
             )
     if setting.secret:
         assert up.flags_of(name) == []
+
+
+def test_a_line_of_the_example_that_is_taken_in_means_the_default(tmp_path: Path) -> None:
+    example = docs.example_config()
+    taken_in, count = re.subn(rf"(?m)^# (({'|'.join(up.SETTINGS)}):)", r"\1", example)
+    assert count > len(up.SETTINGS) / 2
+    assert dataclasses.replace(load(tmp_path, taken_in), on_doubt=None) == load(tmp_path, example)
 
 
 def test_empty_variables_count_as_unset(tmp_path: Path) -> None:

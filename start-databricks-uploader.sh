@@ -395,17 +395,19 @@ absolute() {
 # The value of a top-level key in CONFIG; nothing where it is not set. $1: the key's names, as `a|b`.
 # Plain and quoted values on one line are understood; what else YAML allows is refused.
 yaml_value() {
-    awk -v keys="$1" '
+    LC_ALL=C awk -v keys="$1" '
         function refuse(why) {
             print "start-databricks-uploader.sh: " FILENAME ", line " FNR ": " why > "/dev/stderr"
             print "  The launcher reads `key: value` and `key: \"value\"` on one line only." > "/dev/stderr"
             refused = 1
             exit 2
         }
+        NR == 1 { sub(/^\357\273\277/, "") } # as editors of Windows begin a file
         { sub(/\r$/, "") }
-        /^[ \t]*(#|$)/ { next }
+        /^[ \t]*(#|$)|^---$/ { next }
         ours && /^[ \t]/ { refuse("a value of several lines") }
-        { ours = 0 }
+        !begun && /^[ \t]/ { refuse("an indented key") }
+        { ours = 0; begun = 1 }
         /^["\047{?]/ { refuse("a quoted or complex key") }
         match($0, "^(" keys ")[ \t]*:([ \t]|$)") {
             if (seen++) refuse("a second line for " keys)

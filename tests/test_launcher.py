@@ -147,6 +147,8 @@ def test_paths_among_the_arguments_win_over_variables_and_the_file(place: Place)
         "sqlite : '{0}'",
         "sqlite: {0}   # comment\r",
         "# sqlite: /other\nsqlite: {0}\nlookback: 3",
+        "\ufeffsqlite: {0}\r\nlookback: 3\r",
+        "---\nsqlite: {0}",
     ],
 )
 def test_the_ways_to_write_a_path_in_yaml_are_understood(place: Place, line: str) -> None:
@@ -163,6 +165,7 @@ def test_the_ways_to_write_a_path_in_yaml_are_understood(place: Place, line: str
         'sqlite: "{0}\\x"\n',
         '"sqlite": {0}\n',
         "{{sqlite: {0}}}\n",
+        "---\n  # all by two blanks\n  sqlite: {0}\n  lookback: 3\n",
         "sqlite: {0}\nsqlite_path: {0}\n",
     ],
 )

@@ -2938,7 +2938,9 @@ def word_of(value: object, known: Iterable[str], place: str, what: str, *others:
     for word in known:
         if word.lower() == str(value).lower():
             return word
-    raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(str(value), [*known, *others]))
+    # Few and short: what = or mean stands for is not what looks like it.
+    similarity = 1 if what in ("operator", "function") else 0.5
+    raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(str(value), [*known, *others], similarity))
 
 
 def list_of(value: object, place: str, what: str) -> list[Any]:

@@ -374,7 +374,8 @@ def test_a_filtered_frame_has_all_columns_and_a_fresh_index() -> None:
     [
         ({}, "filter_config: ", ""),
         ({"temprature": 1}, "filter_config: unknown column", "temperature"),
-        ({"temperature": {"=>": 1}}, "filter_config.temperature: unknown operator '=>'", ">"),
+        ({"temperature": {"=>": 1}}, "filter_config.temperature: unknown operator '=>'", "Known: >, >=, <,"),
+        ({"temperature": {"=": 1}}, "filter_config.temperature: unknown operator '='", "<=, ==, !=, in"),
         ({"temperature": {">": "5"}}, "filter_config.temperature.>: '5'", "number"),
         ({"temperature": {">": None}}, "never true", "is_null"),
         ({"temperature": {">": math.nan}}, "filter_config.temperature", ""),
@@ -697,6 +698,7 @@ def test_nan_is_passed_over_by_functions_and_is_a_key_of_its_own() -> None:
         ({"group_by": ["hour"], "aggregation": {"id": "avg"}}, "unknown key", "aggregations"),
         ({"group_by": ["hour"], "aggregations": {"temprature": "avg"}}, "unknown column", "temperature"),
         ({"group_by": ["hour"], "aggregations": {"id": "average"}}, "aggregations.id: unknown function", "avg"),
+        ({"group_by": ["hour"], "aggregations": {"id": "mean"}}, "aggregations.id: unknown function", "avg, sum"),
         ({"group_by": ["hour"], "aggregations": {"id": []}, "x": 1}, "unknown key", ""),
         ({"group_by": ["hour"], "aggregations": {"id": []}}, "aggregations.id: expected a list", ""),
         (

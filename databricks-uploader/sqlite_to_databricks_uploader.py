@@ -829,7 +829,8 @@ def load_yaml(file: Path) -> dict[Any, Any]:
         loader = OnlyOnce(file.read_text(encoding="utf-8"))
         document = loader.construct_document(node) if (node := as_written(loader.get_single_node())) else None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} can't be read: {error}", "Check --config; the file has to be UTF-8.") from None
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Check --config."
+        raise ConfigError(f"{file} can't be read: {error}", hint) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date with a 13th month
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""

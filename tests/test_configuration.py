@@ -309,6 +309,19 @@ def test_what_is_no_yaml_is_said_with_its_line_and_reason(tmp_path: Path, yaml: 
     assert said in str(error.value) and "no tabs" in error.value.hint
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_of_another_encoding_is_to_be_saved_as_utf_8(tmp_path: Path, encoding: str) -> None:
+    """PowerShell's `>` writes UTF-16."""
+    file = tmp_path / "c.yaml"
+    file.write_text("databricks_table: größe", encoding=encoding)
+    with pytest.raises(up.ConfigError, match="can't be read") as error:
+        up.layer_from_yaml(file)
+    assert error.value.hint == "Save it as UTF-8."
+    with pytest.raises(up.ConfigError, match="No such file") as error:
+        up.layer_from_yaml(tmp_path / "none.yaml")
+    assert error.value.hint == "Check --config."
+
+
 @pytest.mark.parametrize("value", ["*quiet", "!quiet x", "!quiet!x y"])
 def test_a_secret_that_yaml_takes_for_a_reference_or_tag_is_not_shown(tmp_path: Path, value: str) -> None:
     with pytest.raises(up.ConfigError, match="is not valid YAML") as error:

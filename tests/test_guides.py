@@ -332,6 +332,13 @@ def test_the_questions_about_the_status_of_boxes_name_the_worst_first(fleet: War
     assert [row[0] for row in fleet.sql(missing)] == ["box-3"]
 
 
+def test_containers_get_their_own_paths_in_place_of_those_that_init_writes() -> None:
+    """`--init` writes absolute paths of the machine on which it runs."""
+    for name in ("docs/docker.md", "databricks-uploader/compose.yaml", "docs/fleet/bacalhau.yaml"):
+        text = (ROOT / name).read_text()
+        assert re.search(r"\bSQLITE_PATH(=|: )/data/", text) and re.search(r"\bSTATE_DIR(=|: )/state", text), name
+
+
 def test_python_in_the_guides_compiles() -> None:
     for page in GUIDES:
         for block in blocks(page, "python"):

@@ -322,17 +322,24 @@ pass_files() {
     bind "$config" /config.yaml readonly
 }
 
-# It is replaced in its directory, so a mount of the file alone would not do.
 mount_metrics() {
     metrics_file=$(first "$metrics_file" "${UPLOAD_METRICS_FILE:-}" "$yaml_metrics_file")
     [ -n "$metrics_file" ] || return 0
-    metrics_file=$(absolute "$metrics_file")
-    if [ "$(dirname "$metrics_file")" = "$state_dir" ]; then
-        metrics_file=/state/$(basename "$metrics_file")
-    else
-        mount_target "$(dirname "$metrics_file")"
-    fi
+    case $metrics_file in
+        [Oo][Ff][Ff]) ;;
+        *) mount_metrics_file "$(absolute "$metrics_file")" ;;
+    esac
     options+=(--env "UPLOAD_METRICS_FILE=$metrics_file")
+}
+
+# It is replaced in its directory, so a mount of the file alone would not do.
+mount_metrics_file() {
+    metrics_file=$1
+    if [ "$(dirname "$1")" = "$state_dir" ]; then
+        metrics_file=/state/$(basename "$1")
+    else
+        mount_target "$(dirname "$1")"
+    fi
 }
 
 # Mount file $2, if there is one, and name it in variable $1.

@@ -767,6 +767,8 @@ def refuse_unwritable(value: object, shown: str, file: str | Path = "") -> None:
 def parse_setting(name: str, value: object, origin: str) -> Any:
     """The typed value of one setting, or a `ConfigError` that names where the bad one stands."""
     setting = SETTINGS[name]
+    if setting.shown == "off" and str(value).strip().lower() == "off":  # as the guide names the default
+        return None
     # Rules may have keys, names and values that rows are cleaned of.
     is_hidden = setting.secret or setting.parse in (mapping, store_options, table_entries) or "@" in str(value)
     try:

@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "off is no file and no table", 'if setting.shown == "off" and str(value)', "if False and str(value)",
+        ("test_configuration.py", "off_is_no_file"),
+    ),
+    Mutant(
         "quotes that a variable keeps are said", """re.fullmatch(r\"\"\"(["']).*\\1\"\"\", value, re.DOTALL)""", "False",
         ("test_configuration.py", "quotes_around"),
     ),

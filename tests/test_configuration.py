@@ -167,6 +167,15 @@ def test_a_line_of_the_example_that_is_taken_in_means_the_default(tmp_path: Path
     assert dataclasses.replace(load(tmp_path, taken_in), on_doubt=None) == load(tmp_path, example)
 
 
+def test_off_is_no_file_no_address_and_no_table(tmp_path: Path) -> None:
+    """The guide calls it the default, and a higher layer can switch off what a file has."""
+    config = load(tmp_path, "metrics_file: off\nmetrics_address: OFF\nstatus_table: 'off'")
+    assert (config.metrics_file, config.metrics_address, config.status_table) == (None, None, None)
+    yaml = "metrics_file: a.prom\nstatus_table: boxes\ndatabricks_table: off"
+    config = load(tmp_path, yaml, ["--status-table", "off"], UPLOAD_METRICS_FILE="off")
+    assert (config.metrics_file, config.status_table, config.databricks_table) == (None, None, "off")
+
+
 def test_empty_variables_count_as_unset(tmp_path: Path) -> None:
     assert load(tmp_path, "interval: 7", UPLOAD_INTERVAL="").interval == 7
 

@@ -225,6 +225,14 @@ def test_metrics_beside_the_state_need_no_mount_of_their_own(place: Place) -> No
     assert f"{place.home}/state" not in mounts(words)
 
 
+@pytest.mark.parametrize(("yaml", "arguments"), [("off", []), ("m/a.prom", ["--metrics-file", "OFF"])])
+def test_metrics_that_are_off_mount_nothing(place: Place, yaml: str, arguments: list[str]) -> None:
+    place.configure(f"sqlite: {place.database}\nmetrics_file: {yaml}\n")
+    words = place.recorded("config.yaml", *arguments)
+    assert set(mounts(words)) == {"/state", "/data", "/config.yaml"}
+    assert [word.upper() for word in environment(words) if "METRICS" in word] == ["UPLOAD_METRICS_FILE=OFF"]
+
+
 def test_a_remote_table_is_not_mounted(place: Place) -> None:
     place.variables["TABLE_PATH"] = "s3://bucket/table"
     words = place.recorded()

@@ -398,10 +398,10 @@ def text(value: object) -> str:
 
 
 def path(value: object) -> Path:
-    """A file system path, `~` expanded. SQLite's own URIs and names of no file are refused: how to open it is ours."""
+    """A file system path, `~` expanded. URIs are refused: how SQLite opens one is ours, and no store is one."""
     name = text(value)
-    if re.match(r"(?i)(file|jdbc|sqlite\d?|https?):|:memory:$", name):
-        raise ValueError("expected the path of a file, such as /data/sensor.db, and no URI")
+    if re.match(r"(?i)(file|jdbc|sqlite\d?|dbfs):|\w+://|:memory:$", name):
+        raise ValueError("expected a path on this machine, such as /data/sensor.db, and no URI")
     return Path(os.path.expanduser(name))
 
 
@@ -10809,6 +10809,8 @@ class Metrics:
 
 def refuse_other_content(file: Path) -> None:
     """A `ConfigError` for a file that is no file of metrics: it would be replaced, and might be somebody's database."""
+    if not file.name:
+        raise ConfigError(f"metrics_file: {file} is a directory", "Name a file in it, such as uploader.prom.")
     if not file.is_file():
         return
     with contextlib.suppress(OSError), file.open("rb") as opened:

@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "a state is never in a store", r"dbfs):|\w+://|:memory:$", "x):|:memory:$",
+        ("test_configuration.py", "state_in_a_store"),
+    ),
+    Mutant(
         "off is no file and no table", 'if setting.shown == "off" and str(value)', "if False and str(value)",
         ("test_configuration.py", "off_is_no_file"),
     ),

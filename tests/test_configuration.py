@@ -262,6 +262,13 @@ def test_what_is_no_path_of_a_file_is_refused(tmp_path: Path, path: str, said: s
     assert load(tmp_path, "sqlite: ./file:x").sqlite == Path("file:x")
 
 
+@pytest.mark.parametrize("uri", ["s3://bucket/state", "abfss://c@a.dfs.core.windows.net/s", "dbfs:/state"])
+def test_a_state_in_a_store_is_refused(tmp_path: Path, uri: str) -> None:
+    """A local directory `s3:` was made, which a container loses."""
+    with pytest.raises(up.ConfigError, match="expected a path on this machine"):
+        load(tmp_path, STATE_DIR=uri)
+
+
 @pytest.mark.parametrize(
     ("yaml", "key"),
     [

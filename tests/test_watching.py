@@ -322,6 +322,16 @@ def test_a_metrics_file_that_cant_be_written_is_warned_of_and_stops_no_row(
     assert [r.levelname for r in caplog.records if "metrics_file:" in r.message] == ["WARNING"]
 
 
+@pytest.mark.parametrize("directory", [".", "/"])
+def test_a_metrics_file_without_a_name_is_no_traceback(
+    box: Box, caplog: pytest.LogCaptureFixture, directory: str
+) -> None:
+    box.execute(TABLE, INSERT, rows=rows(3))
+    assert box.run("--metrics-file", directory) == 2
+    assert f"metrics_file: {directory} is a directory" in caplog.text
+    assert box.run("--check", "--metrics-file", directory) == 1
+
+
 @pytest.mark.parametrize("action", ["--once", "--check"])
 def test_a_metrics_file_that_is_something_else_is_not_replaced(box: Box, action: str) -> None:
     """Nor is one beside it that has its name with another end."""

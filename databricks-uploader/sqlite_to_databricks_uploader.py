@@ -918,7 +918,7 @@ def warn_of_unknown(environ: Mapping[str, str]) -> None:
     known = [variable for setting in SETTINGS.values() for variable in variables_of(setting)]
     for name in sorted(environ.keys() - set(known)):
         is_ours = name.startswith(("UPLOAD_", "DATABRICKS_")) and not FOREIGN_VARIABLES.fullmatch(name)
-        near = close_to(name, known, 0.8 if is_ours else 0.9) if is_ours or name.startswith(OUR_PREFIXES) else None
+        near = close_to(name, known, 0.8) if is_ours or name.startswith(OUR_PREFIXES) else None
         if is_ours or near:
             log.warning("no setting has the variable %s%s", name, f": did you mean {near}?" if near else "")
 

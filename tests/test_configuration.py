@@ -414,6 +414,22 @@ def test_a_variable_with_a_prefix_of_ours_that_no_setting_has_is_warned_of(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SQLITE_TABLE", "SQLITE_TABLE_NAME"),
+        ("TIMESTAMP_COLUMN", "TIMESTAMP_COL"),
+        ("TIMESTAMP_FORMAT", "UPLOAD_TIMESTAMP_FORMAT"),
+        ("ENABLE_SANITIZATION", "ENABLE_SANITIZE"),
+    ],
+)
+def test_a_variable_as_one_would_guess_it_is_answered_with_the_right_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, meant: str
+) -> None:
+    load(tmp_path, **{name: "x"})
+    assert caplog.messages == [f"no setting has the variable {name}: did you mean {meant}?"]
+
+
 def test_variables_of_others_are_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     known = {variable: "" for setting in up.SETTINGS.values() for variable in setting.variables}
     foreign = (
@@ -425,7 +441,17 @@ def test_variables_of_others_are_not_warned_of(tmp_path: Path, caplog: pytest.Lo
         "AZURE_RESOURCE_ID",
         "OIDC_TOKEN_ENV",
     )
-    others = dict.fromkeys(["PATH", "SQLITE_HISTORY", "ENABLE_X", *(f"DATABRICKS_{name}" for name in foreign)], "1")
+    others = dict.fromkeys(
+        [
+            "PATH",
+            "SQLITE_HISTORY",
+            "SQLITE_TMPDIR",
+            "STORAGE_ACCOUNT",
+            "ENABLE_X",
+            *(f"DATABRICKS_{name}" for name in foreign),
+        ],
+        "1",
+    )
     load(tmp_path, **known, **others, DATABRICKS_CLIENT_SECRET_FILE="")
     assert caplog.messages == []
 

@@ -1072,6 +1072,13 @@ DECLARED = {
 }  # fmt: skip
 
 
+def by_spelling(names: Iterable[str]) -> Callable[[str], str | None]:
+    """What finds a name among these: as it is written, else in any case. To SQLite é and É are two, e and E are one."""
+    known = [*names]
+    found = {name.lower(): name for name in known} | {name: name for name in known}
+    return lambda name: found.get(name, found.get(name.lower()))
+
+
 def declared_type(declared: str) -> str | None:
     """The type that a declaration asks for; None where it says nothing."""
     word = declared.upper()
@@ -2581,7 +2588,7 @@ def with_time(database: Database, table: Table, wanted: str | None, form: TimeFo
         if wanted is None:
             found = {"time": times[0]} if len(times) == 1 else {"doubtful": tuple(times)}
             return table._replace(**found)
-    column = next((name for name in [*columns, *uncomputable] if name.lower() == wanted.lower()), None)
+    column = by_spelling([*columns, *uncomputable])(wanted)
     if reason := uncomputable.get(column or ""):
         raise ForeignError(f"the time column {column}: {reason}", "Set timestamp_col to another one, or to none.")
     if column is None and wanted.lower() != "none":
@@ -2938,9 +2945,8 @@ def canonical_text(value: object) -> str:
 
 def word_of(value: object, known: Iterable[str], place: str, what: str, *others: str) -> str:
     """One of the known names, which may be written in any case, as in SQLite. `others` would be right here too."""
-    for word in known:
-        if word.lower() == str(value).lower():
-            return word
+    if (word := by_spelling(known)(str(value))) is not None:
+        return word
     # Few and short: what = or mean stands for is not what looks like it.
     similarity = 1 if what in ("operator", "function") else 0.5
     raise ConfigError(f"{place}: unknown {what} {value!r}", nearest(str(value), [*known, *others], similarity))
@@ -2966,9 +2972,8 @@ def mapping_of(value: object, place: str, example: str) -> Mapping[Any, Any]:
 
 
 def refuse_repeats(names: Sequence[str], place: str) -> None:
-    """No name comes twice; targets compare names without regard to case."""
-    lowered = [name.lower() for name in names]
-    if repeated := [name for name in names if lowered.count(name.lower()) > 1]:
+    """No name comes twice, of those that were found; what differs by case alone the target may refuse."""
+    if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"{place}: {repeated[0]!r} comes twice", "Keep one.")
 
 
@@ -4599,8 +4604,8 @@ def paired(then: tuple[str, ...], now: tuple[str, ...], key: str | None, is_rena
 
     These count where they are meant, or where no other than the key has its name still.
     """
-    names = {name.lower(): name for name in now}
-    pairs = {name: names[name.lower()] for name in then if name.lower() in names}
+    namesake = by_spelling(now)
+    pairs = {name: found for name in then if (found := namesake(name)) is not None}
     if not is_renamed and {*pairs.values()} - {key}:
         return pairs
     left = [name for name in now if name not in pairs.values()]
@@ -5663,8 +5668,8 @@ class Bridge(NamedTuple):
         names, kinds = [name for name, _ in made_of["columns"]], dict(made_of["columns"])
         if "columns" not in position:
             return Bridge([*range(len(names))], [], [], is_old=True)
-        by_name = {name.lower(): place for place, name in enumerate(names)}
-        places = {old: by_name[old.lower()] for old, _ in position["columns"] if old.lower() in by_name}
+        namesake = by_spelling(names)
+        places = {old: names.index(found) for old, _ in position["columns"] if (found := namesake(old)) is not None}
         is_same = all(old in places and kinds[names[places[old]]] == kind for old, kind in position["columns"])
         fresh = [name for place, name in enumerate(names) if place not in places.values()]
         key = [places[old] for old in position["key"] if old in places]

@@ -454,6 +454,27 @@ def test_a_clock_that_was_ahead_for_a_while_is_told_with_the_remedy(
     assert "has yet to reach" not in caplog.text
 
 
+def test_of_columns_that_differ_by_case_alone_rows_are_known_by_each(box: Box) -> None:
+    """By time, once a column was added. SQLite takes é and É for two."""
+    names = 'time, "é", "É"'
+    box.execute('CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, "é" TEXT, "É" TEXT)')
+    box.execute(f"CREATE VIEW v AS SELECT {names} FROM t")
+    box.execute("INSERT INTO t VALUES (1, '2026-03-01', 'a', 'b')")
+    rules = {"SQLITE_TABLE_NAME": "v", "ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["é"]}'}
+    assert box.run(**rules) == 0
+    box.execute("ALTER TABLE t ADD COLUMN more", "DROP VIEW v", f"CREATE VIEW v AS SELECT {names}, more FROM t")
+    assert box.run(**rules) == 0
+    assert box.arrived('"É"', "secure_") == [("b",)]
+
+
+def test_of_columns_that_differ_by_case_alone_the_time_is_the_one_that_is_set(box: Box) -> None:
+    box.execute('CREATE TABLE t (id INTEGER PRIMARY KEY, "zeité" TEXT, "ZEITÉ" TEXT)')
+    box.execute("INSERT INTO t VALUES (1, '2026-03-01', '2026-03-02')")
+    rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["zeité"]}'}
+    assert box.run("--timestamp-col", "ZEITÉ", **rules) == 0
+    assert box.state()["last_upload"].startswith("2026-03-02")
+
+
 DAYS = ("--timestamp-format", "%d.%m.%Y %H:%M:%S")
 
 

@@ -248,6 +248,18 @@ def test_the_columns_whose_values_are_private_are_named() -> None:
     assert up.parse_sanitize(rules, columns, "k").touched == set("abcdef")
 
 
+def test_of_columns_that_differ_by_case_alone_rules_mean_the_one_that_is_written_so() -> None:
+    """SQLite takes é and É for two."""
+    columns = {"é": "string", "É": "double", "id": "bigint"}
+    for name, other in (("é", "É"), ("É", "é")):
+        rules = up.parse_sanitize({"drop": [name], "remove_nulls": [other]}, columns, None)
+        assert rules.touched == {name} and rules.used == {other} and [*rules.columns] == [other, "id"]
+        assert up.parse_filter({name: None}, columns).used == {name}
+        given = up.Config(column_types={name: "string", other: "date"})
+        assert up.types_set(given, columns) == {name: "string", other: "date"}
+    assert [*up.parse_sanitize({"drop": ["É", "é"]}, columns, None).columns] == ["id"]
+
+
 def test_a_rule_wins_over_a_column_of_its_name() -> None:
     columns = {"mask": "string", "a": "string"}
     assert sanitized({"mask": {"mask": 0}}, columns, mask=["x"], a=["y"]) == {"mask": ["*"], "a": ["y"]}

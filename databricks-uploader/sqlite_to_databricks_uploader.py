@@ -9054,10 +9054,15 @@ def leads_clock(cursor: TimestampCursor, position: Position) -> bool:
     return position.get("latest", NEVER) - cursor.lookback > cursor.now() * 10**6
 
 
+def time_shown(table: Table, time: int) -> str:
+    """A time of a table for people; not that of a private column."""
+    return "a time that is private" if table.time in table.private else moment_of(time).isoformat()
+
+
 def warn_of_clock(job: Job, cursor: TimestampCursor, position: Position) -> None:
     """Say once that the position is ahead of the clock."""
     if leads_clock(cursor, position):
-        said = f"rows up to {moment_of(position['latest']).isoformat()} were sent, which this clock has yet to reach"
+        said = f"rows up to {time_shown(cursor.table, position['latest'])} were sent, which this clock has yet to reach"
         hint = "It was ahead, then. --since TIMESTAMP sends rows from a time on, also those that were sent before."
         job.warn_once(f"{said}: rows until then count as late, and are passed over", hint)
 
@@ -9067,8 +9072,9 @@ def warn_of_late(job: Job, cursor: Cursor, position: Position) -> None:
     newest = cursor.newest_of_late(position) if isinstance(cursor, TimestampCursor) else None
     sent = position.get("newest")
     if newest is not None and sent is not None:
-        said = f"rows up to {moment_of(sent).isoformat()} were sent: all that are here are older by more than lookback"
-        hint = f"The newest is of {moment_of(newest).isoformat()}. Was the table made anew? --since TIMESTAMP sends"
+        told = time_shown(cursor.table, sent)
+        said = f"rows up to {told} were sent: all that are here are older by more than lookback"
+        hint = f"The newest is of {time_shown(cursor.table, newest)}. Was the table made anew? --since TIMESTAMP sends"
         job.warn_once(said, f"{hint} rows from a time on, also those that were sent before.")
 
 
@@ -9500,17 +9506,19 @@ ODD_TIMES = "the column {} has times before 2000 or more than a day ahead"
 def said_of_odd_time(plan: Plan, moment: int, values: Sequence[Any]) -> tuple[str, str]:
     """That the first of these times can't be right, and the format under which it would be, as they all are."""
     name, better = str(plan.table.time), list[str]()
+    is_private = plan.rules is not None and name in plan.rules.touched
     forms = fitting_forms(values, plan.form.zone, plan.now())
     for form in forms:
         with contextlib.suppress(ValueError):
             told = to_microseconds(values[0], form)
             if is_plausible(told, plan.now()):
-                better.append(f"{said_of_form(plan, form)} makes it {moment_of(told).isoformat()}")
+                made = "plausible" if is_private else moment_of(told).isoformat()
+                better.append(f"{said_of_form(plan, form)} makes it {made}")
     remedy = " or ".join(better) or "look at the clock behind it"
     if not better and plan.form not in forms:
         remedy += "; where it is right, no timestamp_format is: send a view with ISO-8601, or seconds since 1970"
-    shown = "One" if plan.rules and name in plan.rules.touched else f"{values[0]!r:.60}"
-    return ODD_TIMES.format(name), f"{shown} is read as {moment_of(moment).isoformat()}; {remedy}."
+    shown = "It is private" if is_private else f"{values[0]!r:.60} is read as {moment_of(moment).isoformat()}"
+    return ODD_TIMES.format(name), f"{shown}; {remedy}."
 
 
 def odd_times_of(source: Source) -> list[tuple[str, str]]:
@@ -11975,7 +11983,8 @@ def recover(job: Job, database: Database) -> None:
         state = recovered(job, source)
         if state is None:
             raise StateError(f"{job.target.name} does not know source {job.config.source_id}", "Check source_id.")
-        place = position_text(state.position) or "the beginning"
+        place, latest = position_text(state.position) or "the beginning", state.position.get("latest", NEVER)
+        place = time_shown(source.cursor.table, latest) if latest > NEVER else place
         log.info("commit %d of %s ended at %s; going on after it", state.sequence, state.source_id, place)
         job.states.save(state)
 

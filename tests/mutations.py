@@ -389,6 +389,8 @@ MUTANTS = (
     Mutant("the target's type decides what is hashed", "(name not in disguised and target_column(name, target))", "target_column(name, target)", ("test_scenarios.py", "disguised_alike")),
     Mutant("a time in another spelling is another time", "or is_one_time(anchor.time", "or not is_one_time(anchor.time", ("test_cursor_file.py", "another_spelling")),
     Mutant("names that differ by case are one", "for name in known} | {name: name for name in known}", "for name in known}", ("test_processing.py", "case_alone")),
+    Mutant("a warning tells hidden times", '"a time that is private" if table.time in table.private', '"a time that is private" if False', ("test_cursor_time.py", "rules_hide")),
+    Mutant("an odd time is told though it is hidden", "is_private = plan.rules is not None and name in plan.rules.touched", "is_private = False", ("test_cursor_time.py", "rules_hide")),
     Mutant("hidden values leave digests", "{*self.columns} - self.private | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
     Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
     Mutant("formats that read and do not write", "or is_written_by(form.name, plain_text(value))", "or True", ("test_rows.py", "worse_than_none")),

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import math
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -473,6 +474,21 @@ def test_of_columns_that_differ_by_case_alone_the_time_is_the_one_that_is_set(bo
     rules = {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["zeité"]}'}
     assert box.run("--timestamp-col", "ZEITÉ", **rules) == 0
     assert box.state()["last_upload"].startswith("2026-03-02")
+
+
+def test_times_that_rules_hide_are_in_no_line_of_the_log(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one of the future, nor those of a table that was made anew, nor where a lost state stood."""
+    box.environ |= {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": '{"drop": ["time"]}', "UPLOAD_SOURCE_ID": "box"}
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT) WITHOUT ROWID")
+    box.execute("INSERT INTO t VALUES (1, '2026-03-01T00:00:01Z'), (2, '2999-03-01T00:00:01Z')")
+    assert box.run() == 0
+    box.execute("DELETE FROM t", "INSERT INTO t VALUES (3, '2026-02-01T00:00:01Z')")
+    assert box.run() == 0
+    box.state_file.unlink()
+    assert box.run("--recover") == 0
+    for part in ("times before 2000", "all that are here are older", "ended at a time that is private"):
+        assert part in caplog.text
+    assert not re.search("2026-0[23]-01|2999", caplog.text)
 
 
 DAYS = ("--timestamp-format", "%d.%m.%Y %H:%M:%S")

@@ -1166,7 +1166,7 @@ def to_double(value: Value, kind: str) -> float:
     number = float(value)
     if isinstance(value, str) and WHOLE_TEXT.fullmatch(value):
         value = int(value)
-    if isinstance(value, int) and math.isfinite(number) and int(number) != value:
+    if kind == "double" and isinstance(value, int) and math.isfinite(number) and int(number) != value:
         raise ValueError("has more digits than a double holds")
     is_finite = not isinstance(value, float) or math.isfinite(value)  # Text is digits, not the name of an infinity.
     is_lost = isinstance(value, str) and number == 0 and re.match("[^eE]*[1-9]", value)
@@ -3125,6 +3125,8 @@ def disguise(word: str, name: str, digits: Any, kind: str, secret: str | None) -
         return Step(name, functools.partial(masked, shown=digits), "string")
     if base_of(kind) not in (*REALS, "decimal"):
         raise ConfigError(f"{place}: a {kind} column has no decimals")
+    if base_of(kind) == "decimal":
+        digits = min(digits, sizes_of(kind)[1])  # Nor has it more: zeros behind these would not fit.
     return Step(name, functools.partial(rounded, digits=digits), kind)
 
 
@@ -6192,7 +6194,7 @@ def read_types(
         sampled = {
             name: kept_type(name, page.columns[name], before[name], name in disguised, zone)
             if name in before
-            else sampled_column(table, name, page.columns[name], zone)
+            else sampled_column(table, name, page.columns[name], zone, reader.database.kinds[table.name] == "view")
             for name in undecided
         }
         # By their digits, whole or not: else 42 would be another one once the column is read as DOUBLE.
@@ -6217,10 +6219,11 @@ def kept_type(name: str, column: RawColumn, before: str, is_disguised: bool, zon
     return kind
 
 
-def sampled_column(table: Table, name: str, column: RawColumn, zone: ZoneInfo) -> str:
+def sampled_column(table: Table, name: str, column: RawColumn, zone: ZoneInfo, is_view: bool) -> str:
     """The type of a column by its declaration and its first rows; where they differ, a log line says so."""
     declared = table.columns[name]
-    asked = declared_type(declared)
+    # Of a view's column without a type SQLite says BLOB, too.
+    asked = None if is_view and declared == "BLOB" else declared_type(declared)
     kind = fitting_type(column, asked, zone)
     if asked not in (None, kind):
         refused = convert(column, asked or "", TimeForm(zone=zone))[1]
@@ -11037,8 +11040,9 @@ def say_of(job: Job, state: State, total: Tally, figures: Figures, before: Seque
         message += ". --run-query INFO shows what arrived"
     # What was set aside is said first: the last line is the whole.
     if total.bad:
-        new = [file for file in job.quarantine.files() if file not in before]
-        log.warning("%s", quarantine_text(lines_of(new), job.quarantine.directory, job.config))
+        kept = job.quarantine.files()  # That of a commit that had taken place was there before.
+        new = [file for file in kept if file not in before]
+        log.warning("%s", quarantine_text(lines_of(new or kept), job.quarantine.directory, job.config))
     log.info("%s", message, extra={"fields": fields})
     return True
 
@@ -11478,7 +11482,9 @@ def print_ddl(config: Config, which: str) -> int:
             name = routed_table(stream.databricks_table or "readings", scenario)
             columns = rules.columns if rules else reads
             refuse_names(columns)
-            made[name] = (stream, columns | (made[name][1] if name in made else {}), table.time)
+            first, known, time_column = made.get(name, (stream, {}, table.time))
+            more = {column: kind for column, kind in columns.items() if target_column(column, known) is None}
+            made[name] = (first, known | more, time_column)
 
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")

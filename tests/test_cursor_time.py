@@ -491,6 +491,14 @@ def test_times_that_rules_hide_are_in_no_line_of_the_log(box: Box, caplog: pytes
     assert not re.search("2026-0[23]-01|2999", caplog.text)
 
 
+def test_texts_without_a_declaration_are_texts_in_a_view_too(box: Box) -> None:
+    """SQLite calls such a column BLOB there."""
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, a, b BLOB)", "CREATE VIEW v AS SELECT * FROM t")
+    box.execute("INSERT INTO t VALUES (1, '2026-03-01', 'a', x'00')")
+    assert box.run("--sqlite-table-name", "v") == 0
+    assert box.arrived("a, b") == [("a", b"\0")]
+
+
 DAYS = ("--timestamp-format", "%d.%m.%Y %H:%M:%S")
 
 

@@ -94,6 +94,24 @@ def test_a_kill_at_each_step_neither_loses_nor_doubles(
     assert sorted(box.arrived("id")) == [(i,) for i in range(1, 3001)]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_rows_that_a_killed_run_set_aside_are_told_by_the_next(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    """Their file was there before it began."""
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    assert box.run() == 0
+    box.execute("INSERT INTO t VALUES ('2026-01-02', 2), ('2026-01-03', 'bad')")
+    with monkeypatch.context() as patch:
+        interrupted_at(up.DeltaTarget, "send", when, 1, patch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            box.run()
+    caplog.clear()
+    assert box.run() == up.QUARANTINED
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("1 row in quarantine: ") and "v is no whole number" in warning
+
+
 POISON = [
     (1, "2026-01-01T00:00:01Z", 1.5, 7, "fine"),
     (2, "2026-01-01T00:00:02Z", "warm", 7, "text among numbers"),

@@ -260,6 +260,12 @@ def test_of_columns_that_differ_by_case_alone_rules_mean_the_one_that_is_written
     assert [*up.parse_sanitize({"drop": ["É", "é"]}, columns, None).columns] == ["id"]
 
 
+def test_a_decimal_is_rounded_to_no_more_digits_than_it_has() -> None:
+    columns = {"price": "decimal(38,4)"}
+    values = [Decimal("1.2500"), Decimal("9" * 34 + ".0000"), None]
+    assert sanitized({"round": {"price": 100}}, columns, price=values) == {"price": values}
+
+
 def test_a_rule_wins_over_a_column_of_its_name() -> None:
     columns = {"mask": "string", "a": "string"}
     assert sanitized({"mask": {"mask": 0}}, columns, mask=["x"], a=["y"]) == {"mask": ["*"], "a": ["y"]}

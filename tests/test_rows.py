@@ -45,6 +45,7 @@ def test_declarations_say_what_type_a_new_column_gets(declared: str, kind: str |
     [
         ("bigint", [1, 3.0, "12", None, 2**63 - 1, -(2**63)], [1, 3, 12, None, 2**63 - 1, -(2**63)]),
         ("double", [1, 2**53, "1.5", math.inf, -0.0], [1.0, 2.0**53, 1.5, math.inf, -0.0]),
+        ("float", [2**24 + 1, 2**53 + 1, str(2**53 + 1)], [2.0**24, 2.0**53, 2.0**53]),
         ("decimal(10,2)", [1, 1.5, "2.25", 19.99], [Decimal("1"), Decimal("1.5"), Decimal("2.25"), Decimal("19.99")]),
         ("boolean", [0, 1, "TRUE", 1.0], [False, True, True, True]),
         ("string", ["a", 5, 1.5, "a\0b"], ["a", "5", "1.5", "a\0b"]),

@@ -1313,6 +1313,14 @@ def test_one_ddl_is_printed_for_tables_that_feed_one_target(many: Box, capsys: p
     assert "`note` STRING" in out
 
 
+def test_a_ddl_for_several_tables_has_no_column_twice(many: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the target V and v are one, as when rows are sent."""
+    many.execute("CREATE TABLE r1 (time TEXT, v INTEGER)", "CREATE TABLE r2 (Time TEXT, V INTEGER, w TEXT)")
+    entry = json.dumps([{"sqlite_table_name": "r*", "databricks_table": "r"}])
+    assert many.run("--print-ddl", UPLOAD_TABLES=entry) == 0
+    assert re.findall("^  `(.*?)`", capsys.readouterr().out, re.MULTILINE)[:-2] == ["time", "v", "w"]
+
+
 def test_repairs_cover_all_streams_or_one(many: Box) -> None:
     fill(many, "a", "b")
     assert many.run("--source-id", "box") == 0

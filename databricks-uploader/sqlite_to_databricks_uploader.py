@@ -11996,10 +11996,12 @@ def recover(job: Job, database: Database) -> None:
 
 
 def start_since(job: Job, database: Database, text: str) -> None:
-    """Move the position so that rows from a time on count as new, also those that were sent before."""
+    """Move the position so that rows from a time on count as new, also those that were sent before; whole windows."""
     try:
         form = time_form(job.config)
         since = to_microseconds(text, TimeForm(zone=form.zone) if iso_moment(text) else form)
+        if NUMBER_TEXT.fullmatch(text) and not iso_moment(text) and since not in PLAUSIBLE_TIMES:
+            raise ValueError  # A bare year would be seconds since 1970.
     except ValueError:
         raise ConfigError(f"--since: {text!r} is no time", "Write it as 2026-01-31T12:00:00Z.") from None
     with contextlib.closing(job.target):
@@ -12013,6 +12015,8 @@ def start_since(job: Job, database: Database, text: str) -> None:
             state = completed(job, source, State())
             known = job.config.source_id and job.target.recover(state)
             state = dataclasses.replace(state, sequence=max(state.sequence, known["sequence"] if known else 0))
+        if isinstance(source, WindowSource) and (length := source.aggregate.window_length):
+            since -= since % (length // MICROSECOND)
         position = source.cursor.start(since - 1)
         log.warning("rows from %s on are sent now, also those that were sent before", moment_of(since).isoformat())
         state = dataclasses.replace(state, position=position, ended=None, anchors=[], gaps=[], formers=[])

@@ -1157,6 +1157,14 @@ MUTANTS = (
         (TIMES, "older_rows_alone"),
     ),
     Mutant(
+        "a part of a window is sent again", "since -= since % (length // MICROSECOND)", "pass",
+        ("test_scenarios.py", "within_a_window"),
+    ),
+    Mutant(
+        "a bare year is a time of 1970", "and since not in PLAUSIBLE_TIMES:", "and False:",
+        ("test_actions.py", "since_sends_rows"),
+    ),
+    Mutant(
         "what is sent again stays as large", "self._resend(intent, part, part.size // 2, save, may_part)", "raise",
         ("test_zerobus.py", "becomes_smaller_where_its"),
     ),

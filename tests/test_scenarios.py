@@ -307,6 +307,17 @@ def test_rules_that_change_lose_no_row_and_count_none_twice(
     assert sent + late == box.source("count(*)", "s")[0][0]
 
 
+def test_a_time_within_a_window_sends_that_window_again_as_a_whole(box: Box) -> None:
+    """Of a part of its rows the group would be another one."""
+    box.execute(SENSOR)
+    insert_at(box, *(hours_after(third / 3) for third in range(7)))
+    flags = (*COUNTED, "--flush")
+    assert box.run(*flags) == 0
+    assert box.run(*COUNTED, "--since", hours_after(1.2).isoformat()) == 0
+    sent = [(hour.hour, count) for hour, count in box.arrived("hour, row_count", "aggregated_")]
+    assert sorted(sent) == [(0, 3), (1, 3), (1, 3), (2, 1)]
+
+
 def test_a_row_that_was_ahead_is_part_of_a_longer_window_that_closes(box: Box) -> None:
     """It waited for the end of its hour; the day that it is of now closes with it."""
     box.execute(SENSOR)

@@ -11463,6 +11463,12 @@ def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str 
     return int(min([position["rowid"], *(key - 1 for key in [*ahead, *needed])]))
 
 
+def joint_type(one: str, other: str) -> str:
+    """The type of a column that two tables fill."""
+    classes = sorted({of for of, kind in CLASS_TYPES.items() if kind in (one, other)})
+    return one if one == other else MIXED_TYPES.get(tuple(classes), "string")
+
+
 def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
     made: dict[str, tuple[Config, Columns, str | None]] = {}
@@ -11483,8 +11489,9 @@ def print_ddl(config: Config, which: str) -> int:
             columns = rules.columns if rules else reads
             refuse_names(columns)
             first, known, time_column = made.get(name, (stream, {}, table.time))
-            more = {column: kind for column, kind in columns.items() if target_column(column, known) is None}
-            made[name] = (first, known | more, time_column)
+            there = {target_column(column, known) or column: kind for column, kind in columns.items()}
+            joint = {column: joint_type(known.get(column, kind), kind) for column, kind in there.items()}
+            made[name] = (first, known | joint, time_column)
 
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")

@@ -1161,6 +1161,10 @@ MUTANTS = (
         ("test_scenarios.py", "within_a_window"),
     ),
     Mutant(
+        "a DDL has the first table's types", "joint_type(known.get(column, kind), kind)", "known.get(column, kind)",
+        ("test_streams.py", "hold_the_values_of_each"),
+    ),
+    Mutant(
         "a bare year is a time of 1970", "and since not in PLAUSIBLE_TIMES:", "and False:",
         ("test_actions.py", "since_sends_rows"),
     ),

@@ -1321,6 +1321,17 @@ def test_a_ddl_for_several_tables_has_no_column_twice(many: Box, capsys: pytest.
     assert re.findall("^  `(.*?)`", capsys.readouterr().out, re.MULTILINE)[:-2] == ["time", "v", "w"]
 
 
+def test_a_ddl_for_several_tables_has_types_that_hold_the_values_of_each(
+    many: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.execute("CREATE TABLE r1 (time TEXT, n INTEGER, x TEXT, b BLOB, v INTEGER)")
+    many.execute("CREATE TABLE r2 (time TEXT, n REAL, x INTEGER, b TEXT, v INTEGER)")
+    entry = json.dumps([{"sqlite_table_name": "r*", "databricks_table": "r"}])
+    assert many.run("--print-ddl", UPLOAD_TABLES=entry) == 0
+    found = dict(re.findall("^  `(.*?)` (\\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert {name: found[name] for name in "nxbv"} == {"n": "DOUBLE", "x": "STRING", "b": "BINARY", "v": "BIGINT"}
+
+
 def test_repairs_cover_all_streams_or_one(many: Box) -> None:
     fill(many, "a", "b")
     assert many.run("--source-id", "box") == 0

@@ -5514,6 +5514,7 @@ class TimeColumn:
         self.form = form
         self.name = reader.table.required_time
         self.sql = cell(self.name)
+        self.is_view = reader.database.kinds[self.table.name] == "view"
 
     def key(self, value: Any) -> tuple[int, Any]:
         """What a value of the column is sorted by."""
@@ -5559,7 +5560,12 @@ class TimeColumn:
         """The parts of spans from a place on; all of them where there is none."""
         for low, high, more in spans:
             if place is None or high is None or self.key(place) < self.key(high):
-                yield max((each for each in (low, place) if each is not None), default=None, key=self.key), high, more
+                low = max((each for each in (low, place) if each is not None), default=None, key=self.key)
+                # In a view that unites texts with numbers a number as a limit may count as a text.
+                if high is None and self.is_view and isinstance(low, int | float | None):
+                    yield low, "", more
+                    low = ""
+                yield low, high, more
 
     def is_indexed(self) -> bool:
         """Whether SQLite need not sort all rows for it."""
@@ -5849,9 +5855,10 @@ class TimestampCursor(Remembered):
             return None, None
         bound = self._bound(position)  # How far the table has come is not asked: nothing is remembered of it.
         under_way: Pass = position["pass"] or {"oldest": bound, "until": None, "place": None, "sent": ""}
-        spans = [*self.order.rest_of(self.order.spans(under_way["oldest"]), sqlite_value(under_way["place"]))]
-        if position["latest"] > NEVER and (None, None, "") in spans:
+        spans = self.order.spans(under_way["oldest"])
+        if position["latest"] > NEVER and under_way["place"] is None and (None, None, "") in spans:
             return None, None
+        spans = [*self.order.rest_of(spans, sqlite_value(under_way["place"]))]
         pages = itertools.islice(self._new_rows({**position, "pass": under_way}), 2)
         first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())

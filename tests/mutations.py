@@ -562,6 +562,10 @@ MUTANTS = (
         (TIMES, "no_date_is_found"),
     ),
     Mutant(
+        "a number as a limit is none for texts in a view", "if high is None and self.is_view and", "if False and",
+        (TIMES, "view_of_parts"),
+    ),
+    Mutant(
         "what is beyond a limit counts twice", " if is_within[index]]", "]",
         (TIMES, "sorts_among"),
     ),

@@ -621,6 +621,23 @@ def test_numbers_beside_texts_in_a_column_of_text_affinity_are_no_limits_for_tex
     assert source.cycle(2) == []
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("union", ["UNION ALL", "UNION"])
+@pytest.mark.parametrize("kinds", [("TEXT", "INTEGER"), ("REAL", "TEXT"), ("TEXT", ""), ("", "REAL"), ("", "NUMERIC")])
+def test_a_view_of_parts_that_write_times_by_classes_of_their_own_delivers_each_row_once(
+    kinds: tuple[str, str], union: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "PAGE_ROWS", 4)
+    tables = [f"CREATE TABLE {name} (ts {kind}, v)" for name, kind in zip("ab", kinds, strict=True)]
+    source = Source(*tables, f"CREATE VIEW t AS SELECT * FROM a {union} SELECT * FROM b")
+    for begin in (0, 30):
+        rows = [((str, int)[v // 2 % 2](BASE + v), v) for v in range(begin, begin + 30)]
+        for place, name in enumerate("ab"):
+            source.execute(f"INSERT INTO {name} VALUES (?, ?)", rows=rows[place::2])
+        assert sorted(source.cycle(size, 5) + source.cycle(size)) == [*range(begin, begin + 30)]
+    assert source.cycle(size) == []
+
+
 def test_a_text_that_sorts_among_the_digits_of_numbers_is_found_once() -> None:
     source = Source(*TABLES["text"])
     insert = "INSERT INTO t (ts, v) VALUES (?, ?)"

@@ -2387,7 +2387,7 @@ class Database(Connections):
             return
         before, self._looked = self.__dict__.pop("version", None), time.monotonic()
         if self.version != before:
-            for known in ("kinds", "autoincrement"):
+            for known in ("kinds", "autoincrement", "has_united"):
                 self.__dict__.pop(known, None)
 
     @functools.cached_property
@@ -2407,6 +2407,12 @@ class Database(Connections):
         """The tables whose rowids are given once only."""
         created = self.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
         return {name for name, sql in created if re.search(r"(?i)\bAUTOINCREMENT\b", QUOTED_SQL.sub(" ", sql))}
+
+    @functools.cached_property
+    def has_united(self) -> bool:
+        """Whether a view puts rows of several SELECTs together, whose columns may have different affinities."""
+        made = self.rows("SELECT sql FROM sqlite_schema WHERE type = 'view'")
+        return any(re.search(r"(?i)\b(UNION|EXCEPT|INTERSECT)\b", sql) for (sql,) in made)
 
     def columns_of(self, name: str) -> list[tuple[Any, ...]]:
         """A table's columns, no hidden ones: name, declared type, place in the primary key, default, 2 if generated."""
@@ -5514,7 +5520,8 @@ class TimeColumn:
         self.form = form
         self.name = reader.table.required_time
         self.sql = cell(self.name)
-        self.is_view = reader.database.kinds[self.table.name] == "view"
+        # In a view that unites texts with numbers a number as a limit may count as a text.
+        self.is_united = reader.database.kinds[self.table.name] == "view" and reader.database.has_united
 
     def key(self, value: Any) -> tuple[int, Any]:
         """What a value of the column is sorted by."""
@@ -5561,8 +5568,7 @@ class TimeColumn:
         for low, high, more in spans:
             if place is None or high is None or self.key(place) < self.key(high):
                 low = max((each for each in (low, place) if each is not None), default=None, key=self.key)
-                # In a view that unites texts with numbers a number as a limit may count as a text.
-                if high is None and self.is_view and isinstance(low, int | float | None):
+                if high is None and self.is_united and isinstance(low, int | float | None):
                     yield low, "", more
                     low = ""
                 yield low, high, more

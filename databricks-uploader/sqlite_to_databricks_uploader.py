@@ -136,6 +136,7 @@ class UploaderError(Exception):
     hint = ""
     source: str | None = None
     table: str | None = None
+    failed: Mapping[str, UploaderError] = {}  # streams with errors of their own, by name
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -5103,7 +5104,9 @@ class Search(NamedTuple):
             return self._anchored(dataclasses.replace(as_moved, anchors=[]))
         is_other = is_gone and is_emptied
         kept = set[int]() if is_other else evidence.kept()
-        if kept is None and (evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state))):
+        if kept is None and (
+            evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state) or "")
+        ):
             raise other_rows(self.here.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             self.say_gone(state)
@@ -5131,7 +5134,7 @@ class Search(NamedTuple):
             return is_sure, lineage == own, each.end, closed, each is known or each.claim.table != ""
 
         for each in itertools.takewhile(lambda each: each is not known, sorted(found, key=rank, reverse=True)):
-            if each.is_sure and not self.elsewhere(each.state) and each.claim.settle():
+            if each.is_sure and self.elsewhere(each.state) is None and each.claim.settle():
                 name = each.claim.table
                 log.warning("%s %s", state.table, f"was {name}: going on there" if name else "is what it was before")
                 if lineage_of(each.state) != own:
@@ -5232,8 +5235,8 @@ class Search(NamedTuple):
         hint = "Find out where they end, then use --since TIMESTAMP" if self.here.table.time else SEND_ALL
         raise SourceError(fault, f"{hint}; the state is untouched.")
 
-    def elsewhere(self, state: State) -> str:
-        """Another table that has the rows of a state; none for ''."""
+    def elsewhere(self, state: State) -> str | None:
+        """Another table that has the rows of a state, if there is one; a table's name may be empty."""
         database, time, own = self.here.reader.database, self.here.table.time, Claim(place_of(state))
         for name, kind in database.kinds.items():
             if kind == "table" and name != self.here.table.name:
@@ -5243,12 +5246,12 @@ class Search(NamedTuple):
                     there = Search(Anchored(Reader(database, table), self.here.form), self.origin)
                     if any(there.judged(claim, state).is_sure for claim in there.likely([own])):
                         return name
-        return ""
+        return None
 
     def say_gone(self, state: State) -> None:
         """Say where rows of open windows are whose table is here no more. Of an emptied one it was said before."""
         if (held := held_rows(state.position)) and state.ended != NOWHERE:
-            if name := self.elsewhere(state):
+            if (name := self.elsewhere(state)) is not None:
                 log.info("%s of windows that were open are in %s now", counted(held, "row"), name)
             else:
                 log.warning("%s of windows that were open gone with the old file", counted(held, "row"))
@@ -10317,8 +10320,9 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
                 if name and stream.tables:
                     raise ConfigError(f"two patterns of tables fit {name}", "Give its table an entry of its own.")
                 statuses.add(deed(stream) or 0)
-        except (Unreachable, NotReady):
-            raise  # It is the same for all.
+        except (Unreachable, NotReady) as error:  # It is the same for all that come after.
+            error.failed, error.status = failed, max({*statuses, error.status}, key=STATUSES.index)
+            raise
         except UploaderError as error:
             if not name:
                 raise
@@ -10515,15 +10519,15 @@ class Fleet:
         """The streams without those whose table was there once and has gone, which is said once."""
         folders = [file.parent.name for file in self.config.state_dir.glob(f"*/{STATE_NAME}")]
         by_folder = {encoded_name(name): name for name in streams}
-        known = {by_folder.get(folder) or unquote(folder) for folder in folders}
+        known = {by_folder.get(folder) or unquote(folder): folder for folder in folders}  # A long name is no more told.
         gone = {n for n, s in streams.items() if n in known and s.sqlite_table_name not in database.kinds}
         if self.config.sqlite_table_name is None:
-            gone |= known - streams.keys()
+            gone |= known.keys() - streams.keys()
         for name in sorted(gone if self.seen is None else gone & self.seen):
             log.warning("%s: its table has gone, or is in tables no more; its state stays", name)
             self.jobs.pop(name, None)
         for name in gone:
-            states = StateFile(self.config.state_dir / encoded_name(name))
+            states = StateFile(self.config.state_dir / known[name])
             keep_in_mind_as_gone(states, database.kinds)
             with contextlib.suppress(UploaderError), file_errors():  # It stays where it is, which is said.
                 bring_along(states, streams)
@@ -11007,7 +11011,7 @@ class StatusTable:
         return True
 
     def _send(self, streams: Mapping[str, Figures], moment: int, box: str) -> None:
-        if self.target.name in (job.target.name for job in self.fleet.jobs.values()):
+        if any(is_one_name(self.target.name, job.target.name) for job in self.fleet.jobs.values()):
             raise ConfigError(f"rows go to {self.target.name}", "Choose another name.")
         told = [
             {**vars(f), "box": box, "stream": f.table,
@@ -11196,9 +11200,9 @@ class Watch:
 
     def _fail(self, error: UploaderError, done: Iterable[str]) -> None:
         """Count a failure: of the streams that failed, or of all that it kept from a good end."""
-        kept = self.figures.keys() - set(done) or {""}
-        failed = error.failed if isinstance(error, StreamsError) else dict.fromkeys(kept, error)
-        for stream, each in failed.items():
+        seen = self.figures.keys() if self.fleet.seen is None else self.fleet.seen
+        kept = () if isinstance(error, StreamsError) else seen - set(done) or {""}
+        for stream, each in {**dict.fromkeys(kept, error), **error.failed}.items():
             figures, kind = self._of(stream), type(each).__name__
             figures.errors[kind] = figures.errors.get(kind, 0) + 1
             figures.failures += 1
@@ -11210,7 +11214,7 @@ class Watch:
     def _end(self, said: str, is_reachable: bool = True) -> None:
         """Tell everybody that a cycle has ended, `status_table` last. Streams that are no more are forgotten."""
         config, seen = self.fleet.config, self.fleet.seen
-        if seen and not (config.tables and config.sqlite_table_name):
+        if seen is not None and not (config.tables and config.sqlite_table_name):
             self.figures = {stream: self._of(stream) for stream in sorted(seen)}
         self._beat()
         self.fleet.supervisor.tell(STATUS=f"{dt.datetime.now(dt.UTC):%H:%M:%SZ} {redacted(said)}")
@@ -11484,7 +11488,7 @@ def joint_type(one: str, other: str) -> str:
 
 def print_ddl(config: Config, which: str) -> int:
     """CREATE statements for the scenario's tables, or all that rules allow; source tables of one target make one."""
-    made: dict[str, tuple[Config, Columns, str | None]] = {}
+    made: dict[str, tuple[str, Config, Columns, str | None]] = {}  # by names as a catalog compares them
 
     def look(stream: Config) -> None:
         with opened_database(stream) as database:
@@ -11501,17 +11505,17 @@ def print_ddl(config: Config, which: str) -> int:
             name = routed_table(stream.databricks_table or "readings", scenario)
             columns = rules.columns if rules else reads
             refuse_names(columns)
-            first, known, time_column = made.get(name, (stream, {}, table.time))
+            name, first, known, time_column = made.get(name.lower(), (name, stream, {}, table.time))
             there = {target_column(column, known) or column: kind for column, kind in columns.items()}
             joint = {column: joint_type(known.get(column, kind), kind) for column, kind in there.items()}
-            made[name] = (first, known | joint, time_column)
+            made[name.lower()] = (name, first, known | joint, time_column)
 
     if config.databricks_database:
         print(f"CREATE SCHEMA IF NOT EXISTS {table_name(config.databricks_database, '').rpartition('.')[0]};")
     try:
         return for_each(configured(config), look)
     finally:
-        for name, (stream, columns, time_column) in made.items():
+        for name, stream, columns, time_column in made.values():
             print(ddl(stream, name, columns, time_column))
         if config.status_table:
             print(status_ddl(config))
@@ -11647,8 +11651,8 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
             entry.append(f"  {yaml_line('timestamp_format', form)}")
         if (kind := database.kinds[name]) in ("view", "virtual"):
             raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
-        if name != name.strip():
-            raise ConfigError("blanks at the ends of a setting don't count", "Send a view of another name.")
+        if name != name.strip() or not name:
+            raise ConfigError("no setting is empty, nor has blanks at its ends", "Send a view of another name.")
         if stream.lakehouse_path:
             delta_uri(stream, routed_table(name, scenario_of(stream)))
         with looking(stream, Unasked("", {}), State(), database) as (_, source):
@@ -12292,7 +12296,9 @@ def run_for_ever(
 def watch_over(fleet: Fleet) -> Watch:
     """What watches a fleet's cycles, its metrics served where that is wanted."""
     config, saved = fleet.config, last_cycle(fleet.config.state_dir)
-    figures = {name: remembered(Figures, each) for name, each in saved.get("streams", {}).items()}
+    streams = saved.get("streams", {}).items()
+    # Those of the other form have the labels of these.
+    figures = {name: remembered(Figures, each) for name, each in streams if bool(name) == bool(config.tables)}
     watch = Watch(fleet, figures)
     for each in figures.values():
         each.waiting = each.oldest = None  # has to be looked for anew

@@ -36,6 +36,18 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "a stream that went is known by its directory", "StateFile(self.config.state_dir / known[name])",
+        "StateFile(self.config.state_dir / encoded_name(name))", ("test_streams.py", "does_not_tell_its_name"),
+    ),
+    Mutant(
+        "a worse error of a stream is the run's", "max({*statuses, error.status}, key=STATUSES.index)", "error.status",
+        ("test_streams.py", "hides_no_worse_error"),
+    ),
+    Mutant(
+        "figures of the other form are left out", " if bool(name) == bool(config.tables)}", "}",
+        ("test_watching.py", "no_series_is_there_twice"),
+    ),
+    Mutant(
         "a state is never in a store", r"dbfs):|\w+://|:memory:$", "x):|:memory:$",
         ("test_configuration.py", "state_in_a_store"),
     ),

@@ -1540,7 +1540,7 @@ def test_init_sets_the_one_format_that_reads_the_times_of_a_table(box: Box, caps
     assert up.main(["--config", str(file), "--once"], {}) == 0
 
 
-@pytest.mark.parametrize("name", [" lead", "trail ", "[x", "a\\b", "a/b", "per%20cent", "two\nlines"])
+@pytest.mark.parametrize("name", ["", " lead", "trail ", "[x", "a\\b", "a/b", "per%20cent", "two\nlines"])
 def test_init_leaves_out_a_table_whose_name_no_setting_or_no_path_can_have(
     box: Box, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

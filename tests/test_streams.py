@@ -662,6 +662,37 @@ def test_a_quarantine_comes_along_with_its_table(
     assert logger.has_arrived()
 
 
+@pytest.mark.parametrize("name", ["log", "\u65e5" * 60], ids=["short", "long"])
+def test_a_table_that_went_is_known_by_its_directory_also_where_that_does_not_tell_its_name(
+    many: Box, name: str
+) -> None:
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
+    fill(many, "other", count=0)
+
+    def make(first: int) -> None:
+        values = [(f"2026-01-01T00:00:{n:02}Z" if n != 15 else "bad", first + n) for n in range(20)]
+        many.execute(TABLE.format(name), INSERT.format(name), rows=values)
+
+    make(0)
+    assert many.run() == up.QUARANTINED
+    many.execute(f"DROP TABLE {name}")
+    assert many.run() == 0
+    make(100)
+    assert many.run() == up.QUARANTINED
+    assert len(arrived(many, "raw_all")) == 38
+    many.execute(f"ALTER TABLE {name} RENAME TO renamed")
+    assert many.run() == 0 == many.run()
+    aside = (many.folder / "state").glob("*/quarantine/*.jsonl")
+    assert [file.parent.parent.name for file in aside] == ["raw_renamed"] * 2
+
+
+def test_a_table_with_an_empty_name_is_another_table_too(many: Box) -> None:
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
+    fill(many, "", "copied", "log", count=20)
+    assert many.run() == 0
+    assert len(arrived(many, "raw_all")) == 60
+
+
 def test_what_a_quarantine_holds_of_a_table_that_went_is_said(logger: Logger, caplog: pytest.LogCaptureFixture) -> None:
     put_aside(logger)
     logger.write("log_a", 3)
@@ -908,6 +939,25 @@ def test_a_stream_that_fails_is_reported_with_its_name_and_the_others_go_on(
     assert "raw_k: k has no single time column" in caplog.text
     assert "1 of 4 tables failed" in caplog.text
     assert [len(arrived(many, f"raw_{name}")) for name in "abc"] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("kind", [up.Unreachable, up.NotReady])
+def test_what_ends_a_cycle_for_all_streams_hides_no_worse_error_of_one_before(
+    many: Box, kind: type[up.UploaderError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it told as that one's failure, or as one of a stream that was not asked for."""
+    fill(many, "a", "b", "c")
+    many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "a", "timestamp_col": "no"}, "b", "c"])
+
+    def failing(*_: Any) -> None:
+        raise kind("not there")
+
+    monkeypatch.setattr(up.DeltaTarget, "ready", failing)
+    assert many.run() == 2
+    assert many.run("--table", "b") == 1
+    streams = json.loads((many.folder / "state" / up.CYCLE_FILE).read_text())["streams"]
+    errors = [streams[f"raw_{name}"]["errors"] for name in "abc"]
+    assert errors == [{"ConfigError": 1}, {kind.__name__: 2}, {kind.__name__: 1}]
 
 
 def damage(box: Box, table: str) -> None:
@@ -1311,6 +1361,20 @@ def test_one_ddl_is_printed_for_tables_that_feed_one_target(many: Box, capsys: p
     out = capsys.readouterr().out
     assert re.findall("EXISTS `(.*?)`", out) == ["raw_r"]
     assert "`note` STRING" in out
+
+
+def test_one_ddl_is_printed_for_one_target_whose_name_is_written_in_two_ways(
+    many: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.execute("CREATE TABLE r1 (time TEXT, v INTEGER)", "CREATE TABLE r2 (time TEXT, w TEXT)")
+    entries = [
+        {"sqlite_table_name": "r1", "databricks_table": "R"},
+        {"sqlite_table_name": "r2", "databricks_table": "r"},
+    ]
+    assert many.run("--print-ddl", UPLOAD_TABLES=json.dumps(entries)) == 0
+    out = capsys.readouterr().out
+    assert re.findall("EXISTS `(.*?)`", out) == ["raw_R"]
+    assert re.findall("^  `(.*?)`", out, re.MULTILINE)[:-2] == ["time", "v", "w"]
 
 
 def test_a_ddl_for_several_tables_has_no_column_twice(many: Box, capsys: pytest.CaptureFixture[str]) -> None:

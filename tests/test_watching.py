@@ -296,6 +296,39 @@ def test_metrics_are_told_apart_by_table_and_those_of_tables_that_are_no_more_go
     assert in_file(measured)["rows_sent_total", "raw_a"] == 3
 
 
+def test_the_metrics_of_the_last_table_that_goes_go_too(measured: Box) -> None:
+    del measured.environ["DATABRICKS_TABLE"]
+    measured.execute(TABLE, INSERT, rows=rows(3))
+    with watching(measured, UPLOAD_TABLES="*") as watch:
+        watch.cycle()
+        measured.execute("DROP TABLE s")
+        watch.cycle()
+    assert not in_file(measured)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_no_series_is_there_twice_after_a_table_became_one_of_several_or_the_only_one(
+    measured: Box, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Prometheus takes one of them. A cycle that is a first one lasts."""
+    forms = [{"UPLOAD_TABLES": "*", "DATABRICKS_TABLE": "s"}, {"DATABRICKS_TABLE": "s"}]
+    measured.execute(TABLE, INSERT, rows=rows(3))
+    assert measured.run(**forms[first]) == 0
+    measured.execute(INSERT, rows=rows(3))
+    with watching(measured, **forms[not first]) as watch:
+        amid = list[str]()
+
+        def look(*_: Any) -> None:
+            assert watch.metrics
+            watch.metrics.write(measured.folder / "amid")
+            amid.append((measured.folder / "amid").read_text())
+
+        monkeypatch.setattr(up, "run_cycle", look)
+        watch.cycle()
+    names = [line.rpartition(" ")[0] for line in amid[0].splitlines() if not line.startswith("#")]
+    assert names and len(names) == len(set(names))
+
+
 def test_what_a_cycle_delivered_before_it_failed_is_counted(measured: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     measured.execute(TABLE, INSERT, rows=rows(3))
     send, intents = up.DeltaTarget.send, []
@@ -785,6 +818,15 @@ def test_a_status_table_that_cant_be_written_stops_no_row_and_is_asked_ever_more
         assert box.run(UPLOAD_STATUS_TABLE="boxes", UPLOAD_INTERVAL="0") == 0
     assert len(box.arrived()) == 6
     assert len([r for r in caplog.records if "status_table boxes" in r.message]) == 1
+
+
+def test_the_table_of_the_rows_is_no_status_table_however_it_is_written(
+    box: Box, warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.behind(warehouse, "s.raw_rows_told", "id BIGINT, timestamp TIMESTAMP, value DOUBLE")
+    box.execute(TABLE, INSERT, rows=rows(2))
+    assert box.run("--status-table", "RAW_rows_told") == 0
+    assert "Choose another name" in caplog.text
 
 
 def test_the_table_of_the_rows_is_no_status_table(box: Box, caplog: pytest.LogCaptureFixture) -> None:

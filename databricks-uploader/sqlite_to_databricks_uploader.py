@@ -10347,13 +10347,17 @@ def is_of(state: State, config: Config) -> bool:
     return is_one_name(state.table, config.sqlite_table_name) and is_target
 
 
+def place_of_stream(config: Config) -> StateFile:
+    """Where state and quarantine of a stream are, which may still be the single form's place; for looking only."""
+    own, single = StateFile(config.state_dir), StateFile(config.state_dir.parent)
+    if config.stream and own.load() is None and (state := single.load()) and is_of(state, config):
+        return single
+    return own
+
+
 def saved_state(config: Config) -> State | None:
-    """The state of a stream, which may still be in the single form's place; for looking only."""
-    state = StateFile(config.state_dir).load()
-    if state is None and config.stream:
-        single = StateFile(config.state_dir.parent).load()
-        state = single if single and is_of(single, config) else None
-    return state
+    """The state of a stream; for looking only."""
+    return place_of_stream(config).load()
 
 
 def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> None:
@@ -11384,11 +11388,11 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     if state is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
-    quarantine = StateFile(directory).quarantine
-    lines = lines_of(quarantine.files())
+    own, quarantine = StateFile(directory).quarantine, place_of_stream(config).quarantine
+    lines = lines_of(sorted({*own.files(), *quarantine.files()}))  # A move may have been broken off.
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     # Its table may have been another stream's before.
-    others = set(directory.parent.glob("*/quarantine")) - {quarantine.directory} if stream else set()
+    others = set(directory.parent.glob("*/quarantine")) - {own.directory} if stream else set()
     before = lines_of(file for folder in others for file in Quarantine(folder).files())
     needed = [line for line in before if line.get("lineage") == lineage_of(state)]
     waiting, delivered = waiting_and_delivered(config, state, [*lines, *needed])
@@ -11879,11 +11883,12 @@ def check_state(config: Config) -> Iterator[Finding]:
             found = "can be written"
     except LockedError:
         found = "is in use by an uploader that runs"
-    said, state = "nothing uploaded yet", states.load()
+    place = place_of_stream(config)
+    said, state = "nothing uploaded yet", place.load()
     if state and (state.commits or state.last_upload):
         said = f"uploaded up to {state.last_upload or '-'}, {counted(state.commits, 'commit')}"
     yield Finding(f"{states.directory} {found}; {said}")
-    if aside := quarantine_text(lines_of(states.quarantine.files()), states.quarantine.directory, config):
+    if aside := quarantine_text(lines_of(place.quarantine.files()), place.quarantine.directory, config):
         yield Finding(aside, None, "Mend the cause, then --replay-quarantine.")
 
 

@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "a quarantine is looked for beside its state", ".quarantine, place_of_stream(config).quarantine",
+        ".quarantine, StateFile(directory).quarantine", ("test_watching.py", "its_quarantine_counts_as_after"),
+    ),
+    Mutant(
         "a stream that went is known by its directory", "StateFile(self.config.state_dir / known[name])",
         "StateFile(self.config.state_dir / encoded_name(name))", ("test_streams.py", "does_not_tell_its_name"),
     ),

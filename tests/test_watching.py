@@ -607,6 +607,35 @@ def test_all_streams_of_a_table_must_have_delivered_also_those_not_asked_for(
     assert safe(box, capsys, "--table", "raw_s") == {"raw_s": 3}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_before_the_only_table_becomes_one_of_several_its_quarantine_counts_as_after(
+    box: Box, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """What sanitize hides of a row in quarantine only the source has. A kill may leave state and quarantine apart."""
+    box.environ |= {"ENABLE_SANITIZE": "1", "SANITIZE_CONFIG": json.dumps({"drop": ["value"]}), "DATABRICKS_TABLE": "s"}
+    box.execute(TABLE, INSERT, rows=[*rows(20), ("soon", 1.0), *rows(20)])
+    assert box.run() == up.QUARANTINED
+    box.environ["UPLOAD_TABLES"] = "*"
+    if killed:
+        real = os.replace
+
+        def replace(source: Any, to: Any) -> None:
+            if str(to).endswith(f"secure_s/{up.STATE_NAME}"):
+                raise KeyboardInterrupt
+            real(source, to)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", replace)
+            box.run()
+    for _ in range(2):
+        assert safe(box, capsys) == {"secure_s": 20}
+        assert box.run("--check") == 0
+        assert "1 commit" in (said := capsys.readouterr().out)
+        assert killed or "1 row in quarantine" in said
+        killed = False
+        assert box.run() == 0
+
+
 def test_rows_of_open_windows_and_of_the_future_are_not_safe_to_delete(
     box: Box, capsys: pytest.CaptureFixture[str]
 ) -> None:

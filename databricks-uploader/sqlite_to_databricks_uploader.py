@@ -4004,6 +4004,12 @@ def encoded_name(stream: str) -> str:
     return name if len(name) <= 255 else f"{name[:220]}~{hashlib.sha256(stream.encode()).hexdigest()[:32]}"
 
 
+def of_streams(directory: Path, name: str) -> list[Path]:
+    """What each stream in a state directory has under a name. Another uploader's directory may lie there, too."""
+    ours = tuple(PREFIXES.values())
+    return sorted(file for file in directory.glob(f"*/{name}") if file.parent.name.startswith(ours))
+
+
 def make_directory(directory: Path) -> None:
     """Make a directory for us alone, durably, where it is not there."""
     if not directory.is_dir():
@@ -10416,7 +10422,7 @@ def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
 def say_left(directory: Path, streams: Iterable[str]) -> None:
     """Say what is in the quarantines of streams that are there no more."""
     known = {encoded_name(stream) for stream in streams}
-    for folder in sorted(directory.glob("*/quarantine")):
+    for folder in of_streams(directory, "quarantine"):
         count = 0 if folder.parent.name in known else Quarantine(folder).count()
         if count:
             name, rows = unquote(folder.parent.name), counted(count, "row")
@@ -10469,7 +10475,7 @@ def opened_for_cycle(config: Config) -> Iterator[Database]:
     except SourceError:
         is_there = os.path.exists(config.sqlite or "")
         if tables is not None or not is_there or not os.path.getsize(config.sqlite or ""):
-            for folder in [config.state_dir, *(file.parent for file in config.state_dir.glob(f"*/{STATE_NAME}"))]:
+            for folder in [config.state_dir, *(file.parent for file in of_streams(config.state_dir, STATE_NAME))]:
                 # The same file does not come back as it was once it was empty.
                 keep_in_mind_as_gone(StateFile(folder), tables or (), NOWHERE if is_there and tables is None else GONE)
         raise
@@ -10521,7 +10527,7 @@ class Fleet:
 
     def _left(self, streams: dict[str, Config], database: Database) -> dict[str, Config]:
         """The streams without those whose table was there once and has gone, which is said once."""
-        folders = [file.parent.name for file in self.config.state_dir.glob(f"*/{STATE_NAME}")]
+        folders = [file.parent.name for file in of_streams(self.config.state_dir, STATE_NAME)]
         by_folder = {encoded_name(name): name for name in streams}
         known = {by_folder.get(folder) or unquote(folder): folder for folder in folders}  # A long name is no more told.
         gone = {n for n, s in streams.items() if n in known and s.sqlite_table_name not in database.kinds}
@@ -11392,7 +11398,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     lines = lines_of(sorted({*own.files(), *quarantine.files()}))  # A move may have been broken off.
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     # Its table may have been another stream's before.
-    others = set(directory.parent.glob("*/quarantine")) - {own.directory} if stream else set()
+    others = set(of_streams(directory.parent, "quarantine")) - {own.directory} if stream else set()
     before = lines_of(file for folder in others for file in Quarantine(folder).files())
     needed = [line for line in before if line.get("lineage") == lineage_of(state)]
     waiting, delivered = waiting_and_delivered(config, state, [*lines, *needed])

@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "another uploader's directory is none of a stream", " if file.parent.name.startswith(ours))", ")",
+        ("test_streams.py", "another_uploader_within"),
+    ),
+    Mutant(
         "a quarantine is looked for beside its state", ".quarantine, place_of_stream(config).quarantine",
         ".quarantine, StateFile(directory).quarantine", ("test_watching.py", "its_quarantine_counts_as_after"),
     ),

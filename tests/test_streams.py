@@ -686,6 +686,30 @@ def test_a_table_that_went_is_known_by_its_directory_also_where_that_does_not_te
     assert [file.parent.parent.name for file in aside] == ["raw_renamed"] * 2
 
 
+@pytest.mark.parametrize("tables", ["*", ""])
+@pytest.mark.parametrize("is_away", [False, True])
+def test_the_state_of_another_uploader_within_the_directory_is_left_alone(
+    many: Box, tables: str, is_away: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where one is at the default, ./state, and one where --init puts it, ./state/<database>."""
+    rows = [(f"2026-01-01T00:00:{n:02}Z" if n != 15 else "bad", n) for n in range(20)]
+    many.execute(TABLE.format("theirs"), INSERT.format("theirs"), rows=rows)
+    inner = many.folder / "state" / "inner"
+    own = {"UPLOAD_TABLES": "", "STATE_DIR": str(inner), "DATABRICKS_TABLE": "theirs"}
+    assert many.run(**own) == up.QUARANTINED
+    before = (inner / up.STATE_NAME).read_bytes()
+    many.database.rename(many.database.with_name("theirs.db"))
+    fill(many, "a")
+    many.environ |= {"UPLOAD_TABLES": tables, "DATABRICKS_TABLE": "a"}
+    if is_away:
+        many.database.unlink()
+    caplog.clear()
+    for flags in ((), ("--status",)):
+        assert many.run(*flags) == is_away
+    assert (inner / up.STATE_NAME).read_bytes() == before
+    assert "inner" not in caplog.text
+
+
 def test_a_table_with_an_empty_name_is_another_table_too(many: Box) -> None:
     many.environ["UPLOAD_TABLES"] = json.dumps([{"sqlite_table_name": "*", "databricks_table": "all"}])
     fill(many, "", "copied", "log", count=20)

@@ -4670,10 +4670,10 @@ def is_one_time(before: str, now: str, form: TimeForm) -> bool:
     return moment is not None and moment == time_of(now, form)
 
 
-def is_renamed(database: Database, table: str) -> bool:
-    """Whether a table may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
-    made = f"SELECT 1 FROM sqlite_schema WHERE name = {text_literal(table)} AND sql LIKE 'CREATE TABLE \"%'"
-    return bool(database.rows(made))
+def is_renamed(database: Database, table: str | None) -> bool:
+    """Whether a table, if there is one, may have had another name: SQLite's ALTER TABLE puts the new one in quotes."""
+    made = f"SELECT 1 FROM sqlite_schema WHERE name = {text_literal(table or '')} AND sql LIKE 'CREATE TABLE \"%'"
+    return table is not None and bool(database.rows(made))
 
 
 def another_order(table: Table) -> SourceError:
@@ -5110,9 +5110,7 @@ class Search(NamedTuple):
             return self._anchored(dataclasses.replace(as_moved, anchors=[]))
         is_other = is_gone and is_emptied
         kept = set[int]() if is_other else evidence.kept()
-        if kept is None and (
-            evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state) or "")
-        ):
+        if kept is None and (evidence.is_retimed or not is_renamed(self.here.reader.database, self.elsewhere(state))):
             raise other_rows(self.here.table)
         if not kept and (is_other or evidence.looks or evidence.highest == 0 or evidence.is_later):
             self.say_gone(state)

@@ -412,7 +412,7 @@ MUTANTS = (
     Mutant("a warning tells hidden times", '"a time that is private" if table.time in table.private', '"a time that is private" if False', ("test_cursor_time.py", "rules_hide")),
     Mutant("an odd time is told though it is hidden", "is_private = plan.rules is not None and name in plan.rules.touched", "is_private = False", ("test_cursor_time.py", "rules_hide")),
     Mutant("decimals get zeros that don't fit", "digits = min(digits, sizes_of(kind)[1])", "digits = digits", ("test_processing.py", "digits_than")),
-    Mutant("a DDL has a column twice", "for column, kind in columns.items() if target_column(column, known) is None}", "for column, kind in columns.items()}", ("test_streams.py", "column_twice")),
+    Mutant("a DDL has a column twice", "{target_column(column, known) or column: kind", "{column: kind", ("test_streams.py", "column_twice")),
     Mutant("a view's texts are BLOBs", 'None if is_view and declared == "BLOB" else declared_type', "declared_type", ("test_cursor_time.py", "in_a_view_too")),
     Mutant("what a killed run set aside is not told", "lines_of(new or kept)", "lines_of(new)", ("test_cycle.py", "killed_run_set")),
     Mutant("hidden values leave digests", "{*self.columns} - self.private | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
@@ -582,7 +582,7 @@ MUTANTS = (
         (TIMES, "no_date_is_found"),
     ),
     Mutant(
-        "a number as a limit is none for texts in a view", "if high is None and self.is_view and", "if False and",
+        "a number as a limit is none for texts in a view", "if high is None and self.is_united and", "if False and",
         (TIMES, "view_of_parts"),
     ),
     Mutant(
@@ -663,7 +663,7 @@ MUTANTS = (
         ("test_streams.py", "was_altered_and"),
     ),
     Mutant(
-        "a copy takes the place of its table", "if each.is_sure and not self.elsewhere(each.state) and", "if each.is_sure and",
+        "a copy takes the place of its table", "if each.is_sure and self.elsewhere(each.state) is None and", "if each.is_sure and",
         ("test_streams.py", "a_copy_of"),
     ),
     Mutant(

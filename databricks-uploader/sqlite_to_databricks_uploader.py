@@ -787,9 +787,9 @@ def parse_setting(name: str, value: object, origin: str) -> Any:
 def layer_of(given: Mapping[Any, object], known: Mapping[str, str], origin: str = "") -> Layer:
     """Settings that have their names in YAML; unknown ones are errors that name the nearest `known` one."""
     layer: Layer = {}
-    named = {variable: name for name, setting in SETTINGS.items() for variable in variables_of(setting)}
     for key, value in given.items():
         if key not in known:
+            named = {variable: name for name, setting in SETTINGS.items() for variable in variables_of(setting)}
             meant = named.get(str(key).upper(), str(key).lower())
             fault, hint = f"unknown key {key!r}", nearest(meant, dict.fromkeys(known.values()))
             if key in YAML_KEYS:
@@ -11388,12 +11388,12 @@ def print_status(config: Config, form: str) -> int:
 
 def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of one stream; `said` is what the last cycle left."""
-    stream, directory, state = config.stream, config.state_dir, saved_state(config)
-    if state is None:
+    stream, directory, place = config.stream, config.state_dir, place_of_stream(config)
+    if (state := place.load()) is None:
         log.warning("%s holds no state: nothing was uploaded with it", directory)
         state = State()
-    own, quarantine = StateFile(directory).quarantine, place_of_stream(config).quarantine
-    lines = lines_of(sorted({*own.files(), *quarantine.files()}))  # A move may have been broken off.
+    own = StateFile(directory).quarantine
+    lines = lines_of(sorted({*own.files(), *place.quarantine.files()}))  # A move may have been broken off.
     newest = state.last_upload and dt.datetime.fromisoformat(state.last_upload).timestamp()
     # Its table may have been another stream's before.
     others = set(of_streams(directory.parent, "quarantine")) - {own.directory} if stream else set()
@@ -11414,7 +11414,7 @@ def facts_of(config: Config, said: Mapping[str, Any]) -> dict[str, Any]:
         "lag_seconds": round(time.time() - newest) if newest else None,
         "open_windows": open_windows(state.position, time.time()) or None,
         "quarantined": len(lines),
-        "quarantine": quarantine_text(lines, quarantine.directory, config) or None,
+        "quarantine": quarantine_text(lines, place.quarantine.directory, config) or None,
         "last_cycle": said.get("ended"),
         "last_error": said.get("streams", {}).get(stream, {}).get("last_error"),
     }

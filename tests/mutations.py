@@ -40,8 +40,8 @@ MUTANTS = (
         ("test_streams.py", "another_uploader_within"),
     ),
     Mutant(
-        "a quarantine is looked for beside its state", ".quarantine, place_of_stream(config).quarantine",
-        ".quarantine, StateFile(directory).quarantine", ("test_watching.py", "its_quarantine_counts_as_after"),
+        "a quarantine is looked for beside its state", "{*own.files(), *place.quarantine.files()}",
+        "{*own.files()}", ("test_watching.py", "its_quarantine_counts_as_after"),
     ),
     Mutant(
         "a stream that went is known by its directory", "StateFile(self.config.state_dir / known[name])",

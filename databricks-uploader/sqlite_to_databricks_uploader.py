@@ -1562,6 +1562,14 @@ ARROW_TIME = re.compile(rb"0000-00-00(?:[T ]00:00:00(?:\.0+)?(Z|[+-]00:00)?)?")
 OVER_59 = (b":6", b":7", b":8", b":9")
 
 
+def goes_over_59(lines: bytes, shape: bytes | None) -> bool:
+    """Whether minutes or seconds of lines do, all of which have one shape, if it is told."""
+    if shape is None:
+        return any(part in lines for part in OVER_59)
+    tens = (lines[colon.end() :: len(shape)] for colon in re.finditer(b":", shape))
+    return bool(b"".join(tens).translate(None, b"012345"))
+
+
 def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
@@ -1571,13 +1579,13 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
         return None
     texts: list[str] = [*data.to_pylist()]
     texts = [text for text in texts if text is not None] if data.null_count else texts
-    lines = "\n".join(texts).encode()
+    lines = "\n".join([*texts, ""]).encode()
     shapes = lines.translate(DIGITS)
-    first = shapes.partition(b"\n")[0]
+    first = shapes[: shapes.find(b"\n") + 1]
     # Most often all have one form, which a comparison tells soonest.
-    known = {first} if shapes == b"\n".join([first] * len(texts)) else {*shapes.split(b"\n")}
-    forms = [ARROW_TIME.fullmatch(shape) for shape in known if texts]
-    if lines.count(b"\n") >= max(1, len(texts)) or not all(forms) or any(part in lines for part in OVER_59):
+    shape = first if shapes == first * len(texts) else None
+    forms = [ARROW_TIME.fullmatch(each) for each in ({first[:-1]} if shape else {*shapes[:-1].split(b"\n")}) if texts]
+    if lines.count(b"\n") != len(texts) or not all(forms) or goes_over_59(lines, shape):
         return None
     is_local = {found is not None and found[1] is None for found in forms if form.zone.key != "UTC"}
     if texts and not ("1970-01-02" if True in is_local else "0001-01-02") <= min(texts) <= max(texts) < "9999-12-30":
@@ -1784,6 +1792,7 @@ def zones_called(name: str) -> list[ZoneInfo]:
 
 HIGHEST_ROWID = 2**63 - 1  # behind it SQLite chooses rowids at random (sqlite.org/autoinc.html)
 READERS = 2  # pages are read side by side, each through a connection of its own
+PARTS = 4  # are read in turn, of as many rows as two pages: of two parts the first to end would wait for the other
 SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20  # tell what a column holds where nothing else does, whichever is less
 SMALL_FILE_BYTES = 64 << 20  # no page of a smaller file can be large
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000  # of a page in memory, the most; small ones keep the memory flat
@@ -2698,6 +2707,11 @@ def fitting_rows(bytes_per_row: float) -> int:
     return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
+def part_rows(bytes_per_row: float) -> int:
+    """How many rows of that size make one of the parts that are read side by side."""
+    return max(1, fitting_rows(bytes_per_row) * READERS // PARTS)
+
+
 class Reader:
     """Reads pages of a table, which is `q` in SQL, each in one statement; nothing stays open in between."""
 
@@ -2844,7 +2858,8 @@ class Reader:
     ) -> tuple[Array, Array, dict[str, list[Array]]]:
         """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
         is_blob = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
-        asked = [[key], [f"({is_blob})"]]
+        known = self.table.key if key == self.rowid and self.table.key in some else None  # It is the rowid.
+        asked = [[] if known else [key], [f"({is_blob})"]]
         for name, storage in some.items():
             asked.append([value.format(cell(name)) for value in (BY_CLASS if storage == "mixed" else ("{0}",))])
         values = ", ".join(itertools.chain.from_iterable(asked))
@@ -2852,8 +2867,9 @@ class Reader:
         found = self.database.table(f"SELECT {values} {rows}", limit + 1)
         nothing = array_of([], "bigint")
         arrays = (column.combine_chunks() if found.num_rows else nothing for column in found.columns)
-        (keys,), (guard,), *columns = [[next(arrays) for _ in values] for values in asked]
-        return keys, guard, dict(zip(some, columns, strict=True))
+        keys, (guard,), *columns = [[next(arrays) for _ in values] for values in asked]
+        by_name = dict(zip(some, columns, strict=True))
+        return (by_name[known] if known else keys)[0], guard, by_name
 
 
 @contextlib.contextmanager
@@ -4935,7 +4951,7 @@ class Pace:
         """
         with ThreadPoolExecutor(READERS) as pool:
             while (begin := first) <= last:
-                parts, pages = [*itertools.islice(self._parts(first, last), READERS)], list[RawPage]()
+                parts, pages = [*itertools.islice(self._parts(first, last), PARTS)], list[RawPage]()
                 reads = [submitted(pool, self._part, *part) for part in parts]
                 wait_for(reads)
                 for (_, high), read in zip(parts, reads, strict=True):
@@ -4970,7 +4986,8 @@ class Pace:
                     raise
                 rows = rows // 4 or 1
         # Fewer rows might be found behind those that are out of order, and they be missed.
-        if not all(map(operator.lt, [first - 1, *page.keys], [*page.keys, last + 1])):
+        keys = [first - 1, *page.keys, last + 1]
+        if sorted({*keys}) != keys:
             raise out_of_order(self.reader.table.name, first)
         return page, page.keys[-1] if len(page.keys) == rows else last
 
@@ -4994,7 +5011,7 @@ class Pace:
         count = sum(len(page.keys) for page in pages)
         self.apart = span / count if 2 * count >= parts * self.page_rows else None
         if count:
-            self.page_rows = fitting_rows(sum(page.nbytes for page in pages) / count)
+            self.page_rows = part_rows(sum(page.nbytes for page in pages) / count)
 
 
 END: Any = object()
@@ -5400,7 +5417,7 @@ class RowidCursor(Anchored):
     def pages(self, first: int, last: int, reader: Reader | None = None) -> Iterator[RawPage]:
         """The rows of a range of rowids, in order, each page in a transaction of its own."""
         reader = reader or self.reader
-        pace = Pace(reader, fitting_rows(reader.bytes_per_row))
+        pace = Pace(reader, part_rows(reader.bytes_per_row))
         for pages in prefetched(pace.groups(first, last)):
             yield from pages
 
@@ -12426,6 +12443,7 @@ def run_process() -> NoReturn:
     open_streams()
     heed_signals()
     try:
+        sys.setswitchinterval(0.0001)  # A thread that has read or written would wait 5 ms for one that reckons.
         status = main()
     except SystemExit as end:  # argparse's, or a signal's
         status = int(end.code or 0)

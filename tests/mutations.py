@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "a time of 61 minutes among others of one form", 'return bool(b"".join(tens).translate(None, b"012345"))',
+        "return False", ("test_rows.py", "no_clock_shows"),
+    ),
+    Mutant(
         "another uploader's directory is none of a stream", " if file.parent.name.startswith(ours))", ")",
         ("test_streams.py", "another_uploader_within"),
     ),
@@ -386,8 +390,8 @@ MUTANTS = (
         "yield prepared.rows", (STATE, "bad_rows_are_kept"),
     ),
     # --- Rows ---
-    Mutant("any text is Arrow's", "not all(forms) or any(part in lines for part in OVER_59)", "False", ("test_rows.py", "both_ways")),
-    Mutant("minutes over 59 are Arrow's", " or any(part in lines for part in OVER_59)", "", ("test_rows.py", "both_ways")),
+    Mutant("any text is Arrow's", "not all(forms) or goes_over_59(lines, shape)", "False", ("test_rows.py", "both_ways")),
+    Mutant("minutes over 59 are Arrow's", " or goes_over_59(lines, shape)", "", ("test_rows.py", "both_ways")),
     Mutant(
         "Arrow knows the zones", "    if is_local != {True}:\n        return None if True in is_local else times\n",
         '    if True:\n        return data.cast(arrow_type("timestamp").timestamp("us", tz=form.zone.key)).cast(arrow_type("timestamp"))\n',

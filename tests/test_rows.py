@@ -193,6 +193,18 @@ def test_both_ways_agree_on_each_text_that_looks_like_a_time(texts: str | list[s
             assert not any(told[index] is not None for index in bad), form
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["2026-01-31T12:30:60Z", "2026-01-31 12:61:00.5", "2026-01-31T12:30:00+12:99", "2026-01-31T12:30:00.25-00:60"],
+)
+@pytest.mark.parametrize("place", [0, 1, 8])
+def test_a_time_that_no_clock_shows_is_found_among_others_of_its_form(odd: str, place: int) -> None:
+    usual = odd.replace("61", "59").replace("60", "59").replace("99", "00")
+    texts = [*[usual] * place, odd, *[usual] * (8 - place)]
+    assert up.cast_text_times(Array([usual] * 9, up.arrow_type("string")), up.AUTO) is not None
+    assert up.cast_text_times(Array(texts, up.arrow_type("string")), up.AUTO) is None
+
+
 @given(st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(9000, 1, 1)), st.sampled_from(ZONES_OF_CLOCKS))
 def test_times_of_a_zone_are_what_its_clocks_say_in_any_year(time: dt.datetime, name: str) -> None:
     zone = ZoneInfo(name)

@@ -6190,10 +6190,11 @@ def types_in(target: Columns | None) -> Columns:
 
 
 def types_set(config: Config, columns: Iterable[str]) -> Columns:
-    """`column_types`, checked, by the names of the source."""
-    given: Columns = {}
+    """`column_types`, checked, by the names of the source; of those that it does not have `foreign_types` tells."""
+    given, known = dict[str, str](), by_spelling([*columns, *OWN_COLUMNS])
     for key, word in config.column_types.items():
-        name = word_of(key, [*columns, *OWN_COLUMNS], "column_types", "column")
+        if (name := known(str(key))) is None:
+            continue
         refuse_repeats([*given, name], "column_types")
         try:
             given[name] = type_named(word)
@@ -6202,6 +6203,15 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
         if OWN_COLUMNS.get(name, given[name]) != given[name]:
             raise ConfigError(f"column_types.{key}: the uploader fills it", f"Make it {OWN_COLUMNS[name].upper()}.")
     return {name: kind for name, kind in given.items() if name not in OWN_COLUMNS}
+
+
+def foreign_types(config: Config, table: Table, is_first: bool = True) -> list[str]:
+    """What `column_types` names and the table has not: a `ConfigError` at first, later it may have been dropped."""
+    known = [*table.columns, *OWN_COLUMNS]
+    foreign = [str(key) for key in config.column_types if by_spelling(known)(str(key)) is None]
+    for key in foreign if is_first else ():
+        word_of(key, known, "column_types", "column")
+    return foreign
 
 
 def read_types(
@@ -9255,6 +9265,8 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
         hint = "What can be guessed can be found again by such a key."
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
+    if foreign := foreign_types(config, reader.table, is_first=not state.sequence):
+        job.warn_once(f"column_types: {reader.table.name} has no column {', '.join(foreign)} any more")
     rules = early_rules(job, reader, state.reads)
     aggregate = rules if isinstance(rules, Aggregate) else None
     plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, state.reads))
@@ -11519,6 +11531,7 @@ def print_ddl(config: Config, which: str) -> int:
         with opened_database(stream) as database:
             reader = reader_of(stream, database)
             table, reads = reader.table, read_types(stream, reader, {}, {})
+            foreign_types(stream, table)
         if not stream.databricks_table:
             log.info("databricks_table is not set: the statement says readings")
         for scenario in PREFIXES if which == "all" else [scenario_of(stream)]:

@@ -217,6 +217,22 @@ def test_a_fault_in_rules_is_told_before_the_target_is_asked(box: Box, caplog: p
     assert "unknown column 'vv'" in caplog.text
 
 
+@pytest.mark.parametrize("rules", [{}, {"SANITIZE_CONFIG": '{"round": {"v": 1}}', "ENABLE_SANITIZE": "true"}])
+def test_a_column_with_a_type_that_is_set_may_be_dropped_later(
+    box: Box, caplog: pytest.LogCaptureFixture, rules: dict[str, str]
+) -> None:
+    types = {"UPLOAD_COLUMN_TYPES": '{"V": "float", "note": "string"}', **rules}
+    box.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v REAL, note)",
+        "INSERT INTO t VALUES (1, '2026-01-01', 1.5, 7)",
+    )
+    assert box.run(**types) == 0 and "any more" not in caplog.text
+    box.execute("ALTER TABLE t DROP COLUMN note", "INSERT INTO t VALUES (2, '2026-01-02', 2.5)")
+    assert box.run(**types) == 0
+    assert caplog.text.count("column_types: t has no column note any more") == 1
+    assert box.arrived("id, v, note", "secure_" if rules else "raw_") == [(1, 1.5, "7"), (2, 2.5, None)]
+
+
 @pytest.mark.parametrize("prefix", ["filtered_", "secure_"])
 def test_the_type_that_a_table_has_decides_also_for_rules_in_a_first_run(box: Box, prefix: str) -> None:
     box.execute("CREATE TABLE t (time TEXT, v REAL)")

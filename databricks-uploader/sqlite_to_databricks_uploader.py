@@ -12044,6 +12044,9 @@ def recover(job: Job, database: Database) -> None:
         raise ConfigError("--recover needs source_id", "It is in the old state, the log of a first run, or a batch id.")
     try:
         if (state := job.states.load()) and state.table:
+            if job.stream:  # Others of its streams are to be made anew.
+                log.info("%s is there and sound", job.states.file)
+                return
             raise ConfigError(f"{job.states.file} is there and sound", "Move it away if it must be made anew.")
     except StateError as error:
         log.warning("%s", error)

@@ -1420,7 +1420,7 @@ def test_a_ddl_for_several_tables_has_types_that_hold_the_values_of_each(
     assert {name: found[name] for name in "nxbv"} == {"n": "DOUBLE", "x": "STRING", "b": "BINARY", "v": "BIGINT"}
 
 
-def test_repairs_cover_all_streams_or_one(many: Box) -> None:
+def test_repairs_cover_all_streams_or_one(many: Box, caplog: pytest.LogCaptureFixture) -> None:
     fill(many, "a", "b")
     assert many.run("--source-id", "box") == 0
     many.environ["UPLOAD_SOURCE_ID"] = "box"
@@ -1432,7 +1432,9 @@ def test_repairs_cover_all_streams_or_one(many: Box) -> None:
         (many.folder / "state" / name / "last_upload.json").write_text("damaged")
     assert many.run() == 1
     assert many.run("--recover", "--table", "b") == 0
-    assert many.run("--recover") == 2
+    assert many.run("--recover") == 0
+    assert "raw_b/last_upload.json is there and sound" in caplog.text
+    assert "raw_a/last_upload.json is there and sound" not in caplog.text
     assert many.run() == 0
     assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (5, 4)
 

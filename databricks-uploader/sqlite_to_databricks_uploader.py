@@ -2633,7 +2633,7 @@ def refuse_disorder(database: Database, table: str) -> None:
 
 
 # Types whose affinity keeps one class of values. What else may stand in such a column shows in the type that ADBC
-# finds, integers for NULLs alone; a blob among text is found by a comparison (blobs sort above all text).
+# finds in all of its rows: that of blobs for one among text, integers for NULLs alone (statement_reader.c).
 PLAIN = {"bigint": "integer", "double": "real", "string": "text"}
 
 
@@ -2664,16 +2664,12 @@ def whole_numbers(array: Any) -> Sequence[int]:
     return memoryview(array.buffer()).cast("B").cast("q")
 
 
-def surprising_columns(guard: Any, arrays: Mapping[str, Sequence[Array]], expected: Mapping[str, str]) -> set[str]:
+def surprising_columns(arrays: Mapping[str, Sequence[Array]], expected: Mapping[str, str]) -> set[str]:
     """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
     plain = {name: parts[0] for name, parts in arrays.items() if expected[name] != "mixed"}
     plain = {name: array for name, array in plain.items() if array.null_count < len(array)}
     found = {name for name, array in plain.items() if array.type != arrow_type(CLASS_TYPES[expected[name]])}
-    texts = {name for name in plain if expected[name] == "text"}
-    # Zeros alone, compared as bytes: a list of them would take longer than all other checks.
-    if memoryview(guard.buffer()).tobytes().strip(b"\0"):
-        return found | texts
-    return found | {name for name in texts - found if not is_utf8(plain[name])}
+    return found | {name for name in plain.keys() - found if expected[name] == "text" and not is_utf8(plain[name])}
 
 
 def decoded(content: bytes, encoding: str) -> str | InvalidText:
@@ -2839,8 +2835,8 @@ class Reader:
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
             some = {name: expected[name] for name in left[: 450 if "mixed" in expected.values() else 1900]}
-            keys, guard, arrays = self._read(rows, limit, key, some)
-            if surprising := surprising_columns(guard, arrays, some):
+            keys, arrays = self._read(rows, limit, key, some)
+            if surprising := surprising_columns(arrays, some):
                 expected.update(dict.fromkeys(surprising, "mixed"))
                 continue
             columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
@@ -2853,13 +2849,10 @@ class Reader:
         columns = {name: column for page in pages for name, column in page.columns.items()}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
-    def _read(
-        self, rows: str, limit: int, key: str, some: Mapping[str, str]
-    ) -> tuple[Array, Array, dict[str, list[Array]]]:
-        """The rows as Arrow arrays: the key, the guard for blobs among text, and one or four for each column."""
-        is_blob = any_of(f"{cell(name)} >= x''" for name, storage in some.items() if storage == "text")
+    def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Array, dict[str, list[Array]]]:
+        """The rows as Arrow arrays: the key, and one or four for each column."""
         known = self.table.key if key == self.rowid and self.table.key in some else None  # It is the rowid.
-        asked = [[] if known else [key], [f"({is_blob})"]]
+        asked = [[] if known else [key]]
         for name, storage in some.items():
             asked.append([value.format(cell(name)) for value in (BY_CLASS if storage == "mixed" else ("{0}",))])
         values = ", ".join(itertools.chain.from_iterable(asked))
@@ -2867,9 +2860,9 @@ class Reader:
         found = self.database.table(f"SELECT {values} {rows}", limit + 1)
         nothing = array_of([], "bigint")
         arrays = (column.combine_chunks() if found.num_rows else nothing for column in found.columns)
-        keys, (guard,), *columns = [[next(arrays) for _ in values] for values in asked]
+        keys, *columns = [[next(arrays) for _ in values] for values in asked]
         by_name = dict(zip(some, columns, strict=True))
-        return (by_name[known] if known else keys)[0], guard, by_name
+        return (by_name[known] if known else keys)[0], by_name
 
 
 @contextlib.contextmanager

@@ -36,6 +36,10 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "types of the first rows", 'self.database.table(f"SELECT {values} {rows}", limit + 1)',
+        'self.database.table(f"SELECT {values} {rows}", 1000)', ("test_source.py", "of_another_class"),
+    ),
+    Mutant(
         "a time of 61 minutes among others of one form", 'return bool(b"".join(tens).translate(None, b"012345"))',
         "return False", ("test_rows.py", "no_clock_shows"),
     ),

@@ -559,6 +559,20 @@ def test_values_of_other_classes_are_read_as_they_are(file: Path, encoding: str)
     assert list(map(repr, read)) == list(map(repr, rows))
 
 
+@pytest.mark.parametrize("place", [0, 1500, 2999])
+def test_one_value_of_another_class_is_read_as_it_is_wherever_it_stands_in_a_page(file: Path, place: int) -> None:
+    odd = {"TEXT": ("a", b"b"), "VARCHAR(9)": ("", b""), "INTEGER": (1, b"1"), "BIGINT": (1, 1.5), "REAL": (1.5, "x")}
+    columns = ", ".join(f"c{number} {declared}" for number, declared in enumerate(odd))
+    producer = write(file, f"CREATE TABLE t (time TEXT, {columns})")
+    rows = [tuple(values[number == place] for values in odd.values()) for number in range(3000)]
+    producer.executemany("INSERT INTO t VALUES (NULL, ?, ?, ?, ?, ?)", rows)
+    producer.commit()
+    producer.close()
+    page = page_of(file, 3000)
+    read = zip(*(page.columns[f"c{number}"].values() for number in range(len(odd))), strict=True)
+    assert list(map(repr, read)) == list(map(repr, rows))
+
+
 def test_text_that_is_no_utf_8_is_told_from_blobs(file: Path) -> None:
     write(file, "CREATE TABLE t (time TEXT)", "INSERT INTO t VALUES ('a'), (CAST(x'ff41' AS TEXT)), (x'ff41')").close()
     values = page_of(file).columns["time"].values()

@@ -83,7 +83,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -1312,10 +1312,14 @@ def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
     return time
 
 
+def unit_of(value: Any) -> str | None:
+    """The format of an epoch number by its size; None beyond all units, and of NaN."""
+    return next((name for limit, name in EPOCH_UNITS if abs(value) < limit), None)
+
+
 def epoch_microseconds(value: Any) -> int:
     """Microseconds since 1970 of an epoch number, whose size tells the unit; a `ValueError` beyond all units."""
-    name = next((name for limit, name in EPOCH_UNITS if abs(value) < limit), None)  # None of NaN, too
-    if name is None:
+    if (name := unit_of(value)) is None:
         raise ValueError
     return number_microseconds(value, name)
 
@@ -1530,31 +1534,6 @@ class RawColumn(NamedTuple):
         return RawColumn(self.storage, self.data.take(array_of(list(indexes), "bigint")))
 
 
-def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Array, dict[int, str]]:
-    """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
-    if not isinstance(column.data, list) and kind_of(kind).casts == column.storage:
-        array = cast_text_times(column.data, form) if kind == "timestamp" else column.data.cast(arrow_type(kind))
-        if array is not None and array.null_count == column.data.null_count:
-            return array, {}
-    return convert_each(column.values(), kind, form)
-
-
-def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
-    """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
-    values = [value for value in column.values() if value is not None]
-    classes = sorted({CLASSES.get(type(value), "text") for value in values})
-    sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
-    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
-        array, bad = convert(column, kind, TimeForm(zone=zone))
-        plausible = [True]
-        if kind == "timestamp" and {"integer", "real"} & {*classes}:
-            times = array.cast(arrow_type("bigint")).to_pylist()
-            plausible = [time in PLAUSIBLE_TIMES for time in times if time is not None]
-        if not bad and sum(plausible) * 2 > len(plausible):
-            return kind
-    return "string"
-
-
 # Times in the forms that Arrow's parser reads as `auto_microseconds` does, each digit as 0; and what it reads although
 # no clock shows it: minutes and seconds over 59.
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
@@ -1598,6 +1577,59 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     return array_of(utc, "bigint").cast(arrow_type("timestamp"))
 
 
+def cast_number_times(data: Array, form: TimeForm) -> Array | None:
+    """Numbers of one unit as UTC timestamps; None where each has to be looked at: small ones, or of several units."""
+    values = data.to_pylist()
+    ends = [end(number for number in values if number is not None) for end in (min, max) if data.null_count < len(data)]
+    units = {form.name if form.name != "auto" else unit_of(end) or "" for end in ends}
+    if len(units) != 1 or not units <= NUMBER_FORMATS.keys() or not all(2**24 <= end < 2**63 for end in ends):
+        return None
+    unit, origin = NUMBER_FORMATS[units.pop()]
+    factor, parts = unit.as_integer_ratio()
+    if not all(FIRST_TIME < end * factor // parts + origin < LAST_TIME for end in ends):
+        return None
+    if data.type == arrow_type("bigint"):
+        times = [None if number is None else number * factor // parts + origin for number in values]
+    elif parts == 1 and factor <= 10**6:  # Over 2**24 the fraction is of so few bits that its product is exact.
+        times = [
+            None if number is None else int(number) * factor + int(number % 1 * factor + 0.5) + origin
+            for number in values
+        ]
+    else:
+        return None
+    return array_of(times, "bigint").cast(arrow_type("timestamp"))
+
+
+def cast_bits(data: Array, _form: TimeForm) -> Array | None:
+    """Numbers of which each is 0 or 1 as truth values, else None."""
+    return data.cast(arrow_type("boolean")) if {*data.to_pylist()} <= {0, 1, None} else None
+
+
+def cast_days(data: Array, form: TimeForm) -> Array | None:
+    """Texts like 2026-01-31 as dates, NULL where there is no such day; None where one looks otherwise."""
+    texts = [text for text in data.to_pylist() if text is not None]
+    shapes = "\n".join([*texts, ""]).encode().translate(DIGITS)
+    is_usual = shapes == b"0000-00-00\n" * len(texts) and min(texts, default="1") >= "0001"
+    return data.cast(arrow_type("date")) if is_usual and form.name == "auto" else None
+
+
+# How many values of a class become a type at once, where Arrow's own cast would do something else.
+WHOLE_CASTS: dict[tuple[str, str], Callable[[Array, TimeForm], Array | None]] = {
+    ("text", "timestamp"): cast_text_times,
+    ("integer", "timestamp"): cast_number_times,
+    ("real", "timestamp"): cast_number_times,
+    ("integer", "boolean"): cast_bits,
+    ("text", "date"): cast_days,
+}
+
+
+def cast_whole(data: Array, storage: str, kind: str, form: TimeForm) -> Array | None:
+    """Values of one class as an array of another type, NULL where that can't be; None where each is to be looked at."""
+    if cast := WHOLE_CASTS.get((storage, kind)):
+        return cast(data, form)
+    return data.cast(arrow_type(kind)) if kind_of(kind).casts == storage else None
+
+
 @functools.lru_cache(10_000)
 def offset_of(zone: ZoneInfo, minute: int) -> int:
     """How far a zone's clocks are ahead of UTC, in microseconds, at a minute (since 1970) of its own."""
@@ -1619,6 +1651,31 @@ def convert_each(values: Sequence[Value | None], kind: str, form: TimeForm) -> t
             except ValueError as error:
                 bad[index] = str(error)
     return array_of(done, kind), bad
+
+
+def convert(column: RawColumn, kind: str, form: TimeForm) -> tuple[Array, dict[int, str]]:
+    """A column as an Arrow array of type `kind`, and by index why some values could not be converted (NULL there)."""
+    if not isinstance(column.data, list):
+        array = cast_whole(column.data, column.storage, kind, form)
+        if array is not None and array.null_count == column.data.null_count:
+            return array, {}
+    return convert_each(column.values(), kind, form)
+
+
+def fitting_type(column: RawColumn, asked: str | None, zone: ZoneInfo) -> str:
+    """The type for a new column: the one that is asked for, or else one that holds all of its values, or STRING."""
+    values = [value for value in column.values() if value is not None]
+    classes = sorted({CLASSES.get(type(value), "text") for value in values})
+    sampled = CLASS_TYPES[classes[0]] if len(classes) == 1 else MIXED_TYPES.get(tuple(classes), "string")
+    for kind in filter(None, [asked, "timestamp" if asked == "date" else None, sampled]):
+        array, bad = convert(column, kind, TimeForm(zone=zone))
+        plausible = [True]
+        if kind == "timestamp" and {"integer", "real"} & {*classes}:
+            times = array.cast(arrow_type("bigint")).to_pylist()
+            plausible = [time in PLAUSIBLE_TIMES for time in times if time is not None]
+        if not bad and sum(plausible) * 2 > len(plausible):
+            return kind
+    return "string"
 
 
 # --- Which format values are in ---
@@ -2650,26 +2707,26 @@ class RawPage(NamedTuple):
         return RawPage([self.keys[index] for index in indexes], columns, self.nbytes)
 
 
-# What a column's values are, and the values of each class; text as its bytes.
-BY_CLASS = (
-    "typeof({0})",
-    "CASE typeof({0}) WHEN 'integer' THEN {0} END",
-    "CASE typeof({0}) WHEN 'real' THEN {0} END",
-    "CASE WHEN typeof({0}) IN ('text', 'blob') THEN CAST({0} AS BLOB) END",
-)
+# The first letter of what `typeof` says, as numbers take less time than words.
+STORAGES = {ord(word[0]): word for word in ("integer", "real", "text", "blob", "null")}
+
+# What is read of a column: its values where its affinity promises their class, else also what class each is of; where
+# several are, those of each class, text as its bytes.
+ASKED = {
+    **{storage: ("{0}",) for storage in PLAIN.values()},
+    "told": ("unicode(typeof({0}))", "{0}"),
+    "mixed": (
+        "unicode(typeof({0}))",
+        "CASE typeof({0}) WHEN 'integer' THEN {0} END",
+        "CASE typeof({0}) WHEN 'real' THEN {0} END",
+        "CASE WHEN typeof({0}) IN ('text', 'blob') THEN CAST({0} AS BLOB) END",
+    ),
+}  # fmt: skip
 
 
 def whole_numbers(array: Any) -> Sequence[int]:
     """The numbers of an Arrow array of bigint without NULLs, in place."""
     return memoryview(array.buffer()).cast("B").cast("q")
-
-
-def surprising_columns(arrays: Mapping[str, Sequence[Array]], expected: Mapping[str, str]) -> set[str]:
-    """Columns that hold what their affinity does not promise, or text that is not valid UTF-8."""
-    plain = {name: parts[0] for name, parts in arrays.items() if expected[name] != "mixed"}
-    plain = {name: array for name, array in plain.items() if array.null_count < len(array)}
-    found = {name for name, array in plain.items() if array.type != arrow_type(CLASS_TYPES[expected[name]])}
-    return found | {name for name in plain.keys() - found if expected[name] == "text" and not is_utf8(plain[name])}
 
 
 def decoded(content: bytes, encoding: str) -> str | InvalidText:
@@ -2680,19 +2737,44 @@ def decoded(content: bytes, encoding: str) -> str | InvalidText:
         return InvalidText(content)
 
 
-def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn:
-    """One column out of its array, or out of four: `typeof`, and the values of each class where they are of it."""
-    if storage != "mixed":
-        return RawColumn(storage, parts[0].cast(arrow_type(CLASS_TYPES[storage])))
-    classes = set(parts[0].to_pylist()) - {"null"}
+def raw_column(storage: str, parts: Sequence[Array], encoding: str) -> RawColumn | None:
+    """One column out of what was `ASKED`; None where that does not tell what SQLite holds."""
+    if storage in PLAIN.values():
+        return plain_column(storage, parts[0])
+    classes = {STORAGES[letter] for letter in {*whole_numbers(parts[0])}} - {"null"}
+    if storage == "mixed":
+        return mixed_column(classes, parts, encoding)
+    if classes == {"integer", "real"}:
+        return numbers_of(*parts)
+    return plain_column(next(iter(classes), "integer"), parts[1]) if len(classes) <= 1 else None
+
+
+def plain_column(storage: str, values: Array) -> RawColumn | None:
+    """One column of values of one class; None where others are among them, or text that is not valid UTF-8."""
+    kind = arrow_type(CLASS_TYPES[storage])
+    if values.null_count < len(values) and (values.type != kind or (storage == "text" and not is_utf8(values))):
+        return None
+    return RawColumn(storage, values.cast(kind))
+
+
+def numbers_of(storages: Array, values: Array) -> RawColumn | None:
+    """Whole numbers and others that were read as these; None where that may have changed one of them."""
+    pairs = zip(whole_numbers(storages), values.to_pylist(), strict=True)
+    numbers = [int(value) if STORAGES[letter] == "integer" else value for letter, value in pairs]
+    is_exact = all(abs(number) < 2**53 for number in numbers if isinstance(number, int))
+    return RawColumn("mixed", numbers) if is_exact else None
+
+
+def mixed_column(classes: Set[str], parts: Sequence[Array], encoding: str) -> RawColumn:
+    """One column out of the letters of its classes, and the values of each where they are of it."""
     of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
     if len(classes) <= 1 and classes <= of_class.keys():
-        storage = classes.pop() if classes else "integer"
+        storage = next(iter(classes), "integer")
         return RawColumn(storage, of_class[storage])
     values: list[Value | None] = []
-    for storage, *by_class in zip(*(part.to_pylist() for part in parts), strict=True):
+    for letter, *by_class in zip(whole_numbers(parts[0]), *(part.to_pylist() for part in parts[1:]), strict=True):
         known: Any = next((value for value in by_class if value is not None), None)
-        values.append(decoded(known, encoding) if storage == "text" else known)
+        values.append(decoded(known, encoding) if STORAGES[letter] == "text" else known)
     if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
         return RawColumn("text", array_of(values, "string"))
     return RawColumn("mixed", values)
@@ -2715,6 +2797,7 @@ class Reader:
         self.database = database
         self.table = table
         self.rowid = f"q.{quoted(table.rowid or '')}"
+        self._mixed: Set[str] = frozenset()  # the columns that had values of several classes in the last page
 
     @property
     def is_large(self) -> bool:
@@ -2828,18 +2911,21 @@ class Reader:
         """
         rows = f"FROM {quoted(self.table.name)} q {where} {order and f'ORDER BY {order}'} LIMIT {limit}"
         # Text of UTF-16 is read as bytes: SQLite would join surrogates to others.
-        kept = PLAIN if self.table.encoding == "UTF-8" else {**PLAIN, "string": "mixed"}
+        kept, others = (PLAIN, "told") if self.table.encoding == "UTF-8" else ({**PLAIN, "string": "mixed"}, "mixed")
         declared = self.table.columns.items()
-        expected = {name: kept.get(declared_type(words) or "", "mixed") for name, words in declared}
+        expected = {name: kept.get(declared_type(words) or "", others) for name, words in declared}
+        expected.update(dict.fromkeys(self._mixed & expected.keys(), "mixed"))
         left, pages = list(expected), list[RawPage]()
         while left:
             # One SELECT could not have them all (sqlite.org/limits.html: 2,000 columns).
-            some = {name: expected[name] for name in left[: 450 if "mixed" in expected.values() else 1900]}
+            most = 1900 // max(len(ASKED[storage]) for storage in expected.values())
+            some = {name: expected[name] for name in left[:most]}
             keys, arrays = self._read(rows, limit, key, some)
-            if surprising := surprising_columns(arrays, some):
+            read = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
+            columns = {name: column for name, column in read.items() if column}
+            if surprising := some.keys() - columns.keys():
                 expected.update(dict.fromkeys(surprising, "mixed"))
                 continue
-            columns = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
             size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
             known = whole_numbers(keys) if keys.type == arrow_type("bigint") else [*keys.to_pylist()]
             pages.append(RawPage(known, columns, size))
@@ -2847,6 +2933,7 @@ class Reader:
         if any(page.keys != pages[0].keys for page in pages):
             raise TransientError("rows were deleted while they were read", "The next cycle goes on.")
         columns = {name: column for page in pages for name, column in page.columns.items()}
+        self._mixed = {name for name in columns if expected[name] == columns[name].storage == "mixed"}
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Array, dict[str, list[Array]]]:
@@ -2854,7 +2941,7 @@ class Reader:
         known = self.table.key if key == self.rowid and self.table.key in some else None  # It is the rowid.
         asked = [[] if known else [key]]
         for name, storage in some.items():
-            asked.append([value.format(cell(name)) for value in (BY_CLASS if storage == "mixed" else ("{0}",))])
+            asked.append([value.format(cell(name)) for value in ASKED[storage]])
         values = ", ".join(itertools.chain.from_iterable(asked))
         # In one batch, so that ADBC takes each type from all rows.
         found = self.database.table(f"SELECT {values} {rows}", limit + 1)

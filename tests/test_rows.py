@@ -147,6 +147,36 @@ def test_the_fast_way_gives_exactly_what_the_careful_way_gives(plain: str) -> No
     check()
 
 
+# Times of a clock in one unit, and what is near the ends of units and years.
+NEAR_UNITS = [2**24, 10**11, 10**14, 10**17, 253_402_300_800, 253_402_300_800_000, 2_440_587, 45_000, 1_795_010_112]
+COUNTS = st.one_of(
+    st.sampled_from(NEAR_UNITS).flatmap(lambda near: st.integers(near - 3, near + 3)),
+    st.sampled_from([10**9, 10**12, 10**15, 10**18]).flatmap(lambda unit: st.integers(unit, 3 * unit)),
+    st.integers(-(2**63), 2**63 - 1),
+)
+FRACTIONS = st.one_of(st.sampled_from([0.0, 0.5, 0.25, 5e-7, 1.5e-6, 0.0000025]), st.floats(0, 1))
+
+
+@settings(max_examples=examples(200))
+@given(st.lists(st.tuples(COUNTS, FRACTIONS), min_size=1, max_size=3), st.sampled_from(["auto", *up.NUMBER_FORMATS]))
+def test_numbers_are_the_same_times_together_as_each_alone(parts: list[tuple[int, float]], name: str) -> None:
+    form = up.TimeForm(name)
+    wholes, reals = [count for count, _ in parts], [float(count) + fraction for count, fraction in parts]
+    for storage, values in (("integer", [*wholes, None]), ("real", [None, *reals])):
+        column = up.RawColumn(storage, Array(values, up.arrow_type(up.CLASS_TYPES[storage])))
+        array, bad = up.convert(column, "timestamp", form)
+        careful, expected = up.convert_each(values, "timestamp", form)
+        assert array.cast(up.arrow_type("bigint")).to_pylist() == careful.cast(up.arrow_type("bigint")).to_pylist()
+        assert bad == expected
+
+
+@pytest.mark.parametrize("values", [[1_795_010_112_345, 1_795_010_112_346], [1_795_010_112.345678, 1_795_010_113.5]])
+def test_numbers_of_one_unit_are_not_looked_at_one_by_one(values: list[float]) -> None:
+    kind = "bigint" if isinstance(values[0], int) else "double"
+    assert up.cast_number_times(Array([*values, None], up.arrow_type(kind)), up.AUTO) is not None
+    assert up.cast_number_times(Array([*values, 10.0**15], up.arrow_type("double")), up.AUTO) is None
+
+
 # A text near ISO-8601: parts that fit or nearly so, in orders that mostly fit.
 DAYS = st.one_of(
     st.dates().map(str),

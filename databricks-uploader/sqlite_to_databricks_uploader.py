@@ -1128,9 +1128,10 @@ def base_of(kind: str) -> str:
     return kind.partition("(")[0]
 
 
-def sizes_of(kind: str) -> list[int]:
+@functools.lru_cache(100)
+def sizes_of(kind: str) -> tuple[int, ...]:
     """10 and 2 of `decimal(10,2)`."""
-    return [int(size) for size in re.findall(r"\d+", kind)]
+    return tuple(int(size) for size in re.findall(r"\d+", kind))
 
 
 # Numbers as text: ASCII digits alone. Python would read 1_000, digits of other scripts and ' infinity ' too.
@@ -1183,15 +1184,18 @@ def decimal_of(value: Value) -> decimal.Decimal:
     return decimal.Decimal(repr(value) if isinstance(value, float) else value)
 
 
+DIGITS_OF_DECIMALS = decimal.Context(prec=60)
+
+
 def to_decimal(value: Value, kind: str) -> str:
     """Numbers that fit precision and scale without rounding, as decimal digits."""
     precision, scale = sizes_of(kind)
     exact = decimal_of(value)
     try:
-        fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=decimal.Context(prec=60))
+        fitted = exact.quantize(decimal.Decimal(1).scaleb(-scale), context=DIGITS_OF_DECIMALS)
     except decimal.InvalidOperation:
         raise ValueError("is no number that fits") from None
-    if fitted != exact or len(fitted.as_tuple().digits) > precision:
+    if fitted != exact or fitted.adjusted() + scale >= precision:
         raise ValueError(f"does not fit {kind} without rounding")
     return f"{fitted:f}"
 

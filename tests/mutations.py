@@ -36,6 +36,27 @@ TIMES = "test_cursor_time.py"
 
 MUTANTS = (
     Mutant(
+        "a large whole number among others is read as a fraction", "is_exact = all(abs(number) < 2**53",
+        "is_exact = all(abs(number) < 2**63", ("test_source.py", "of_another_class or other_classes"),
+    ),
+    Mutant(
+        "what class a value is of is left to the driver",
+        "return plain_column(next(iter(classes), \"integer\"), parts[1]) if len(classes) <= 1 else None",
+        "return plain_column({'int64': 'integer', 'float64': 'real'}.get(str(parts[1].type).lower(), 'text'), parts[1])",
+        ("test_source.py", "of_another_class or other_classes"),
+    ),
+    Mutant(
+        "numbers of two units are times of one", "if len(units) != 1 or not units", "if not units",
+        ("test_rows.py", "together_as_each or one_by_one"),
+    ),
+    Mutant(
+        "any number is 0 or 1", "if {*data.to_pylist()} <= {0, 1, None} else None", "", ("test_rows.py", "fast_way"),
+    ),
+    Mutant(
+        "any text is a day", 'is_usual = shapes == b"0000-00-00\\n" * len(texts) and', "is_usual =",
+        ("test_rows.py", "fast_way or both_ways"),
+    ),
+    Mutant(
         "types of the first rows", 'self.database.table(f"SELECT {values} {rows}", limit + 1)',
         'self.database.table(f"SELECT {values} {rows}", 1000)', ("test_source.py", "of_another_class"),
     ),
@@ -471,8 +492,8 @@ MUTANTS = (
         (SOURCE, "keeps_its_index"),
     ),
     Mutant(
-        "texts of UTF-16 are left to SQLite", 'kept = PLAIN if self.table.encoding == "UTF-8" else',
-        "kept = PLAIN if True else", ("test_source.py", "any_bytes"),
+        "texts of UTF-16 are left to SQLite", 'kept, others = (PLAIN, "told") if self.table.encoding == "UTF-8" else',
+        'kept, others = (PLAIN, "told") if True else', ("test_source.py", "any_bytes"),
     ),
     Mutant(
         "a closed WAL database is opened like any other",

@@ -561,11 +561,15 @@ def test_values_of_other_classes_are_read_as_they_are(file: Path, encoding: str)
 
 @pytest.mark.parametrize("place", [0, 1500, 2999])
 def test_one_value_of_another_class_is_read_as_it_is_wherever_it_stands_in_a_page(file: Path, place: int) -> None:
-    odd = {"TEXT": ("a", b"b"), "VARCHAR(9)": ("", b""), "INTEGER": (1, b"1"), "BIGINT": (1, 1.5), "REAL": (1.5, "x")}
+    odd = {
+        "TEXT": ("a", b"b"), "VARCHAR(9)": ("", b""), "INTEGER": (1, b"1"), "BIGINT": (1, 1.5), "REAL": (1.5, "x"),
+        "DATETIME": ("2026-01-01", 5), "DECIMAL": (1.5, 2**53 + 1), "NUMERIC": (1, 2.5), "BOOLEAN": (1, "yes"),
+        "": ("x", 1.5), " ": (None, b"b"), "BLOB": (b"\xff", "\xff"), "DATE": ("x", None),
+    }  # fmt: skip
     columns = ", ".join(f"c{number} {declared}" for number, declared in enumerate(odd))
     producer = write(file, f"CREATE TABLE t (time TEXT, {columns})")
     rows = [tuple(values[number == place] for values in odd.values()) for number in range(3000)]
-    producer.executemany("INSERT INTO t VALUES (NULL, ?, ?, ?, ?, ?)", rows)
+    producer.executemany(f"INSERT INTO t VALUES (NULL{', ?' * len(odd)})", rows)
     producer.commit()
     producer.close()
     page = page_of(file, 3000)

@@ -8718,7 +8718,7 @@ class Job:
 def refuse_too_many(job: Job, count: int, example: str) -> None:
     """Stop where too many rows can't be delivered."""
     if count > job.config.max_bad_rows:
-        fault = f"more than {job.config.max_bad_rows} rows can't be delivered; the last one: {example}"
+        fault = f"more than {counted(job.config.max_bad_rows, 'row')} can't be delivered; the last one: {example}"
         raise TooManyBadRows(fault, "Mend the cause, or raise max_bad_rows; nothing of this batch was sent.")
 
 
@@ -11915,16 +11915,19 @@ def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Findi
         streams = configured(config)
     except UploaderError as error:
         yield "", "database", Finding(str(error), False, error.hint)
-    for said, hint in said_of_sharing(streams.values()):
-        yield "", "configuration", Finding(said, None, hint)
+    for text, hint in said_of_sharing(streams.values()):
+        yield "", "configuration", Finding(text, None, hint)
     parts = [(part, look, settings) for settings in streams.values() for part, look in checks.items()]
     parts.append(("reports", functools.partial(check_reports, session), config))
+    said = set[tuple[str, str]]()  # Two parts may fail for one reason.
     for part, look, settings in parts:
         try:
             with file_errors():
                 yield from ((settings.stream, found.part or part, found) for found in look(settings))
         except UploaderError as error:  # the last thing that a look finds
-            yield settings.stream, part, Finding(str(error), False, error.hint)
+            if (fault := (settings.stream, str(error))) not in said:
+                yield settings.stream, part, Finding(str(error), False, error.hint)
+            said.add(fault)
 
 
 def check_configuration(config: Config) -> Iterator[Finding]:

@@ -432,6 +432,13 @@ def test_check_finds_everything_right_on_a_lakehouse(box: Box, capsys: pytest.Ca
     assert {f["part"] for f in found} == {"configuration", "database", "state", "target", "columns"}
 
 
+def test_check_says_what_two_parts_fail_for_once(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    some_rows(box)
+    del box.environ["LAKEHOUSE_PATH"]
+    status, found = findings(box, capsys)
+    assert (status, [f["text"] for f in found if f["ok"] is False]) == (1, ["no target is set"])
+
+
 def test_check_beside_a_running_uploader_finds_no_fault_in_that(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     some_rows(box)
     assert box.run() == 0

@@ -76,6 +76,7 @@ import os
 import queue
 import random
 import re
+import shlex
 import shutil
 import signal
 import struct
@@ -8676,6 +8677,12 @@ Target = DeltaTarget | WarehouseTarget
 Progress = Callable[[int, int], None]
 
 
+def hint_of(stream: str, hint: str) -> str:
+    """A hint about a stream. Where there are several, --since alone would move all of them to its time."""
+    is_alone = not stream or "--table " in hint
+    return hint if is_alone else hint.replace("--since", f"--table {shlex.quote(stream)} --since")
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that cycles of one stream need, made once.
@@ -8712,7 +8719,7 @@ class Job:
         """Log a warning, but not in every cycle; the hint may change."""
         if message not in self.warned:
             self.warned.add(message)
-            log.log(level, "%s", f"{message}. {hint}" if hint else message)
+            log.log(level, "%s", f"{message}. {hint_of(self.stream, hint)}" if hint else message)
 
 
 def refuse_too_many(job: Job, count: int, example: str) -> None:
@@ -10443,6 +10450,7 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
         except UploaderError as error:
             if not name:
                 raise
+            error.hint = hint_of(name, error.hint)
             failed[name] = error
             statuses.add(error.status)
             if not error.is_said:
@@ -11926,7 +11934,7 @@ def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Findi
                 yield from ((settings.stream, found.part or part, found) for found in look(settings))
         except UploaderError as error:  # the last thing that a look finds
             if (fault := (settings.stream, str(error))) not in said:
-                yield settings.stream, part, Finding(str(error), False, error.hint)
+                yield settings.stream, part, Finding(str(error), False, hint_of(settings.stream, error.hint))
             said.add(fault)
 
 

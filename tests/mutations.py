@@ -65,6 +65,10 @@ MUTANTS = (
         "return False", ("test_rows.py", "no_clock_shows"),
     ),
     Mutant(
+        "what helps one stream leaves the others alone", "error.hint = hint_of(name, error.hint)", "pass",
+        ("test_streams.py", "leaves_the_others_where"),
+    ),
+    Mutant(
         "another uploader's directory is none of a stream", " if file.parent.name.startswith(ours))", ")",
         ("test_streams.py", "another_uploader_within"),
     ),

@@ -1439,6 +1439,24 @@ def test_repairs_cover_all_streams_or_one(many: Box, caplog: pytest.LogCaptureFi
     assert (len(arrived(many, "raw_a")), len(arrived(many, "raw_b"))) == (5, 4)
 
 
+def test_what_helps_one_of_several_tables_by_since_leaves_the_others_where_they_are(
+    many: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table of what is newest, as of inverters, whose row is rewritten with a later time."""
+    fill(many, "a")
+    many.execute('CREATE TABLE "it is" (device, timestamp)', "INSERT INTO \"it is\" VALUES ('x', '2026-01-01')")
+    assert many.run() == 0
+    many.execute("UPDATE \"it is\" SET timestamp = '2026-01-02'")
+    assert (many.run(), many.run("--check")) == (1, 1)
+    helps = "Edited: --table 'raw_it is' --since with a time past theirs. New: --table 'raw_it is' --since"
+    assert helps in caplog.text
+    assert helps in capsys.readouterr().out
+    fill(many, "a")
+    assert many.run("--table", "raw_it is", "--since", "2026-03-01") == 0
+    assert many.run() == 0
+    assert [len(arrived(many, name, "timestamp")) for name in ("raw_a", "raw_it is")] == [6, 1]
+
+
 def test_quarantined_rows_of_all_streams_are_sent_again(many: Box) -> None:
     fill(many, "a", "b")
     assert many.run() == 0

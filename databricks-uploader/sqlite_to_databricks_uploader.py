@@ -1749,6 +1749,8 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
     likely = {form: (first.get(form.name, PLAUSIBLE_TIMES.start), soon) for form in found}
     # Else texts that are dates in any case; of a year's two digits none is ahead.
     told = {form: (1 - latest, soon if "%y" in form.name else latest) for form in found if "%" in form.name}
+    if not any(EPOCH_TEXT.fullmatch(plain_text(value)) for value in known):
+        told |= {AUTO._replace(zone=zone): (1 - latest, latest)}
     for spans in (likely, told):
         some = {form: [time for time in found[form] if low <= time <= high] for form, (low, high) in spans.items()}
         most = max(1, *map(len, some.values()), 9 * len(known) / 10)

@@ -65,6 +65,10 @@ MUTANTS = (
         "return False", ("test_rows.py", "no_clock_shows"),
     ),
     Mutant(
+        "ISO-8601 needs no pattern", "told |= {AUTO._replace(zone=zone): (1 - latest, latest)}", "pass",
+        ("test_first_contact.py", "keeps_its_format"),
+    ),
+    Mutant(
         "what helps one stream leaves the others alone", "error.hint = hint_of(name, error.hint)", "pass",
         ("test_streams.py", "leaves_the_others_where"),
     ),

@@ -200,6 +200,21 @@ def test_a_column_that_no_type_holds_is_refused_with_another_way_than_a_type(
     assert box.arrived("v") == [("31",), ("322E35",), ("78",), ("79",)]
 
 
+@pytest.mark.parametrize("year", [1970, 2060])
+def test_iso_8601_keeps_its_format_where_times_are_not_of_these_years(
+    box: Box, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, year: int
+) -> None:
+    """As when sessions end, or a clock was not set. Mappers leave out a fraction of 0, which a pattern would demand."""
+    box.environ["UPLOAD_TABLES"] = "*"
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, expires DATETIME)")
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=[(i, f"{year}-12-14 08:00:00.{i:06}") for i in range(1, 9)])
+    assert box.run("--init") == 0
+    assert "timestamp_format:" not in capsys.readouterr().out
+    assert box.run() == 0
+    assert "the column expires has times before 2000 or more than a day ahead" in caplog.text
+    assert "ISO-8601" not in caplog.text, "they are"
+
+
 def test_times_of_another_epoch_are_told_before_any_row_is_sent(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     """As an app of a phone writes them, in seconds since 2001: read as of 1970 they are of 1995."""
     box.execute("CREATE TABLE ZREADING (Z_PK INTEGER PRIMARY KEY, ZDATE TIMESTAMP, ZVALUE FLOAT)")

@@ -1012,7 +1012,9 @@ def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> Non
         ways = [
             " ".join([SETTINGS[name].variables[0], *(f"({flag})" for flag in flags_of(name)[:1])]) for name in missing
         ]
-        raise ConfigError(f"{' and '.join(missing)} not set", f"Set {', '.join(ways)}, or the same in YAML.")
+        hint = f"Set {', '.join(ways)}, or the same in YAML."
+        hint += " --tables '*' sends a whole database, each table to one of its name." * ("databricks_table" in missing)
+        raise ConfigError(f"{' and '.join(missing)} not set", hint)
     if config.zerobus_endpoint:
         refuse_zerobus_settings(config)
 
@@ -4812,7 +4814,8 @@ def other_rows(table: Table) -> SourceError:
     hint = "Edited: --since with a time past theirs. New: --since with the time of the first. Rows that are rewritten "
     hint += "with a newer time need cursor: timestamp, too. The state is untouched."
     if table.time is None:
-        hint = f"{SEND_ALL}. The state is untouched."
+        hint = f"{SEND_ALL}. What holds the newest values alone, as counters, is better left out of tables. "
+        hint += "The state is untouched."
     return SourceError(f"{fault}can't be told", hint)
 
 

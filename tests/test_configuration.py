@@ -80,7 +80,7 @@ def test_no_target_ends_with_status_2(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_what_a_target_needs_besides_is_named_with_all_ways_to_set_it(tmp_path: Path) -> None:
     with pytest.raises(up.ConfigError, match="databricks_table not set") as error:
         up.refuse_targets(load(tmp_path, "lakehouse_path: lake"))
-    assert error.value.hint == "Set DATABRICKS_TABLE (--databricks-table), or the same in YAML."
+    assert error.value.hint.startswith("Set DATABRICKS_TABLE (--databricks-table), or the same in YAML. --tables '*' ")
     with pytest.raises(up.ConfigError) as error:
         up.refuse_targets(load(tmp_path, "zerobus_endpoint: 1.zerobus.x.cloud.databricks.com"))
     assert "DATABRICKS_CLIENT_ID, DATABRICKS_CLIENT_SECRET, DATABRICKS_DATABASE (--" in error.value.hint

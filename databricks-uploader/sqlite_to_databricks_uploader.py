@@ -6256,8 +6256,9 @@ def aimed_columns(
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
     required = frozenset(name for name in not_null if name.lower() not in OWN_COLUMNS)
-    if target and given and not sources:
-        raise TargetError(f"the target has none of the columns {', '.join(given)}", f"It has {', '.join(target)}.")
+    if target is not None and given and not sources:  # Databricks makes tables without any, too.
+        hint = f"It has {', '.join(target) or 'no columns'}. --print-ddl prints a table with all of them."
+        raise TargetError(f"the target has none of the columns {', '.join(given)}", hint)
     if missing := sorted(required - sources.keys()):
         raise TargetError(f"the target's NOT NULL columns {', '.join(missing)} are not in the source", "Drop NOT NULL.")
     writes = {aimed: types.get(aimed, given[name]) for aimed, name in sources.items()}

@@ -255,6 +255,20 @@ def test_columns_tell_types_and_what_is_required(bench: Bench) -> None:
     assert not up.is_column(("# col_name", "data_type", "comment")) and up.is_column(("# odd", "bigint", None))
 
 
+def test_a_table_without_columns_takes_no_rows(
+    box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Databricks makes such tables, for COPY INTO to fill in their columns; its DESCRIBE has no rows then."""
+    box.behind(warehouse, "s.raw_hollow", "id BIGINT")
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(up.WarehouseTable, "_described", lambda self: {})
+        assert box.run() == 1
+    assert "the target has none of the columns id" in caplog.text and "It has no columns" in caplog.text
+    assert box.run() == 0
+    assert warehouse.sql("SELECT id FROM s.raw_hollow") == [(1,)]
+
+
 @pytest.mark.parametrize("kind", ["INT", "DECIMAL(5, 0)", "STRING", "DOUBLE, databricks_batch_id STRING"])
 def test_a_table_that_is_made_anew_amid_a_cycle_ends_it_and_the_next_cycle_knows_its_columns(
     bench: Bench, kind: str

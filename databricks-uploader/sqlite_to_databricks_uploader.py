@@ -8164,6 +8164,7 @@ class CopyRoute(Route):
         Nothing is in doubt where that fails, and the cause may be its size: smaller ones are tried, then statements.
         """
         place = literal(f"{self._volume(intent)}/{intent['file']}")
+        self.session.opened()  # That a session is refused is no fault of the file.
         try:
             with payload.file.open("rb") as stream:
                 self.session.run(f"PUT '__input_stream__' INTO {place} OVERWRITE", stream=stream)
@@ -8189,6 +8190,7 @@ class CopyRoute(Route):
             f"COPY INTO {self.table.sql} FROM (SELECT {chosen} FROM {literal(self._volume(intent))})"
             f" FILEFORMAT = PARQUET FILES = ({literal(intent['file'])}) COPY_OPTIONS ('force' = 'false')"
         )
+        self.session.opened()  # Nor is it one of its copy.
         try:
             cursor = self.session.run(sql, writes=True)
         except Rejected as error:

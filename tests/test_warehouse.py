@@ -1200,6 +1200,29 @@ def test_an_upload_that_fails_commits_nothing(bench: Bench, monkeypatch: pytest.
     assert bench.arrived() == [1, 2]
 
 
+@pytest.mark.parametrize("step", ["ready", "send"])
+@pytest.mark.parametrize(
+    ("fault", "kind"), [({"action": "status", "status": 502}, up.Unanswered), ({"action": "error"}, up.Rejected)]
+)
+def test_a_session_that_ends_and_does_not_come_back_sets_no_file_aside(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, fault: dict[str, Any], kind: type[Exception]
+) -> None:
+    """As where an outage begins amid a large file: what is refused is no matter of its rows."""
+    bench.create()
+    target = bulk(bench, monkeypatch)
+    bench.send(target, rows_of(1, 2))
+    intent, payload = bench.intent(), target.prepare(lambda: iter([rows_of(3, 4)]))
+    if step == "send":
+        intent = target.ready(intent, payload)
+    target.session.close()
+    bench.warehouse.fail("OpenSession", times=-1, **fault)
+    with pytest.raises(kind):
+        target.send(intent, payload) if step == "send" else target.ready(intent, payload)
+    bench.warehouse.heal()
+    target.send(intent if step == "send" else target.ready(intent, payload), payload)
+    assert bench.arrived() == [1, 2, 3, 4]
+
+
 def test_a_single_row_whose_file_is_lost_on_its_way_has_a_second_try(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

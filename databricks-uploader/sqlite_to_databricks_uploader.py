@@ -4209,9 +4209,10 @@ class Quarantine:
         found = self.directory.iterdir() if self.directory.is_dir() else ()
         return sorted(f for f in found if f.suffix == ".jsonl" and f.stem.isdecimal() and f.is_file())
 
-    def count(self) -> int:
-        """How many rows there are; a file is read again once it has changed."""
-        return sum(rows_in(file, mark_of(stat)) for file in self.files() for stat in stats_of([file]))
+    def count(self, sequence: int | None = None) -> int:
+        """How many rows there are, or were set aside with one commit; a file is read again once it has changed."""
+        files = [file for file in self.files() if sequence in (None, int(file.stem))]
+        return sum(rows_in(file, mark_of(stat)) for file in files for stat in stats_of([file]))
 
 
 @functools.lru_cache(10_000)
@@ -10058,6 +10059,8 @@ class Delivery:
                     for prepared in pages_again(self, intent):
                         tally.add(tally_of(prepared))
                 tally.sent = intent.get("rows", tally.sent)
+                # Others may have been edited since: they were sent as they were. Those of a replay were counted before.
+                tally.bad = 0 if "replayed" in intent else self.job.quarantine.count(intent["sequence"])
                 self._confirm(intent, tally)
                 self.total.add(tally)
             else:

@@ -112,6 +112,24 @@ def test_rows_that_a_killed_run_set_aside_are_told_by_the_next(
     assert warning.startswith("1 row in quarantine: ") and "v is no whole number" in warning
 
 
+def test_rows_that_were_edited_since_their_commit_are_not_said_to_be_in_quarantine(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They arrived as they were."""
+    box.execute(
+        "CREATE TABLE t (time TEXT, v INTEGER)", *[f"INSERT INTO t VALUES ('2026-01-0{v}', {v})" for v in (1, 2)]
+    )
+    with monkeypatch.context() as patch:
+        interrupted_at(up.DeltaTarget, "send", "after", 1, patch.setattr)
+        with pytest.raises(KeyboardInterrupt):
+            box.run()
+    box.execute("UPDATE t SET v = 'bad' WHERE v = 1")
+    caplog.clear()
+    assert box.run() == 0
+    assert box.arrived("v") == [(1,), (2,)] and box.quarantined() == []
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 POISON = [
     (1, "2026-01-01T00:00:01Z", 1.5, 7, "fine"),
     (2, "2026-01-01T00:00:02Z", "warm", 7, "text among numbers"),

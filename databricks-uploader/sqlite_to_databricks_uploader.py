@@ -4175,6 +4175,13 @@ class Quarantine:
         """Write the bad rows of commit `sequence`, replacing those of an earlier try; with what names their table."""
         self.put_lines(sequence, [{**table, **row.line()} for row in rows], self.MOST_BYTES)
 
+    def add(self, sequence: int, table: Columns, rows: Sequence[BadRow]) -> None:
+        """Write bad rows beside those that are there of commit `sequence`."""
+        there = lines_of(file for file in self.files() if int(file.stem) == sequence)
+        keys = [line["key"] for line in there]
+        if new := [line for line in ({**table, **row.line()} for row in rows) if line["key"] not in keys]:
+            self.put_lines(sequence, [*there, *new])
+
     def put_lines(self, sequence: int, lines: Lines, most: float = math.inf) -> None:
         """Write what stays with commit `sequence`; no file for nothing."""
         file = self.directory / f"{sequence:012d}.jsonl"
@@ -10076,9 +10083,19 @@ class Delivery:
 
     def _took_place(self, intent: Intent) -> bool:
         """What the target says. Where a question with rows gets no answer either, the next one is made smaller."""
+        bad = list[BadRow]()
+
+        def pages() -> Iterator[ArrowTable]:
+            bad.clear()
+            for prepared in pages_again(self, intent, is_asked=True):
+                bad.extend(prepared.bad)
+                yield prepared.rows
+
         try:
-            settled = functools.partial(self.job.target.settle, intent, save=self._save_intent)
-            return settled(lambda: (prepared.rows for prepared in pages_again(self, intent, is_asked=True)))
+            took_place = self.job.target.settle(intent, pages, save=self._save_intent)
+            if took_place and intent.get("route") == "zerobus":  # Its rows were made to be sent again.
+                self.job.quarantine.add(intent["sequence"], known_by(self), bad)
+            return took_place
         except TransientError as error:
             has_rows = intent.get("route") == "zerobus" or not intent.get("marked", True)
             if has_rows and not isinstance(error, Unreachable) and self._narrow(intent, is_asked=True):

@@ -181,6 +181,22 @@ def test_rows_that_are_not_there_are_sent_again_and_no_others(way: Ways, box: Bo
     assert there.run(later=60) == 0
 
 
+@pytest.mark.parametrize("taken", [0, 4, None])
+def test_rows_that_do_not_fit_any_more_when_they_are_sent_again_go_to_quarantine(
+    way: Ways, box: Box, taken: int | None
+) -> None:
+    """They were edited since. One that did not fit before is there once; where all rows came none is."""
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=[*rows(1, 9), ("2026-01-01T00:00:10", "bad")])
+    there.lose() if taken is None else there.lose(rows=taken)
+    assert there.run() == 1
+    box.execute("UPDATE t SET v = 'edited' WHERE id IN (8, 9)")
+    assert there.run(later=60) == up.QUARANTINED, there.stage.said()
+    assert [line["row"]["id"] for line in box.quarantined()] == ([10] if taken is None else [10, 8, 9])
+    assert there.arrived() == [*range(1, 10 if taken is None else 8)]
+    assert there.run(later=60) == 0
+
+
 @pytest.mark.parametrize("taken", [0, 4])
 def test_absent_rows_prove_nothing_and_stop_the_run_until_a_person_decides(way: Ways, box: Box, taken: int) -> None:
     there = way().settled("stop")

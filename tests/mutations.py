@@ -61,6 +61,26 @@ MUTANTS = (
         'self.database.table(f"SELECT {values} {rows}", 1000)', ("test_source.py", "of_another_class"),
     ),
     Mutant(
+        "a table without columns takes no rows", "if target is not None and given and not sources:",
+        "if target and given and not sources:", ("test_warehouse.py", "without_columns"),
+    ),
+    Mutant(
+        "a session that is refused is no fault of a file", "        self.session.opened()  # That a session is refused is no fault of the file.\n",
+        "", ("test_warehouse.py", "does_not_come_back"),
+    ),
+    Mutant(
+        "a session that is refused is no fault of a copy", "        self.session.opened()  # Nor is it one of its copy.\n", "",
+        ("test_warehouse.py", "does_not_come_back"),
+    ),
+    Mutant(
+        "what arrived before it was edited is not set aside",
+        'tally.bad = 0 if "replayed" in intent else self.job.quarantine.count(intent["sequence"])', "pass", ("test_cycle.py", "edited_since_their_commit"),
+    ),
+    Mutant(
+        "what can't be sent again goes to quarantine", 'if took_place and intent.get("route") == "zerobus":', "if False:",
+        ("test_zerobus.py", "do_not_fit_any_more"),
+    ),
+    Mutant(
         "a time of 61 minutes among others of one form", 'return bool(b"".join(tens).translate(None, b"012345"))',
         "return False", ("test_rows.py", "no_clock_shows"),
     ),

@@ -7139,6 +7139,7 @@ class Staged:
     values: dict[str, str]
     file: Path
     digest: str  # That of some rows, which tell of all.
+    text: Insert | None  # A single row, for where its file can't be put.
 
 
 def digested(sent: Insert) -> Insert:
@@ -8133,7 +8134,9 @@ class CopyRoute(Route):
         kinds = enumerate(self.table.types_of(first).items())
         values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
         (file,) = table.file_uris()
-        return Staged(table.count(), values, Path(file), self._sample(first).digest)
+        count, sample = table.count(), self._sample(first)
+        is_text = count == 1 and sample.size <= self.by_rows.MOST_BYTES
+        return Staged(count, values, Path(file), sample.digest, sample if is_text else None)
 
     def _sample(self, first: ArrowTable) -> Insert:
         """Some of the rows all over the first page, as a statement has them."""
@@ -8545,15 +8548,22 @@ class WarehouseTarget(WarehouseTable):
     def ready(self, intent: Intent, payload: Payload) -> Intent:
         """The intent with what it takes to settle it: `started` bounds how long the commit may still take place."""
         self.look()
-        route, is_bounded = self.routes[payload.route], payload.route == "zerobus" or is_warehouse(self.session.config)
-        intent = {**route.ready(intent, payload), "rows": payload.count, "route": payload.route, "bytes": payload.size}
+        try:
+            intent = self.routes[payload.route].ready(intent, payload)
+        except RefusedSizeError:
+            if not (payload := payload.text if isinstance(payload, Staged) else None):
+                raise
+            intent = self.insert.ready(intent, payload)
+        is_bounded = payload.route == "zerobus" or is_warehouse(self.session.config)
+        intent = {**intent, "rows": payload.count, "route": payload.route, "bytes": payload.size}
         timeout = self.timeout if is_bounded else 0
-        return {**intent, "marked": self.is_marked(), "started": route.now(), "timeout": timeout}
+        return {**intent, "marked": self.is_marked(), "started": self.routes[payload.route].now(), "timeout": timeout}
 
     def send(self, intent: Intent, payload: Payload) -> None:
         """Commit the rows on their route. Refused values are nobody's fault where the columns changed."""
         if not payload.count:
             return
+        payload = payload.text if intent["route"] != payload.route else payload
         try:
             self.routes[payload.route].send(intent, payload)
         except DidNotRun as error:

@@ -65,6 +65,10 @@ MUTANTS = (
         "if target and given and not sources:", ("test_warehouse.py", "without_columns"),
     ),
     Mutant(
+        "a large row goes as text where no file can be put", "sample if is_text else None)", "None)",
+        ("test_warehouse.py", "where_no_file_can_be_put"),
+    ),
+    Mutant(
         "a session that is refused is no fault of a file", "        self.session.opened()  # That a session is refused is no fault of the file.\n",
         "", ("test_warehouse.py", "does_not_come_back"),
     ),

@@ -1226,16 +1226,37 @@ def test_a_session_that_ends_and_does_not_come_back_sets_no_file_aside(
 def test_a_single_row_whose_file_is_lost_on_its_way_has_a_second_try(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the second loss it is too large, for all that can be told."""
+    """After the second loss it goes as text; one that is too large for that is so for a file, for all that can be told."""
     bench.create()
     target = bulk(bench, monkeypatch)
     bench.warehouse.fail("StagedPUT", "drop")
     intent, payload = bench.intent(), target.copy.prepare(iter([rows_of(1)]))
     target.send(target.ready(intent, payload), payload)
     assert bench.arrived() == [1]
-    bench.warehouse.fail("StagedPUT", "drop", times=2)
+    bench.warehouse.fail("StagedPUT", "drop", times=4)
+    payload = target.copy.prepare(iter([rows_of(2)]))
+    intent = target.ready(bench.intent(), payload)
+    target.send(intent, payload)
+    assert (intent["route"], bench.arrived()) == ("insert", [1, 2])
+    monkeypatch.setattr(target.insert, "MOST_BYTES", 10)
     with pytest.raises(up.RefusedSizeError, match="ProtocolError"):
-        target.ready(intent, target.copy.prepare(iter([rows_of(2)])))
+        target.ready(intent, target.copy.prepare(iter([rows_of(3)])))
+
+
+@pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("own", ["", ", databricks_batch_id STRING"])
+def test_large_rows_go_as_text_where_no_file_can_be_put(box: Box, warehouse: Warehouse, status: int, own: str) -> None:
+    """As in an outage of the volume's store; also where the answer is lost then."""
+    box.behind(warehouse, "s.raw_large", f"id BIGINT, v STRING{own}")
+    box.environ |= {"DATABRICKS_VOLUME": "/Volumes/main/s/v", "DATABRICKS_STATEMENT_TIMEOUT": "5"}
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=[(id, "x" * 2_000_000) for id in range(3)])
+    warehouse.fail("StagedPUT", "status", status=status, times=-1)
+    warehouse.fail("INSERT INTO", "drop", when="after", skip=1)
+    assert [box.run(), box.run()] == [1, 0]
+    assert box.quarantined() == []
+    found = warehouse.sql("SELECT id, length(v) FROM s.raw_large ORDER BY id")
+    assert found == [(0, 2_000_000), (1, 2_000_000), (2, 2_000_000)]
 
 
 def test_an_insert_is_settled_as_one_though_a_volume_was_set_meanwhile(

@@ -9908,6 +9908,26 @@ def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> I
     return source.again(source.cursor.located(state).position, after.position)
 
 
+def rows_again(delivery: Delivery, intent: Intent, bad: list[BadRow]) -> Iterator[ArrowTable]:
+    """The rows of an intent that is asked about; `bad` are those that don't fit any more."""
+    bad.clear()
+    for prepared in pages_again(delivery, intent, is_asked=True):
+        bad += prepared.bad
+        yield prepared.rows
+
+
+def tally_again(delivery: Delivery, intent: Intent) -> Tally:
+    """What an intent that took place did: rows that were edited since were sent, or set aside, as they were."""
+    tally = Tally(commits=int(intent.get("rows") != 0))
+    with contextlib.suppress(SourceError):  # where the source no longer has its rows
+        for prepared in pages_again(delivery, intent):
+            tally.add(tally_of(prepared))
+    tally.sent = intent.get("rows", tally.sent)
+    # Those of a replay were counted when they came.
+    tally.bad = 0 if "replayed" in intent else delivery.job.quarantine.count(intent["sequence"])
+    return tally
+
+
 # --- What does not go, or had no answer: how much smaller the next request is ---
 
 
@@ -10071,13 +10091,7 @@ class Delivery:
         if intent := self.state.intent:
             if intent.get("confirmed") or self._took_place(intent):
                 log.info("commit %d had taken place", intent["sequence"])
-                tally = Tally(commits=int(intent.get("rows") != 0))
-                with contextlib.suppress(SourceError):  # where the source no longer has its rows
-                    for prepared in pages_again(self, intent):
-                        tally.add(tally_of(prepared))
-                tally.sent = intent.get("rows", tally.sent)
-                # Others may have been edited since: they were sent as they were. Those of a replay were counted before.
-                tally.bad = 0 if "replayed" in intent else self.job.quarantine.count(intent["sequence"])
+                tally = tally_again(self, intent)
                 self._confirm(intent, tally)
                 self.total.add(tally)
             else:
@@ -10094,15 +10108,8 @@ class Delivery:
     def _took_place(self, intent: Intent) -> bool:
         """What the target says. Where a question with rows gets no answer either, the next one is made smaller."""
         bad = list[BadRow]()
-
-        def pages() -> Iterator[ArrowTable]:
-            bad.clear()
-            for prepared in pages_again(self, intent, is_asked=True):
-                bad.extend(prepared.bad)
-                yield prepared.rows
-
         try:
-            took_place = self.job.target.settle(intent, pages, save=self._save_intent)
+            took_place = self.job.target.settle(intent, lambda: rows_again(self, intent, bad), save=self._save_intent)
             if took_place and intent.get("route") == "zerobus":  # Its rows were made to be sent again.
                 self.job.quarantine.add(intent["sequence"], known_by(self), bad)
             return took_place

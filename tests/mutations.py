@@ -78,7 +78,7 @@ MUTANTS = (
     ),
     Mutant(
         "what arrived before it was edited is not set aside",
-        'tally.bad = 0 if "replayed" in intent else self.job.quarantine.count(intent["sequence"])', "pass", ("test_cycle.py", "edited_since_their_commit"),
+        'tally.bad = 0 if "replayed" in intent else delivery.job.quarantine.count(intent["sequence"])', "pass", ("test_cycle.py", "edited_since_their_commit"),
     ),
     Mutant(
         "what can't be sent again goes to quarantine", 'if took_place and intent.get("route") == "zerobus":', "if False:",

@@ -107,6 +107,18 @@ class _Server(TlsServer):
 class _Handler(TlsHandler):
     server: _Server
 
+    def setup(self) -> None:
+        """One connection to the warehouse for each of a client's: shaking hands costs as much as a statement."""
+        super().setup()
+        warehouse = self.server.gateway.warehouse
+        self.inner = http.client.HTTPSConnection(
+            warehouse.host, warehouse.port, timeout=300, context=self.server.inside
+        )
+
+    def finish(self) -> None:
+        self.inner.close()
+        super().finish()
+
     def _handle(self) -> None:
         gateway, size = self.server.gateway, int(self.headers.get("Content-Length") or 0)
         limit, refuse = gateway.limit, gateway.refuse
@@ -141,19 +153,15 @@ class _Handler(TlsHandler):
         with gateway.lock:
             gateway.largest = max(gateway.largest, len(body))
             gateway.passed[self.path.partition("?")[0]] += 1
-        warehouse = gateway.warehouse
-        inner = http.client.HTTPSConnection(warehouse.host, warehouse.port, timeout=300, context=self.server.inside)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP_BY_HOP}
         try:
-            inner.request(self.command, self.path, body, headers)
-            answer = inner.getresponse()
+            self.inner.request(self.command, self.path, body, headers)
+            answer = self.inner.getresponse()
             content = answer.read()
         except ConnectionResetError as error:
             return self.drop(abruptly=not isinstance(error, http.client.RemoteDisconnected))
         except (OSError, http.client.HTTPException):
             return self.drop(abruptly=False)
-        finally:
-            inner.close()
         if len(content) > gateway.answers:
             return self.send(502, {"Content-Type": "text/html"}, b"<html></html>")
         kept = {k: v for k, v in answer.getheaders() if k.lower() not in (*HOP_BY_HOP, "server", "date")}

@@ -5,14 +5,22 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
+
+import pytest
 
 from boxes import SCRIPT
 
 TEXT = SCRIPT.read_text()
-TREE = ast.parse(TEXT)
 LONGEST_FUNCTION, LONGEST_CLASS = 40, 200
 BEGINNINGS = [number for number, line in enumerate(TEXT.splitlines(), 1) if re.match("# === .* =+$", line)]
+
+
+@pytest.fixture(scope="module")
+def tree() -> ast.Module:
+    """The script; not for those who only collect tests, which takes half a second otherwise."""
+    return ast.parse(TEXT)
 
 
 def length(node: ast.stmt) -> int:
@@ -46,30 +54,30 @@ def used(node: ast.AST, own: frozenset[str] = frozenset()) -> Iterator[str]:
                     yield from used(below, own)
 
 
-def test_no_function_and_no_class_is_too_long() -> None:
-    functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
-    classes = [node for node in ast.walk(TREE) if isinstance(node, ast.ClassDef)]
+def test_no_function_and_no_class_is_too_long(tree: ast.Module) -> None:
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     assert len(functions) > 100
     assert [node.name for node in functions if length(node) > LONGEST_FUNCTION] == []
     assert [node.name for node in classes if length(node) > LONGEST_CLASS] == []
 
 
-def test_each_chapter_uses_what_stands_before_it_alone() -> None:
-    home = {name: chapter(node) for node in TREE.body for name in defined(node)}
+def test_each_chapter_uses_what_stands_before_it_alone(tree: ast.Module) -> None:
+    home = {name: chapter(node) for node in tree.body for name in defined(node)}
     assert len(set(home.values())) == len(BEGINNINGS) + 1
-    uses = itertools.chain.from_iterable(((node, name) for name in used(node)) for node in TREE.body)
+    uses = itertools.chain.from_iterable(((node, name) for name in used(node)) for node in tree.body)
     assert [(node.lineno, name) for node, name in uses if home.get(name, 0) > chapter(node)] == []
 
 
-def test_what_is_defined_is_used() -> None:
-    names = set(itertools.chain.from_iterable(defined(node) for node in TREE.body))
-    words = re.findall(r"\w+", TEXT)
-    assert {name for name in names if words.count(name) < 2} - {"main"} == set()
+def test_what_is_defined_is_used(tree: ast.Module) -> None:
+    names = set(itertools.chain.from_iterable(defined(node) for node in tree.body))
+    words = Counter(re.findall(r"\w+", TEXT))
+    assert {name for name in names if words[name] < 2} - {"main"} == set()
 
 
-def test_a_named_tuple_takes_no_field_of_a_dataclass_for_a_default() -> None:
+def test_a_named_tuple_takes_no_field_of_a_dataclass_for_a_default(tree: ast.Module) -> None:
     tuples = [
-        node for node in TREE.body if isinstance(node, ast.ClassDef) and "NamedTuple" in map(ast.unparse, node.bases)
+        node for node in tree.body if isinstance(node, ast.ClassDef) and "NamedTuple" in map(ast.unparse, node.bases)
     ]
     assert len(tuples) > 10
     assert [node.name for node in tuples if "dataclasses.field" in ast.unparse(node)] == []

@@ -10,6 +10,7 @@ import ctypes
 import datetime as dt
 import functools
 import gc
+import io
 import json
 import os
 import signal
@@ -17,13 +18,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from warehouse import trust_the_given
+from warehouse import read_at_once, trust_the_given
 
 # The steps of a run between which it may be killed, as names in the script.
 DELTA_STEPS = (
@@ -292,7 +294,27 @@ def load_everything() -> None:
 
     del adbc_driver_manager, adbc_driver_sqlite, arro3, databricks, deltalake, pandas, up
     trust_the_given()
+    read_at_once()
+    with tempfile.TemporaryDirectory() as place:
+        deliver_to_nowhere(Path(place))
+    gc.set_threshold(20_000, 20, 20)
     gc.freeze()  # A collection in a child would copy the pages of all of it.
+
+
+def deliver_to_nowhere(place: Path) -> None:
+    """Try to deliver a row where nobody listens: what Python has learned on the way, children need not learn anew."""
+    import sqlite_to_databricks_uploader as up
+
+    with contextlib.closing(sqlite3.connect(place / "small.db")) as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v INTEGER)")
+        database.execute("INSERT INTO t VALUES (1, '2026-01-01T00:00:00Z', 1)")
+        database.commit()
+    nowhere = {"DATABRICKS_HOST": "localhost:9", "DATABRICKS_HTTP_PATH": "/x", "DATABRICKS_TOKEN": "x"}
+    target = {"DATABRICKS_DATABASE": "s", "DATABRICKS_TABLE": "t", "STATE_DIR": str(place / "state"), "ONCE": "1"}
+    for _ in range(4):
+        with contextlib.redirect_stderr(io.StringIO()):
+            assert up.main([], {"SQLITE_PATH": str(place / "small.db"), **nowhere, **target}) == 2
+    assert threading.active_count() == 1  # a fork takes no other thread along
 
 
 # Processes that have loaded everything and that no stage uses now; they end with the tests.
@@ -365,6 +387,22 @@ class Stage:
         [answer] = self._asked({"runs": [request]})
         self.peak = answer["peak"]
         return int(answer["status"])
+
+    def here(self, environ: Mapping[str, str], *flags: str, constants: Mapping[str, Any], later: float = 0) -> int:
+        """The same in this process, which takes half of the time: nothing may end such a run."""
+        import sqlite_to_databricks_uploader as up
+
+        self._said = self.console.stat().st_size
+        with contextlib.ExitStack() as undone, self.console.open("a") as console:
+            for name in (*constants, "Session.now", "Route.now", "Supervisor.wait"):
+                owner, _, attribute = name.rpartition(".")
+                holder = getattr(up, owner)
+                undone.callback(setattr, holder, attribute, getattr(holder, attribute))
+                setattr(holder, attribute, constants.get(name, getattr(holder, attribute)))
+            if later:
+                come_later(up, later)
+            with contextlib.redirect_stderr(console), contextlib.redirect_stdout(console):
+                return up.main(list(flags), environ)
 
     def run_together(self, environs: Mapping[Path, Mapping[str, str]]) -> list[int]:
         """The exit statuses of runs at the same time; each writes to a console of its own."""

@@ -74,7 +74,8 @@ class Way:
 
     def run(self, *flags: str, **options: Any) -> int:
         """The exit status of a run; clocks of one machine don't differ by more than a second."""
-        return self.stage.run(self.box.environ, *flags, constants={"WarehouseTable.SLACK_SECONDS": 1}, **options)
+        run = self.stage.run if {*options} - {"later"} else self.stage.here
+        return run(self.box.environ, *flags, constants={"WarehouseTable.SLACK_SECONDS": 1}, **options)
 
     def lose(self, answer: str = "closed", **rule: Any) -> None:
         """Have the next answer lost; without `when` or `rows` the rows were taken."""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from warehouse import read_at_once, trust_the_given
+from warehouse import trust_the_given
 
 # The steps of a run between which it may be killed, as names in the script.
 DELTA_STEPS = (
@@ -294,7 +294,6 @@ def load_everything() -> None:
 
     del adbc_driver_manager, adbc_driver_sqlite, arro3, databricks, deltalake, pandas, up
     trust_the_given()
-    read_at_once()
     with tempfile.TemporaryDirectory() as place:
         deliver_to_nowhere(Path(place))
     gc.set_threshold(20_000, 20, 20)

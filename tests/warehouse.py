@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -20,20 +19,6 @@ SCRIPT = Path(__file__).parent.parent / "demo-network" / "local_warehouse.py"
 def trust_the_given() -> None:
     """Load no authorities of the system's: every connector's connection would, for 30 ms, and no test needs them."""
     setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)  # noqa: B010 - typed as a method
-
-
-def read_at_once() -> None:
-    """Let the connector take an answer whole: byte by byte, as it asks for it, takes a fifth of a run's time."""
-    import thrift.transport.THttpClient  # noqa: F401 - the connector's own client counts on it
-    from databricks.sql.auth.thrift_http_client import THttpClient
-
-    def read(client: Any, size: int) -> bytes:
-        answer = client._THttpClient__resp
-        if not hasattr(answer, "content"):
-            answer.content = io.BytesIO(answer.read())
-        return bytes(answer.content.read(size))
-
-    setattr(THttpClient, "read", read)  # noqa: B010 - typed as a method
 
 
 # A service principal for tests, whose secret has characters that go wrong where they aren't quoted.
@@ -56,7 +41,6 @@ class Warehouse:
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
-        read_at_once()
         self.directory = directory
         self.host = "localhost"
         self.port = 0

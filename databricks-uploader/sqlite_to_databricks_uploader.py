@@ -12599,7 +12599,6 @@ def run_process() -> NoReturn:
     open_streams()
     heed_signals()
     try:
-        sys.setswitchinterval(0.0001)  # A thread that has read or written would wait 5 ms for one that reckons.
         status = main()
     except SystemExit as end:  # argparse's, or a signal's
         status = int(end.code or 0)

@@ -1444,7 +1444,8 @@ class Kind(NamedTuple):
     """What a type is for Arrow, for pandas, and where a value of it comes from.
 
     An Arrow array is cast straight from SQLite's class `casts`, since Arrow does that exactly or marks as NULL what
-    it can't. All else goes value by value through `convert`, into an array of the type `made_from`.
+    it can't; from others where `WHOLE_CASTS` knows how. All else goes value by value through `convert`, into an array
+    of the type `made_from`.
     """
 
     arrow: str
@@ -1468,7 +1469,7 @@ KINDS = {
     "char":          Kind("string",     "object",              None,      "string",   to_string),
     "binary":        Kind("binary",     "object",              "blob",    "binary",   to_binary),
     "date":          Kind("date32",     "object",              None,      "string",   to_date),
-    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", "text",    "bigint",   to_microseconds),
+    "timestamp":     Kind("timestamp",  "datetime64[us, UTC]", None,      "bigint",   to_microseconds),
     "timestamp_ntz": Kind("timestamp",  "datetime64[us]",      None,      "bigint",   to_microseconds),
 }  # fmt: skip
 
@@ -1549,7 +1550,7 @@ OVER_59 = (b":6", b":7", b":8", b":9")
 
 
 def goes_over_59(lines: bytes, shape: bytes | None) -> bool:
-    """Whether minutes or seconds of lines do, all of which have one shape, if it is told."""
+    """Whether minutes or seconds in some lines of times do; `shape` is what all of them look like, if that is one."""
     if shape is None:
         return any(part in lines for part in OVER_59)
     tens = (lines[colon.end() :: len(shape)] for colon in re.finditer(b":", shape))
@@ -1620,7 +1621,7 @@ def cast_days(data: Array, form: TimeForm) -> Array | None:
     return data.cast(arrow_type("date")) if is_usual and form.name == "auto" else None
 
 
-# How many values of a class become a type at once, where Arrow's own cast would do something else.
+# Ways to make a type of all values of a class together, where Arrow's own cast would do something else.
 WHOLE_CASTS: dict[tuple[str, str], Callable[[Array, TimeForm], Array | None]] = {
     ("text", "timestamp"): cast_text_times,
     ("integer", "timestamp"): cast_number_times,
@@ -1858,7 +1859,7 @@ def zones_called(name: str) -> list[ZoneInfo]:
 
 HIGHEST_ROWID = 2**63 - 1  # behind it SQLite chooses rowids at random (sqlite.org/autoinc.html)
 READERS = 2  # pages are read side by side, each through a connection of its own
-PARTS = 4  # are read in turn, of as many rows as two pages: of two parts the first to end would wait for the other
+PARTS = 4  # are read by these in turn, together as many rows as two pages: of two, the first to end would be idle
 SAMPLE_ROWS, SAMPLE_BYTES = 1000, 32 << 20  # tell what a column holds where nothing else does, whichever is less
 SMALL_FILE_BYTES = 64 << 20  # no page of a smaller file can be large
 PAGE_BYTES, PAGE_ROWS = 4 << 20, 10_000  # of a page in memory, the most; small ones keep the memory flat
@@ -2719,8 +2720,8 @@ class RawPage(NamedTuple):
 # The first letter of what `typeof` says, as numbers take less time than words.
 STORAGES = {ord(word[0]): word for word in ("integer", "real", "text", "blob", "null")}
 
-# What is read of a column: its values where its affinity promises their class, else also what class each is of; where
-# several are, those of each class, text as its bytes.
+# What is read of a column. Where its affinity promises one class: the values; where it promises nothing: also the class
+# of each ("told"); once they were of several classes: values by class, text as its bytes ("mixed").
 ASKED = {
     **{storage: ("{0}",) for storage in PLAIN.values()},
     "told": ("unicode(typeof({0}))", "{0}"),
@@ -2946,7 +2947,7 @@ class Reader:
         return RawPage(pages[0].keys, columns, sum(page.nbytes for page in pages))
 
     def _read(self, rows: str, limit: int, key: str, some: Mapping[str, str]) -> tuple[Array, dict[str, list[Array]]]:
-        """The rows as Arrow arrays: the key, and one or four for each column."""
+        """The rows as Arrow arrays: the key, and what is `ASKED` of each column."""
         known = self.table.key if key == self.rowid and self.table.key in some else None  # It is the rowid.
         asked = [[] if known else [key]]
         for name, storage in some.items():

@@ -9384,7 +9384,7 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
     types_set(config, reader.table.columns)
     if foreign := foreign_types(config, reader.table, is_first=not state.sequence):
-        job.warn_once(f"column_types: {reader.table.name} has no column {', '.join(foreign)} any more")
+        job.warn_once(f"column_types: {reader.table.name} has no column {', '.join(foreign)}: dropped, or misspelt")
     rules = early_rules(job, reader, state.reads)
     aggregate = rules if isinstance(rules, Aggregate) else None
     plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, state.reads))

@@ -1013,7 +1013,7 @@ def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> Non
             " ".join([SETTINGS[name].variables[0], *(f"({flag})" for flag in flags_of(name)[:1])]) for name in missing
         ]
         hint = f"Set {', '.join(ways)}, or the same in YAML."
-        hint += " With --tables '*' each table has its own name there, a whole database at once." * ("databricks_table" in missing)
+        hint += " --tables '*' takes all tables of a database, each by its own name." * ("databricks_table" in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", hint)
     if config.zerobus_endpoint:
         refuse_zerobus_settings(config)

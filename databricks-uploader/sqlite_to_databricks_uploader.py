@@ -4197,7 +4197,8 @@ class Quarantine:
             make_directory(self.directory)
             replace_durably(file, content)
         except OSError as error:
-            raise StateError(f"{self.directory} can't be written: {error.strerror}", "Free the disk.") from None
+            hint = "Mend its rights, or free the disk."
+            raise StateError(f"{self.directory} can't be written: {error.strerror}", hint) from None
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove files whose rows were delivered after all, or are in a newer file."""
@@ -6457,11 +6458,11 @@ STORE_ERRORS: tuple[tuple[type[UploaderError], str, str], ...] = (
     (TargetError, "Unable to rename file: (Operation not (permitted|supported)|Function not implemented)",
      "This file system has no hard links, by which a commit is made once: choose a path on another one. Where this"
      " uploader alone writes the table, allow_unsafe_rename: true in storage_options does without."),
+    (TargetError, "(?i)no space left|disk quota|StorageFull", "The disk is full: free some of it."),
     (TargetError, "(?i)permission ?denied|operation not permitted|read-only file system|ReadOnlyFilesystem",
      "This user may not write there: mend the rights of the path, or choose another one."),
     (TargetError, "(?i)could not create local directory|not a directory|NotADirectory|file ?name too long",
      "Nothing can be made under that path: check table_path or lakehouse_path, and databricks_table."),
-    (TargetError, "(?i)no space left|disk quota|StorageFull", "The disk is full: free some of it."),
     (TargetError, "NoSuchBucket|ContainerNotFound|FilesystemNotFound",
      "The bucket or container does not exist: check table_path or lakehouse_path."),
     (TargetError, "PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint"
@@ -9404,11 +9405,11 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
 def random_id(job: Job) -> str:
     """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did.
 
-    A stream whose state was lost would number its commits anew, and a target takes each number once.
+    A source whose state was lost would number its commits anew, and a target takes each number once.
     """
+    end = f"/{job.stream}" if job.stream else ""
     bases = (name.partition("/")[0] for name in sorted(job.source_ids))
-    base = next((base for base in bases if f"{base}/{job.stream}" not in job.source_ids), os.urandom(16).hex())
-    return f"{base}/{job.stream}" if job.stream else base
+    return next((base for base in bases if base + end not in job.source_ids), os.urandom(16).hex()) + end
 
 
 def completed(job: Job, source: Source, state: State) -> State:

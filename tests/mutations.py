@@ -771,8 +771,12 @@ MUTANTS = (
         "is_first and adopt(directory, known, True)", ("test_streams.py", "table_comes_later"),
     ),
     Mutant(
-        "a state that was lost comes again with its numbers", "if f\"{base}/{job.stream}\" not in job.source_ids",
-        "", ("test_streams.py", "was_lost_gets"),
+        "a state that was lost comes again with its numbers", "if base + end not in job.source_ids",
+        "", ("test_streams.py", "stream_whose_state_was_lost"),
+    ),
+    Mutant(
+        "the state of an only table that was lost comes again with its numbers", "if base + end not in",
+        "if f\"{base}/{job.stream}\" not in", ("test_streams.py", "only_table_whose_state_was_lost"),
     ),
     Mutant(
         "a table that two patterns fit takes the settings of the last", "if name and stream.tables:",

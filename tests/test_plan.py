@@ -499,6 +499,14 @@ def test_a_disk_without_hard_links_is_not_taken_for_one_without_rights(said: str
     assert ("hard links" in refused.value.hint) == is_about_links
 
 
+@pytest.mark.parametrize("said", ["No space left on device", "Disk quota exceeded"])
+def test_a_full_disk_is_no_wrong_path(said: str) -> None:
+    """As where no inode is left for the table's directory."""
+    with pytest.raises(up.TargetError, match=said) as refused, up.delta_errors("lake/t", writes=True):
+        raise OSError(f"Could not create local directory: lake/t: {said}")
+    assert "disk is full" in refused.value.hint
+
+
 def test_a_value_that_cannot_be_read_from_the_log_is_no_fault_of_a_row() -> None:
     with pytest.raises(up.TransientError), up.delta_errors("lake/t"):
         raise ValueError("Cast error: Cannot cast string 'a' to value of Int32 type")

@@ -1187,6 +1187,25 @@ def test_a_stream_whose_state_was_lost_gets_another_name(many: Box, by_hand: str
     assert len(arrived(many, "raw_a")) == (5 if by_hand else 9)
 
 
+@pytest.mark.parametrize(
+    ("by_hand", "expected"), [(None, [3, 7, 12]), ('{"last_upload": "2026-01-01T00:00:01Z"}', [3, 4, 5])]
+)
+def test_an_only_table_whose_state_was_lost_while_a_service_runs_gets_another_name(
+    box: Box, by_hand: str | None, expected: list[int]
+) -> None:
+    """As a stream does. Under its old name each run would stop at a commit of that number, with other rows."""
+    fill(box, "a")
+    fleet = up.Fleet(up.load_config({}, box.environ), box.environ, threading.Event())
+    upload: Any = up.run_cycle
+    for count in expected:
+        assert fleet.each(lambda job, database: upload(job, database, up.Tally()) or 0) == 0
+        assert len(box.arrived()) == count
+        fill(box, "a", count=1)
+        box.state_file.unlink()
+        if by_hand:
+            box.state_file.write_text(by_hand)
+
+
 def test_a_cycle_opens_the_file_once_and_with_nothing_new_asks_little_of_each_table(
     many: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2159,6 +2159,9 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("image is malformed", CorruptError, "the database is damaged: {}", CHECK),
     ("disk I/O", CorruptError, "the database can't be read: {}",
      f"Is a disk full, the database's or state_dir's? Else: {CHECK}"),
+    # Of a table that was described just now; SQLite prepares a query again where the schema changed since.
+    (r"step query: no such (table|column)|no such column: q\.", TransientError,
+     "the database was altered while it was read: {}", "The next cycle goes on."),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
      "a value can't be computed: {}", ""),
     ("", SourceError, "{}", "Check sqlite, sqlite_table_name and timestamp_col."),
@@ -5859,7 +5862,7 @@ class Remembered:
         self.order = TimeColumn(reader, form)
         self.infos = reader.database.columns_of(self.table.name)
         key = [name for _, name in sorted((pk, name) for name, _, pk, *_ in self.infos if pk)]
-        if not self.table.columns.keys() >= {*key}:
+        if not {*key} <= self.table.columns.keys() <= {name for name, *_ in self.infos}:
             raise TransientError(f"{self.table.name} was altered while it was looked at", "The next cycle goes on.")
         # Without a key that may be told, rows that differ in what is hidden alone could not be told apart.
         columns = self.table.telling if key and not self.table.private.intersection(key) else self.table.columns

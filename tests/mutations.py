@@ -775,6 +775,14 @@ MUTANTS = (
         "", ("test_streams.py", "stream_whose_state_was_lost"),
     ),
     Mutant(
+        "what was altered amid a cycle can't be computed", 'step query: no such (table|column)|no such column: q',
+        "step query: no such nothing", ("test_source.py", "altered_while_it_is_read"),
+    ),
+    Mutant(
+        "a column goes unnoticed while a table is described", " <= {name for name, *_ in self.infos}:",
+        ":", ("test_cursor_time.py", "goes_while_a_table_is_described"),
+    ),
+    Mutant(
         "the state of an only table that was lost comes again with its numbers", "if base + end not in",
         "if f\"{base}/{job.stream}\" not in", ("test_streams.py", "only_table_whose_state_was_lost"),
     ),

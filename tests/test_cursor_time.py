@@ -813,3 +813,13 @@ def test_a_position_by_times_is_none_by_times_that_are_read_otherwise(
     assert box.run(*flags) == status
     assert ("belongs to times read as auto UTC, not" in caplog.text) == bool(status)
     assert len(box.arrived("k")) == (20 if status else 21)
+
+
+def test_a_column_that_goes_while_a_table_is_described_is_waited_for(box: Box) -> None:
+    """Records of rows are made of all columns."""
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 1)")
+    with up.Database(box.database, box.folder) as database:
+        reader = up.Reader(database, up.describe(database, "t", None))
+        box.execute("ALTER TABLE t RENAME COLUMN v TO w")
+        with pytest.raises(up.TransientError, match="was altered while it was looked at"):
+            up.TimestampCursor(reader, 300, up.AUTO, time.time)

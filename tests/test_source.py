@@ -438,8 +438,24 @@ def test_a_database_that_can_not_be_opened_leaves_no_file_open(file: Path) -> No
 
 def test_a_misspelt_column_is_an_error_and_not_a_string(file: Path) -> None:
     write(file, "CREATE TABLE t (x)").close()
-    with opened(file) as database, pytest.raises(up.SourceError, match="no such column"):
+    with opened(file) as database, pytest.raises(up.UploaderError, match="no such column"):
         database.rows('SELECT q."nope" FROM t q')
+
+
+@pytest.mark.parametrize("change", ["DROP COLUMN v", "RENAME COLUMN v TO w", "RENAME TO other"])
+@pytest.mark.parametrize("is_generated", [False, True])
+def test_a_table_that_is_altered_while_it_is_read_is_waited_for(file: Path, change: str, is_generated: bool) -> None:
+    """Where SQLite knew the schema, it tells that at the first row, as it does what can't be computed."""
+    column = "v AS (id + 1)" if is_generated else "v"
+    write(file, f"CREATE TABLE t (id INTEGER PRIMARY KEY, {column})", "INSERT INTO t (id) VALUES (1)").close()
+    with opened(file) as database:
+        reader = up.Reader(database, up.describe(database, "t", None))
+        for _ in range(up.READERS):
+            reader.page("", "", 10, "''")
+        write(file, f"ALTER TABLE t {change}").close()
+        for read in (lambda: reader.page("", "", 10, "''"), lambda: up.uncomputable_columns(database, "t", ["v"])):
+            with pytest.raises(up.TransientError, match="was altered while it was read"):
+                read()
 
 
 def time_of(file: Path, columns: str, *rows: str, wanted: str | None = None) -> tuple[str | None, tuple[str, ...]]:

@@ -1557,6 +1557,13 @@ def goes_over_59(lines: bytes, shape: bytes | None) -> bool:
     return bool(b"".join(tens).translate(None, b"012345"))
 
 
+def lined_up(data: Array) -> tuple[list[str], bytes]:
+    """The texts of a column without its NULLs, and these as lines."""
+    texts = [*data.to_pylist()]
+    texts = [text for text in texts if text is not None] if data.null_count else texts
+    return texts, "\n".join([*texts, ""]).encode()
+
+
 def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     """ISO text as UTC timestamps by Arrow's parser, NULL where it can't tell; None where it might tell something else.
 
@@ -1564,9 +1571,7 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
     """
     if form.name != "auto":
         return None
-    texts: list[str] = [*data.to_pylist()]
-    texts = [text for text in texts if text is not None] if data.null_count else texts
-    lines = "\n".join([*texts, ""]).encode()
+    texts, lines = lined_up(data)
     shapes = lines.translate(DIGITS)
     first = shapes[: shapes.find(b"\n") + 1]
     # Most often all have one form, which a comparison tells soonest.
@@ -1615,8 +1620,8 @@ def cast_bits(data: Array, _form: TimeForm) -> Array | None:
 
 def cast_days(data: Array, form: TimeForm) -> Array | None:
     """Texts like 2026-01-31 as dates, NULL where there is no such day; None where one looks otherwise."""
-    texts = [text for text in data.to_pylist() if text is not None]
-    shapes = "\n".join([*texts, ""]).encode().translate(DIGITS)
+    texts, lines = lined_up(data)
+    shapes = lines.translate(DIGITS)
     is_usual = shapes == b"0000-00-00\n" * len(texts) and min(texts, default="1") >= "0001"
     return data.cast(arrow_type("date")) if is_usual and form.name == "auto" else None
 
@@ -4181,7 +4186,7 @@ class Quarantine:
 
     def add(self, sequence: int, table: Columns, rows: Sequence[BadRow]) -> None:
         """Write bad rows beside those that are there of commit `sequence`."""
-        there = lines_of(file for file in self.files() if int(file.stem) == sequence)
+        there = lines_of(self.files(sequence))
         keys = [line["key"] for line in there]
         if new := [line for line in ({**table, **row.line()} for row in rows) if line["key"] not in keys]:
             self.put_lines(sequence, [*there, *new])
@@ -4216,15 +4221,18 @@ class Quarantine:
         """The highest sequence number that has a file; 0 where there is none."""
         return max((int(file.stem) for file in self.files()), default=0)
 
-    def files(self) -> list[Path]:
-        """The files with quarantined rows, oldest first. A glob would take a directory without rights for empty."""
+    def files(self, sequence: int | None = None) -> list[Path]:
+        """The files with quarantined rows, oldest first, or that of one commit.
+
+        A glob would take a directory without rights for empty.
+        """
         found = self.directory.iterdir() if self.directory.is_dir() else ()
-        return sorted(f for f in found if f.suffix == ".jsonl" and f.stem.isdecimal() and f.is_file())
+        files = sorted(f for f in found if f.suffix == ".jsonl" and f.stem.isdecimal() and f.is_file())
+        return [file for file in files if sequence in (None, int(file.stem))]
 
     def count(self, sequence: int | None = None) -> int:
         """How many rows there are, or were set aside with one commit; a file is read again once it has changed."""
-        files = [file for file in self.files() if sequence in (None, int(file.stem))]
-        return sum(rows_in(file, mark_of(stat)) for file in files for stat in stats_of([file]))
+        return sum(rows_in(file, mark_of(stat)) for file in self.files(sequence) for stat in stats_of([file]))
 
 
 @functools.lru_cache(10_000)
@@ -6312,7 +6320,8 @@ def types_set(config: Config, columns: Iterable[str]) -> Columns:
 def foreign_types(config: Config, table: Table, is_first: bool = True) -> list[str]:
     """What `column_types` names and the table has not: a `ConfigError` at first, later it may have been dropped."""
     known = [*table.columns, *OWN_COLUMNS]
-    foreign = [str(key) for key in config.column_types if by_spelling(known)(str(key)) is None]
+    found = by_spelling(known)
+    foreign = [str(key) for key in config.column_types if found(str(key)) is None]
     for key in foreign if is_first else ():
         word_of(key, known, "column_types", "column")
     return foreign
@@ -10271,8 +10280,8 @@ def replay_some(delivery: Delivery, files: Sequence[Path], lines: Lines, first: 
 
     def pages() -> Iterator[ArrowTable]:
         yield from delivery.pages(batch, intent, [tally])
-        own = [file for file in job.quarantine.files() if int(file.stem) == intent["sequence"]]
-        job.quarantine.put_lines(intent["sequence"], [*lines[:first], *lines_of(own), *lines[end:]])
+        own = lines_of(job.quarantine.files(intent["sequence"]))
+        job.quarantine.put_lines(intent["sequence"], [*lines[:first], *own, *lines[end:]])
 
     delivery.commit(Shipment(intent, job.target.prepare(pages), tally))
     return tally

@@ -438,7 +438,7 @@ def test_a_database_that_can_not_be_opened_leaves_no_file_open(file: Path) -> No
 
 def test_a_misspelt_column_is_an_error_and_not_a_string(file: Path) -> None:
     write(file, "CREATE TABLE t (x)").close()
-    with opened(file) as database, pytest.raises(up.UploaderError, match="no such column"):
+    with opened(file) as database, pytest.raises(up.TransientError, match="no such column"):
         database.rows('SELECT q."nope" FROM t q')
 
 

@@ -7306,15 +7306,11 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
 
 ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
-# What a status refuses for good, and what to do.
-NO_ACCESS = "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
-NO_GRANT = f"Grant the service principal {ZEROBUS_GRANTS}"
+# What a status refuses for good, and what to do; 401 as 403.
 REFUSALS = {
-    ("warehouse", 401): NO_ACCESS,
-    ("warehouse", 403): NO_ACCESS,
+    ("warehouse", 403): "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
     ("warehouse", 404): "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
-    ("workspace", 401): NO_GRANT,
-    ("workspace", 403): NO_GRANT,
+    ("workspace", 403): f"Grant the service principal {ZEROBUS_GRANTS}",
     ("workspace", 404): "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
     ("workspace", 501): "Zerobus does not write to such a table; one that was made anew takes another name.",
 }
@@ -7322,7 +7318,8 @@ REFUSALS = {
 
 def http_error(status: int, said: str, writes: bool, host: str = "warehouse") -> UploaderError:
     """Another status than 200, of the warehouse or of the workspace's services, or of a gateway before them."""
-    shown, by_sql, hint = f"the {host} answers: {said}", host == "warehouse", REFUSALS.get((host, status))
+    shown, by_sql = f"the {host} answers: {said}", host == "warehouse"
+    hint = REFUSALS.get((host, 403 if status == 401 else status))
     # Firewalls answer 403 to what is too large, IIS 404, others as they like; the session began with this token.
     is_refusal = status in (403, 404) or (not by_sql and 400 <= status < 500 and status not in (401, 408, 425, 429))
     is_large = status in (400, 413, 414, 431) or (writes and is_refusal) or says_too_large(said)
@@ -7740,17 +7737,8 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
 
 def in_time(work: Callable[[], T]) -> T:
     """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # raised again where the result is waited for
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
     try:
-        return future.result(60)
+        return ThreadPoolExecutor(1).submit(work).result(60)
     except OSError as error:
         raise network_error(error, writes=False) from None
     except ValueError as error:

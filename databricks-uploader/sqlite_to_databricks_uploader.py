@@ -7152,7 +7152,7 @@ class Staged:
     count: int
     values: dict[str, str]
     file: Path
-    digest: str  # That of some rows, which tell of all.
+    sample: Insert  # Some rows, which tell of all.
     text: Insert | None  # A single row, for where its file can't be put.
 
 
@@ -8126,41 +8126,33 @@ class CopyRoute(Route):
         from deltalake import DeltaTable
 
         first = next(page for page in pages if page.num_rows)
-        names = [f"c{index}" for index in range(first.num_columns)]
+        types, names = self.table.types_of(first), [f"c{index}" for index in range(first.num_columns)]
         renamed = (page.rename_columns(names) for page in itertools.chain([first], pages))
         made = tempfile.TemporaryDirectory(prefix="staging-", dir=self.directory, ignore_cleanup_errors=True)
         folder = self._staging.enter_context(made)
         write_pages(folder, renamed, is_bounded=is_bounded, target_file_size=1 << 40)
         with delta_errors(folder):
             table = DeltaTable(folder)
-        kinds = enumerate(self.table.types_of(first).items())
-        values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in kinds}
+        values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in enumerate(types.items())}
         (file,) = table.file_uris()
-        count, sample = table.count(), self._sample(first)
+        count, step = table.count(), math.ceil(first.num_rows / self.COMPARED_ROWS)
+        sample = Insert(every_nth(first, step), types)  # Of rows all over the first page.
         is_text = count == 1 and sample.size <= self.by_rows.MOST_BYTES
-        return Staged(count, values, Path(file), sample.digest, sample if is_text else None)
-
-    def _sample(self, first: ArrowTable) -> Insert:
-        """Some of the rows all over the first page, as a statement has them."""
-        return self.by_rows.text_of([every_nth(first, math.ceil(first.num_rows / self.COMPARED_ROWS))])
+        return Staged(count, values, Path(file), sample, sample if is_text else None)
 
     def ready(self, intent: Intent, payload: Staged) -> Intent:
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
         prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
-        self._sweep(prefix)
+        if not self._swept:  # Of this source files may be left: looked for once, and after `close` left one.
+            self._left_over |= {f"{self.volume}/{name}" for name in self.listed() if name.startswith(prefix)}
+            self._swept = True
         intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
-        return {**intent, "digest": payload.digest, "fields": [*payload.values]}
+        return {**intent, "digest": payload.sample.digest, "fields": [*payload.values]}
 
     def _volume(self, intent: Intent) -> str:
         """Where a file was put: another volume may be set since, and COPY INTO knows files by their paths."""
         return intent.get("volume", self.volume)
-
-    def _sweep(self, prefix: str) -> None:
-        """Mark for removal the files of this source that are left in the volume, once and after `close` left one."""
-        if not self._swept:
-            self._left_over |= {f"{self.volume}/{name}" for name in self.listed() if name.startswith(prefix)}
-            self._swept = True
 
     def listed(self) -> list[str]:
         """The names of files in the volume; none of a folder of it that the first file makes."""
@@ -8247,8 +8239,7 @@ class CopyRoute(Route):
             log.warning("a file does not tell whether commit %d took place: %s", intent["sequence"], error)
             if isinstance(error, LostAnswer):
                 self.table.wait_out(intent, self.now())
-            sample = self._sample(first)
-            came = self.by_rows.held({**intent, "rows": sample.count}, sample)
+            came = self.by_rows.held({**intent, "rows": rows.sample.count}, rows.sample)
             if came is None and self.config.on_doubt != "resend":  # Another try may tell.
                 error.hint = f"{error.hint} If each try ends so: raise databricks_statement_timeout.".strip()
                 raise

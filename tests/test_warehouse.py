@@ -1153,7 +1153,6 @@ def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, m
     bench.create()
     target = bench.target(databricks_volume="/Volumes/main/s/v")
     monkeypatch.setattr(target.usual, "text_of", lambda pages: pytest.fail("they were"))
-    monkeypatch.setattr(target.copy, "_sample", lambda first: up.Insert(first.slice(0, 1), ROWS))
     payload = target.prepare(lambda: iter([rows_of(*range(200), name="x" * 10_000)]))
     assert payload.route == "copy"
 

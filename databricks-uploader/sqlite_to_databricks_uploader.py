@@ -11312,53 +11312,46 @@ class Watch:
     MOST_QUIET: ClassVar = 60  # seconds without a look at the rows of a file that looks as it did
 
     def cycle(self) -> Tally:
-        """One cycle, in which a file that nobody wrote since a look found nothing new is not opened."""
-        began, file, jobs = time.monotonic(), self.fleet.config.sqlite, self.fleet.jobs.values()
+        """One cycle of all streams in one session, in which a file that is as the last look left it is not opened.
+
+        Errors are counted and go on.
+        """
+        total, spoke, began, fleet = Tally(), dict[str, bool](), time.monotonic(), self.fleet
+        file, known, self.quiet = fleet.config.sqlite, self.quiet, None
         # Windows close by the clock, too.
-        seen = untouched(file) if file and all(job.scenario != "aggregate" for job in jobs) else None
-        if seen and seen == self.quiet and began - self.looked < self.MOST_QUIET:
-            return self._pass_over()
-        self.quiet = None
-        total, is_quiet = self._cycle()
-        self.quiet, self.looked = seen if is_quiet else None, began
+        seen = untouched(file) if file and all(job.scenario != "aggregate" for job in fleet.jobs.values()) else None
+        is_quiet = seen is not None and seen == known and began - self.looked < self.MOST_QUIET
+        with contextlib.closing(fleet.session):
+            if is_quiet:
+                self._pass_over()
+            else:
+                self._look(total, spoke)
+                self.looked = began
+                is_quiet = bool(spoke) and len(spoke) == len(fleet.seen or ()) and not any(spoke.values())
+            self._end(summary(total, time.monotonic() - began, "", ""))
+        self.quiet = seen if is_quiet else None
+        if is_quiet:
+            tables = f" in {counted(len(fleet.seen or ()), 'table')}" if fleet.config.tables else ""
+            log.info("nothing new%s", tables, extra={"fields": {"rows": 0, "commits": 0, "quarantined": 0}})
         return total
 
-    def _pass_over(self) -> Tally:
-        """A cycle without a look."""
+    def _pass_over(self) -> None:
+        """Count a cycle without a look."""
         for stream, job in self.fleet.jobs.items():
             figures = self._of(stream)
             figures.cycles, figures.cycle_seconds, figures.ended = figures.cycles + 1, 0.0, job.now()
             figures.quarantined = job.quarantine.count()
-        with contextlib.closing(self.fleet.session):
-            self._end("nothing new")
-        self._say_nothing_new()
-        return Tally()
 
-    def _cycle(self) -> tuple[Tally, bool]:
-        """One cycle of all streams in one session, and what became of their rows; whether all had nothing to say.
-
-        Errors are counted and go on.
-        """
-        total, spoke, began = Tally(), dict[str, bool](), time.monotonic()
-        with contextlib.closing(self.fleet.session):
-            try:
-                with file_errors():
-                    deed = functools.partial(self._deliver, total, spoke)
-                    self.fleet.each(functools.partial(seldom, self.fleet, self.outages, deed))
-            except UploaderError as error:
-                self._fail(error, spoke)
-                self._end(f"failed: {error}", is_reachable=not isinstance(error, (Unreachable, NotReady)))
-                raise
-            self._end(summary(total, time.monotonic() - began, "", ""))
-        is_quiet = bool(spoke) and len(spoke) == len(self.fleet.seen or ()) and not any(spoke.values())
-        if is_quiet:
-            self._say_nothing_new()
-        return total, is_quiet
-
-    def _say_nothing_new(self) -> None:
-        fields = {"rows": 0, "commits": 0, "quarantined": 0}
-        tables = f" in {counted(len(self.fleet.seen or ()), 'table')}" if self.fleet.config.tables else ""
-        log.info("nothing new%s", tables, extra={"fields": fields})
+    def _look(self, total: Tally, spoke: dict[str, bool]) -> None:
+        """Deliver what is new; in `spoke` is of each stream that came to a good end whether it had anything to say."""
+        try:
+            with file_errors():
+                deed = functools.partial(self._deliver, total, spoke)
+                self.fleet.each(functools.partial(seldom, self.fleet, self.outages, deed))
+        except UploaderError as error:
+            self._fail(error, spoke)
+            self._end(f"failed: {error}", is_reachable=not isinstance(error, (Unreachable, NotReady)))
+            raise
 
     def rest(self, seconds: float) -> None:
         """Wait for the next cycle; the healthcheck knows how long."""

@@ -6558,12 +6558,10 @@ def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
 
 
 def varied_columns(page: ArrowTable) -> list[str]:
-    """The columns whose values are mostly different in the first thousand rows; none in a smaller page.
-
-    A dictionary of such values makes a Parquet file a third larger, and takes as long as the rest of writing it.
-    """
+    """The columns whose values are mostly different in the first thousand rows; none in a smaller page."""
     if page.num_rows < SAMPLE_ROWS:
         return []
+    # A dictionary of such values makes a file a third larger, and takes as long as the rest of writing it.
     first = page.slice(0, SAMPLE_ROWS)
     return [name for name in page.column_names if 2 * len(set(first.column(name).to_pylist())) > SAMPLE_ROWS]
 
@@ -6617,10 +6615,7 @@ def file_properties(kinds: Columns, plain: Iterable[str] = (), rows: int = GROUP
 
 @contextlib.contextmanager
 def streamed(pages: Iterable[ArrowTable]) -> Iterator[Generator[Any]]:
-    """The batches of pages for delta-rs, which would tell as text only what was raised on the way: that comes out.
-
-    Nothing reads them any more afterwards: delta-rs may, in its threads, when it raised already.
-    """
+    """The batches of pages for delta-rs, which would tell as text only what was raised on the way: that comes out."""
     failed: list[BaseException] = []
 
     def batches() -> Generator[Any]:
@@ -6643,7 +6638,7 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[Generator[Any]]:
             try:
                 given.close()
                 break
-            except ValueError:  # It is executing.
+            except ValueError:  # delta-rs still reads, in a thread of its own, when it raised already.
                 time.sleep(0.001)
 
 
@@ -6746,21 +6741,17 @@ PLAIN_CALLS = (
     (TEXTS, r"(?:lower|upper|trim)\s*\(\s*({0})\s*\)"),
     (TEXTS, r"length\s*\(\s*(?:{0})\s*\)()"),
 )
-PLAIN_TOKEN = re.compile(
-    r"\s*(?:(?P<end>(?:and|or)\b)|(?P<word>(?:not|is|null|in|between)\b)|(?P<like>like\b)|(?P<truth>(?:true|false)\b)"
-    r"|(?P<moment>(?:(?:date|timestamp)\s*)?'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!'))"
-    r"|(?P<column>[a-z_]\w*|`[^`]+`)|(?P<text>'[^'\\]*'(?!'))"
-    r"|(?P<whole>\d{1,18}(?![\w.]))|(?P<fraction>\d{1,18}\.\d{1,15}(?![\w.]))"
-    r"|(?P<sign><=>|[<>!=]=|<>|[<>=,])|(?P<open>\()|(?P<close>\))|(?P<plus>\+|-(?!-))|(?P<times>\*))\s*",
-    re.IGNORECASE,
-)
-# A letter for each token, a capital for each column by its type; and what may stand between one AND or OR and the next.
-PLAIN_LETTERS = dict.fromkeys(KINDS, "N") | dict.fromkeys(TEXTS, "S") | dict.fromkeys((*TIMES, "date"), "T")
-PLAIN_LETTERS |= {
-    "double": "D", "bigint": "B", "boolean": "L", "binary": "X", "end": "&", "word": " ", "like": "k", "truth": "l",
-    "moment": "m", "text": "s", "whole": "i", "fraction": "f", "sign": "=", "open": "(", "close": ")", "plus": "+",
-    "times": "*",
+# Its tokens by their letters; a column's is a capital, by its type. What may stand between one AND or OR and the next.
+PLAIN_TOKENS = {
+    "&": r"(?:and|or)\b", " ": r"(?:not|is|null|in|between)\b", "k": r"like\b", "l": r"(?:true|false)\b",
+    "m": r"(?:(?:date|timestamp)\s*)?'\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?'(?!')",
+    "column": r"[a-z_]\w*|`[^`]+`", "s": r"'[^'\\]*'(?!')",
+    "i": r"\d{1,18}(?![\w.])", "f": r"\d{1,18}\.\d{1,15}(?![\w.])",
+    "=": r"<=>|[<>!=]=|<>|[<>=,]", "(": r"\(", ")": r"\)", "+": r"\+|-(?!-)", "*": r"\*",
 }  # fmt: skip
+PLAIN_TOKEN = re.compile(r"\s*(?:({}))\s*".format(")|(".join(PLAIN_TOKENS.values())), re.IGNORECASE)
+PLAIN_LETTERS = dict.fromkeys(KINDS, "N") | dict.fromkeys(TEXTS, "S") | dict.fromkeys((*TIMES, "date"), "T")
+PLAIN_LETTERS |= {"double": "D", "bigint": "B", "boolean": "L", "binary": "X"}
 PLAIN_CLAUSE = "(?:{})".format("|".join(f"[{letters} =()+*]*" for letters in ("Sskm", "Tm", "DBNif", "Ll", "X")))
 
 
@@ -6774,7 +6765,8 @@ def is_plain(expression: str, types: Columns) -> bool:
         expression = re.sub(f"(?i)\\b{call.format(some)}", lambda found: f" {found[1] or 0} ", expression)
 
     def letter(token: re.Match[str]) -> str:
-        return PLAIN_LETTERS.get(kinds.get(token["column"] or "", str(token.lastgroup)), "?")
+        own = [*PLAIN_TOKENS][(token.lastindex or 0) - 1]
+        return PLAIN_LETTERS.get(kinds.get(token[0].strip(), ""), "?") if own == "column" else own
 
     shape = PLAIN_TOKEN.sub(letter, expression)
     is_sum = re.search("[+*][A-Z]|[A-Zif)][+*]", shape)
@@ -7291,11 +7283,9 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
     unreachable = (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError)
     if isinstance(reason, (*unreachable, ConnectionRefusedError)) or (isinstance(error, URLError) and not writes):
         is_name = isinstance(reason, (socket.gaierror, http.NameResolutionError))
-        fault = "can't be resolved" if is_name else "can't be reached"
-        hint = (
-            "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if one is needed."
-        )
-        return Unreachable(f"{host} {fault}: {reason}", hint)
+        fault = f"{host} can't be {'resolved' if is_name else 'reached'}: {reason}"
+        hint = "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if need be."
+        return Unreachable(fault, hint)
     if isinstance(reason, http.ResponseError) and "redirect" in str(reason):
         hint = "Is it a page to log in? Check databricks_host and databricks_http_path."
         return Unanswered("the host redirects instead of answering", hint)
@@ -7476,10 +7466,7 @@ class Session:
         return [row for page in self.query(sql)[1] for row in page]
 
     def close(self, is_broken: bool = False) -> None:
-        """End the session, if there is one. An error while closing it does no harm.
-
-        One that is broken is dropped: the request that ends it, now or when Python collects it, could hang.
-        """
+        """End the session, if there is one. One that is broken is dropped: the request that ends it could hang."""
         connection, self._connection = self._connection, None
         if connection and is_broken:
             connection.session.is_open = False
@@ -7837,9 +7824,8 @@ class WarehouseTable:
                 for column in answer.told.get("columns", [])
             }
         except (TypeError, KeyError, AttributeError):
-            raise Rejected(
-                f"the workspace does not tell the columns of {self.full_name}", "Check databricks_host."
-            ) from None
+            fault = f"the workspace does not tell the columns of {self.full_name}"
+            raise Rejected(fault, "Check databricks_host.") from None
         if fault := unfit_for_zerobus(answer.told, columns):
             raise Rejected(f"{self.full_name} {fault}", "--print-ddl prints a table as Zerobus wants it.")
         return columns
@@ -7963,10 +7949,7 @@ class SizedRoute(Route):
     _usual: int | None = None
 
     def batch_rows(self, bytes_per_row: float, share: float = 1.0) -> int:
-        """Rows of one request: as large as those before; in JSON they take about twice their bytes in SQLite.
-
-        Of those that are read a `share` is sent.
-        """
+        """How many rows are read for a request, of which a `share` is sent: in JSON of twice their bytes in SQLite."""
         size = self._bytes_per_row or max(1.0, 2 * bytes_per_row)
         self._usual = max(1, int(0.9 * self.table.allowance.bytes / size))
         return int(self._usual / max(share, 1 / self.MOST_READ))
@@ -8013,13 +7996,10 @@ class InsertRoute(SizedRoute):
 
     def send(self, intent: Intent, payload: Insert) -> None:
         values = payload.values | self.table.own_values(intent)
-        names = ", ".join(map(quoted_sql, values))
+        names, chosen = ", ".join(map(quoted_sql, values)), ", ".join(values.values())
         condition = not_later_than(intent["started"], self.table.timeout)
-        cursor = self.session.run(
-            f"INSERT INTO {self.table.sql} ({names}) SELECT {', '.join(values.values())}"
-            f" FROM {payload.source} WHERE {condition}",
-            writes=True,
-        )
+        sql = f"INSERT INTO {self.table.sql} ({names}) SELECT {chosen} FROM {payload.source} WHERE {condition}"
+        cursor = self.session.run(sql, writes=True)
         if cursor.rowcount not in (-1, payload.count):
             raise LostAnswer(f"the warehouse speaks of {cursor.rowcount} rows inserted, not {payload.count}")
 
@@ -8047,17 +8027,12 @@ class InsertRoute(SizedRoute):
             return self._came(rows, dt.datetime.fromisoformat(intent["started"]), is_edited)
         except Rejected as refused:
             is_told = intent.get("keyed") and not (is_edited or too_few or too_many)
-            said = "%s does not tell what it held before commit %d: %s"
-            log.log(
-                logging.INFO if is_told else logging.WARNING, said, self.table.full_name, intent["sequence"], refused
-            )
+            said = f"{self.table.full_name} does not tell what it held before commit {intent['sequence']}: {refused}"
+            log.log(logging.INFO if is_told else logging.WARNING, "%s", said)
             return True if is_told else None
 
     def _came(self, rows: Insert, sent: dt.datetime, is_edited: bool) -> Fate:
-        """Whether the rows came after the statement was `sent`.
-
-        One statement commits all or nothing, so a mixture tells nothing: rows were changed since.
-        """
+        """Whether the rows came after the statement was `sent`. A mixture tells nothing: rows were changed since."""
         if sent.timestamp() > self.session.now():  # By a clock that was wrong.
             return None
         # Its commit may bear an earlier time; rows that came just before it can't be told from it.
@@ -8185,7 +8160,7 @@ class CopyRoute(Route):
         log.warning("%d rows can't be put into %s as a file: %s", payload.count, self.volume, error)
         return RefusedSizeError(str(error), "Check databricks_volume, and what stands between.")
 
-    def send(self, intent: Intent, payload: Staged, is_first: bool = True) -> None:
+    def send(self, intent: Intent, payload: Staged) -> None:
         """Let the warehouse take up the file, if it has not done so before. Columns are matched by name."""
         (first, value), *others = payload.values.items()
         guarded = f"if({not_later_than(intent['started'], self.table.timeout)}, {value}, NULL)"
@@ -8202,7 +8177,7 @@ class CopyRoute(Route):
             if error.hint:
                 raise
             raise self._not_as_file(payload, error) from None  # As where somebody took it away.
-        self._refuse_unloaded(cursor, {payload.count} if is_first else {0, payload.count, intent["rows"]})
+        self._refuse_unloaded(cursor, {payload.count, intent["rows"], *([0] if "again" in intent else [])})
         self.leave(intent)
         payload.file.unlink(missing_ok=True)
 
@@ -8252,7 +8227,7 @@ class CopyRoute(Route):
         def send() -> None:
             again: Intent = {**intent, "again": self.now()}
             save(again)  # A next question waits from now on, in another run too.
-            self.send({**again, "started": again["again"]}, rows, is_first=False)
+            self.send({**again, "started": again["again"]}, rows)
 
         try:
             send()
@@ -8402,13 +8377,12 @@ class ZerobusRoute(SizedRoute):
         answer = self.session.ask(url, document, self.table.full_name)
         if answer.status == 200 and answer.told is not None and not answer.said():
             return
+        shown = answer.shown()
         if answer.status < 300:
-            raise LostAnswer(f"{answer.shown()} is not Zerobus' answer: it is from a proxy between, most likely")
-        if answer.status != 400 or not answer.told or says_too_large(answer.shown()):
-            raise http_error(answer.status, answer.shown(), True, "workspace")
-        raise RefusedValuesError(
-            f"a value does not fit its column: {answer.shown()}", "Compare the types with --check."
-        )
+            raise LostAnswer(f"{shown} is not Zerobus' answer: it is from a proxy between, most likely")
+        if answer.status != 400 or not answer.told or says_too_large(shown):
+            raise http_error(answer.status, shown, True, "workspace")
+        raise RefusedValuesError(f"a value does not fit its column: {shown}", "Compare the types with --check.")
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> Fate:
         """Rows that are there are there. Of others nothing can tell whether they come: `on_doubt` has decided.
@@ -10326,7 +10300,6 @@ QUARANTINED = 3
 # Statuses of streams, the worst last.
 STATUSES = (0, QUARANTINED, 75, 1, 2)
 
-
 # Characters that delta-rs 1.6 can't make the name of a store with, and ends the process, or which it refuses; and what
 # it reads as another: a backslash, and on local disks an escape such as %20.
 UNFIT_IN_PATHS = re.compile(r"[][|^\\\x00-\x1f\x7f]|^(?!.*://).*(%[0-9A-Fa-f]{2})")
@@ -10504,9 +10477,8 @@ def for_each(streams: Mapping[str, Config], deed: Callable[[Config], int | None]
 def is_of(state: State, config: Config) -> bool:
     """Whether a state of the single form is that of a stream. One that has a time alone tells nothing."""
     table, target = routed_table(config.databricks_table or "", scenario_of(config)), state.target or ""
-    is_target = any(
-        is_one_name(target[-len(end) :], end) for end in (f"/{table}", f".{table}", config.table_path) if end
-    )
+    ends = filter(None, (f"/{table}", f".{table}", config.table_path))
+    is_target = any(is_one_name(target[-len(end) :], end) for end in ends)
     return is_one_name(state.table, config.sqlite_table_name) and is_target
 
 
@@ -10516,11 +10488,6 @@ def place_of_stream(config: Config) -> StateFile:
     if config.stream and own.load() is None and (state := single.load()) and is_of(state, config):
         return single
     return own
-
-
-def saved_state(config: Config) -> State | None:
-    """The state of a stream; for looking only."""
-    return place_of_stream(config).load()
 
 
 def adopt(directory: Path, streams: Mapping[str, Config], is_first: bool) -> None:
@@ -10730,7 +10697,6 @@ def looking(config: Config, target: Target, state: State, database: Database) ->
 
 # --- Results on stdout ---
 
-
 COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "FAIL": "\033[31m"}
 
 
@@ -10821,10 +10787,7 @@ def scenario_tables(config: Config, there: Iterable[str]) -> list[str]:
 
 
 def delta_targets(config: Config) -> dict[str, DeltaTarget]:
-    """The Delta tables that may be there, by name: of a lakehouse path or a table path, and `status_table` beside.
-
-    A local lake and the states tell which tables there are.
-    """
+    """The Delta tables that may be there, by name, as a local lake and the states tell; `status_table` is beside."""
     root, own = lake_and_name(config)
     states = (StateFile(file.parent).sound() for file in config.state_dir.glob(f"*/{STATE_NAME}"))
     there = {str(state.target).removeprefix(f"{root}/") for state in states if state}
@@ -11729,7 +11692,7 @@ class Unasked(DeltaTarget):
 
 def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     """Read and process what is new in one stream, and show what would be sent; neither state nor target is touched."""
-    target, saved = target_of(config, Session(config, environ)), saved_state(config) or State()
+    target, saved = target_of(config, Session(config, environ)), place_of_stream(config).load() or State()
     if isinstance(target, WarehouseTarget):
         target = Unasked(target.name, {})
     first, total = list[Sequence[Any]](), Tally()
@@ -11840,8 +11803,7 @@ def form_of_time(times: Sequence[Any]) -> str:
     if not isinstance(known, (int, float)):
         return " (text)" if known else ""
     units = {"unix": "seconds", "unix_ms": "milliseconds", "unix_us": "microseconds"}
-    unit = next((units[name] for limit, name in EPOCH_UNITS[:-1] if abs(known) < limit), "nanoseconds")
-    return f" ({unit} since 1970)"
+    return f" ({units.get(unit_of(known) or '', 'nanoseconds')} since 1970)"
 
 
 # --- Caring: Delta tables that live for years ---
@@ -11945,10 +11907,8 @@ def check(config: Config, environ: Mapping[str, str], as_json: bool) -> int:
 
 def findings(config: Config, session: Session) -> Iterator[tuple[str, str, Finding]]:
     """What is found of each stream and part, one after the other."""
-    checks: dict[str, Callable[[Config], Iterator[Finding]]] = {
-        "configuration": check_configuration, "database": check_database, "state": check_state,
-        "target": functools.partial(check_target, session),
-    }  # fmt: skip
+    checks = {"configuration": check_configuration, "database": check_database, "state": check_state}
+    checks["target"] = functools.partial(check_target, session)
     streams: dict[str, Config] = {}
     try:
         streams = configured(config)
@@ -11977,8 +11937,7 @@ def check_configuration(config: Config) -> Iterator[Finding]:
     table = config.table_path or routed_table(config.databricks_table or "", scenario)
     yield Finding(f"rows go to {table} ({where}) by {route_of(config)}: {reason_of(config, scenario)}")
     if fault := unused_privacy(config, scenario):
-        text, hint = fault
-        yield Finding(text, None, hint)
+        yield Finding(fault[0], None, fault[1])
 
 
 def check_database(config: Config) -> Iterator[Finding]:
@@ -12116,7 +12075,7 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
     """Column by column: what is sent where, as which type, if the state belongs there."""
     saved = State()
     with contextlib.suppress(StateError):  # That was said before.
-        saved = saved_state(config) or saved
+        saved = place_of_stream(config).load() or saved
     with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
         refuse_bad_start(source, checked(job, source, saved))
@@ -12438,10 +12397,7 @@ def hear(pipe: int) -> None:
 def run_for_ever(
     one_cycle: Callable[[], Tally], interval: float, stop: threading.Event, rest: Wait, now: Clock = time.monotonic
 ) -> None:
-    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again.
-
-    That a host can't be reached is said when it begins, once a day while it lasts, and when it is over.
-    """
+    """Cycle until `stop` is set, which also ends the `rest` between. What may pass by itself is tried again."""
     outage = Outage()
     while not stop.is_set():
         wait = interval

@@ -6634,12 +6634,11 @@ def streamed(pages: Iterable[ArrowTable]) -> Iterator[Generator[Any]]:
             raise failed[0] from None
         raise
     finally:
-        while True:
-            try:
+        # delta-rs may still read, in a thread of its own, when it raised already.
+        while inspect.getgeneratorstate(given) != inspect.GEN_CLOSED:
+            with contextlib.suppress(ValueError):
                 given.close()
-                break
-            except ValueError:  # delta-rs still reads, in a thread of its own, when it raised already.
-                time.sleep(0.001)
+            time.sleep(0.001)
 
 
 def write_pages(
@@ -7725,7 +7724,7 @@ def sdk_headers(config: Config, method: str) -> Callable[[], dict[str, str]]:
 def in_time(work: Callable[[], T]) -> T:
     """What `work` returns. After a minute it is given up, since databricks-sdk fetches tokens without a time limit."""
     try:
-        return ThreadPoolExecutor(1).submit(work).result(60)
+        return submitted(ThreadPoolExecutor(1), work).result(60)
     except OSError as error:
         raise network_error(error, writes=False) from None
     except ValueError as error:
@@ -11727,8 +11726,7 @@ def yaml_line(name: str, value: object) -> str:
     """A setting as a line of YAML."""
     import yaml
 
-    plain = {name: str(value) if isinstance(value, Path) else value}
-    return str(yaml.safe_dump(plain, allow_unicode=True, width=math.inf)).strip()
+    return str(yaml.safe_dump({name: value}, allow_unicode=True, width=math.inf)).strip()
 
 
 def print_init(config: Config) -> None:
@@ -11748,7 +11746,7 @@ def print_init(config: Config) -> None:
     uris = ("lakehouse_path", "table_path")
     given |= {s: absolute_uri(str(v)) for s, v in given.items() if isinstance(v, Path) or s in uris}
     print("# Made by --init. Next: --check, then run. All settings: docs/configuration.md.")
-    print(yaml_line("sqlite", config.sqlite and config.sqlite.absolute()))
+    print(yaml_line("sqlite", str(Path(str(config.sqlite)).absolute())))
     if not any(getattr(config, name) for name in TARGETS):
         print("\n# Where to: fill in these, or lakehouse_path, a directory or s3:// address for Delta tables.")
         for name in ("databricks_host", "databricks_http_path", "databricks_database"):

@@ -6531,7 +6531,7 @@ def shortened(message: str) -> str:
 @contextlib.contextmanager
 def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
     """Errors of delta-rs as ours."""
-    from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     try:
         yield
@@ -6539,8 +6539,6 @@ def delta_errors(name: str, writes: bool = False) -> Iterator[None]:
         text = str(error).strip()
         if isinstance(error, CommitFailedError) or "already exists" in text:
             raise Conflict(f"another writer was faster: {shortened(one_line(text))}") from None
-        if isinstance(error, SchemaMismatchError):
-            raise TargetError(f"{name}: {text}", "Compare the table's columns with the source's.") from None
         if not isinstance(error, (DeltaError, OSError, ValueError)) and type(error) is not Exception:
             raise
         # delta-rs shows the rows that a constraint refuses; what rows hold is not for logs.

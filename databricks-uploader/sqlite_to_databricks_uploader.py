@@ -12230,9 +12230,8 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     # fmt: on
 
 
-@functools.cache
-def arguments_parser() -> Arguments:
-    """The parser of all actions and settings."""
+def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
+    """What the command line says. What is not given is absent, so that layers can tell."""
     parser = Arguments(
         usage="%(prog)s [--config FILE] [ACTION] [SETTINGS]",
         description="Append the new rows of a SQLite table to Databricks or Delta tables, exactly once.",
@@ -12252,12 +12251,7 @@ def arguments_parser() -> Arguments:
             text = f"{setting.help.rstrip('.')} [{setting.variables[0]}]".replace("%", "%%")
             metavar = name.rpartition("_")[2].upper()
             settings.add_argument(*flags_of(name), dest=name, metavar=metavar, help=text, **switch)
-    return parser
-
-
-def parse_arguments(argv: Sequence[str] | None) -> dict[str, Any]:
-    """What the command line says. What is not given is absent, so that layers can tell."""
-    return vars(arguments_parser().parse_args(argv))
+    return vars(parser.parse_args(argv))
 
 
 def load_config(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:

@@ -7782,8 +7782,7 @@ class WarehouseTable:
 
     def columns(self) -> Columns:
         """The table's columns, as this cycle knows them; ` not null` after the types of those that are."""
-        if self._columns is None:
-            self.look(0)
+        self.look(math.inf)
         return self._columns or {}
 
     def look(self, trusted: float = TRUSTED_SECONDS) -> None:
@@ -7793,8 +7792,7 @@ class WarehouseTable:
         with no_matter_of_size():
             found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
         # Collations are no matter but of the batch id, which is searched for.
-        kept = {name: kind for name, kind in found.items() if name.lower() in OWN_COLUMNS}
-        found = {name: re.sub(r" collate \S+", "", kind) for name, kind in found.items()} | kept
+        found = {n: k if n.lower() in OWN_COLUMNS else re.sub(r" collate \S+", "", k) for n, k in found.items()}
         if self._columns is not None and types_in(self._columns) != types_in(found):
             raise Postponed(f"the columns of {self.full_name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()

@@ -369,9 +369,11 @@ def test_a_table_whose_features_cannot_be_written_is_refused_for_good(
     assert box.state()["intent"] is None if box.state_file.exists() else True
 
 
-def computing_table(box: Box, generated: str, constraint: str) -> None:
-    """A table as Databricks makes it, whose column `g` writers compute, or that has a constraint."""
+def computing_table(box: Box, generated: str, constraint: str, invariant: str = "") -> None:
+    """A table as Databricks makes it, whose column `g` writers compute, or that has a constraint, or `v` an invariant."""
     metadata = {"g": {"delta.generationExpression": generated}} if generated else {}
+    if invariant:
+        metadata["v"] = {"delta.invariants": json.dumps({"expression": {"expression": invariant}})}
     kinds = {"time": "timestamp", "s": "string", "v": "long", "g": "integer"}
     schema = Schema([Field(name, PrimitiveType(kind), metadata=metadata.get(name)) for name, kind in kinds.items()])
     made = {
@@ -411,6 +413,15 @@ def test_an_expression_that_delta_rs_may_compute_otherwise_than_spark_is_refused
     log.with_name("00000000000000000001.json").write_text(without + "\n")
     assert box.run() == 0
     assert box.arrived("v") == [(1,)]
+
+
+def test_an_invariant_that_delta_rs_may_compute_otherwise_is_refused(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    computing_table(box, "", "", invariant="v / 2 > 0")
+    box.execute("CREATE TABLE t (time TEXT, s TEXT, v INTEGER)", "INSERT INTO t VALUES ('2026-01-01', 'a', 1)")
+    assert box.run() == 1
+    assert "the invariant of v (v / 2 > 0), which delta-rs may compute otherwise than Spark" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,18 @@ def test_infinities_are_set_aside_before_anything_is_sent(way: Ways, box: Box) -
     assert all("JSON can't carry" in line["reason"] for line in box.quarantined())
 
 
+def test_what_a_rule_makes_infinite_is_set_aside(way: Ways, box: Box) -> None:
+    there = way("v BIGINT, sum_x DOUBLE", "aggregated_")
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, x REAL)", "INSERT INTO t VALUES (?, ?, ?)",
+                rows=[(time, v, 1e308 if v == 2 else 0.1) for time, v in [*rows(1, 20), *rows(1, 20)]])  # fmt: skip
+    rules = {"group_by": ["v"], "aggregations": {"x": "sum"}}
+    box.environ |= {"ENABLE_AGGREGATE": "true", "AGGREGATE_CONFIG": json.dumps(rules)}
+    assert there.run() == up.QUARANTINED, there.stage.said()
+    assert there.arrived() == [v for v in range(1, 21) if v != 2]
+    [line] = box.quarantined()
+    assert "sum_x is inf, which JSON can't carry" in line["reason"]
+
+
 def test_a_first_run_does_not_begin_with_infinities(way: Ways, box: Box) -> None:
     """Where more than a tenth of the first rows are such, nothing is sent, nor set aside."""
     there = way("time TIMESTAMP, v BIGINT, x DOUBLE")
@@ -377,7 +389,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an external table": ({"table_type": "EXTERNAL"}, "managed Delta tables only"),
     "another format": ({"data_source_format": "ICEBERG"}, "managed Delta tables only"),
     "catalog-managed commits": ({"properties": {"delta.feature.catalogManaged": "supported"}}, "catalog-managed"),
+    "a generated column": (
+        {"columns": [{"name": "v", "type_text": "bigint", "type_json": '{"delta.generationExpression": "1"}'}]},
+        "generated or identity columns, which Zerobus does not support: v",
+    ),
 }
+
+
+def test_a_query_needs_a_warehouse_beside_zerobus(way: Ways) -> None:
+    there = way()
+    assert there.run("--run-query", "INFO") == 2
+    assert "--run-query needs a warehouse" in there.stage.said()
 
 
 @pytest.mark.parametrize("kind", REFUSED)

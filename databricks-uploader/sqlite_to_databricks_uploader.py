@@ -2785,17 +2785,14 @@ def numbers_of(storages: Array, values: Array) -> RawColumn | None:
 
 def mixed_column(classes: Set[str], parts: Sequence[Array], encoding: str) -> RawColumn:
     """One column out of the letters of its classes, and the values of each where they are of it."""
-    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
-    if len(classes) <= 1 and classes <= of_class.keys():
-        storage = next(iter(classes), "integer")
-        return RawColumn(storage, of_class[storage])
     values: list[Value | None] = []
     for letter, *by_class in zip(whole_numbers(parts[0]), *(part.to_pylist() for part in parts[1:]), strict=True):
         known: Any = next((value for value in by_class if value is not None), None)
         values.append(decoded(known, encoding) if STORAGES[letter] == "text" else known)
-    if classes == {"text"} and not any(isinstance(value, bytes) for value in values):
-        return RawColumn("text", array_of(values, "string"))
-    return RawColumn("mixed", values)
+    if len(classes) > 1 or any(isinstance(value, InvalidText) for value in values):
+        return RawColumn("mixed", values)
+    storage = next(iter(classes), "integer")
+    return RawColumn(storage, array_of(values, CLASS_TYPES[storage]))
 
 
 def fitting_rows(bytes_per_row: float) -> int:
@@ -3509,11 +3506,11 @@ class Partials(NamedTuple):
 
 def cut_of(starts: Series, most: int) -> dt.datetime | None:
     """The end of the first windows that have at most so many of these groups, or of the first one; None for all."""
+    if len(starts) <= most:
+        return None
     starts = starts.sort_values(ignore_index=True)
     later = starts[starts > starts.iloc[0]]
-    found: dt.datetime | None = None
-    if len(later) and len(starts) > most:
-        found = max(starts.iloc[most], later.iloc[0]).to_pydatetime()
+    found: dt.datetime | None = max(starts.iloc[most], later.iloc[0]).to_pydatetime() if len(later) else None
     return found
 
 
@@ -3624,8 +3621,6 @@ class Aggregate(NamedTuple):
     def first_windows(self, partials: Partials, end: dt.datetime, most: int) -> dt.datetime:
         """The end of the first windows before `end` that have at most so many groups together, or of the first one."""
         (groups,) = partials.pieces
-        if len(groups) <= most:
-            return end
         starts = groups[WINDOW]
         return cut_of(starts[starts < end], most) or end
 

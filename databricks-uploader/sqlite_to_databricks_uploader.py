@@ -3151,14 +3151,10 @@ def fits(value: Any, kind: str) -> bool:
 
 
 class Rules(NamedTuple):
-    """Rules, checked: `apply` makes a frame with `columns`, as far as it was given these, and all that are `used`.
-
-    The raw values of `touched` ones may be kept nowhere.
-    """
+    """Rules, checked: `apply` makes a frame with `columns`, as far as it was given these, and all that are `used`."""
 
     columns: Columns
     used: frozenset[str]
-    touched: frozenset[str]
     apply: Callable[[DataFrame], DataFrame]
 
 
@@ -3293,13 +3289,12 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
     kinds = columns | {step.column: step.kind for step in disguises}
     kept = {name: kind for name, kind in kinds.items() if name not in dropped}
     used = frozenset(name for word, name, _ in named if word != "drop")
-    touched = frozenset(name for word, name, _ in named if word != "remove_nulls")
 
     def apply(frame: DataFrame) -> DataFrame:
         complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
         return changed(complete, disguises)[[name for name in kept if name in frame]]
 
-    return Rules(kept, used, touched, apply)
+    return Rules(kept, used, apply)
 
 
 # --- Filter ---
@@ -3356,7 +3351,7 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
             frame = frame[passed.reindex(frame.index, fill_value=False)]
         return frame.reset_index(drop=True)
 
-    return Rules(columns, frozenset(name for name, *_ in tests), frozenset(), apply)
+    return Rules(columns, frozenset(name for name, *_ in tests), apply)
 
 
 # --- Aggregate ---
@@ -6225,7 +6220,7 @@ class Plan(NamedTuple):
 
     def bad_rows(self, page: RawPage, bad: Mapping[int, str]) -> list[BadRow]:
         """The rows set aside, without the values of columns that rules hide."""
-        hidden = self.rules.touched if self.rules else frozenset()
+        hidden = self.table.private
         values = {name: column.values() for name, column in page.columns.items() if bad and name not in hidden}
         absent = [name for name in self.table.columns if name not in values]
         rows = ((index, {name: column[index] for name, column in values.items()}) for index in sorted(bad))
@@ -6287,8 +6282,7 @@ def finite_columns(plan: Plan) -> frozenset[str]:
     """The source's real columns that are sent, or that groups are made of; what rules change is theirs to judge."""
     reals = {name for name, kind in plan.reads.items() if kind in REALS}
     is_grouped = not plan.reads.keys() >= set(plan.sources.values())
-    changed = plan.rules.touched if plan.rules else frozenset[str]()
-    return frozenset(reals - changed if is_grouped else reals.intersection(plan.sources.values()) - changed)
+    return frozenset(reals if is_grouped else reals.intersection(plan.sources.values())) - plan.table.private
 
 
 def types_in(target: Columns | None) -> Columns:
@@ -8743,8 +8737,7 @@ class RowSource(NamedTuple):
         key = {table.key} if table.key else set()  # SQLite takes NULL for other keys of tables with rowids.
         if database.kinds[table.name] == "table without rowid":
             key = {name for name, _, pk, *_ in database.columns_of(table.name) if pk}
-        hidden = plan.rules.touched if plan.rules else frozenset[str]()
-        return bool(key) and key <= {*plan.sources.values()} - hidden
+        return bool(key) and key <= {*plan.sources.values()} - table.private
 
     def of_lines(self, lines: Lines, unfit: Mapping[int, str]) -> Prepared:
         """Rows out of the quarantine, where those that are `unfit` stay."""
@@ -9343,7 +9336,7 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
         job.warn_once(f"column_types: {reader.table.name} has no column {', '.join(foreign)}: dropped, or misspelt")
     rules = early_rules(job, reader, state.reads)
     aggregate = rules if isinstance(rules, Aggregate) else None
-    plan = functools.cache(lambda: plan_of(job, reader, now, aggregate, state.reads))
+    plan = functools.cache(lambda: plan_of(job, cursor.reader, now, aggregate, state.reads))
     if aggregate is None:
         return RowSource(cursor, plan)
     if not isinstance(cursor, RowidCursor):
@@ -9632,7 +9625,7 @@ ODD_TIMES = "the column {} has times before 2000 or more than a day ahead"
 def said_of_odd_time(plan: Plan, moment: int, values: Sequence[Any]) -> tuple[str, str]:
     """That the first of these times can't be right, and the format under which it would be, as they all are."""
     name, better = str(plan.table.time), list[str]()
-    is_private = plan.rules is not None and name in plan.rules.touched
+    is_private = name in plan.table.private
     forms = fitting_forms(values, plan.form.zone, plan.now())
     for form in forms:
         with contextlib.suppress(ValueError):
@@ -9718,8 +9711,7 @@ def refuse_bad_start(source: Source, state: State) -> None:
     name = max(refused, key=lambda name: len(refused[name]))
     reason = min(refused[name].items())[1]
     values = [page.columns[name].values()[index] for index in sorted(refused[name])]
-    is_hidden = plan.rules is not None and name in plan.rules.touched
-    shown = "" if is_hidden or values[0] is None else f" (it is {values[0]!r:.60})"
+    shown = "" if name in plan.table.private or values[0] is None else f" (it is {values[0]!r:.60})"
     raise ConfigError(
         f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
         remedy_for(plan, name, values, page.columns[name].values()),

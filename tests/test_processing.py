@@ -244,8 +244,8 @@ def test_the_columns_whose_values_are_private_are_named() -> None:
         "drop": ["a"], "hash": ["b"], "mask": {"c": 1}, "round": {"d": 1},
         "e": "x", "replace_values": {"f": {"x": "y"}}, "remove_nulls": ["g"],
     }  # fmt: skip
-    columns = dict.fromkeys("abcefgh", "string") | {"d": "double"}
-    assert up.parse_sanitize(rules, columns, "k").touched == set("abcdef")
+    config = up.Config(enable_sanitize=True, sanitize_config=rules)
+    assert up.private_columns(config, dict.fromkeys("abcdefgh", "")) == set("abcdef")
 
 
 def test_of_columns_that_differ_by_case_alone_rules_mean_the_one_that_is_written_so() -> None:
@@ -253,7 +253,7 @@ def test_of_columns_that_differ_by_case_alone_rules_mean_the_one_that_is_written
     columns = {"é": "string", "É": "double", "id": "bigint"}
     for name, other in (("é", "É"), ("É", "é")):
         rules = up.parse_sanitize({"drop": [name], "remove_nulls": [other]}, columns, None)
-        assert rules.touched == {name} and rules.used == {other} and [*rules.columns] == [other, "id"]
+        assert rules.used == {other} and [*rules.columns] == [other, "id"]
         assert up.parse_filter({name: None}, columns).used == {name}
         given = up.Config(column_types={name: "string", other: "date"})
         assert up.types_set(given, columns) == {name: "string", other: "date"}

@@ -126,14 +126,11 @@ MICROSECOND = dt.timedelta(microseconds=1)
 
 
 class UploaderError(Exception):
-    """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table.
-
-    One that is final ends a run that would go on for ever. One that was said is not said again in each cycle.
-    """
+    """Anything that ends a cycle: a message, a hint, an exit status; where known, the source and its table."""
 
     status = 1
-    is_final = False
-    is_said = False
+    is_final = False  # ends a run that would go on for ever
+    is_said = False  # is not said again in each cycle
     hint = ""
     source: str | None = None
     table: str | None = None
@@ -1009,9 +1006,7 @@ def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> Non
     needed = dict.fromkeys(name for target in named for name in TARGETS[target] if name not in given)
     missing = [name for name in needed if getattr(config, name) is None]
     if missing:
-        ways = [
-            " ".join([SETTINGS[name].variables[0], *(f"({flag})" for flag in flags_of(name)[:1])]) for name in missing
-        ]
+        ways = [" ".join([SETTINGS[name].variables[0], *map("({})".format, flags_of(name)[:1])]) for name in missing]
         hint = f"Set {', '.join(ways)}, or the same in YAML."
         hint += " --tables '*' takes all tables of a database, each by its own name." * ("databricks_table" in missing)
         raise ConfigError(f"{' and '.join(missing)} not set", hint)
@@ -1305,10 +1300,7 @@ EPOCH_TEXT = re.compile(r"(?![0-9]{8}$)[+-]?[0-9]{1,40}(\.[0-9]{0,40})?")
 
 
 def number_microseconds(value: float | fractions.Fraction, name: str) -> int:
-    """Microseconds since 1970 of a number in a format: the nearest one, by exact arithmetic; nanoseconds are cut.
-
-    An `OverflowError` outside of the years 1 to 9999.
-    """
+    """Microseconds since 1970 of a number, exact, of nanoseconds cut; beyond the years 1 to 9999 an `OverflowError`."""
     if not -(2**80) < value < 2**80:  # nor is NaN
         raise OverflowError
     unit, origin = NUMBER_FORMATS[name]
@@ -1373,7 +1365,7 @@ def to_microseconds(value: Value, form: TimeForm) -> int:
             return auto_microseconds(value, form.zone)
         text = plain_text(value)
         if "%" in form.name:
-            return pattern_microseconds(text, form.name, form.zone, isinstance(value, str))
+            return pattern_microseconds(text, form.name, form.zone, not isinstance(value, str))
         if isinstance(value, (int, float)):
             return number_microseconds(value, form.name)
         if NUMBER_TEXT.fullmatch(text):
@@ -1407,20 +1399,17 @@ def auto_microseconds(value: Value, zone: ZoneInfo) -> int:
 
 
 @functools.lru_cache(10_000)
-def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_text: bool) -> int:
-    """Microseconds since 1970 of a text that a pattern of strptime reads; a number must be what the pattern writes."""
+def pattern_microseconds(text: str, pattern: str, zone: ZoneInfo, is_exact: bool) -> int:
+    """Microseconds since 1970 of a text that a pattern of strptime reads and, where `is_exact`, would write so."""
     moment = named_moment(text, pattern, zone) if "%Z" in pattern else dt.datetime.strptime(text, pattern)
-    written = text if is_text else moment.strftime(pattern)
-    if text != (written[: len(text)] if pattern.endswith("%f") else written):  # No zeros need follow a fraction.
+    # Of fractions and zones there are several spellings.
+    if is_exact and not text.lower().startswith(moment.strftime(re.split("%[fzZ]", pattern)[0]).lower()):
         raise ValueError
     return microseconds_of(moment, zone)
 
 
 def named_moment(text: str, pattern: str, zone: ZoneInfo) -> dt.datetime:
-    """A time whose zone %Z names: UTC, GMT, `zone`, or what its clocks are called then, such as CET and CEST.
-
-    strptime would take the names of this machine's zone too, and leave out all of them.
-    """
+    """A time whose zone %Z names: UTC, GMT, `zone` or what its clocks say then; strptime takes this machine's."""
     first, *parts = re.split("(%.)", pattern)
     for name in ("UTC", "GMT", *clock_names(zone), zone.key):
         with contextlib.suppress(ValueError):
@@ -1771,24 +1760,13 @@ def fitting_forms(values: Sequence[Value | None], zone: ZoneInfo, now: float) ->
 def times_read(values: Sequence[Value], form: TimeForm) -> list[int]:
     """The times of those values that a form reads, and would write so: strptime takes a digit for two of them."""
     times = list[int]()
+    is_joined = re.search("%[YymdjHIMSf]%[YymdjHIMSf]", form.name)  # fields without a sign between them
     for value in values:
-        with contextlib.suppress(ValueError):
-            time = to_microseconds(value, form)
-            is_joined = re.search("%[YymdjHIMSf]%[YymdjHIMSf]", form.name)  # fields without a sign between them
-            if not is_joined or is_written_by(form.name, plain_text(value)):
-                times.append(time)
+        with contextlib.suppress(ValueError, OverflowError):
+            if is_joined:
+                pattern_microseconds(plain_text(value), form.name, form.zone, is_exact=True)
+            times.append(to_microseconds(value, form))
     return times
-
-
-def is_written_by(pattern: str, text: str) -> bool:
-    """Whether a pattern writes this very text, but for zeros behind a fraction; what it can't read by itself may be."""
-    with contextlib.suppress(ValueError):
-        moment, (told, *zone) = dt.datetime.strptime(text, pattern), re.split("%[zZ]", pattern)
-        head, fraction, tail = told.partition("%f")
-        begin, end = (moment.strftime(part).lower() for part in (head, tail))
-        is_whole = bool(zone or fraction) or text.lower() == begin
-        return is_whole and text.lower().startswith(begin) and (bool(zone) or text.lower().endswith(end))
-    return True
 
 
 def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
@@ -1996,12 +1974,10 @@ def fingerprint(file: Path) -> tuple[int, ...]:
 
 
 def untouched(file: Path) -> tuple[int, ...] | None:
-    """The fingerprint of a database that nobody wrote in the last seconds; None of another one, or where there is none.
-
-    File systems tell times by up to two seconds (vfat), and a commit may be seen later than its bytes.
-    """
+    """The fingerprint of a database that nobody wrote in the last seconds; None of another, or where there is none."""
     with contextlib.suppress(UploaderError):
         seen = fingerprint(real_file(file))
+        # File systems tell times by up to two seconds (vfat), and a commit may be seen later than its bytes.
         if all(time.time_ns() - changed > 3 * 10**9 for changed in seen[2::3]):
             return seen
     return None
@@ -2547,10 +2523,7 @@ def content_of(database: Database, name: str, private: frozenset[str] = frozense
 
 
 def newest_of(reader: Reader, form: TimeForm) -> str | None:
-    """The highest value in the time column, as people read it; None where none is, or values don't sort as times do.
-
-    Of a private column none: it may be no time.
-    """
+    """The highest value in the time column, for people; None where it is private, or values don't sort as times do."""
     if reader.table.time is None or reader.table.time in reader.table.private or "%" in form.name:
         return None
     [(newest,)] = reader.select(f"CAST(max({cell(reader.table.time)}) AS TEXT)")
@@ -2646,9 +2619,8 @@ class Table(NamedTuple):
         if self.time is None:
             doubtful, columns = ", ".join(self.doubtful), ", ".join(self.columns)
             which = f"{doubtful} may be it" if doubtful else f"its columns: {columns}"
-            hint = "Set timestamp_col to the one that tells the time." + (
-                "" if self.rowid else " Without any time it can't be sent: leave it out."
-            )
+            hint = "Set timestamp_col to the one that tells the time."
+            hint += "" if self.rowid else " Without any time it can't be sent: leave it out."
             raise ConfigError(f"{self.name} has no single time column; {which}", hint)
         return self.time
 
@@ -2886,10 +2858,7 @@ class Reader:
         return 1000
 
     def extent(self, rows: str, least: int = 0) -> tuple[int, int]:
-        """How many rows these are, and about how much memory they take, without reading what is long in them.
-
-        Rows of fewer than the `least` bytes are left out.
-        """
+        """How many rows of `least` bytes or more these are, and of how many together, without reading what is long."""
         names = [name for name, words in self.table.columns.items() if declared_type(words) not in ("bigint", "double")]
         sizes = [f"coalesce(octet_length(q.{quoted(name)}), 0)" for name in names]  # lang_corefunc.html
         groups = [f"({' + '.join(sizes[i : i + 50])})" for i in range(0, len(sizes), 50)]
@@ -2920,10 +2889,7 @@ class Reader:
         return self.page("", "", 0, key)
 
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
-        """Rows with the value of each column, and of the expression `key`.
-
-        A column whose values are not all of its affinity's class is read again, value by value.
-        """
+        """Rows with the value of each column, and of the expression `key`."""
         rows = f"FROM {quoted(self.table.name)} q {where} {order and f'ORDER BY {order}'} LIMIT {limit}"
         # Text of UTF-16 is read as bytes: SQLite would join surrogates to others.
         kept, others = (PLAIN, "told") if self.table.encoding == "UTF-8" else ({**PLAIN, "string": "mixed"}, "mixed")
@@ -2938,7 +2904,7 @@ class Reader:
             keys, arrays = self._read(rows, limit, key, some)
             read = {name: raw_column(some[name], parts, self.table.encoding) for name, parts in arrays.items()}
             columns = {name: column for name, column in read.items() if column}
-            if surprising := some.keys() - columns.keys():
+            if surprising := some.keys() - columns.keys():  # Not all of one class: read again, value by value.
                 expected.update(dict.fromkeys(surprising, "mixed"))
                 continue
             size = keys.nbytes + sum(part.nbytes for parts in arrays.values() for part in parts)
@@ -3107,9 +3073,8 @@ def pattern_of(value: Any, kind: str, place: str) -> re.Pattern[str]:
 
 def rule_time(value: object) -> dt.datetime:
     """A time in UTC, from ISO-8601 or as YAML has read it; without a zone it is UTC already."""
-    found = iso_moment(str(value))
-    if found is None:
-        raise ValueError("is no time")
+    if (found := iso_moment(str(value))) is None:
+        raise ValueError
     return found.astimezone(dt.UTC) if found.tzinfo else found.replace(tzinfo=dt.UTC)
 
 
@@ -3620,10 +3585,7 @@ class Aggregate(NamedTuple):
         return cut_of(starts[starts < end], most) or end
 
     def result(self, partials: Partials, end: dt.datetime | None, upto: str = "") -> DataFrame:
-        """The groups of windows that start before `end`, by window, then keys; None is all of them.
-
-        Those alone whose digest is not after `upto`, where that is given.
-        """
+        """The groups of windows that start before `end`, else all, by window, then keys; of a part up to `upto`."""
         import pandas as pd
 
         (groups,) = self.whole(partials).pieces

@@ -1316,13 +1316,6 @@ def unit_of(value: Any) -> str | None:
     return next((name for limit, name in EPOCH_UNITS if abs(value) < limit), None)
 
 
-def epoch_microseconds(value: Any) -> int:
-    """Microseconds since 1970 of an epoch number, whose size tells the unit; a `ValueError` beyond all units."""
-    if (name := unit_of(value)) is None:
-        raise ValueError
-    return number_microseconds(value, name)
-
-
 class TimeForm(NamedTuple):
     """How a column writes its times: auto, one of `NUMBER_FORMATS`, or a pattern of strptime, with %.
 
@@ -1388,13 +1381,14 @@ def plain_text(value: Value | None) -> str:
 
 def auto_microseconds(value: Value, zone: ZoneInfo) -> int:
     """Microseconds since 1970 of ISO text, and of numbers since then, also as text of digits, save a day of eight."""
-    if isinstance(value, (int, float)):
-        return epoch_microseconds(value)
-    text = plain_text(value)
-    if EPOCH_TEXT.fullmatch(text):
-        return epoch_microseconds(fractions.Fraction(text))
-    if moment := iso_moment(text):
-        return microseconds_of(moment, zone)
+    number: Any = value
+    if not isinstance(value, (int, float)):
+        text = plain_text(value)
+        if moment := iso_moment(text):
+            return microseconds_of(moment, zone)
+        number = fractions.Fraction(text) if EPOCH_TEXT.fullmatch(text) else math.nan
+    if name := unit_of(number):
+        return number_microseconds(number, name)
     raise ValueError
 
 
@@ -1576,7 +1570,7 @@ def cast_text_times(data: Array, form: TimeForm) -> Array | None:
         return None if True in is_local else times
     local = times.cast(arrow_type("bigint")).to_pylist()
     utc = [None if time is None else time - offset_of(form.zone, time // 60_000_000) for time in local]
-    return array_of(utc, "bigint").cast(arrow_type("timestamp"))
+    return array_of(utc, "timestamp")
 
 
 def cast_number_times(data: Array, form: TimeForm) -> Array | None:
@@ -1599,7 +1593,7 @@ def cast_number_times(data: Array, form: TimeForm) -> Array | None:
         ]
     else:
         return None
-    return array_of(times, "bigint").cast(arrow_type("timestamp"))
+    return array_of(times, "timestamp")
 
 
 def cast_bits(data: Array, _form: TimeForm) -> Array | None:
@@ -5106,7 +5100,7 @@ def is_shuffled(reader: Reader, form: TimeForm) -> bool | None:
     table = reader.table
     with contextlib.suppress(CorruptError):  # What stands before a damaged page is delivered.
         first, last = reader.bounds() if table.key else (None, 0)
-        if first is None or all(is_plausible(epoch_microseconds(max(0, key)), time.time()) for key in (first, last)):
+        if first is None or all(is_plausible(to_microseconds(max(0, key), AUTO), time.time()) for key in (first, last)):
             return False
         pairs = reader.neighbours(first, last)
         wide = [pair for pair in pairs if pair[1] - pair[0] >= FAR_APART]

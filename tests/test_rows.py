@@ -264,7 +264,7 @@ def test_digits_are_numbers_since_1970_save_a_day_of_eight(text: str, microsecon
 
 @given(st.floats(-62e9, 99e9))
 def test_a_real_number_since_1970_is_the_nearest_microsecond(seconds: float) -> None:
-    told = up.epoch_microseconds(seconds)
+    told = up.to_microseconds(seconds, up.AUTO)
     assert abs(Fraction(seconds) * 10**6 - told) <= Fraction(1, 2)
 
 

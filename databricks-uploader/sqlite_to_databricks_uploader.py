@@ -2027,10 +2027,9 @@ def way_to_open(file: Path, wal_mode: bool) -> str:
             break
         time.sleep(0.002)
     with source_files(file):
-        names = file.stat().st_nlink
-    if names > 1:
-        fault = f"{file} has {names} names (hard links): a WAL with rows may lie beside another one"
-        raise SourceError(fault, "Set sqlite to the name that the producer uses, or remove the others.")
+        if (names := file.stat().st_nlink) > 1:
+            fault = f"{file} has {names} names (hard links): a WAL with rows may lie beside another one"
+            raise SourceError(fault, "Set sqlite to the name that the producer uses, or remove the others.")
     return UNCHANGING
 
 
@@ -2259,13 +2258,13 @@ class Connections:
                 kept = side_files_kept(self.file, self.wal_mode, self.busy_seconds)
                 self._opened = self._stack.enter_context(kept)
                 self._way = way_to_open(self.file, self.wal_mode)
-                connections = self._connected(self._way)
+                connections = self._connected()
             except BusyError:
                 if not self.wal_mode:
                     raise
                 self._close()  # A copy is made with no connection open: closing the file would drop its locks.
                 self._way = COPIED
-                connections = self._connected(COPIED)
+                connections = self._connected()
             unfinished.pop_all()
         self._openings += 1
         for connection in connections:
@@ -2280,25 +2279,23 @@ class Connections:
                     self._open()
                     failed.pop_all()
 
-    def _connected(self, way: str) -> list[Any]:
+    def _connected(self) -> list[Any]:
         """The connections; each has touched the file then."""
         import adbc_driver_manager
 
-        file = self._private_copy() if way == COPIED else self.file
-        before = fingerprint(self.file)
-        self._unchanging = before if way == UNCHANGING else None
+        file = self._private_copy() if self._way == COPIED else self.file
+        self._unchanging = fingerprint(self.file) if self._way == UNCHANGING else None
         if self._unchanging and is_fresh(self.file):
             raise UnrecoveredError("the database waits for its producer, which closed it just now")
         # Percent-encoded, since `?` or `%` in the path would open another file.
-        uri = f"file:{quote(os.fsencode(file))}?{way}"
+        uri, enter = f"file:{quote(os.fsencode(file))}?{self._way}", self._stack.enter_context
         try:
-            database = self._stack.enter_context(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
-            enter = self._stack.enter_context
+            database = enter(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
             connections = [enter(adbc_driver_manager.AdbcConnection(database)) for _ in range(READERS)]
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
         pragmas = [f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"]
-        for pragma in [*pragmas, *(["synchronous = 0"] if way == COPIED else [])]:
+        for pragma in [*pragmas, *(["synchronous = 0"] if self._way == COPIED else [])]:
             for connection in connections:
                 answer_of(connection, f"PRAGMA {pragma}")
         self._refuse_another()  # Else one may have the old file, and one the new.
@@ -2528,7 +2525,6 @@ def newest_of(reader: Reader, form: TimeForm) -> str | None:
 
 
 TIME_NAMES = ("timestamp", "event_timestamp", "created_at", "measurementtime", "time", "datetime", "date", "ts")
-TIME_TYPES = ("DATE", "DATETIME", "TIMESTAMP")
 TIME_PARTS = re.compile("time|date|_at|_ts", re.IGNORECASE)
 
 
@@ -2539,7 +2535,7 @@ def time_columns(database: Database, table: str, columns: Mapping[str, str], for
     for name in TIME_NAMES:
         if name in by_name and may_tell(database, table, by_name[name], form):
             return [by_name[name]]
-    declared = [n for n, kind in columns.items() if kind.upper().split("(")[0].strip() in TIME_TYPES]
+    declared = [n for n, word in columns.items() if base_of(word).strip().upper() in ("DATE", "DATETIME", "TIMESTAMP")]
     declared = [name for name in declared if may_tell(database, table, name, form)]
     if len(declared) == 1:
         return declared

@@ -509,7 +509,7 @@ MUTANTS = (
         ("test_source.py", "can_not_be_computed"),
     ),
     Mutant("links are not followed", "self.file = real_file(self.file)", "pass", ("test_source.py", "behind_a_link")),
-    Mutant("other names of a file are not thought of", "if names > 1:", "if False:", ("test_source.py", "two_names")),
+    Mutant("other names of a file are not thought of", "if (names := file.stat().st_nlink) > 1:", "if (names := 0):", ("test_source.py", "two_names")),
     Mutant(
         "a copy is used though the WAL was begun anew",
         "if len(before[-1]) == 32 and wal_generation(self.file) == before:", "if True:",

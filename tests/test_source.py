@@ -212,11 +212,11 @@ def test_a_database_that_is_closed_in_the_moment_of_opening_is_opened_as_it_is_t
     write(file, "PRAGMA journal_mode = wal", "CREATE TABLE t (x)").close()
     real, tries = up.Connections._connected, list[str]()
 
-    def connected(database: up.Connections, way: str) -> Any:
-        tries.append(way)
+    def connected(database: up.Connections) -> Any:
+        tries.append(database._way)
         if len(tries) == 1:
             raise up.SourceError("unable to open database file")
-        return real(database, way)
+        return real(database)
 
     seen = iter([ways[0], *[ways[1]] * 9])
     monkeypatch.setattr(up, "way_to_open", lambda *_: next(seen))

@@ -2295,9 +2295,9 @@ class Connections:
         except adbc_driver_manager.Error as error:
             raise source_error(str(error)) from None
         pragmas = [f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"]
-        for pragma in [*pragmas, *(["synchronous = 0"] if self._way == COPIED else [])]:
-            for connection in connections:
-                answer_of(connection, f"PRAGMA {pragma}")
+        pragmas += ["synchronous = 0"] if self._way == COPIED else []
+        for connection, pragma in itertools.product(connections, pragmas):
+            answer_of(connection, f"PRAGMA {pragma}")
         self._refuse_another()  # Else one may have the old file, and one the new.
         for connection in connections:  # Each opens the side files here, and would make those of another file.
             self._answer(connection, "PRAGMA schema_version")
@@ -11897,10 +11897,8 @@ def check_database(config: Config) -> Iterator[Finding]:
             indexed = cursor.order.is_indexed() and "%" not in form.name
             hint = "" if indexed else "Without an index that sorts by time every cycle reads the whole table."
             yield Finding(f"new rows are found by time, lookback {config.lookback:g} s", indexed or None, hint)
-        with contextlib.suppress(ConfigError):  # Rules that are wrong are said with the columns.
-            known = table._replace(private=private_columns(config, table.columns))
-            if newest := newest_of(Reader(database, known), form):
-                yield Finding(f"the highest time is {newest}", None)
+        if newest := newest_of(cursor.reader, form):
+            yield Finding(f"the highest time is {newest}", None)
 
 
 # File systems that two machines see, or a machine and its guest (sqlite.org/wal.html, "all processes on one host").

@@ -509,6 +509,9 @@ MUTANTS = (
         ("test_source.py", "can_not_be_computed"),
     ),
     Mutant("links are not followed", "self.file = real_file(self.file)", "pass", ("test_source.py", "behind_a_link")),
+    Mutant("parts of a page are of other rows", "if any(page.keys != pages[0].keys for page in pages):", "if False:", (
+        "test_source.py", "read_in_parts",
+    )),
     Mutant("other names of a file are not thought of", "if (names := file.stat().st_nlink) > 1:", "if (names := 0):", ("test_source.py", "two_names")),
     Mutant(
         "a copy is used though the WAL was begun anew",

@@ -611,6 +611,25 @@ def test_a_table_of_two_thousand_columns_is_read(file: Path) -> None:
     assert [page.columns[name].values() for name in names] == [[i] for i in range(1990)]
 
 
+def test_a_page_that_is_read_in_parts_is_of_rows_that_all_of_these_have(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ", ".join(f"c{i} INTEGER" for i in range(1990))
+    producer = write(file, f"CREATE TABLE t ({names})", "INSERT INTO t (c0, c1989) VALUES (1, 1), (2, 2)")
+    read = up.Reader._read
+
+    def read_and_deleted(*asked: Any) -> Any:
+        found = read(*asked)
+        producer.execute("DELETE FROM t WHERE c0 = 1")
+        producer.commit()
+        return found
+
+    monkeypatch.setattr(up.Reader, "_read", read_and_deleted)
+    with pytest.raises(up.TransientError, match="deleted while they were read"):
+        page_of(file)
+    producer.close()
+
+
 # --- Links and names ---
 
 

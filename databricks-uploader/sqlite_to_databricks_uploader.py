@@ -90,7 +90,7 @@ from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple, NoReturn, Self, TextIO, TypedDict, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 if TYPE_CHECKING:  # These are imported where they are used.
     from arro3.core import Array, ChunkedArray, DataType
@@ -1820,9 +1820,7 @@ def shape_of(pattern: str) -> re.Pattern[str]:
 @functools.cache
 def zones_called(name: str) -> list[ZoneInfo]:
     """The zones that are called so, or whose clocks are this year; first those that are called otherwise in summer."""
-    import zoneinfo
-
-    keys = [key for key in sorted(zoneinfo.available_timezones()) if "/" in key and not key.startswith("Etc/")]
+    keys = [key for key in sorted(available_timezones()) if "/" in key and not key.startswith("Etc/")]
     found = [zone for zone in map(ZoneInfo, keys) if name in (zone.key, *clock_names(zone))]
     areas = collections.Counter(zone.key.partition("/")[0] for zone in found)
     return sorted(found, key=lambda zone: (-len(clock_names(zone)), -areas[zone.key.partition("/")[0]]))
@@ -2158,9 +2156,7 @@ def out_of_order(table: str, rowid: int) -> CorruptError:
 
 def is_utf8(column: ArrowColumn) -> bool:
     """Whether a text column holds valid UTF-8 alone; Arrow's cast turns the rest into NULL."""
-    from arro3.core import DataType
-
-    return bool(column.cast(DataType.binary()).cast(DataType.string()).null_count == column.null_count)
+    return bool(column.cast(arrow_type("binary")).cast(arrow_type("string")).null_count == column.null_count)
 
 
 def answer_of(connection: Any, sql: str, batch_rows: int = 1024) -> ArrowTable:
@@ -3232,8 +3228,7 @@ def private_columns(config: Config, columns: Columns) -> frozenset[str]:
 def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | None) -> Rules:
     """`sanitize_config`, checked. A directive's word is the directive, also where a column bears that name."""
     rules = mapping_of(rules, "sanitize_config", '{"remove_nulls": ["temperature"]}')
-    named = rules_by_column(rules, columns)
-    named.sort(key=lambda entry: entry[0] != "replace_values")
+    named = sorted(rules_by_column(rules, columns), key=lambda entry: entry[0] != "replace_values")
     not_null = [name for word, name, _ in named if word == "remove_nulls"]
     dropped = [name for word, name, _ in named if word == "drop"]
     disguises = [disguise(*entry, columns[entry[1]], secret) for entry in named if entry[0] in DISGUISES]

@@ -3674,14 +3674,11 @@ STATE_NAME = "last_upload.json"
 
 @dataclasses.dataclass(frozen=True)
 class Anchor:
-    """A delivered row: where it was, four bytes' digest of the values of each of the state's columns, and its time.
-
-    That is an SQL literal. Version 1.0.0 wrote 16 hexadecimal digits of all values together, and no columns.
-    """
+    """A delivered row, by four bytes' digest of the values of each of the state's columns."""
 
     rowid: int
-    digest: str
-    time: str
+    digest: str  # Version 1.0.0 wrote 16 hexadecimal digits of all values together, and no columns.
+    time: str  # as an SQL literal
 
     def parts(self, columns: Sequence[str]) -> dict[str, bytes]:
         """The digest of the value of each of the state's columns."""
@@ -3776,12 +3773,9 @@ class Position(UnderWay, total=False):
 
 
 class Place(TypedDict, total=False):
-    """Where a cursor stands, and what it finds that again by: after an intent, or in the table that was there before.
+    """Where a cursor stands, and what it finds that again by: after an intent, or in the table that was before."""
 
-    That one may come back, or be there under another name: `lineage` is the same for all names that it has.
-    """
-
-    lineage: str
+    lineage: str  # the same under all names that the table has
     position: Position
     anchors: list[str]
     columns: list[str]
@@ -3830,14 +3824,11 @@ class Intent(Place, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Allowance:
-    """How many bytes one request may have. It begins small and is learned: gateways refuse what is documented to go.
-
-    `refused` is the smallest size that was refused since, and `went` counts the requests that went after that.
-    """
+    """How many bytes one request may have. It begins small and is learned: gateways refuse what is documented to go."""
 
     bytes: int = 1 << 20
-    refused: int | None = None
-    went: int = 0
+    refused: int | None = None  # the smallest size that was refused since
+    went: int = 0  # requests after that
 
     # Nothing refuses less than this for its size. More than this makes no statement faster.
     LEAST: ClassVar = 16 << 10
@@ -4107,10 +4098,7 @@ Lines = Sequence[dict[str, Any]]  # rows in quarantine
 
 
 class Quarantine:
-    """Rows that can't be delivered, one JSON line each, a file for each commit.
-
-    It is named by the commit's number and written before, so that a batch that is sent again replaces it.
-    """
+    """Rows that can't be delivered, one JSON line each; a file for each commit, by whose number it is named."""
 
     MOST_BYTES = 100 << 20  # more wants a person, and rows wait in the source: an edge disk is small
 
@@ -4159,10 +4147,8 @@ class Quarantine:
         return max((int(file.stem) for file in self.files()), default=0)
 
     def files(self, sequence: int | None = None) -> list[Path]:
-        """The files with quarantined rows, oldest first, or that of one commit.
-
-        A glob would take a directory without rights for empty.
-        """
+        """The files with quarantined rows, oldest first, or that of one commit."""
+        # A glob would take a directory without rights for empty.
         found = self.directory.iterdir() if self.directory.is_dir() else ()
         files = sorted(f for f in found if f.suffix == ".jsonl" and f.stem.isdecimal() and f.is_file())
         return [file for file in files if sequence in (None, int(file.stem))]
@@ -4219,16 +4205,14 @@ def page_of_lines(table: Table, lines: Lines) -> RawPage:
 
 
 def lacking(table: Table, line: Mapping[str, Any], is_hiding: bool) -> str:
-    """Why a line lacks values that its row has in the source; empty where it does not.
-
-    Where rules hide values, lines of version 1.0.0 don't say which ones. A column that is new may be one that was
-    renamed. A `StateError` for a row of another table.
-    """
+    """Why a line lacks values that its row has in the source, or ''; a `StateError` for a row of another table."""
     if not is_one_name(line["table"], table.name):
         raise StateError(f"the quarantine holds rows of {line['table']}", "Use the state_dir of that table.")
+    # Where rules hide values, lines of version 1.0.0 don't say which ones.
     names, told = line["row"].keys(), line.get("hidden", table.columns if is_hiding else ())
     if lost := [name for name in table.columns if name in told and name not in names]:
         return f"sanitize hid {', '.join(lost)}, so insert the row, corrected, in the source: an UPDATE is no new row"
+    # A column that is new may be one that was renamed.
     if (former := names - table.columns.keys()) and table.columns.keys() - names:
         return f"{table.name} has no {', '.join(sorted(former))} any more: give it in its line the name of now, or none"
     return ""
@@ -4362,26 +4346,20 @@ def old_quote(value: str, encoding: str) -> str:
 
 
 class Look(NamedTuple):
-    """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited.
-
-    `alike` are the columns beside key and time whose values are the same, with their digests; `is_but_time` where these
-    are all. `is_like`, of one with the same time or none: a value came back that no other anchor has, beside the key.
-    """
+    """What is at an anchor's rowid: its row as it was, or one of the same time, which may be that row, edited."""
 
     rowid: int
     time: str
     is_whole: bool
     is_on_time: bool
-    alike: tuple[tuple[str, bytes], ...] = ()
-    is_but_time: bool = False
-    is_like: bool = False
+    alike: tuple[tuple[str, bytes], ...] = ()  # columns beside key and time with the same values, and their digests
+    is_but_time: bool = False  # These are all.
+    is_like: bool = False  # Of one with the same time or none: a value beside the key is that of no other anchor.
 
 
 def kept_values(looks: Sequence[Look]) -> int:
-    """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do.
-
-    What counts rows tells as little as the key, as a data frame's index does, from 0 on.
-    """
+    """How many rows are told apart by values that came back, in columns where most did: not by chance, as flags do."""
+    # What counts rows tells as little as the key, as a data frame's index does, from 0 on.
     counts = ((look, digests_of([str(look.rowid), str(look.rowid - 1)])) for look in looks)
     rows = [[pair for pair in look.alike if pair[1] not in own] for look, own in counts]
     came = [pair for row in rows for pair in row]
@@ -4409,29 +4387,21 @@ def surprise(count: int, found: int, chance: float) -> float:
 
 
 class Evidence(NamedTuple):
-    """What tells a table that was altered or edited from one that was made anew.
-
-    `is_same_file` is None where the state does not tell; `changes` of the schema since are below zero where the file is
-    older; `counter` is the highest rowid that AUTOINCREMENT gave, None without. `is_later`: the rows at the anchors'
-    rowids have later times than all anchors. `left` counts the anchors that are not before the first row. Of so many
-    `pairs` of delivered rows `twins` have the same values but the key. `is_other`: some columns are gone, and some new.
-    `likeness` is how often two rows have the same values but key and time. `is_unset`: their times are of a clock that
-    was not set.
-    """
+    """What tells a table that was altered or edited from one that was made anew."""
 
     looks: Sequence[Look]
     position: int | None
     highest: int
-    is_same_file: bool | None
-    changes: int
-    counter: int | None
-    is_later: bool
-    left: int
-    pairs: int
-    twins: int
-    is_other: bool
-    likeness: float
-    is_unset: bool
+    is_same_file: bool | None  # None where the state does not tell
+    changes: int  # of the schema since; below zero where the file is older
+    counter: int | None  # the highest rowid that AUTOINCREMENT gave, None without
+    is_later: bool  # The rows at the anchors' rowids have later times than all anchors.
+    left: int  # anchors that are not before the first row
+    pairs: int  # of delivered rows
+    twins: int  # of these pairs, with the same values but the key
+    is_other: bool  # Some columns are gone, and some new.
+    likeness: float  # how often two rows have the same values but key and time
+    is_unset: bool  # Their times are of a clock that was not set.
 
     @property
     def whole(self) -> list[int]:
@@ -4454,20 +4424,16 @@ class Evidence(NamedTuple):
 
     @property
     def is_begun_anew(self) -> bool:
-        """Whether, in another file, no more rows of the same times are whole than come by chance.
-
-        So where the clock of a box begins anew at each start, which makes a file then.
-        """
+        """Whether, in another file, no more rows of the same times are whole than come by chance."""
+        # So where the clock of a box begins anew at each start, which makes a file then.
         on_time = [look for look in self.looks if look.is_on_time]
         is_possible = bool(on_time) and self.is_same_file is False and self.is_unset
         return is_possible and surprise(len(on_time), sum(look.is_whole for look in on_time), self.likeness) <= 10
 
     def is_proof(self, is_cut: bool) -> bool:
-        """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal ones.
-
-        Where columns are gone, other values tell them apart. A box whose clock begins anew writes the same times.
-        """
+        """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal."""
         whole = [look for look in self.looks if look.is_whole]
+        # Where columns are gone, other values tell them apart. A box whose clock begins anew writes the same times.
         is_most = 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
         return is_most and (not is_cut or 2 * kept_values(whole) > len(whole))
 
@@ -4488,11 +4454,9 @@ class Evidence(NamedTuple):
         return self.counter is not None and self.position is not None and self.counter >= self.position
 
     def kept(self) -> set[int] | None:
-        """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told.
-
-        The table of docs/delivery-evidence.md tells the evidence, the strongest first. Where the newest rows were
-        deleted and rowids may be used again, an equal time alone says nothing.
-        """
+        """The anchors' rowids that hold the rows that were delivered, edited perhaps; None where that can't be told."""
+        # The table of docs/delivery-evidence.md tells the evidence, the strongest first. Where the newest rows were
+        # deleted and rowids may be used again, an equal time alone says nothing.
         same = [look for look in self.looks if look.is_on_time or (look.is_like and self.is_same_file)]
         kept = {*(whole := self.whole), *(look.rowid for look in same)}
         alike = [look.rowid for look in self.looks if look.is_like or self.counts_on or not self.is_shrunk]
@@ -4609,14 +4573,11 @@ def made_anew(state: State, evidence: Evidence) -> State:
 
 
 class Claim(NamedTuple):
-    """A place of the table before, or of another stream's `table`; `settle` ends the doubt about its last commit.
-
-    That says whether the commit took place, and saves it in the other stream's state.
-    """
+    """A place of the table before, or of another stream's `table`."""
 
     place: Place
     table: str = ""
-    settle: Callable[[], bool] = lambda: True
+    settle: Callable[[], bool] = lambda: True  # whether its last commit took place, saved in the other stream's state
 
 
 class Found(NamedTuple):
@@ -4636,12 +4597,10 @@ class Found(NamedTuple):
 
 
 def back_in(state: State, claim: Claim, origin: Origin) -> State:
-    """The state in a table that it, or another stream, knew; a rename changed its schema.
-
-    Where it is back after another one that is gone, windows that were sent of that stay sent.
-    """
+    """The state in a table that it, or another stream, knew; a rename changed its schema."""
     place = claim.place
     position, anchors = Position(**place["position"]), [Anchor.of(line) for line in place["anchors"]]
+    # Where it is back after another one that is gone, windows that were sent of that stay sent.
     if "closed" in position and not claim.table:
         position["closed"] = latest_time(position["closed"], state.position.get("closed"))
     known = {**known_fields(State, place), "position": position, "anchors": anchors, "epoch": state.epoch + 1}
@@ -4678,12 +4637,10 @@ def origin_of(database: Database) -> Origin:
 
 @functools.lru_cache(10)
 def paired(then: tuple[str, ...], now: tuple[str, ...], key: str | None, is_renamed: bool) -> dict[str, str]:
-    """For each column of before that is here still, what it is called now; renamed ones stand in the order of before.
-
-    These count where they are meant, or where no other than the key has its name still.
-    """
+    """For each column of before that is here still, what it is called now; renamed ones stand in their order."""
     namesake = by_spelling(now)
     pairs = {name: found for name in then if (found := namesake(name)) is not None}
+    # Renamed ones count where they are meant, or where no other than the key has its name still.
     if not is_renamed and {*pairs.values()} - {key}:
         return pairs
     left = [name for name in now if name not in pairs.values()]
@@ -4778,12 +4735,10 @@ def other_rows(table: Table) -> SourceError:
 
 
 def keep_in_mind_as_gone(states: StateFile, tables: Iterable[str], ended: int = GONE) -> None:
-    """Note that a state's table is not among those of the file: what comes under its name later is as after a DELETE.
-
-    Rows without times tell too little: a rebuild that is seen amid would be sent again.
-    """
+    """Note that a state's table is not in the file: what comes under its name later is as after a DELETE."""
     with contextlib.suppress(UploaderError):
         state = states.load()
+        # Rows without times tell too little: a rebuild that is seen amid would be sent again.
         is_telling = state and state.anchors and state.time_column and not state.emptied
         if state and is_telling and not any(is_one_name(state.table, name) for name in tables):
             states.save(dataclasses.replace(state, ended=ended))
@@ -4866,15 +4821,13 @@ class Anchored:
         return None
 
     def _place(self, state: State, run: Sequence[Anchor], edited: float) -> int | None:
-        """The rowid of a run's first anchor, by the rows before it; an error where several places fit.
-
-        Where rows have few values, others fit in part: one counts that fits twice as well, for which a whole run counts
-        double. That the table ends where it ended tells, too.
-        """
+        """The rowid of a run's first anchor, by the rows before it; an error where several places fit."""
         best = sorted(itertools.islice(self._places(state, run, edited), MOST_PLACES), reverse=True)[:2]
         if not best:
             return None
         fit, place = best[0]
+        # Where rows have few values, others fit in part: one counts that fits twice as well, for which a whole run
+        # counts double. That the table ends where it ended tells, too.
         is_equal = any(2 * other > fit for other, _ in best[1:])
         if is_equal and not place == run[0].rowid == self.reader.bounds()[1]:
             fault = f"{self.table.name} was vacuumed or altered, and its newest rows are equal: "
@@ -4905,10 +4858,8 @@ class Anchored:
                 yield from [((1 + is_exact) * count, rowid)] if count else []
 
     def _follows(self, state: State, run: Sequence[Anchor], rowid: int, edited: float) -> tuple[bool, int]:
-        """Whether the rows up to a rowid are a run of delivered ones, of which none was deleted, and how many they are.
-
-        0 where others are among them. A long run was cut off, so rows before it are known no more.
-        """
+        """Whether rows up to a rowid are a run of delivered ones, of which none was deleted, and how many they are."""
+        # 0 where others are among them. A long run was cut off, so rows before it are known no more.
         rows = [*self.rows(f"{self.rowid} <= {rowid}", CLOSE_ANCHORS + 1)]
         left, others, gone = [*run], 0, 0
         for number, (_, values) in enumerate(rows):
@@ -4920,12 +4871,10 @@ class Anchored:
         return not gone and not others, len(rows) - others if others <= edited * len(rows) else 0
 
     def looks(self, state: State) -> tuple[list[Look], dict[str, str]]:
-        """A look at the row at each anchor's rowid, where there is one, by columns that are paired so.
-
-        Columns may have been renamed where most rows are whole then.
-        """
+        """A look at the row at each anchor's rowid, where there is one, by columns that are paired so."""
         by_rowid = {anchor.rowid: anchor for anchor in state.anchors}
         rows = [*self.rows(f"{self.rowid} IN ({', '.join(map(str, by_rowid))})", len(by_rowid))]
+        # Columns may have been renamed where most rows are whole then.
         renamed, named = (self.pairs(state, is_renamed) for is_renamed in (True, False))
         looks = [self._look(state, by_rowid[rowid], values, renamed) for rowid, values in rows]
         if renamed == named or 2 * sum(look.is_whole for look in looks) > len(looks):
@@ -4982,30 +4931,25 @@ def submitted(pool: ThreadPoolExecutor, work: Callable[..., T], *given: Any) -> 
 
 @dataclasses.dataclass
 class Pace:
-    """Reads ranges of rowids, as many `page_rows` at once as seem right by what was read before.
-
-    Where so many end is foreseen, by how far `apart` their rowids are; None where that has to be looked up.
-    """
+    """Reads ranges of rowids, as many `page_rows` at once as seem right by what was read before."""
 
     reader: Reader
     page_rows: int
-    apart: float | None = None
+    apart: float | None = None  # how far rowids are apart; None where it has to be looked up where so many rows end
 
     def groups(self, first: int, last: int) -> Iterator[list[RawPage]]:
-        """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done.
-
-        So a producer without WAL gets its turn to write: a process with a read lock may take another one even where a
-        writer waits (os_unix.c, unixLock). What is behind a part of more rows than were foreseen is read anew.
-        """
+        """The pages of some parts of a range, read side by side; the next ones are begun when all of these are done."""
         with ThreadPoolExecutor(READERS) as pool:
             while (begin := first) <= last:
                 parts, pages = [*itertools.islice(self._parts(first, last), PARTS)], list[RawPage]()
                 reads = [submitted(pool, self._part, *part) for part in parts]
+                # So a producer without WAL gets its turn to write: a process with a read lock may take another one even
+                # where a writer waits (os_unix.c, unixLock).
                 wait_for(reads)
                 for (_, high), read in zip(parts, reads, strict=True):
                     page, end = read.result()
                     pages, first = [*pages, page], end + 1
-                    if end < high:
+                    if end < high:  # More rows than were foreseen: what is behind is read anew.
                         break
                 self._learn(pages, len(parts), first - begin)
                 yield [page for page in pages if page.keys]
@@ -5040,13 +4984,11 @@ class Pace:
         return page, page.keys[-1] if len(page.keys) == rows else last
 
     def _fitting(self, first: int, last: int) -> int:
-        """How many rows to read of a range: fewer where these are larger than those before.
-
-        A look at 64 places tells where they are small.
-        """
+        """How many rows to read of a range: fewer where these are larger than those before."""
         rows, rowid = self.page_rows, self.reader.rowid
         if not self.reader.is_large:
             return rows
+        # A look at 64 places tells where they are small.
         with contextlib.suppress(CorruptError):
             places = ", ".join(map(str, range(first, last + 1, (last - first) // 64 + 1)))
             count, size = self.reader.extent(f"WHERE {rowid} IN ({places})")
@@ -5118,16 +5060,14 @@ def rows_at(reader: Reader, pairs: Iterable[tuple[int, int]], columns: Iterable[
 
 
 def turns_once(keys: Sequence[int], times: Sequence[int | None]) -> bool:
-    """Whether times rise but for one fall, and the last ones lead up to the first: slots of a ring, filled in turn.
-
-    Where a clock was set back the last ones lead there by chance alone, as seldom as within four steps.
-    """
+    """Whether times rise but for one fall, and the last ones lead up to the first: slots of a ring, filled in turn."""
     known = [(key, time) for key, time in zip(keys, times, strict=True) if time is not None]
     falls = sum(before[1] > after[1] for before, after in itertools.pairwise(known))
     different = {time for _, time in known}
     if falls != 1 or len(known) < 16 or 2 * len(different) < len(known):
         return False
     (low, first), (high, last) = known[0], known[-1]
+    # Where a clock was set back the last ones lead there by chance alone, as seldom as within four steps.
     return 0 <= first - last <= 4 * (max(different) - min(different)) / (high - low)
 
 
@@ -5276,11 +5216,9 @@ class Search(NamedTuple):
         return dataclasses.replace(state, ended=None) if is_back or is_open or is_there.get(True) else seen
 
     def _is_overtaken(self, state: State, evidence: Evidence, kept: Iterable[int]) -> bool:
-        """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several newest rows are others.
-
-        A rebuild sets it back. One alone may be edited, or times alone.
-        """
+        """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several rows are others."""
         others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
+        # A rebuild sets the counter back. One row alone may be edited, or times alone.
         is_other = len(others) > 1 and not any(look.is_but_time for look in others)
         return is_other and (evidence.changes > 0 or self.here.is_later(state.anchors, [look.rowid for look in others]))
 
@@ -5360,13 +5298,11 @@ class RowidCursor(Anchored):
         return known
 
     def _is_edited(self, then: State, now: State) -> bool:
-        """Whether all known rows are taken for delivered ones, but none is as it was: they may have come anew.
-
-        AUTOINCREMENT would have given those other rowids, unless the table was dropped.
-        """
+        """Whether all known rows are taken for delivered ones, but none is as it was: they may have come anew."""
         digests = {anchor.rowid: anchor.digest for anchor in then.anchors}
         pairs = [(digests[anchor.rowid], anchor.digest) for anchor in now.anchors if anchor.rowid in digests]
         is_same = (then.epoch, then.columns) == (now.epoch, now.columns)
+        # AUTOINCREMENT would have given those other rowids, unless the table was dropped.
         is_open = is_same and not (self.table.autoincrement and then.origin == now.origin)
         return is_open and len(pairs) > 1 and all(before != after for before, after in pairs)
 
@@ -5391,11 +5327,9 @@ class RowidCursor(Anchored):
         return []
 
     def bounds(self, low: int | None) -> tuple[int | None, int]:
-        """The lowest rowid over `low` and the highest, of the rows that were there when this cycle looked first.
-
-        Else a table that is written to all the time would be sent in ever smaller commits.
-        """
+        """The lowest rowid over `low` and the highest, of the rows that were there when this cycle looked first."""
         first, last = self.reader.bounds(low)
+        # Else a table that is written to all the time would be sent in ever smaller commits.
         self.up_to = last = last if self.up_to is None else min(last, self.up_to)
         return None if first is None or first > last else first, last
 
@@ -5550,10 +5484,8 @@ def text_spans(column: str, oldest: int, zone: ZoneInfo, is_scan: bool) -> list[
 
 
 def odd_text_spans(column: str, digits: str, day: str, is_scan: bool) -> list[Span]:
-    """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three.
-
-    The ! keeps SQLite from taking a limit for a number. An index finds those of each year, in a scan one condition.
-    """
+    """Texts below that of a day that are no dates: digits from `digits` on, and no digit among the first three."""
+    # The ! keeps SQLite from taking a limit for a number. An index finds those of each year, in a scan one condition.
     spans: list[Span] = [(f"{head - 1}:" if head > 10 else "", f"{head}0!", "") for head in range(10, int(day[:2]) + 1)]
     years = range(int(digits[:4]), int(day[:4]))
     if is_scan and years:
@@ -5735,18 +5667,13 @@ def beyond(left: collections.Counter[Any], digests: Iterable[Any]) -> list[int]:
 
 
 class Bridge(NamedTuple):
-    """What tells a row by the columns that a table had before, and by those that it has now.
+    """What tells a row by the columns that a table had before, and by those that it has now."""
 
-    That is a digest of the columns at the places `content`, where all are as they were; else the time and the columns
-    of the key of then, if any. `fresh` are the new columns. Version 1.0.0 made digests that are old. Keys `may_differ`
-    where their columns have another type, or none.
-    """
-
-    content: list[int]
-    key: list[int]
-    fresh: list[str]
-    is_old: bool = False
-    may_differ: bool = True
+    content: list[int]  # the places of the columns that are digested, where all are as they were
+    key: list[int]  # else, beside the time, those of the key of then, if any
+    fresh: list[str]  # new columns
+    is_old: bool = False  # Digests are those of version 1.0.0.
+    may_differ: bool = True  # Columns of the key have another type, or none.
 
     @staticmethod
     def between(position: Position, made_of: Position) -> Bridge:
@@ -5777,14 +5704,11 @@ Groups = dict[Any, list[tuple[bool, str]]]  # by what told rows before: has one 
 
 
 def recognised(groups: Groups, delivered: Mapping[Any, int], bridge: Bridge, times: set[int]) -> list[str] | None:
-    """The records of the rows that were delivered, untouched ones before others; None where that can't be told.
-
-    By times alone, new rows may stand for deleted ones. Where there are such times, but no such key, most likely the
-    keys are written otherwise now, or the columns of version 1.0.0 were others.
-    """
+    """The records of the rows that were delivered, untouched ones before others; None where that can't be told."""
     found = list[str]()
     for before, rows in groups.items():
         here, count = sorted(rows), delivered.get(before, 0)
+        # By times alone, new rows may stand for deleted ones.
         if count > len(here) and not (bridge.content or bridge.key):
             return None
         if 0 < count < len(here):
@@ -5792,6 +5716,8 @@ def recognised(groups: Groups, delivered: Mapping[Any, int], bridge: Bridge, tim
             if here[count - 1][0] == is_touched and len({row for row in here if row[0] == is_touched}) > 1:
                 return None
         found += [record for _, record in here[:count]]
+    # Where there are such times, but no such key, most likely the keys are written otherwise now, or the columns of
+    # version 1.0.0 were others.
     is_open = bridge.may_differ and not found and (bridge.is_old or not bridge.content)
     now = (time_in(record, NEVER) for rows in groups.values() for _, record in rows)
     return None if is_open and times.intersection(now) else found
@@ -6038,44 +5964,34 @@ BATCH_LENGTH = 26
 
 
 class Prepared(NamedTuple):
-    """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds).
-
-    `odd` is a time that can't be right, and the value that says so, with those of some other rows. `old` ones are not
-    wanted.
-    """
+    """A page as an Arrow table with the keys of its rows, those set aside, and the latest time (microseconds)."""
 
     rows: ArrowTable
     keys: Sequence[Any]
     read: int
     bad: list[BadRow]
     latest: int | None
-    odd: tuple[int, list[Any]] | None = None
-    old: int = 0
+    odd: tuple[int, list[Any]] | None = None  # a time that can't be right, its value, and those of some other rows
+    old: int = 0  # rows that are not wanted
 
 
 class Plan(NamedTuple):
-    """`reads` are the source's columns with the types that they are read as, `writes` the target's columns.
-
-    `sources` names for each target column the source or result column that fills it, `left_out` those that fill none.
-    `required` are the target's NOT NULL columns, `finite` those that take no infinities. Rows up to `since`
-    (microseconds) with keys up to `until` were delivered by another tool, or are not wanted. `is_made` where the first
-    write makes the target, `is_windowed` where each row needs a time. `form` is how the time column is written, `now`
-    the wall clock.
-    """
+    """Which columns of the source are read as what, and fill which of the target's."""
 
     table: Table
-    reads: Columns
-    writes: Columns
-    sources: dict[str, str]
-    required: frozenset[str]
-    form: TimeForm
+    reads: Columns  # the source's columns with the types that they are read as
+    writes: Columns  # the target's columns
+    sources: dict[str, str]  # for each of these the source or result column that fills it
+    required: frozenset[str]  # those that are NOT NULL
+    form: TimeForm  # how the time column is written
     rules: Rules | None = None
-    finite: frozenset[str] = frozenset()
-    left_out: tuple[str, ...] = ()
+    finite: frozenset[str] = frozenset()  # the source's columns that take no infinities
+    left_out: tuple[str, ...] = ()  # source or result columns that fill none
+    # Rows up to a time (microseconds) with keys up to one were delivered by another tool, or are not wanted.
     since: int | None = None
     until: Any = None
-    is_made: bool = False
-    is_windowed: bool = False
+    is_made: bool = False  # The first write makes the target.
+    is_windowed: bool = False  # Each row needs a time.
     now: Clock = time.time
 
     def from_position(self, position: Position) -> Plan:
@@ -6266,10 +6182,7 @@ def foreign_types(config: Config, table: Table, is_first: bool = True) -> list[s
 def read_types(
     config: Config, reader: Reader, target: Columns, known: dict[Any, Columns], before: Columns | None = None
 ) -> Columns:
-    """What each column is read as: the target's type, the one that is set or was `before`, or what a sample holds.
-
-    That is kept in `known`.
-    """
+    """What each column is read as: the target's type, one that is set or was `before`, or a sample's, `known` then."""
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
     zone = ZoneInfo(config.source_timezone)
     rules = rules_in_force(config, table.columns)
@@ -6302,10 +6215,8 @@ def read_types(
 
 
 def kept_type(name: str, column: RawColumn, before: str, is_disguised: bool, zone: ZoneInfo) -> str:
-    """The type of `before`, whatever came since: else rows would have other hashes and another order than those sent.
-
-    Whole numbers give way to a wider type where that holds more of the rows, and 42 gets no other hash by it.
-    """
+    """The type of `before`, whatever came since: else rows would have other hashes and order than those sent."""
+    # Whole numbers give way to a wider type where that holds more of the rows, and 42 gets no other hash by it.
     kinds = [before, "double"] if before in INTEGER_BITS and not is_disguised else [before]
     bad = {kind: convert(column, kind, TimeForm(zone=zone))[1] for kind in kinds}
     kind = min(kinds, key=lambda kind: len(bad[kind]))
@@ -8561,13 +8472,11 @@ class Tally:
 class Figures(Tally):
     """What is known of a stream since it was first seen, as it is kept beside the state and measured from outside.
 
-    `table` is its name, also where it is the only stream. Counts grow; the others are of the last look: how many rows
-    are `waiting`, how many of them are `held` in open windows, as they should be, the `oldest` time of the others and
-    the `newest` that was delivered, in microseconds since 1970, and when the last good cycle `ended`, in seconds; None
-    where that can't be told without reading much. `failures` are those in a row.
+    Counts grow; what waits is of the last look. Times are in microseconds since 1970, `ended` in seconds; None where
+    that can't be told without reading much.
     """
 
-    table: str = ""
+    table: str = ""  # the stream's name, also where it is the only one
     source_id: str = ""
     route: str = ""
     target: str = ""
@@ -8576,14 +8485,14 @@ class Figures(Tally):
     cycles: int = 0
     seconds: float = 0.0
     cycle_seconds: float = 0.0
-    ended: float | None = None
-    failures: int = 0
+    ended: float | None = None  # the last good cycle
+    failures: int = 0  # in a row
     last_error: str | None = None
-    newest: int | None = None
+    newest: int | None = None  # the latest time that was delivered
     position: str | None = None
     waiting: int | None = None
-    oldest: int | None = None
-    held: int = 0
+    oldest: int | None = None  # of the rows that wait, but for those that are held
+    held: int = 0  # of the rows that wait, in open windows, as they should be
     open_windows: int = 0
     quarantined: int = 0
 
@@ -8609,11 +8518,7 @@ def hint_of(stream: str, hint: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that cycles of one stream need, made once.
-
-    `now` is the wall clock in seconds since 1970; `figures` are told what waits, where anybody asks. `source_ids` are
-    the names that all streams of this process began with. One that `is_looking` has no lock, and may write no state.
-    """
+    """Everything that cycles of one stream need, made once."""
 
     config: Config
     scenario: str
@@ -8622,9 +8527,9 @@ class Job:
     now: Clock = time.time
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     progress: Progress = lambda read, waiting: None
-    figures: Figures | None = None
-    is_looking: bool = False
-    source_ids: set[str] = dataclasses.field(default_factory=set)
+    figures: Figures | None = None  # where anybody asks what waits
+    is_looking: bool = False  # It has no lock, and may write no state.
+    source_ids: set[str] = dataclasses.field(default_factory=set)  # names that this process's streams began with
     warned: set[str] = dataclasses.field(default_factory=set)
     sampled: dict[Any, Columns] = dataclasses.field(default_factory=dict)
     tables: dict[tuple[str, int], Table] = dataclasses.field(default_factory=dict)
@@ -8750,10 +8655,7 @@ class Windows:
             self.ahead_new += int((keys[is_ahead] > self.seen).sum())
 
     def take_in(self, aggregate: Aggregate, plan: Plan, typed: Prepared, limit: int, since: int) -> None:
-        """Add a page's rows to the groups of their windows, save for windows of the future.
-
-        Without windows those behind `since` are of the set; others are where windows were open before.
-        """
+        """Add a page's rows to the groups of their windows, save for windows of the future."""
         import pandas as pd
 
         frame = to_frame(typed.rows, plan.reads)
@@ -8768,7 +8670,7 @@ class Windows:
         is_new = keys > self.seen
         # By the rows' times: windows may have had another length, or be none since.
         is_left = times.notna() if self.closed is None else times >= moment_of(self.closed)
-        if starts is None:
+        if starts is None:  # Rows behind `since` are of the set; others are where windows were open before.
             frame = frame[(keys > since) | is_left]
             self.rows += len(frame)
         else:
@@ -8945,15 +8847,13 @@ class WindowSource(NamedTuple):
         return now + MOST_AHEAD if self.flush else now - (length + self.aggregate.lateness) // MICROSECOND
 
     def _read(self, position: Position, first: int | None, last: int, now: int, limit: int, due: int) -> Windows:
-        """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due.
-
-        Windows from `limit` on are ahead, or from `due` on where they were ahead before.
-        """
+        """All rows of open windows, page by page, as groups; and those that were ahead, where one of them is due."""
         plan, seen, part = self.plan().from_position(position), read_to(position), position.get("part")
         seen = seen if seen is not None else (first or 1) - 1
         since = part["since"] if part else seen
         windows = Windows(self.aggregate.empty(), seen, position.get("closed"), now)
         ahead, reader = position.get("ahead"), self.cursor.reader
+        # Windows from `limit` on are ahead, or from `due` on where they were ahead before.
         ranges = [(first, last, limit)] if first is not None else []
         if ahead and self._is_due(position, due):
             ranges = [*((low, high, due) for low, high in ahead["ranges"]), *ranges]
@@ -9026,10 +8926,7 @@ def said_of_time(table: Table) -> str:
 
 
 def table_in(job: Job, database: Database, state: State) -> Table:
-    """The source table, looked up anew where the file has another schema, and until its time column is known.
-
-    That of the state stays: one odd value among its times would leave a box without one after its next start.
-    """
+    """The source table, looked up anew where the file has another schema, and until its time column is known."""
     database.look_again()
     key = (database.birth, database.version)
     if known := job.tables.get(key):
@@ -9038,6 +8935,7 @@ def table_in(job: Job, database: Database, state: State) -> Table:
     for remark, hint in reader.remarks():
         job.warn_once(remark, hint)
     table, asked = reader.table, job.config.timestamp_col
+    # One odd value among its times would leave a box without a time column after its next start.
     if asked is None and state.time_column in table.columns:
         table = table._replace(time=state.time_column, doubtful=())
     job.tables.clear()
@@ -9057,10 +8955,7 @@ def is_unbound(state: State) -> bool:
 
 
 def is_by_rowid(config: Config, reader: Reader, state: State) -> bool:
-    """Whether new rows are found by rowid; with `auto` as the state began, in a first run where SQLite gives rowids.
-
-    An error where `auto` has to, and rows under lower keys would be passed over.
-    """
+    """Whether new rows are found by rowid; with `auto` as the state began, in a first run where SQLite gives rowids."""
     table = reader.table
     if config.cursor == "rowid" and table.rowid is None:
         raise ConfigError(f"{table.name} has no rowid", "Set cursor to auto or timestamp.")
@@ -9184,17 +9079,14 @@ def rules_for(config: Config, scenario: str, columns: Columns, table: Table) -> 
 
 
 def early_rules(job: Job, reader: Reader, before: Columns) -> Rules | Aggregate | None:
-    """The scenario's rules by what the source tells. Where they don't fit that, the target is asked for types.
-
-    That is done once: a plan asks it again before rows are sent, and idle cycles wake no warehouse.
-    """
+    """The scenario's rules by what the source tells. Where they don't fit that, the target is asked for types."""
     try:
         reads = read_types(job.config, reader, {}, job.sampled, before) if job.scenario != "raw" else {}
         return rules_for(job.config, job.scenario, reads, reader.table)
     except ConfigError:
         with contextlib.suppress(UploaderError):
             if job.scenario != "aggregate":  # Its groups tell nothing of the rows.
-                if "target" not in job.sampled:
+                if "target" not in job.sampled:  # Idle cycles wake no warehouse: a plan asks before rows are sent.
                     reads = read_types(job.config, reader, types_in(job.target.columns()), job.sampled, before)
                     rules_for(job.config, job.scenario, reads, reader.table)
                     job.sampled["target"] = reads
@@ -9245,10 +9137,7 @@ def said_of_left_out(plan: Plan, evolves: bool) -> Iterator[tuple[str, str]]:
 
 
 def warn_of_columns(job: Job, plan: Plan, target: Columns) -> None:
-    """Say once which columns of the source don't arrive, which of the target's stay empty, and which types don't count.
-
-    After a column was renamed both are so.
-    """
+    """Say once which columns of the source don't arrive, which of the target's stay empty, which types don't count."""
     for said, hint in said_of_left_out(plan, job.target.evolves):
         job.warn_once(said, hint)
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
@@ -9265,10 +9154,7 @@ SECRET_LENGTH = 32
 
 
 def source_in(job: Job, database: Database, state: State, up_to: int | None = None) -> Source:
-    """The scenario's source in a file that was opened for this cycle, its cursor that of the saved state.
-
-    Its rules are checked here, before anything is read; the target is asked later.
-    """
+    """The scenario's source in a file that was opened for this cycle; its rules are checked before anything is read."""
     config, reader, now = job.config, Reader(database, table_in(job, database, state)), clock_of(job)
     cursor = cursor_of(config, reader, now, state, up_to)
     warn_of_order(job, cursor, state)
@@ -9298,10 +9184,8 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
 
 
 def random_id(job: Job) -> str:
-    """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did.
-
-    A source whose state was lost would number its commits anew, and a target takes each number once.
-    """
+    """A name for a source that has none. Streams that begin in one process begin alike, but none as one before did."""
+    # A source whose state was lost would number its commits anew, and a target takes each number once.
     end = f"/{job.stream}" if job.stream else ""
     bases = (name.partition("/")[0] for name in sorted(job.source_ids))
     return next((base for base in bases if base + end not in job.source_ids), os.urandom(16).hex()) + end
@@ -9351,14 +9235,12 @@ def confirmed(state: State, intent: Intent, tally: Tally, is_set_aside: bool = F
 
 
 def times_of(job: Job, reader: Reader, state: State) -> Iterator[tuple[str, str, str]]:
-    """What a position by time depends on: what it is called, as the state has it, and as it is now.
-
-    A form that reads the table's newest times as the one before did is the same; where there are none, nothing tells.
-    """
+    """What a position by time depends on: what it is called, as the state has it, and as it is now."""
     form, table = time_form(job.config), reader.table
     if state.time_column in table.columns:
         yield "time column", str(state.time_column), str(table.time)
     if state.time_form not in (None, form.line()):
+        # One that reads the newest times as the one before did is the same; where there are none, nothing tells.
         before, now = (TimeColumn(reader, each).newest_times() for each in (TimeForm.of(str(state.time_form)), form))
         if before != now or not any(now):
             yield "times read as", str(state.time_form), form.line()
@@ -9372,17 +9254,14 @@ def named_now(job: Job, table: str, state: State) -> str:
 
 
 def bound_to(job: Job, source: Source, state: State, is_anew: bool) -> Iterator[tuple[str, str | None, str | None]]:
-    """What a state belongs to: what that is called, as the state has it, and as it is now.
-
-    Where a position begins anew, by what new rows are found is open.
-    """
+    """What a state belongs to: what that is called, as the state has it, and as it is now."""
     cursor, table = source.cursor, source.cursor.table
     for what, known, found in (("table", state.table, table.name), ("target", state.target, job.target.name)):
         yield what, known, known if is_one_name(known, found) else found
     yield "source_id", state.source_id, named_now(job, table.name, state)
     if "read_to" in state.position or (job.scenario == "aggregate" and state.position.get("rowid") is not None):
         yield "scenario", "aggregate" if "read_to" in state.position else "of single rows", job.scenario
-    if is_anew:
+    if is_anew:  # By what new rows are found is open, then.
         return
     yield "cursor", "rowid" if "rowid" in state.position else "timestamp", cursor.kind
     if "latest" in state.position or {state.position.get("closed"), state.position.get("since")} != {None}:
@@ -9416,10 +9295,8 @@ def state_beside(directory: Path, _: tuple[int, ...]) -> State | None:
 
 
 def settle_of_other(job: Job, source: Source, cursor: RowidCursor, states: StateFile, other: State) -> bool:
-    """Settle another stream's commit that is in doubt, and save that in its state; whether it took place.
-
-    That stream can't: its own table has no such rows any more.
-    """
+    """Settle another stream's commit that is in doubt, and save that in its state; whether it took place."""
+    # That stream can't: its own table has no such rows any more.
     intent, here = other.intent or Intent(), Anchored(cursor.reader, cursor.form)
     low, high = (here.located(state).position for state in (other, confirmed(other, intent, Tally())))
     again = functools.partial(source.again, low, high)
@@ -9437,11 +9314,7 @@ def went_elsewhere(job: Job, folder: Path) -> bool:
 
 
 def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
-    """Places of other streams to the same target that a table may be in which was renamed, as loggers rotate.
-
-    Or of the single form before, or of streams that were before it. A commit in doubt may have led further. Its rows
-    are here now.
-    """
+    """Places of other streams, or of the single form, that a table may be in which was renamed, as loggers rotate."""
     own = job.states.directory
     if cursor.reader.bounds()[0] is None:
         return
@@ -9460,6 +9333,7 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
         if other.table == cursor.table.name:
             continue
         yield from (Claim(place, other.table) for place in formers_of(other))
+        # A commit in doubt may have led further. Its rows are here now.
         if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
             settle = functools.partial(settle_of_other, job, source, cursor, StateFile(file.parent), other)
             yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, settle)
@@ -9471,7 +9345,7 @@ VERIFIED_ROWS = 1000
 
 def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> bool:
     """Whether rows of a recovered state are here, the target having them, or the table was made anew since."""
-    if not state.anchors:
+    if not state.anchors:  # The target tells a rowid alone.
         first = (read_to(state.position) or 0) - VERIFIED_ROWS
         newest = source.again({**state.position, "rowid": first}, state.position)
         return job.target.holds(prepared.rows for prepared in newest)
@@ -9480,10 +9354,7 @@ def is_known(job: Job, source: Source, cursor: RowidCursor, state: State) -> boo
 
 
 def recovered(job: Job, source: Source) -> State | None:
-    """The state out of what the target knows of a source; None where it knows nothing.
-
-    Where it tells a rowid alone, the rows up to it are looked for: the database may have been made anew since.
-    """
+    """The state out of what the target knows of a source; None where it knows nothing."""
     first = completed(job, source, State())
     single = dataclasses.replace(first, source_id=first.source_id.removesuffix(f"/{job.stream}"))
     known, is_told = job.target.recover(first), isinstance(job.target, DeltaTarget)  # A batch id names no table.
@@ -9536,10 +9407,7 @@ def may_be_there(job: Job, state: State) -> bool:
 
 
 def checked(job: Job, source: Source, state: State, is_anew: bool = False) -> State:
-    """The saved state if it belongs to this source, target and cursor; else the first one, or an error.
-
-    Any cursor will do where its position begins anew.
-    """
+    """The saved state if it belongs to this source, target and, but `is_anew`, cursor; the first one, or an error."""
     is_first = not (state.table or state.last_upload)
     if isinstance(source.cursor, RowidCursor) and (job.stream or is_first):
         source.cursor.claims = functools.partial(claims_on, job, source.cursor, source)
@@ -9595,10 +9463,8 @@ def odd_times_of(source: Source) -> list[tuple[str, str]]:
 
 
 def say_of_guesses(plan: Plan, page: RawPage) -> None:
-    """Name the columns of a table to be made whose types the first rows could not tell.
-
-    That are those without a value, and whole numbers where SQLite keeps no 21.0 apart from 21 (datatype3.html, 3).
-    """
+    """Name the columns of a table to be made whose types the first rows could not tell."""
+    # Those without a value, and whole numbers where SQLite keeps no 21.0 apart from 21 (datatype3.html, 3).
     empty = [name for name, column in page.columns.items() if all(value is None for value in column.values())]
     declared = {name: word.upper() for name, word in plan.table.columns.items()}
     fluid = [name for name, word in declared.items() if word and "INT" not in word and name not in empty]
@@ -9641,10 +9507,7 @@ def refuse_missing(plan: Plan, page: RawPage) -> None:
 
 
 def refuse_bad_start(source: Source, state: State) -> None:
-    """A `ConfigError` where a first run would begin with a quarantine, or nothing can be sent at all.
-
-    Asked before an intent is saved: of the first thousand rows at most a tenth may be refused.
-    """
+    """A `ConfigError` where a first run would begin with a quarantine, of more than a tenth of its first rows."""
     plan, reader = source.plan(), source.cursor.reader
     if state.committed or state.anchors:  # Of a table that was renamed.
         return
@@ -9687,14 +9550,12 @@ def canonical(rules: Any) -> Any:
 
 
 def made_by(job: Job, plan: Plan) -> str:
-    """A digest of what rows are made by: after a change of it they can't be made again, to be looked for.
-
-    The key of hashes is told from others by four bytes, which tell nothing of it.
-    """
+    """A digest of what rows are made by: after a change of it they can't be made again, to be looked for."""
     rules = canonical(getattr(job.config, f"{job.scenario}_config", None))
     secret = (job.config.sanitize_secret or "") if job.scenario == "sanitize" else ""
     # In whatever order the columns stand: a rebuild may change that.
     reads = {name: plan.reads.get(source) for name, source in plan.sources.items()}
+    # The key of hashes is told from others by four bytes, which tell nothing of it.
     told = [job.scenario, rules, hmac.digest(secret.encode(), b"rows", "sha256")[:4].hex(), reads]
     told += [plan.writes, plan.sources, plan.table.time, plan.form.line()]
     return digest_of(json.dumps(told, sort_keys=True, default=str))
@@ -9762,12 +9623,11 @@ class Shipment:
 
 @functools.cache
 def share_heap() -> None:
-    """Let all threads share one heap (mallopt(3), M_ARENA_MAX).
-
-    With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
-    backlog grows by some MiB with each commit.
-    """
+    """Let all threads share one heap (mallopt(3), M_ARENA_MAX)."""
     import ctypes
+
+    # With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
+    # backlog grows by some MiB with each commit.
 
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -9849,13 +9709,10 @@ def is_alone(intent: Intent) -> bool:
 
 
 def is_given_up(lost: int, intent: Intent) -> bool:
-    """Whether a request of one row was lost 16, 32, 64, 128, 192 times in a row, and so on.
-
-    So a line that lets nothing pass costs few rows, though several may be disliked one after another.
-    """
-    return (
-        "route" in intent and is_alone(intent) and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)
-    )
+    """Whether a request of one row was lost 16, 32, 64, 128, 192 times in a row, and so on."""
+    # So a line that lets nothing pass costs few rows, though several may be disliked one after another.
+    is_often = lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0
+    return "route" in intent and is_alone(intent) and is_often
 
 
 def beside_others(target: Target, state: State) -> Intent:
@@ -9867,23 +9724,18 @@ def beside_others(target: Target, state: State) -> Intent:
 
 
 def is_at_fault(state: State, intent: Intent) -> bool:
-    """Whether a large request of one row was lost so often for its size, and not for a line that was down.
-
-    Two losses may have two causes, and those before may be of other rows. Stores may be down for long, and there
-    nothing else is sent to tell.
-    """
-    if "route" not in intent:
+    """Whether a large request of one row was lost so often for its size, and not for a line that was down."""
+    if "route" not in intent:  # Stores may be down for long, and there nothing else is sent to tell.
         return is_alone(intent) and state.lost >= HALVINGS
+    # Two losses may have two causes, and those before may be of other rows.
     is_same = state.lost_bytes == intent.get("bytes") and state.lost > 1
     return is_alone(intent) and is_same and intent.get("others_go", False)
 
 
 def without_blame(error: DidNotRun, intent: Intent, total: Tally) -> DidNotRun:
-    """The error, where it is a refusal of a size that is small, of a single row: then the row is not at fault.
-
-    But where others went, a firewall may dislike what it holds.
-    """
+    """The error, where it is a refusal of a size that is small, of a single row: then the row is not at fault."""
     is_alone = intent["size"] == 1 and 0 < intent["bytes"] < Allowance.LEAST
+    # Where others went, a firewall may dislike what it holds.
     if total.commits or not is_alone or not isinstance(error, RefusedSizeError):
         return error
     hint = "Such a small request is not refused for its size; what stands between may tell."
@@ -9905,10 +9757,7 @@ def known_by(delivery: Delivery) -> dict[str, str]:
 
 
 def is_back(state: State, found: State) -> bool:
-    """Whether a state was found in another table than before, or further: its rows were sent under another name.
-
-    Or its newest row is there, renumbered.
-    """
+    """Whether a state was found in another table than before, further, or with its newest row, renumbered perhaps."""
     is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
     newest, before = ([anchor.digest for anchor in known.anchors[:1]] for known in (found, state))
     is_there = newest == before != [""]
@@ -9924,11 +9773,9 @@ def as_it_ended(state: State, found: State, is_empty: bool) -> State:
 
 
 def find_again(delivery: Delivery) -> None:
-    """Find the position in the file as it is now, and keep what was learned of it also where no row is new.
-
-    What changes one after the other tells more than all of it at once. What moved a position is not kept, since rows
-    may be put back; but where the table ended is, and where it was before.
-    """
+    """Find the position in the file as it is now, and keep what was learned of it also where no row is new."""
+    # What changes one after the other tells more than all of it at once. What moved a position is not kept, since rows
+    # may be put back; but where the table ended is, and where it was before.
     state, cursor = delivery.state, delivery.source.cursor
     delivery.state = found = cursor.located(state)
     if found.epoch == state.epoch:  # Else the table was made anew, or emptied and filled again.
@@ -9952,19 +9799,16 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
 
 @dataclasses.dataclass
 class Delivery:
-    """One cycle: a job, its source as it is opened, the state so far, and what became of all rows.
-
-    `stride` is how many rows a batch may have while one stands in the way that does not go: half as many after each
-    that did not, any number after one that went. `newest` is the last shipment that was begun.
-    """
+    """One cycle: a job, its source as it is opened, the state so far, and what became of all rows."""
 
     job: Job
     source: Source
     state: State
     total: Tally
+    # How many rows a batch may have while one stands in the way that does not go: half as many after each that did not.
     stride: int | None = None
     bytes_per_row: float | None = None
-    newest: Shipment = dataclasses.field(init=False)
+    newest: Shipment = dataclasses.field(init=False)  # the last one that was begun
 
     def run(self) -> None:
         """Deliver all rows that are new, around those that don't go."""

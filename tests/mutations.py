@@ -893,11 +893,11 @@ MUTANTS = (
         ("test_ladder.py", "reset_is_set_aside"),
     ),
     Mutant(
-        "a small row that is disliked blocks for good", "(lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)", "lost >= 2000",
+        "a small row that is disliked blocks for good", "is_often = lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0", "is_often = lost >= 2000",
         ("test_ladder.py", "ends_its_connection"),
     ),
     Mutant(
-        "a line that is down empties the table into quarantine", "and (lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0)", "and lost > 3",
+        "a line that is down empties the table into quarantine", "is_often = lost in (2 * HALVINGS, 4 * HALVINGS) or lost % (8 * HALVINGS) == 0", "is_often = lost > 3",
         ("test_ladder.py", "lets_no_row"),
     ),
     Mutant(

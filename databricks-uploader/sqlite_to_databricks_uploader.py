@@ -3718,26 +3718,22 @@ class FutureRows(TypedDict):
 
 
 class Part(TypedDict):
-    """How far the groups of a `window`, or of a set without windows (None), were sent, which are too many for a commit.
-
-    They go in the order of their keys' digests, `upto` one so far, `by` rules that have this digest. All are made of
-    rows that were looked at when the first of them went; without windows, of those behind `since`.
-    """
+    """How far the groups of a window, or of a set without windows (None), were sent that are too many for a commit."""
 
     window: int | None
     end: int | None
-    upto: str
-    by: str
-    since: int
+    upto: str  # They go in the order of their keys' digests, up to this one so far.
+    by: str  # the digest of the rules
+    since: int  # Of rows that were looked at when the first of them went, without windows those behind this one count.
 
 
 class Pass(TypedDict):
     """How far a timestamp cursor has come on its way over the new rows; `TimestampCursor` tells more."""
 
-    oldest: int
-    until: int | None
-    place: Any
-    sent: str
+    oldest: int  # the time from which rows are new
+    until: int | None  # the time that the table had reached at the beginning
+    place: Any  # the value that it has come to
+    sent: str  # records of its own rows
 
 
 UnderWay = TypedDict("UnderWay", {"pass": Pass | None}, total=False)  # a class can't have that word for a name
@@ -3750,11 +3746,11 @@ class Position(UnderWay, total=False):
     rowid: int | None
     since: int | None
     until: int
-    # With windows, of which `WindowSource` tells more, `rowid` is where open ones begin.
-    read_to: int | None
-    closed: int | None
-    more: bool
-    soon: int
+    # With windows, of which `WindowSource` tells more, `rowid` is after which the rows of open ones begin.
+    read_to: int | None  # the highest rowid that was looked at
+    closed: int | None  # the time before which windows were sent
+    more: bool  # Windows are complete that memory had no room for.
+    soon: int  # the first time of a row that the clock has yet to reach
     held: int
     open_rows: int
     open_groups: int
@@ -3763,11 +3759,11 @@ class Position(UnderWay, total=False):
     window: int
     ahead: FutureRows
     part: Part
-    # By time, of which `TimestampCursor` tells more. `seen` of version 1.0.0 maps digests to counts and times.
+    # By time, of which `TimestampCursor` tells more.
     latest: int
-    newest: int | None
-    known: int
-    seen: str
+    newest: int | None  # the greatest time so far
+    known: int  # the time from which on `seen` has all rows
+    seen: str  # Of version 1.0.0 it maps digests to counts and times.
     columns: list[list[str]]
     key: list[str]
 
@@ -3783,43 +3779,36 @@ class Place(TypedDict, total=False):
 
 
 class Intent(Place, total=False):
-    """What is saved before a commit is sent, and by which its fate is found out after a crash.
-
-    `committed` is the last commit before it that had rows. `replayed` names the quarantine's files that it empties,
-    and `span` says which of their lines it sends, without so many that are `unfit`. `keyed`: no two rows of the source
-    are sent alike; `digest` is that of the rows as a statement had them. `size` is how large its batch was, as the
-    source counts, `reads` the types that rules were made for. A target adds what it needs: the name of a staged `file`
-    in a `volume`, a request's `bytes`, the seconds that a statement has, the `fields` that rows are known by, in order.
-    `others_go`: a commit without rows went just after it was lost; `again` is when its file was last offered again.
-    """
+    """What is saved before a commit is sent, and by which its fate is found out after a crash."""
 
     sequence: int
-    committed: int
+    committed: int  # the last commit before it that had rows
     application: str
     batch_id: str
     made_by: str
     started: str
-    again: str
     epoch: int
     time_column: str | None
     time_form: str | None
-    replayed: list[str]
-    span: list[int]
-    unfit: int
+    replayed: list[str]  # files of the quarantine that it empties
+    span: list[int]  # which of their lines it sends,
+    unfit: int  # without so many
     confirmed: bool
-    keyed: bool
-    others_go: bool
-    digest: str
-    reads: Columns
-    size: int
-    bytes: int
+    keyed: bool  # No two rows of the source are sent alike.
+    others_go: bool  # A commit without rows went just after it was lost.
+    reads: Columns  # the types that rules were made for
+    size: int  # how large its batch was, as the source counts
+    # What a target needs.
+    again: str  # when its file was last offered again
+    digest: str  # of the rows as a statement had them
+    bytes: int  # of the request
     route: str
     rows: int
     marked: bool
-    timeout: int
-    file: str
+    timeout: int  # seconds that a statement has
+    file: str  # staged in the volume
     volume: str
-    fields: list[str]
+    fields: list[str]  # that rows are known by, in order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -4089,9 +4078,8 @@ class BadRow(NamedTuple):
     def line(self) -> dict[str, Any]:
         """The row as a line of the quarantine has it."""
         values = {name: plain_value(value) for name, value in self.row.items()}
-        return {"key": self.key, "reason": self.reason, "row": values} | (
-            {"hidden": self.hidden} if self.hidden else {}
-        )
+        line = {"key": self.key, "reason": self.reason, "row": values}
+        return {**line, "hidden": self.hidden} if self.hidden else line
 
 
 Lines = Sequence[dict[str, Any]]  # rows in quarantine
@@ -4521,7 +4509,8 @@ def moved_to(state: State, rowid: int | None, why: str, level: int = logging.WAR
     is_new, last = rowid is None, -math.inf if rowid is None else rowid
     anchors = [anchor for anchor in state.anchors if anchor.rowid <= last]
     gaps = [gap for gap in state.gaps if gap[1] <= last]
-    position: Position = {**(at_any_time(state.position) if is_new else state.position), "rowid": rowid}
+    before = without_keys(state.position, "since", "until") if is_new else state.position
+    position: Position = {**before, "rowid": rowid}
     if "read_to" in position:
         is_open = state.position["rowid"] != position["read_to"] or "ahead" in position
         position.pop("ahead", None)
@@ -4613,11 +4602,6 @@ def without_keys(position: Position, *keys: str) -> Position:
     return cast(Position, {key: value for key, value in position.items() if key not in keys})
 
 
-def at_any_time(position: Position) -> Position:
-    """A position after which all rows are new, whatever their times."""
-    return without_keys(position, "since", "until")
-
-
 def read_to(position: Position) -> int | None:
     """The highest rowid that was looked at; rows of open windows, which begin before it, are read again."""
     return position.get("read_to", position["rowid"])
@@ -4657,12 +4641,6 @@ def time_column_now(state: State, table: Table) -> str | None:
     return paired(then, tuple(table.telling), table.key, True).get(state.time_column or "")
 
 
-def time_before(state: State, table: Table) -> str | None:
-    """The column that the anchors' times are of: `timestamp_col` may be another one since, or one was found."""
-    is_timed = any(anchor.time != "NULL" for anchor in state.anchors)
-    return time_column_now(state, table) or (table.time if is_timed else None)
-
-
 def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> bool:
     """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not."""
     if len(state.anchors) == 1:  # Half of so many columns do.
@@ -4682,12 +4660,6 @@ def time_of(literal: str, form: TimeForm) -> int | None:
     with contextlib.suppress(ValueError):
         return to_microseconds(literal[1:-1].replace("''", "'") if literal[0] == "'" else float(literal), form)
     return None
-
-
-def is_one_time(before: str, now: str, form: TimeForm) -> bool:
-    """Whether two SQL literals are one time."""
-    moment = time_of(before, form)
-    return moment is not None and moment == time_of(now, form)
 
 
 def is_renamed(database: Database, table: str | None) -> bool:
@@ -4775,7 +4747,10 @@ class Anchored:
     def located(self, state: State) -> State:
         """The state with position and anchors in the file as it is now; a `SourceError` where that can't be told."""
         newest, origin = state.anchors[:1], origin_of(self.reader.database)
-        table = self.table._replace(time=time_before(state, self.table))
+        # The anchors' times may be of another column than now.
+        is_timed = any(anchor.time != "NULL" for anchor in state.anchors)
+        time = time_column_now(state, self.table) or (self.table.time if is_timed else None)
+        table = self.table._replace(time=time)
         if not state.columns:  # Version 1.0.0 had one digest of all columns.
             table = table._replace(private=frozenset())
         now = (origin, self.parts, self.table.time, None)
@@ -4885,19 +4860,18 @@ class Anchored:
         """For each part of a row that anchors know the one that it is now."""
         return paired(tuple(state.columns), tuple(self.parts), self.table.key, is_renamed)
 
-    def _look(
-        self, state: State, anchor: Anchor, values: Sequence[str], paired_so: Mapping[str, str] | None = None
-    ) -> Look:
+    def _look(self, state: State, anchor: Anchor, values: Sequence[str], so: Mapping[str, str] | None = None) -> Look:
         """How much of an anchor's row is in another, by the columns that the table had then and has now."""
         time, encoding = time_in_row(self.table, values), self.table.encoding
-        is_same_time = anchor.time == time or is_one_time(anchor.time, time, self.form)
+        moment = None if anchor.time == time else time_of(anchor.time, self.form)
+        is_same_time = anchor.time == time or (moment is not None and moment == time_of(time, self.form))
         is_on_time = is_same_time and anchor.time != "NULL"
         if not anchor.digest or not state.columns:  # Of 1.0.0, maybe of the first columns that there are now.
             so_far = itertools.accumulate(old_quote(value, encoding) for value in values)
             is_whole = anchor.digest in (digest_of(quotes, encoding) for quotes in so_far)
             return Look(anchor.rowid, anchor.time, is_whole, is_on_time)
         then, now = anchor.parts(state.columns), dict(zip(self.parts, digests_of(values), strict=True))
-        pairs, (key, known) = self.pairs(state) if paired_so is None else paired_so, (self.table.key, self.table.time)
+        pairs, (key, known) = self.pairs(state) if so is None else so, (self.table.key, self.table.time)
         alike = [name for name, new in pairs.items() if then[name] == now[new] or (is_on_time and new == known)]
         others = {name for name, new in pairs.items() if new not in (key, known)}
         told = tuple((name, then[name]) for name in alike if name in others)
@@ -5342,7 +5316,7 @@ class RowidCursor(Anchored):
         # may have been larger: the last one before this batch counts.
         high, before = anchors[0].rowid, [each for each in self.newest if each.rowid < first][-1:]
         self.newest = [*self.newest, *anchors[:1]]
-        after = at_any_time(position) if high >= position.get("until", high) else position
+        after = without_keys(position, "since", "until") if high >= position.get("until", high) else position
         pages, gaps = functools.partial(self._steady, first, before, anchors), self.gaps(position["rowid"], first, high)
         return Batch({**after, "rowid": high}, anchors, pages, last - first + 1, gaps)
 
@@ -5798,10 +5772,8 @@ class TimestampCursor(Remembered):
     `lookback` was shorter; rows whose time can't be read stay in it for good. All times are in microseconds.
 
     A pass goes over the candidates in SQLite's order, which is not that of their times, in one batch or more; at its
-    end `latest` moves towards `newest`, the greatest time so far. Until then `pass` has the time `oldest` from which
-    rows are new, the time `until` that the table had reached at the beginning, the `place` that it has come to, and in
-    `sent` records of its own rows. Rows that come in behind its place are found by the next one, which is why `latest`
-    does not go beyond `until`.
+    end `latest` moves towards `newest`. Rows that come in behind its place are found by the next one, which is why
+    `latest` does not go beyond `until`.
     """
 
     kind = "timestamp"
@@ -6111,10 +6083,8 @@ def refuse_own_columns(types: Columns, length: int) -> None:
     """A `TargetError` where columns of a target can't hold what the uploader fills them with: such long ids, times."""
     for name, kind in types.items():
         own, sizes = OWN_COLUMNS.get(name.lower()), sizes_of(kind)
-        is_fitting = (
-            kind in TIMES if own == "timestamp" else base_of(kind) in TEXTS and (sizes or [length])[0] >= length
-        )
-        if own and not is_fitting:
+        is_long = base_of(kind) in TEXTS and (sizes or [length])[0] >= length
+        if own and not (kind in TIMES if own == "timestamp" else is_long):
             hint = f"Make it {own.upper()}, or rename it."
             raise TargetError(f"the target's column {name} is {kind.upper()}, which can't hold what fills it", hint)
 
@@ -8699,10 +8669,8 @@ def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
         arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
         refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
     wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
-    stay = [staying(lines[index], reason) for index, reason in sorted(refused.items())]
-    return Prepared(
-        arrow_table({name: array.take(wanted) for name, array in arrays.items()}), [], len(rows), stay, None
-    )
+    fit = arrow_table({name: array.take(wanted) for name, array in arrays.items()})
+    return Prepared(fit, [], len(rows), [staying(lines[index], refused[index]) for index in sorted(refused)], None)
 
 
 def due_groups(
@@ -8730,14 +8698,11 @@ def due_groups(
 class WindowSource(NamedTuple):
     """A table, open for one cycle, and batches of groups.
 
-    A window is sent once, when a time past its end and `allowed_lateness` was read.
-    The position holds `closed`, the time before which windows were sent (microseconds), `rowid`, after which the
-    rows of open windows begin, and `read_to`, the highest rowid that was looked at; `more` where windows are complete
-    that memory had no room for, and `soon`, the first time of a row that the clock has yet to reach. Nothing else is
-    kept: a cycle with new rows reads those of the open windows anew. A time in the future closes no window, since the
-    rows before it would all come too late. Rows in windows that begin more than a day ahead hold no position: `ahead`
-    has where they are, and they are read when they are over. The groups of one window may be too many for a commit:
-    of what was sent then `part` tells, and until all were, no further row is looked at.
+    A window is sent once, when a time past its end and `allowed_lateness` was read; a cycle with new rows reads those
+    of the open windows anew. A time in the future closes no window, since the rows before it would all come too late.
+    Rows in windows that begin more than a day ahead hold no position: `ahead` has where they are, and they are read
+    when they are over. The groups of one window may be too many for a commit: of what was sent then `part` tells, and
+    until all were, no further row is looked at.
     """
 
     cursor: RowidCursor
@@ -9061,7 +9026,7 @@ def warn_of_missing_times(job: Job, reader: Reader) -> None:
             job.warn_once(f"{counted(count, 'row')} without a time: a timestamp cursor does not find them")
 
 
-def what_waits(config: Config, cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
+def what_waits(cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
     """What comes after a position, of which nothing is unread where a cycle `is_done`, as `Figures` have it."""
     rows, oldest = (0, None) if is_done else cursor.waiting(position)
     held = held_rows(position)
@@ -9607,11 +9572,6 @@ def keep_name(job: Job, name: str) -> None:
     job.source_ids.add(name)
 
 
-def share_of(source: Source, last: Tally) -> float:
-    """What share of the last batch's rows was sent, rather too much, where few tell; one of none."""
-    return min(1.0, (last.sent + 2 * math.sqrt(last.sent) + 1) / (source.count_of(last) + 1))
-
-
 @dataclasses.dataclass
 class Shipment:
     """A batch on its way: its intent, what is sent of it, and what became of its rows."""
@@ -9654,14 +9614,12 @@ def pages_again(delivery: Delivery, intent: Intent, is_asked: bool = False) -> I
         if is_asked:
             said = f"the settings by which the rows of commit {intent['sequence']} were made have changed since"
             delivery.job.warn_once(said, "With those of before it can be found out whether they came.")
-        return iter(())
-    if "replayed" in intent:
+    elif "replayed" in intent:
         with contextlib.suppress(ConfigError, StateError):  # Its lines, or the table's columns, are others by now.
-            return replayed(delivery.job, source, intent)
-        return iter(())
-    # Both ends are looked up anew: rowids may have been renumbered since.
-    after = source.cursor.located(confirmed(state, intent, Tally()))
-    return source.again(source.cursor.located(state).position, after.position)
+            yield from replayed(delivery.job, source, intent)
+    else:  # Both ends are looked up anew: rowids may have been renumbered since.
+        after = source.cursor.located(confirmed(state, intent, Tally()))
+        yield from source.again(source.cursor.located(state).position, after.position)
 
 
 def rows_again(delivery: Delivery, intent: Intent, bad: list[BadRow]) -> Iterator[ArrowTable]:
@@ -9793,7 +9751,7 @@ def look_at_waiting(delivery: Delivery, is_done: bool) -> None:
     with contextlib.suppress(UploaderError):
         if not is_done:
             delivery.state = delivery.source.cursor.located(delivery.state)
-        found = what_waits(delivery.job.config, delivery.source.cursor, delivery.state.position, is_done)
+        found = what_waits(delivery.source.cursor, delivery.state.position, is_done)
         vars(delivery.job.figures).update(found)
 
 
@@ -9923,7 +9881,7 @@ class Delivery:
             self.job.quarantine.forget_after(self.state.sequence)
             count = self.source.count_of(shipment.tally)
             if not isinstance(refused, StillWritten):
-                count = count or self._size()  # Not one page could be made.
+                count = count or self._size(Tally())  # Not one page could be made.
             if count > 1 and self.stride != 1:
                 most = min(count, self.stride or count)  # A window may have more groups than are wanted.
                 self.stride = max(1, min(refused.fitting or most // 2, most - 1))
@@ -9937,7 +9895,7 @@ class Delivery:
     def shipments(self) -> Iterator[Shipment]:
         """One batch after another with what is to be sent, each prepared while the one before is under way."""
         state, tallies = self.state, [Tally(bad=self.total.bad)]
-        while batch := self.source.next_batch(state.position, lambda: self._size(share_of(self.source, tallies[-1]))):
+        while batch := self.source.next_batch(state.position, lambda: self._size(tallies[-1])):
             share_heap()
             if len(tallies) == 1:
                 refuse_bad_start(self.source, self.state)
@@ -9949,10 +9907,12 @@ class Delivery:
             state = confirmed(state, shipment.intent, shipment.tally)
         warn_of_late(self.job, self.source.cursor, state.position)
 
-    def _size(self, share: float = 1.0) -> int:
+    def _size(self, last: Tally) -> int:
         """How many rows a batch may have. The target is asked once there are rows: no warehouse wakes for none."""
         if self.bytes_per_row is None:
             self.bytes_per_row = self.source.cursor.bytes_per_row(self.state.position)
+        # What share of the last one's rows was sent, rather too much, where few tell; all of none.
+        share = min(1.0, (last.sent + 2 * math.sqrt(last.sent) + 1) / (self.source.count_of(last) + 1))
         usual = self.job.config.batch_rows or self.job.target.batch_rows(self.bytes_per_row, share)
         if not self.state.lost_bytes:
             # What ended the same way twice is too large for the line, or for the time that the other side has.
@@ -11355,7 +11315,7 @@ def waiting_and_delivered(config: Config, state: State, lines: Lines) -> tuple[i
         except (SourceError, ConfigError) as error:
             log.warning("%s. %s", error, error.hint)
             return None, None
-        return what_waits(config, cursor, position)["waiting"], delivered_to(cursor, position, lines)
+        return what_waits(cursor, position)["waiting"], delivered_to(cursor, position, lines)
 
 
 def delivered_to(cursor: Cursor, position: Position, lines: Lines) -> int | str | None:

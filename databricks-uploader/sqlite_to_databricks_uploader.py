@@ -3892,7 +3892,7 @@ class State:
 def checksum(document: Mapping[str, Any]) -> str:
     """A digest of everything but the checksum itself: it finds damage and half-made edits."""
     content = {key: value for key, value in document.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=vars).encode()).hexdigest()[:16]
 
 
 class StateFile:
@@ -3951,10 +3951,9 @@ class StateFile:
     def save(self, state: State) -> None:
         """Replace the saved state durably, or raise `StateError` and leave the old one as it was."""
         document = {"format": STATE_FORMAT, **vars(state), "anchors": [a.line() for a in state.anchors]}
-        document |= {name: each and vars(each) for name, each in document.items() if name in ("origin", "allowance")}
         intent = state.intent
         document["intent"] = intent and {**intent, "position": abridged(state.position, intent["position"])}
-        content = json.dumps({**document, "checksum": checksum(document)}, indent=1).encode()
+        content = json.dumps({**document, "checksum": checksum(document)}, indent=1, default=vars).encode()
         try:
             make_directory(self.directory)
             replace_durably(self.file, content)
@@ -5742,8 +5741,13 @@ class Remembered:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
             raise SourceError(fault, hint)
-        seen = packed(kept)
-        as_now: Position = {"newest": position["latest"], "pass": None, **position, "seen": seen, **self.made_of}
+        as_now: Position = {
+            "newest": position["latest"],
+            "pass": None,
+            **position,
+            "seen": packed(kept),
+            **self.made_of,
+        }
         if as_now["pass"]:
             as_now["pass"] = {**as_now["pass"], "sent": ""}
         return as_now
@@ -8778,14 +8782,13 @@ class WindowSource(NamedTuple):
 
     def rejected(self, before: Position, after: Position, refused: DoesNotGo) -> list[BadRow]:
         """The one group between two positions, which does not go, and rows that were set aside with it."""
-        found = [*self.again(before, after)]
-        columns = ([column.to_pylist() for column in prepared.rows.columns] for prepared in found)
-        groups = (group for lists in columns for group in zip(*lists, strict=True))
-        names = list(self.plan().writes)
-        values = ([v if isinstance(v, (int, float, bytes)) or v is None else str(v) for v in group] for group in groups)
-        aside = [row for prepared in found for row in prepared.bad]
-        rows = enumerate(dict(zip(names, group, strict=True)) for group in values)
-        return [*aside, *(BadRow(number, str(refused), row) for number, row in rows)]
+        bad = list[BadRow]()
+        for prepared in self.again(before, after):
+            bad += prepared.bad
+            for number, group in enumerate(prepared.rows.to_struct_array().to_pylist()):
+                row = {n: v if isinstance(v, int | float | bytes | None) else str(v) for n, v in group.items()}
+                bad.append(BadRow(number, str(refused), row))
+        return bad
 
     def sends_keys(self) -> bool:
         """Whether a group comes once: that of a window does."""
@@ -8983,8 +8986,14 @@ def time_shown(table: Table, time: int) -> str:
     return "a time that is private" if table.time in table.private else moment_of(time).isoformat()
 
 
-def warn_of_clock(job: Job, cursor: TimestampCursor, position: Position) -> None:
-    """Say once that the position is ahead of the clock."""
+def warn_of_passed_over(job: Job, cursor: TimestampCursor, position: Position) -> None:
+    """Say once which rows a cursor by time passes over: those without a time, and those until a time to come."""
+    time, name = cell(cursor.table.required_time), quoted(cursor.table.name)
+    if (looked := f"looked for NULL in {name}") not in job.warned:
+        [(count,)] = cursor.reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
+        if count:
+            job.warned.add(looked)
+            job.warn_once(f"{counted(count, 'row')} without a time: a timestamp cursor does not find them")
     if leads_clock(cursor, position):
         said = f"rows up to {time_shown(cursor.table, position['latest'])} were sent, which this clock has yet to reach"
         hint = "It was ahead, then. --since TIMESTAMP sends rows from a time on, also those that were sent before."
@@ -9013,17 +9022,6 @@ def warn_of_rewritten(job: Job, cursor: Cursor) -> None:
         said = f"rows of {table.name} that were delivered have later times now: {passed}"
         hint = "cursor: timestamp sends rows with a newer time, as of a ring, and begins by --since TIMESTAMP."
         job.warn_once(said, hint)
-
-
-def warn_of_missing_times(job: Job, reader: Reader) -> None:
-    """Say once that a timestamp cursor finds no rows whose time is NULL."""
-    time, name = cell(reader.table.required_time), quoted(reader.table.name)
-    looked = f"looked for NULL in {name}"
-    if looked not in job.warned:
-        [(count,)] = reader.database.rows(f"SELECT count(*) FROM {name} q WHERE {time} IS NULL")
-        if count:
-            job.warned.add(looked)
-            job.warn_once(f"{counted(count, 'row')} without a time: a timestamp cursor does not find them")
 
 
 def what_waits(cursor: Cursor, position: Position, is_done: bool = False) -> dict[str, int | None]:
@@ -9124,8 +9122,7 @@ def source_in(job: Job, database: Database, state: State, up_to: int | None = No
     cursor = cursor_of(config, reader, now, state, up_to)
     warn_of_order(job, cursor, state)
     if isinstance(cursor, TimestampCursor):
-        warn_of_missing_times(job, reader)
-        warn_of_clock(job, cursor, state.position)
+        warn_of_passed_over(job, cursor, state.position)
     if 0 < len(config.sanitize_secret or "") < SECRET_LENGTH:
         hint = "What can be guessed can be found again by such a key."
         job.warn_once(f"SANITIZE_SECRET has fewer than {SECRET_LENGTH} characters", hint)
@@ -9357,9 +9354,8 @@ def first_state(job: Job, source: Source, state: State) -> State:
     if known is None:
         return completed(job, source, state)
     aside = "" if job.quarantine.count() else "; rows that were in quarantine are not there"
-    log.warning(
-        "no state here, but the target knows %s: going on after commit %d%s", known.source_id, known.sequence, aside
-    )
+    said = "no state here, but the target knows %s: going on after commit %d%s"
+    log.warning(said, known.source_id, known.sequence, aside)
     return known
 
 
@@ -9487,10 +9483,8 @@ def refuse_bad_start(source: Source, state: State) -> None:
     reason = min(refused[name].items())[1]
     values = [page.columns[name].values()[index] for index in sorted(refused[name])]
     shown = "" if name in plan.table.private or values[0] is None else f" (it is {values[0]!r:.60})"
-    raise ConfigError(
-        f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}; nothing was sent",
-        remedy_for(plan, name, values, page.columns[name].values()),
-    )
+    fault = f"{count} of the first {len(page.keys)} rows would go to quarantine: {name} {reason}{shown}"
+    raise ConfigError(f"{fault}; nothing was sent", remedy_for(plan, name, values, page.columns[name].values()))
 
 
 # === Cycle ============================================================================================
@@ -9879,13 +9873,13 @@ class Delivery:
         except DoesNotGo as refused:
             shipment = under_way or self.newest
             self.job.quarantine.forget_after(self.state.sequence)
-            count = self.source.count_of(shipment.tally)
-            if not isinstance(refused, StillWritten):
-                count = count or self._size(Tally())  # Not one page could be made.
+            is_written = isinstance(refused, StillWritten)
+            # 0 where not one page could be made.
+            count = self.source.count_of(shipment.tally) or (0 if is_written else self._size(Tally()))
             if count > 1 and self.stride != 1:
                 most = min(count, self.stride or count)  # A window may have more groups than are wanted.
                 self.stride = max(1, min(refused.fitting or most // 2, most - 1))
-            elif not count or isinstance(refused, StillWritten):
+            elif not count or is_written:
                 raise
             else:
                 self._set_aside(shipment.intent, refused)

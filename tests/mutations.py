@@ -477,7 +477,7 @@ MUTANTS = (
     Mutant("a view's texts are BLOBs", 'None if is_view and declared == "BLOB" else declared_type', "declared_type", ("test_cursor_time.py", "in_a_view_too")),
     Mutant("what a killed run set aside is not told", "lines_of(new or kept)", "lines_of(new)", ("test_cycle.py", "killed_run_set")),
     Mutant("hidden values leave digests", "{*self.columns} - self.private | {self.time", "{*self.columns} | {self.time", ("test_scenarios.py", "no_digest")),
-    Mutant("bad rows of a refused window are lost", "[row for prepared in found for row in prepared.bad]", "list[BadRow]()", ("test_scenarios.py", "refused_window")),
+    Mutant("bad rows of a refused window are lost", "bad += prepared.bad\n            for number", "for number", ("test_scenarios.py", "set_aside_alone")),
     Mutant("formats that read and do not write", "            if is_joined:\n", "            if False:\n", ("test_rows.py", "worse_than_none")),
     Mutant("rules forget their types", "early_rules(job, reader, state.reads)", "early_rules(job, reader, {})", ("test_plan.py", "of_another_class")),
     Mutant(

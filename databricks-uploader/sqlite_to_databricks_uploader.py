@@ -3848,40 +3848,29 @@ class State:
     """What was delivered. `last_upload` is ISO-8601 in UTC and for people; `position` decides."""
 
     last_upload: str | None = None
-    # Whose rows of which table go where. `time_column`, read by `time_form`, stays the time, and columns stay of the
-    # types `reads`, whatever values look like.
     source_id: str = ""
     table: str | None = None
-    time_column: str | None = None
+    time_column: str | None = None  # It stays the time, read by `time_form`, whatever values look like.
     time_form: str | None = None
-    reads: Columns = dataclasses.field(default_factory=dict)
+    reads: Columns = dataclasses.field(default_factory=dict)  # the types that columns keep
     target: str | None = None
-    # How far it has come: `epoch` counts how often rowids began anew, `sequence` the batches for good, `committed` is
-    # the last one that had rows to commit, `commits` how many had.
-    epoch: int = 0
-    sequence: int = 0
-    committed: int = 0
-    commits: int = 0
+    epoch: int = 0  # how often rowids began anew
+    sequence: int = 0  # counts the batches for good
+    committed: int = 0  # the last one that had rows to commit
+    commits: int = 0  # how many had
     position: Position = dataclasses.field(default_factory=lambda: Position())
-    # Delivered rows, digested by `columns`; pairs of rowids between which no row was; the file that they were seen in.
-    anchors: list[Anchor] = dataclasses.field(default_factory=list)
-    columns: list[str] = dataclasses.field(default_factory=list)
-    gaps: list[list[int]] = dataclasses.field(default_factory=list)
-    origin: Origin | None = None
-    # The rowid before the position at which a cycle saw the table end since; `NOWHERE`: it was empty; `GONE`.
-    ended: int | None = None
-    # The stream and epoch that sent the table's first rows, where these are others by now; what was known before the
-    # table was made anew, the newest first.
-    lineage: str = ""
-    formers: list[Place] = dataclasses.field(default_factory=list)
-    # What was learned of the target. So often in a row a batch had no answer and did not arrive, the last time with a
-    # request of so many bytes; where that is too small to be refused, the next has so many rows at most, 0 for any.
-    allowance: Allowance | None = None
-    lost: int = 0
-    lost_bytes: int = 0
-    lost_rows: int = 0
-    # The batch that is not confirmed yet.
-    intent: Intent | None = None
+    anchors: list[Anchor] = dataclasses.field(default_factory=list)  # delivered rows,
+    columns: list[str] = dataclasses.field(default_factory=list)  # by digests of these columns
+    gaps: list[list[int]] = dataclasses.field(default_factory=list)  # pairs of rowids between which no row was
+    origin: Origin | None = None  # the file that these were seen in
+    ended: int | None = None  # before the position, where a cycle saw the table end since; `NOWHERE` or `GONE`
+    lineage: str = ""  # the stream and epoch that sent the table's first rows, where these are others by now
+    formers: list[Place] = dataclasses.field(default_factory=list)  # before the table was made anew, the newest first
+    allowance: Allowance | None = None  # what was learned of the target
+    lost: int = 0  # So often in a row a batch had no answer and did not arrive,
+    lost_bytes: int = 0  # the last time with a request of so many bytes;
+    lost_rows: int = 0  # where that is too small to be refused, the next has so many rows at most, 0 for any.
+    intent: Intent | None = None  # the batch that is not confirmed yet
 
     @property
     def emptied(self) -> bool:
@@ -4235,8 +4224,7 @@ def sqlite_value(plain: Any) -> Any:
     return {"blob": bytes, "invalid_text": InvalidText}[kind](base64.b64decode(text, validate=True))
 
 
-# Beside the state: when the last cycle ended, and how.
-CYCLE_FILE = "cycle.json"
+CYCLE_FILE = "cycle.json"  # beside the state: when the last cycle ended, and how
 
 
 def last_cycle(directory: Path) -> dict[str, Any]:
@@ -8477,11 +8465,8 @@ def tally_of(prepared: Prepared) -> Tally:
     return Tally(prepared.read, rows.num_rows, bad, prepared.old, latest=prepared.latest, nbytes=rows.nbytes)
 
 
-# Where rows go.
-Target = DeltaTarget | WarehouseTarget
-
-# Called with the rows read of a batch, and how many there are in it and after it.
-Progress = Callable[[int, int], None]
+Target = DeltaTarget | WarehouseTarget  # where rows go
+Progress = Callable[[int, int], None]  # called with the rows read of a batch, and how many are in it and after it
 
 
 def hint_of(stream: str, hint: str) -> str:
@@ -8596,25 +8581,19 @@ class Windows:
     """What was read of the open windows. Times are in microseconds since 1970."""
 
     partials: Partials
-    # The highest key that was looked at before, the time before which windows were sent, and the clock.
-    seen: int
-    closed: int | None
-    now: int
-    # By the start of each open window its first key, and how many rows it has.
-    opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)
-    # Without windows, how many rows make groups. Rows that were looked at before and are in open windows now, that came
-    # too late, that are new.
-    rows: int = 0
-    again: int = 0
-    late: int = 0
-    read: int = 0
-    # The latest time of all, of those up to the clock, and the first one after it.
-    latest: int | None = None
-    newest: int | None = None
-    soon: int = 2**63 - 1
-    # Rows whose windows begin too far ahead of the clock, and how many of these are new.
+    seen: int  # the highest key that was looked at before
+    closed: int | None  # the time before which windows were sent
+    now: int  # the clock
+    opened: dict[int, list[int]] = dataclasses.field(default_factory=dict)  # by an open one's start its first key, rows
+    rows: int = 0  # Without windows, so many make groups.
+    again: int = 0  # rows that were looked at before and are in open windows now
+    late: int = 0  # rows that came too late
+    read: int = 0  # rows that are new
+    latest: int | None = None  # time of all
+    newest: int | None = None  # time up to the clock
+    soon: int = 2**63 - 1  # the first one after it
     ahead: FutureRows = dataclasses.field(default_factory=lambda: FutureRows(due=2**62, rows=0, ranges=[]))
-    ahead_new: int = 0
+    ahead_new: int = 0  # of the rows whose windows begin too far ahead of the clock
     odd: tuple[int, list[Any]] | None = None
     bad: list[BadRow] = dataclasses.field(default_factory=list)
 
@@ -8658,23 +8637,6 @@ class Windows:
                 self.opened.setdefault(begin, [int(key), 0])[1] += int(size)
             frame = frame[is_open]
         self.partials = aggregate.add(self.partials, frame)
-
-
-def groups_of_lines(writes: Columns, lines: Lines) -> Prepared:
-    """Quarantined groups. What is there besides can't be sent and stays: rows of no window, groups by other rules."""
-    arrays, refused = dict[str, "Array"](), dict[int, str]()
-    rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
-    for index, row in enumerate(rows):
-        if not row.keys() >= writes.keys():
-            refused[index] = "no group as they are made now: insert its rows, corrected, in the source"
-        elif others := sorted(row.keys() - writes.keys()):
-            refused[index] = f"{', '.join(others)} is not sent any more: take it out of the line"
-    for name, kind in writes.items():
-        arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
-        refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
-    wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
-    fit = arrow_table({name: array.take(wanted) for name, array in arrays.items()})
-    return Prepared(fit, [], len(rows), [staying(lines[index], refused[index]) for index in sorted(refused)], None)
 
 
 def due_groups(
@@ -8795,8 +8757,20 @@ class WindowSource(NamedTuple):
         return self.aggregate.window_length is not None
 
     def of_lines(self, lines: Lines, _: Mapping[int, str]) -> Prepared:
-        """Groups out of the quarantine."""
-        return groups_of_lines(self.plan().writes, lines)
+        """Groups out of the quarantine. What is there besides stays: rows of no window, groups by other rules."""
+        arrays, refused, writes = dict[str, "Array"](), dict[int, str](), self.plan().writes
+        rows = [{name: sqlite_value(value) for name, value in line["row"].items()} for line in lines]
+        for index, row in enumerate(rows):
+            if not row.keys() >= writes.keys():
+                refused[index] = "no group as they are made now: insert its rows, corrected, in the source"
+            elif others := sorted(row.keys() - writes.keys()):
+                refused[index] = f"{', '.join(others)} is not sent any more: take it out of the line"
+        for name, kind in writes.items():
+            arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
+            refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
+        wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
+        fit = arrow_table({name: array.take(wanted) for name, array in arrays.items()})
+        return Prepared(fit, [], len(rows), [staying(lines[index], refused[index]) for index in sorted(refused)], None)
 
     def unfit(self, _: Lines, __: bool) -> dict[int, str]:
         """None: a group's line has all that is sent of it."""
@@ -8883,8 +8857,7 @@ class WindowSource(NamedTuple):
         return Prepared(rows, [], windows.read, windows.bad, windows.latest, windows.odd)
 
 
-# What `source_in` hands out; `plan` is made when it is first asked for.
-Source = RowSource | WindowSource
+Source = RowSource | WindowSource  # `plan` is made when it is first asked for.
 
 
 def said_of_time(table: Table) -> str:
@@ -9290,15 +9263,12 @@ def claims_on(job: Job, cursor: RowidCursor, source: Source) -> Iterator[Claim]:
             if went_elsewhere(job, file.parent):
                 continue
             raise
-        if not other or not other.table or not is_one_name(other.target, job.target.name):
-            continue
-        if other.table == cursor.table.name:
-            continue
-        yield from (Claim(place, other.table) for place in formers_of(other))
-        # A commit in doubt may have led further. Its rows are here now.
-        if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
-            settle = functools.partial(settle_of_other, job, source, cursor, StateFile(file.parent), other)
-            yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, settle)
+        if other and other.table and other.table != cursor.table.name and is_one_name(other.target, job.target.name):
+            yield from (Claim(place, other.table) for place in formers_of(other))
+            # A commit in doubt may have led further. Its rows are here now.
+            if other.intent and other.intent["anchors"] and "replayed" not in other.intent:
+                settle = functools.partial(settle_of_other, job, source, cursor, StateFile(file.parent), other)
+                yield Claim(place_of(confirmed(other, other.intent, Tally())), other.table, settle)
 
 
 # So many of the newest rows are looked for in the target before a state without anchors is believed.

@@ -8725,9 +8725,7 @@ class WindowSource(NamedTuple):
         position = without_keys(position, "part")
         if is_there:
             log.warning("groups of a window were sent by other rules before: all of its groups are sent by these")
-        elif part["end"] is None:
-            position["rowid"] = read_to(position)
-        else:
+        elif part["end"] is not None:
             position["closed"] = part["end"]
         return position, first, last
 

@@ -1265,6 +1265,14 @@ MUTANTS = (
         ("test_streams.py", "hold_the_values_of_each"),
     ),
     Mutant(
+        "a part of a set goes on by other rules", 'if is_there and part["by"] == self.aggregate.form:', "if is_there:",
+        ("test_scenarios.py", "amid_the_groups_of_a_set"),
+    ),
+    Mutant(
+        "a window whose rest is gone is open", '        elif part["end"] is not None:\n            position["closed"] = part["end"]\n', "",
+        ("test_scenarios.py", "deleted_amid_its_groups"),
+    ),
+    Mutant(
         "a bare year is a time of 1970", "and since not in PLAUSIBLE_TIMES:", "and False:",
         ("test_actions.py", "since_sends_rows"),
     ),

@@ -658,6 +658,35 @@ def test_what_happens_amid_the_parts_of_a_window_neither_loses_nor_doubles_group
     assert len(by_key(box)) == len({row[:2] for row in by_key(box)}) == 4
 
 
+@pytest.mark.parametrize("group_by", [["hour", "device_id"], ["device_id"]])
+def test_rules_that_change_amid_the_groups_of_a_set_make_all_of_them_anew(
+    box: Box, group_by: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are other groups than those that went."""
+    box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61, "7")])
+    flags = ("--enable-aggregate", "--batch-rows", "3", "--aggregate-config")
+    killed_amid_parts(box, *flags, json.dumps({**AGGREGATE, "group_by": group_by}))
+    assert box.run(*flags, json.dumps({**AGGREGATE, "group_by": [*group_by, "status"]})) == 0
+    assert "by other rules before" in caplog.text
+    sent = collections.Counter(key for (key,) in box.arrived("device_id", "aggregated_"))
+    assert sorted(sent.values()) == [1] * 5 + [2] * 3
+
+
+@pytest.mark.parametrize("group_by", [["hour", "device_id"], ["device_id"]])
+def test_a_set_whose_rows_are_all_deleted_amid_its_groups_holds_no_later_one_back(
+    box: Box, group_by: list[str]
+) -> None:
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": group_by}))
+    box.execute(SENSOR, INSERT, rows=[*(reading(0, str(device)) for device in range(8)), reading(61)])
+    killed_amid_parts(box, *flags, "--batch-rows", "3")
+    late = [reading(5, str(device)) for device in range(8)] if "hour" in group_by else []
+    box.execute(INSERT, rows=[*late, reading(62, "new"), reading(63, "new"), reading(121, "x")])
+    box.execute("DELETE FROM s WHERE id < 10")
+    assert box.run(*flags, "--batch-rows", "3") == 0
+    assert ("new", 2) in box.arrived("device_id, reading_count", "aggregated_")
+    assert len(box.arrived("*", "aggregated_")) == 3 + (1 if "hour" in group_by else 2)
+
+
 @pytest.mark.parametrize("key", ["id INTEGER PRIMARY KEY", "id INTEGER"])
 def test_without_windows_a_deleted_newest_row_holds_no_group_back(box: Box, key: str) -> None:
     box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", key))

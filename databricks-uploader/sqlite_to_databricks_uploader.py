@@ -50,6 +50,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bisect
 import collections
 import contextlib
 import copy
@@ -1518,6 +1519,10 @@ class RawColumn(NamedTuple):
         """The values as Python objects."""
         return self.data if isinstance(self.data, list) else list(self.data.to_pylist())
 
+    def at(self, index: int) -> Value | None:
+        """The value of one row."""
+        return self.data[index] if isinstance(self.data, list) else self.data[index].as_py()
+
     def only(self, indexes: Sequence[int]) -> RawColumn:
         """Some of the values."""
         if isinstance(self.data, list):
@@ -2678,7 +2683,9 @@ class RawPage(NamedTuple):
     nbytes: int
 
     def only(self, indexes: Sequence[int]) -> RawPage:
-        """Some of the rows."""
+        """Some of the rows, in their order."""
+        if len(indexes) == len(self.keys):
+            return self
         columns = {name: column.only(indexes) for name, column in self.columns.items()}
         return RawPage([self.keys[index] for index in indexes], columns, self.nbytes)
 
@@ -5492,6 +5499,11 @@ class TimeColumn:
         """What a value of the column is sorted by."""
         return raw_order(value, self.table.encoding)
 
+    def first(self, page: RawPage, value: Value | None) -> int:
+        """The index of the first row of a page that is not before a value, or how many rows it has."""
+        column, rows = page.columns[self.name], range(len(page.keys))
+        return bisect.bisect_left(rows, self.key(value), key=lambda index: self.key(column.at(index)))
+
     def times(self, page: RawPage) -> list[int | None]:
         return times_in(page, self.name, self.form)
 
@@ -5567,19 +5579,17 @@ class TimeColumn:
                 limit = max(2 * count, self.reader.fitting(f"{where} ORDER BY {self.sql}", limit))
             end_of_page = self._up_to(where, limit) if is_looked_at and not is_indexed else ""
             page = self.reader.page(f"{where}{end_of_page}", self.sql, limit, key)
-            raws = page.columns[self.name].values()
-            order = [self.key(raw) for raw in raws]
-            first, end = (None if value is None else self.key(value) for value in (low, high))
             # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
-            is_within = [(first is None or first <= place) and (end is None or place < end) for place in order]
-            if fresh := [index for index in beyond(ties, page.keys) if is_within[index]]:
+            first = 0 if low is None else self.first(page, low)
+            end = len(page.keys) if high is None else self.first(page, high)
+            if fresh := [index for index in beyond(ties, page.keys, str) if first <= index < end]:
                 yield page.only(fresh)
             if len(page.keys) < limit:
                 return
             if is_looked_at is None:
                 is_looked_at = self.reader.extent(where, WALK_BYTES // PAGE_ROWS)[1] > WALK_BYTES
-            rows, low = min(4 * limit, fitting_rows(page.nbytes / limit)), raws[-1]
-            ties = collections.Counter(itertools.compress(page.keys, (place == order[-1] for place in order)))
+            rows, low = min(4 * limit, fitting_rows(page.nbytes / limit)), page.columns[self.name].at(limit - 1)
+            ties = collections.Counter(page.keys[self.first(page, low) :])
 
 
 def record_of(moment: int | None, digests: str) -> str:
@@ -5617,14 +5627,46 @@ def key_digest(values: Sequence[str], key: Sequence[int]) -> str:
     return digest_of(",".join(values[place] for place in key))[:8] if key else ""
 
 
-def beyond(left: collections.Counter[Any], digests: Iterable[Any]) -> list[int]:
-    """The indexes of the rows that come more often than they were counted; those that come are counted down."""
-    found = []
-    for index, digest in enumerate(digests):
-        left[digest] -= 1
-        if left[digest] < 0:
+def beyond(left: collections.Counter[Any], rows: Sequence[Any], told_by: Callable[[Any], Any]) -> list[int]:
+    """The indexes of the rows that come more often than they were counted; those that come are counted down.
+
+    Once all have come, the others are not told any more: digests are most of what a first load by time would cost.
+    """
+    found, counted = list[int](), sum(count for count in left.values() if count > 0)
+    for index, row in enumerate(rows):
+        if not counted:
+            return [*found, *range(index, len(rows))]
+        told = told_by(row)
+        if left[told] > 0:
+            left[told] -= 1
+            counted -= 1
+        else:
             found.append(index)
     return found
+
+
+class Candidate(NamedTuple):
+    """A row that a timestamp cursor finds: its time in microseconds, None where it can't be read, and its content."""
+
+    time: int | None
+    content: str
+
+    def digest(self) -> str:
+        return digest_of(self.content)
+
+
+class RecordsOf(Sequence[str]):
+    """The records of rows, each made when it is asked for: a quarantine names rows by them."""
+
+    def __init__(self, rows: Sequence[Candidate], record: Callable[[Candidate], str]) -> None:
+        self.rows = rows
+        self.record = record
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.record(self.rows[index])
 
 
 class Bridge(NamedTuple):
@@ -5703,9 +5745,10 @@ class Remembered:
         self.content = row_content(columns)
         self.key = [[*columns].index(name) for name in key]
 
-    def digests(self, contents: Iterable[str]) -> list[str]:
-        """The digest of each row's content, and behind it that of its key, which tells apart rows of one time."""
-        return [digest_of(text) + key_digest(text.split(",") if self.key else [], self.key) for text in contents]
+    def record(self, row: Candidate) -> str:
+        """A row's record: time, the content's digest and its key's, which tells apart rows of one time."""
+        key = key_digest(row.content.split(","), self.key) if self.key else ""
+        return record_of(row.time, row.digest() + key)
 
     def located(self, state: State) -> State:
         """The state with its records made of the columns that the table has now; an error where that can't be."""
@@ -5749,7 +5792,7 @@ class Remembered:
         key = f"{self.content} || ',' || ({untouched})"
         for page in self.order.pages(self.order.spans(oldest), key):
             contents, flags = zip(*(content.rsplit(",", 1) for content in page.keys), strict=True)
-            records = map(record_of, self.order.times(page), self.digests(contents))
+            records = map(self.record, map(Candidate, self.order.times(page), contents))
             for content, flag, record in zip(contents, flags, records, strict=True):
                 before = bridge.of_row(time_in(record, NEVER), content.split(","), self.table.encoding)
                 groups[before].append((flag != "1", record))
@@ -5802,7 +5845,10 @@ class TimestampCursor(Remembered):
             return None
         after = self._after(walk.position, taken)
         walk.position = after if walk.next else self._ended(after)
-        return Batch(walk.position, [], functools.partial(iter, taken))
+        return Batch(walk.position, [], functools.partial(map, self._told, taken))
+
+    def _told(self, page: RawPage) -> RawPage:
+        return page._replace(keys=RecordsOf(page.keys, self.record))
 
     def bytes_per_row(self, _: Position) -> float:
         return self.reader.bytes_per_row
@@ -5831,7 +5877,7 @@ class TimestampCursor(Remembered):
         first, *more = [page.keys for page in pages] or [[]]
         known = sum(counts_in(position).values())
         count = self.order.count(spans, COUNTED_ROWS + known) if more else 0
-        times = (time for record in first if (time := time_in(record, NEVER)) > NEVER)
+        times = (row.time for row in first if row.time is not None)
         return max(len(first), count - known), min(times, default=None)
 
     def again(self, position: Position, after: Position) -> Iterator[RawPage]:
@@ -5841,21 +5887,22 @@ class TimestampCursor(Remembered):
         place = after["pass"] and self.order.key(sqlite_value(after["pass"]["place"]))
         for page in self._new_rows(position):
             raws, others = page.columns[self.order.name].values(), set[int]()
-            for index in beyond(left, (record[16:32] for record in page.keys)):
-                is_behind = place is not None and self.order.key(raws[index]) > place
-                others |= {index} if is_behind or time_in(page.keys[index], bound) >= bound else set()
+            for index in beyond(left, page.keys, Candidate.digest):
+                is_behind, moment = place is not None and self.order.key(raws[index]) > place, page.keys[index].time
+                others |= {index} if is_behind or moment is None or moment >= bound else set()
             if chosen := sorted({*range(len(page.keys))} - others):
-                yield page.only(chosen)
+                yield self._told(page.only(chosen))
 
     def _new_rows(self, position: Position, most_future: float = math.inf) -> Iterator[RawPage]:
-        """The rows of a pass that were not delivered, from its place on, under their records."""
+        """The rows of a pass that were not delivered, from its place on, each as a `Candidate`."""
         under_way, known, now = self._pass(position), counts_in(position), self.now() * 10**6
         future = sum(1 for record in records_in(position).elements() if time_in(record, NEVER) > now)
         place = sqlite_value(under_way["place"])
         for page in self.order.pages(self.order.spans(under_way["oldest"]), self.content, place):
-            times, chosen, keys = self.order.times(page), list[int](), self.digests(page.keys)
+            times, chosen = self.order.times(page), list[int]()
             self._newest = latest_time(self._newest, *times)
-            for index in beyond(known, (key[:16] for key in keys)):
+            page = page._replace(keys=[*map(Candidate, times, page.keys)])
+            for index in beyond(known, page.keys, Candidate.digest):
                 moment = times[index]
                 if moment is not None and moment < under_way["oldest"]:
                     continue
@@ -5866,7 +5913,7 @@ class TimestampCursor(Remembered):
                         continue
                 chosen.append(index)
             if chosen:
-                yield page._replace(keys=[*map(record_of, times, keys)]).only(chosen)
+                yield page.only(chosen)
 
     def newest_of_late(self, position: Position) -> int | None:
         """After a pass without new rows, the newest time in the table where no row could be new; else None."""
@@ -5874,10 +5921,10 @@ class TimestampCursor(Remembered):
 
     def _after(self, before: Position, taken: Sequence[RawPage]) -> Position:
         """The position after new rows, its pass still under way."""
-        rows = [row for page in taken for row in zip(page.keys, page.columns[self.order.name].values(), strict=True)]
-        raw, now, under_way = rows[-1][1], self.now() * 10**6, self._pass(before)
-        times = (time_in(record, NEVER) for record, _ in rows)
-        newest = latest_time(before["newest"], *(time for time in times if NEVER < time <= now))
+        rows: list[Candidate] = [row for page in taken for row in page.keys]
+        raw = taken[-1].columns[self.order.name].at(len(taken[-1].keys) - 1)
+        now, under_way = self.now() * 10**6, self._pass(before)
+        newest = latest_time(before["newest"], *(row.time for row in rows if row.time is not None and row.time <= now))
         after: Position = {**before, "newest": newest}
         after["known"] = bound = self._bound(after)
         # Of rows that would be late only those at the place may be met again.
@@ -5885,7 +5932,10 @@ class TimestampCursor(Remembered):
         is_at_place = was is not None and self.order.key(sqlite_value(was)) == place
         earlier = unpacked(under_way["sent"], before["key"])
         sent = [record for record in earlier.elements() if is_at_place or time_in(record, bound) >= bound]
-        sent += [record for record, raw in rows if time_in(record, bound) >= bound or self.order.key(raw) == place]
+        at_place = len(rows) - sum(len(page.keys) - self.order.first(page, raw) for page in taken)
+        sent += [
+            self.record(row) for i, row in enumerate(rows) if i >= at_place or row.time is None or row.time >= bound
+        ]
         return {**after, "pass": {**under_way, "place": plain_value(raw), "sent": packed(sent)}}
 
     def _reached(self, position: Position) -> int:

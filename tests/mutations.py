@@ -627,7 +627,7 @@ MUTANTS = (
         "after = confirmed(state, intent, Tally())", (SENDING, "vacuum_between and insert"),
     ),
     Mutant(
-        "equal rows are not counted", "left[digest] -= 1\n        if left[digest] < 0:", "if left[digest] <= 0:",
+        "equal rows are not counted", "            left[told] -= 1\n            counted -= 1\n", "            pass\n",
         ("test_cursor.py", "equal_rows_of_a_view"),
     ),
     Mutant(
@@ -650,7 +650,7 @@ MUTANTS = (
         (TIMES, "view_of_parts"),
     ),
     Mutant(
-        "what is beyond a limit counts twice", " if is_within[index]]", "]",
+        "what is beyond a limit counts twice", " if first <= index < end]", "]",
         (TIMES, "sorts_among"),
     ),
     Mutant(
@@ -1253,7 +1253,7 @@ MUTANTS = (
         (TIMES, "older_rows_alone"),
     ),
     Mutant(
-        "the last values tell the newest time", "            self._newest = latest_time(self._newest, *times)\n            for", "            for",
+        "the last values tell the newest time", "            self._newest = latest_time(self._newest, *times)\n            page", "            page",
         (TIMES, "older_rows_alone"),
     ),
     Mutant(

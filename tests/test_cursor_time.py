@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import datetime as dt
 import json
 import math
@@ -589,6 +590,19 @@ def test_an_intent_holds_what_it_adds_to_the_rows_in_sight() -> None:
     saved = json.loads(json.dumps(up.abridged(before, after)))
     assert len(json.dumps(saved)) < len(json.dumps(after)) / 20
     assert up.unabridged(before, saved) == after
+
+
+def test_rows_are_compared_with_delivered_ones_only_until_all_of_those_have_come() -> None:
+    asked: list[str] = []
+
+    def told_by(row: str) -> str:
+        asked.append(row)
+        return row
+
+    left = collections.Counter({"delivered": 2, "never read": -1})
+    rows = ["new", "delivered", "delivered", "delivered", "later"]
+    assert up.beyond(left, rows, told_by) == [0, 3, 4]
+    assert asked == rows[:3]
 
 
 def test_a_record_of_a_row_in_sight_is_short() -> None:

@@ -1113,6 +1113,13 @@ def type_named(word: object) -> str:
     return f"{base}({first})" if first else base
 
 
+def type_told(kind: str) -> str:
+    """What a server calls a type, as this script writes it: `decimal` is `decimal(10,0)`; any other as it is."""
+    with contextlib.suppress(ValueError):
+        return type_named(kind.removesuffix(" not null")) + (" not null" if kind.endswith(" not null") else "")
+    return kind
+
+
 # The type that holds each of SQLite's classes of values.
 CLASS_TYPES = {"integer": "bigint", "real": "double", "text": "string", "blob": "binary"}
 CLASSES: dict[type, str] = {int: "integer", float: "real", str: "text", bytes: "blob"}
@@ -7651,7 +7658,8 @@ class WarehouseTable:
         with no_matter_of_size():
             found = self._catalogued() if self.session.config.zerobus_endpoint else self._described()
         # Collations are no matter but of the batch id, which is searched for.
-        found = {n: k if n.lower() in OWN_COLUMNS else re.sub(r" collate \S+", "", k) for n, k in found.items()}
+        plain = {name: type_told(re.sub(r" collate \S+", "", kind)) for name, kind in found.items()}
+        found = plain | {name: kind for name, kind in found.items() if name.lower() in OWN_COLUMNS}
         if self._columns is not None and types_in(self._columns) != types_in(found):
             raise Postponed(f"the columns of {self.full_name} changed", "The next cycle makes its rows for them.")
         self._columns, self._asked = found, self.session.clock()

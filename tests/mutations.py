@@ -631,6 +631,10 @@ MUTANTS = (
         ("test_cursor.py", "equal_rows_of_a_view"),
     ),
     Mutant(
+        "a server's other words for types are none", "type_told(re.sub", "str(re.sub",
+        ("test_warehouse.py", "whatever_word"),
+    ),
+    Mutant(
         "lateness is not looked at", 'if moment is not None and moment < under_way["oldest"]:', "if False:",
         (TIMES, "mix_of_times"),
     ),

@@ -323,6 +323,22 @@ def test_collated_text_is_filled_and_compared_letter_by_letter(bench: Bench, mon
         up.refuse_own_columns(target.columns(), 0)
 
 
+def test_columns_are_filled_whatever_word_the_server_has_for_their_types(
+    box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalog that others filled may say `long`; what no row can be made for stays as it was told."""
+    told = {"id": "long", "ts": "timestamp_ltz", "n": "decimal not null", "small": "short", "v": "real"}
+    described = up.WarehouseTable._described
+    monkeypatch.setattr(up.WarehouseTable, "_described", lambda self: {n: told[n] for n in described(self)})
+    box.behind(warehouse, "s.raw_told")
+    warehouse.sql("CREATE TABLE s.raw_told (id BIGINT, ts TIMESTAMP, n DECIMAL(10,0), small SMALLINT, v FLOAT)")
+    box.execute("CREATE TABLE r (id INTEGER PRIMARY KEY, ts TEXT, n INTEGER, small INTEGER, v REAL)")
+    box.execute("INSERT INTO r VALUES (1, '2026-01-01T00:00:00Z', 2, 3, 4.5)")
+    assert box.run("--once") == 0
+    assert warehouse.sql("SELECT id, n, small, v FROM s.raw_told") == [(1, 2, 3, 4.5)]
+    assert [up.type_told(kind) for kind in ("variant", "array<int>", "varchar")] == ["variant", "array<int>", "varchar"]
+
+
 def test_rules_that_suit_only_the_tables_types_wake_no_warehouse_in_idle_cycles(box: Box, warehouse: Warehouse) -> None:
     box.behind(warehouse, "s.raw_late_rules")
     warehouse.sql("CREATE TABLE s.filtered_late_rules (id BIGINT, ts TIMESTAMP, v DOUBLE)")

@@ -3134,18 +3134,26 @@ class Step(NamedTuple):
     kind: str
     null: Any = None
 
+    def changed(self, values: Sequence[Any]) -> list[Any]:
+        """The values after it. What repeats, as names do, is changed once; 0.0 equals -0.0, but is no repetition."""
+        if any(isinstance(value, float | decimal.Decimal) for value in values):
+            return [self.null if value is None else self.change(value) for value in values]
+        new = {value: self.null if value is None else self.change(value) for value in {*values}}
+        return [new[value] for value in values]
+
 
 def changed(frame: DataFrame, steps: Iterable[Step]) -> DataFrame:
     """A frame after these steps."""
     frame = frame.copy(deep=False)
     for step in steps:
-        values = python_values(frame[step.column])
-        frame[step.column] = series_of([step.null if v is None else step.change(v) for v in values], step.kind)
+        frame[step.column] = series_of(step.changed(python_values(frame[step.column])), step.kind)
     return frame
 
 
 def rounded(value: Any, digits: int) -> Any:
     """A number rounded half to even. Adding zero takes the sign off -0.0, which would tell something."""
+    if isinstance(value, float):
+        return round(value, digits) + 0
     with decimal.localcontext(prec=100):
         return round(value, digits) + 0
 

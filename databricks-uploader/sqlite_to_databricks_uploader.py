@@ -2757,14 +2757,17 @@ def numbers_of(storages: Array, values: Array) -> RawColumn | None:
 
 def mixed_column(classes: Set[str], parts: Sequence[Array], encoding: str) -> RawColumn:
     """One column out of the letters of its classes, and the values of each where they are of it."""
+    of_class = dict(zip(("integer", "real", "blob"), parts[1:], strict=True))
+    if len(classes) <= 1 and classes <= of_class.keys():
+        storage = next(iter(classes), "integer")
+        return RawColumn(storage, of_class[storage])
     values: list[Value | None] = []
     for letter, *by_class in zip(whole_numbers(parts[0]), *(part.to_pylist() for part in parts[1:]), strict=True):
         known: Any = next((value for value in by_class if value is not None), None)
         values.append(decoded(known, encoding) if STORAGES[letter] == "text" else known)
     if len(classes) > 1 or any(isinstance(value, InvalidText) for value in values):
         return RawColumn("mixed", values)
-    storage = next(iter(classes), "integer")
-    return RawColumn(storage, array_of(values, CLASS_TYPES[storage]))
+    return RawColumn("text", array_of(values, "string"))
 
 
 def fitting_rows(bytes_per_row: float) -> int:
@@ -5787,13 +5790,8 @@ class Remembered:
             fault = f"{self.table.name} has other columns now: which of its newest rows were delivered can't be told"
             hint = "Look for the newest rows in the target, then go on after them with --since TIMESTAMP."
             raise SourceError(fault, hint)
-        as_now: Position = {
-            "newest": position["latest"],
-            "pass": None,
-            **position,
-            "seen": packed(kept),
-            **self.made_of,
-        }
+        seen = packed(kept)
+        as_now: Position = {"newest": position["latest"], "pass": None, **position, "seen": seen, **self.made_of}
         if as_now["pass"]:
             as_now["pass"] = {**as_now["pass"], "sent": ""}
         return as_now
@@ -6542,7 +6540,7 @@ def delta_type(field: Any) -> str:
     from deltalake.schema import PrimitiveType
 
     kind = field.type
-    plain = SYNONYMS.get(kind.type, kind.type) if isinstance(kind, PrimitiveType) else str(kind)
+    plain = type_told(kind.type) if isinstance(kind, PrimitiveType) else str(kind)
     return str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", plain))
 
 
@@ -9616,7 +9614,6 @@ def share_heap() -> None:
 
     # With one each, as glibc has it, memory that one thread freed is not used by another, and a process with a long
     # backlog grows by some MiB with each commit.
-
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(-8, 1)
@@ -11044,17 +11041,17 @@ class Watch:
         file, known, self.quiet = fleet.config.sqlite, self.quiet, None
         # Windows close by the clock, too.
         seen = untouched(file) if file and all(job.scenario != "aggregate" for job in fleet.jobs.values()) else None
-        is_quiet = seen is not None and seen == known and began - self.looked < self.MOST_QUIET
+        is_as_left = seen is not None and seen == known and began - self.looked < self.MOST_QUIET
         with contextlib.closing(fleet.session):
-            if is_quiet:
+            if is_as_left:
                 self._pass_over()
             else:
                 self._look(total, spoke)
                 self.looked = began
-                is_quiet = bool(spoke) and len(spoke) == len(fleet.seen or ()) and not any(spoke.values())
             self._end(summary(total, time.monotonic() - began, "", ""))
-        self.quiet = seen if is_quiet else None
-        if is_quiet:
+        has_all = bool(spoke) and len(spoke) == len(fleet.seen or ())
+        if is_as_left or (has_all and not any(spoke.values())):
+            self.quiet = seen
             tables = f" in {counted(len(fleet.seen or ()), 'table')}" if fleet.config.tables else ""
             log.info("nothing new%s", tables, extra={"fields": {"rows": 0, "commits": 0, "quarantined": 0}})
         return total
@@ -11508,7 +11505,7 @@ def print_init(config: Config) -> None:
     uris = ("lakehouse_path", "table_path")
     given |= {s: absolute_uri(str(v)) for s, v in given.items() if isinstance(v, Path) or s in uris}
     print("# Made by --init. Next: --check, then run. All settings: docs/configuration.md.")
-    print(yaml_line("sqlite", str(Path(str(config.sqlite)).absolute())))
+    print(yaml_line("sqlite", config.sqlite and str(config.sqlite.absolute())))
     if not any(getattr(config, name) for name in TARGETS):
         print("\n# Where to: fill in these, or lakehouse_path, a directory or s3:// address for Delta tables.")
         for name in ("databricks_host", "databricks_http_path", "databricks_database"):

@@ -560,7 +560,7 @@ MUTANTS = (
         "a file is believed for good", "and began - self.looked < self.MOST_QUIET", "", ("test_watching.py", "once_a_minute"),
     ),
     Mutant(
-        "a cycle with rows is a quiet one", "self.quiet = seen if is_quiet else None", "self.quiet = seen", ("test_watching.py", "nobody_writes_is_not_opened"),
+        "a cycle with rows is a quiet one", "(has_all and not any(spoke.values()))", "has_all", ("test_watching.py", "nobody_writes_is_not_opened"),
     ),
     Mutant(
         "a quarantine is read in each cycle", "@functools.lru_cache(10_000)\ndef rows_in", "def rows_in", ("test_state.py", "counted_once"),
@@ -633,6 +633,10 @@ MUTANTS = (
     Mutant(
         "a server's other words for types are none", "type_told(re.sub", "str(re.sub",
         ("test_warehouse.py", "whatever_word"),
+    ),
+    Mutant(
+        "a zero is changed as another zero", "if any(isinstance(value, float | decimal.Decimal) for value in values):", "if False:",
+        ("test_processing.py", "repeats_no_other_zero"),
     ),
     Mutant(
         "lateness is not looked at", 'if moment is not None and moment < under_way["oldest"]:', "if False:",

@@ -239,6 +239,20 @@ def test_dropped_columns_are_gone_and_may_still_remove_rows() -> None:
     assert found["id"].tolist() == [1]
 
 
+def test_what_repeats_is_changed_once_and_a_zero_repeats_no_other_zero() -> None:
+    """They are equal, but have two texts, so two hashes."""
+    changed: list[Any] = []
+
+    def change(value: Any) -> str:
+        changed.append(value)
+        return up.canonical_text(value)
+
+    step = up.Step("x", change, "string", "none")
+    assert step.changed(["a", None, "b", "a"]) == ["a", "none", "b", "a"] and sorted(changed) == ["a", "b"]
+    assert step.changed([0.0, -0.0, None]) == ["0.0", "-0.0", "none"]
+    assert step.changed([Decimal("0.0"), Decimal("-0.0")]) == ["0.0", "-0.0"]
+
+
 def test_the_columns_whose_values_are_private_are_named() -> None:
     rules = {
         "drop": ["a"], "hash": ["b"], "mask": {"c": 1}, "round": {"d": 1},

@@ -1498,6 +1498,12 @@ def arrow_table(columns: Mapping[str, Array | ChunkedArray]) -> ArrowTable:
     return ArrowTable.from_arrays(list(columns.values()), names=list(columns))
 
 
+def picked(rows: ArrowTable, indexes: Iterable[int]) -> ArrowTable:
+    """Some of a table's rows."""
+    chosen = array_of([*indexes], "bigint")
+    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in rows.column_names})
+
+
 # Numbers of a new column are taken for times where most are of these years: no age and no day of Julius'.
 PLAUSIBLE_TIMES = range(to_microseconds("2000-01-01", AUTO), to_microseconds("2100-01-01", AUTO))
 
@@ -2971,7 +2977,8 @@ def to_frame(table: ArrowTable, columns: Columns) -> DataFrame:
     """The `columns` of an Arrow table, which has their types already, as a pandas frame. No value changes."""
     import pandas as pd
 
-    return pd.DataFrame({name: series_of(values_of(table.column(name), kind), kind) for name, kind in columns.items()})
+    found = {name: series_of(values_of(table.column(name), kind), kind) for name, kind in columns.items()}
+    return pd.DataFrame(found, index=pd.RangeIndex(table.num_rows))
 
 
 def values_of(column: ChunkedArray, kind: str) -> Any:
@@ -3119,11 +3126,22 @@ def fits(value: Any, kind: str) -> bool:
 
 
 class Rules(NamedTuple):
-    """Rules, checked: `apply` makes a frame with `columns`, as far as it was given these, and all that are `used`."""
+    """Rules, checked: `apply` makes a frame with `columns`, as far as it was given these, and all that are `used`.
+
+    A row that stays keeps its place in the index, so that columns that rules neither ask nor change need no frame.
+    """
 
     columns: Columns
     used: frozenset[str]
     apply: Callable[[DataFrame], DataFrame]
+
+
+def ruled(rows: ArrowTable, kinds: Columns, rules: Rules) -> ArrowTable:
+    """Rows with types `kinds` as the rules leave them. Only the columns that are used become a frame."""
+    frame = rules.apply(to_frame(rows, {name: kind for name, kind in kinds.items() if name in rules.used}))
+    new = to_table(frame, {name: kind for name, kind in rules.columns.items() if name in frame})
+    kept = rows if len(frame) == rows.num_rows else picked(rows, frame.index.tolist())
+    return arrow_table({name: (new if name in frame else kept).column(name) for name in rules.columns})
 
 
 # --- Sanitize ---
@@ -3149,7 +3167,7 @@ def changed(frame: DataFrame, steps: Iterable[Step]) -> DataFrame:
     """A frame after these steps."""
     frame = frame.copy(deep=False)
     for step in steps:
-        frame[step.column] = series_of(step.changed(python_values(frame[step.column])), step.kind)
+        frame[step.column] = series_of(step.changed(python_values(frame[step.column])), step.kind).array
     return frame
 
 
@@ -3266,7 +3284,7 @@ def parse_sanitize(rules: Mapping[str, Any], columns: Columns, secret: str | Non
     used = frozenset(name for word, name, _ in named if word != "drop")
 
     def apply(frame: DataFrame) -> DataFrame:
-        complete = changed(frame, repairs).dropna(subset=not_null, ignore_index=True)
+        complete = changed(frame, repairs).dropna(subset=not_null)
         return changed(complete, disguises)[[name for name in kept if name in frame]]
 
     return Rules(kept, used, apply)
@@ -3324,7 +3342,7 @@ def parse_filter(rules: Mapping[str, Any], columns: Columns) -> Rules:
             values = frame[name] if word == "is_null" else frame[name].dropna()
             passed = OPERATORS[word][1](values, wanted).astype(bool)
             frame = frame[passed.reindex(frame.index, fill_value=False)]
-        return frame.reset_index(drop=True)
+        return frame
 
     return Rules(columns, frozenset(name for name, *_ in tests), apply)
 
@@ -6030,7 +6048,7 @@ class Plan(NamedTuple):
         typed = self.typed(page)
         rows, kinds = typed.rows, self.reads
         if self.rules:
-            rows, kinds = to_table(self.rules.apply(to_frame(rows, kinds)), self.rules.columns), self.rules.columns
+            rows, kinds = ruled(rows, kinds, self.rules), self.rules.columns
         return typed._replace(rows=self.fitted(rows, kinds))
 
     def typed(self, page: RawPage) -> Prepared:
@@ -6044,7 +6062,7 @@ class Plan(NamedTuple):
         if bad or self.since is not None:
             moments = enumerate(times.to_pylist())
             wanted = [i for i, moment in moments if i not in bad and not self._is_old(moment, page.keys[i])]
-            rows = arrow_table({name: array.take(array_of(wanted, "bigint")) for name, array in arrays.items()})
+            rows = picked(rows, wanted)
             keys = [page.keys[index] for index in wanted]
         ends = (min(known), max(known)) if known else ()
         latest, odd, old = max(ends, default=None), self._odd(page, times, ends), len(page.keys) - len(keys) - len(bad)
@@ -7619,12 +7637,6 @@ def joined(pages: Sequence[ArrowTable]) -> ArrowTable:
     return Table.from_batches([batch for page in pages for batch in page.to_batches()], schema=pages[0].schema)
 
 
-def every_nth(rows: ArrowTable, step: int) -> ArrowTable:
-    """The first of each so many rows: others may delete those of one place."""
-    chosen = array_of([*range(0, rows.num_rows, step)], "bigint")
-    return arrow_table({name: rows.column(name).combine_chunks().take(chosen) for name in rows.column_names})
-
-
 # What became of a batch: True where it is in the table, False where it never comes, None where that can't be told.
 Fate = bool | None
 
@@ -7944,7 +7956,8 @@ class InsertRoute(SizedRoute):
                         raise
                     self.table.allowance = self.table.allowance.without(rows.size)
             has_equal |= len({*zip(*rows.texts, strict=True)}) < rows.count
-            rows = Insert(every_nth(rows.rows, 2), rows.kinds)
+            # Of all over: others may delete the rows of one place.
+            rows = Insert(picked(rows.rows, range(0, rows.count, 2)), rows.kinds)
 
 
 class CopyRoute(Route):
@@ -7979,7 +7992,7 @@ class CopyRoute(Route):
         values = {name: f"CAST(c{index} AS {kind.upper()})" for index, (name, kind) in enumerate(types.items())}
         (file,) = table.file_uris()
         count, step = table.count(), math.ceil(first.num_rows / self.COMPARED_ROWS)
-        sample = Insert(every_nth(first, step), types)  # Of rows all over the first page.
+        sample = Insert(picked(first, range(0, first.num_rows, step)), types)  # Of rows all over the first page.
         is_text = count == 1 and sample.size <= self.by_rows.MOST_BYTES
         return Staged(count, values, Path(file), sample, sample if is_text else None)
 
@@ -8830,8 +8843,7 @@ class WindowSource(NamedTuple):
         for name, kind in writes.items():
             arrays[name], bad = convert(RawColumn("mixed", [row.get(name) for row in rows]), kind, AUTO)
             refused = {index: f"{name} {reason}" for index, reason in bad.items()} | refused
-        wanted = array_of([index for index in range(len(rows)) if index not in refused], "bigint")
-        fit = arrow_table({name: array.take(wanted) for name, array in arrays.items()})
+        fit = picked(arrow_table(arrays), (index for index in range(len(rows)) if index not in refused))
         return Prepared(fit, [], len(rows), [staying(lines[index], refused[index]) for index in sorted(refused)], None)
 
     def unfit(self, _: Lines, __: bool) -> dict[int, str]:

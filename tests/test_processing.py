@@ -394,10 +394,10 @@ def test_rules_find_columns_in_any_case_as_sqlite_does() -> None:
     assert kept({"TEMPERATURE": {">": 1}}, {"Temperature": "double"}, Temperature=[1.0, 2.0]) == [1]
 
 
-def test_a_filtered_frame_has_all_columns_and_a_fresh_index() -> None:
+def test_a_filtered_frame_has_all_columns_and_its_rows_keep_their_places() -> None:
     table, columns = arrow_table()
     found = up.parse_filter({"bigint": {"<": 0}}, columns).apply(up.to_frame(table, columns))
-    assert found.index.tolist() == [0]
+    assert found.index.tolist() == [2]
     assert up.to_table(found, columns).column("binary").to_pylist() == [b"\0\xff"]
 
 

@@ -566,6 +566,14 @@ MUTANTS = (
         "a quarantine is read in each cycle", "@functools.lru_cache(10_000)\ndef rows_in", "def rows_in", ("test_state.py", "counted_once"),
     ),
     Mutant(
+        "rows of pages that changed places are taken", "raise out_of_order(self.reader.table.name, first)", "pass",
+        ("test_faults_source.py", "each_others_place"),
+    ),
+    Mutant(
+        "a set of groups goes on among other rows", """            refuse_part(state)
+            as_moved""", "            as_moved", ("test_scenarios.py", "renumbered_amid_a_set"),
+    ),
+    Mutant(
         "half of a checkpoint is damage to one who opens", "is_passing = isinstance(error, UnrecoveredError) or self._is_stale()",
         "is_passing = isinstance(error, UnrecoveredError)", ("test_source.py", "moment_of_opening"),
     ),

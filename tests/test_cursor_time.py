@@ -568,6 +568,23 @@ def test_a_state_of_version_1_0_0_goes_on_without_doubles() -> None:
     assert source.cycle() == []
 
 
+def test_columns_that_change_amid_a_pass_send_nothing_again_and_lose_nothing() -> None:
+    source = Source(KEYED)
+    source.execute(
+        "INSERT INTO t (v, ts) VALUES (?, ?)", rows=[(v, text(BASE + v // 3, "%Y-%m-%d %H:%M:%S")) for v in range(30)]
+    )
+    found = source.cycle(4, most_batches=3)
+    assert source.position and source.position["pass"] and len(found) == 12
+    source.execute("ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5", "ALTER TABLE t DROP COLUMN a")
+    source.execute(
+        "INSERT INTO t (v, ts) VALUES (?, ?)",
+        rows=[(v, text(BASE + v // 9, "%Y-%m-%d %H:%M:%S")) for v in range(30, 40)],
+    )
+    found += source.cycle(4)
+    assert sorted(found) == [*range(40)]
+    assert source.cycle() == []
+
+
 def test_a_state_of_version_1_0_0_by_time_ends_with_a_question_where_columns_are_others_at_the_upgrade() -> None:
     """It has one digest of all values; without a known row of the same times all of these would go again."""
     file = Path(__file__).parent / "states" / "1.0.0-by-time.json"

@@ -724,6 +724,59 @@ def test_without_windows_vacuum_renumbers_no_row_into_a_new_group(box: Box) -> N
     assert box.arrived("device_id, reading_count", "aggregated_") == [("a", 2), ("a", 30), ("b", 30)]
 
 
+def test_rows_renumbered_amid_a_set_without_windows_are_a_question_and_since_answers_it(
+    box: Box, capfd: pytest.CaptureFixture[str]
+) -> None:
+    box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", "id INTEGER"))
+    box.execute(INSERT, rows=[reading(minute, str(minute % 9)) for minute in range(60)])
+    flags = ("--enable-aggregate", "--aggregate-config", json.dumps({**AGGREGATE, "group_by": ["device_id"]}))
+    killed_amid_parts(box, *flags, "--batch-rows", "4")
+    box.execute("DELETE FROM s WHERE timestamp < '2026-01-01T00:30'")
+    box.execute("VACUUM")
+    assert box.run(*flags) == 1
+    told = capfd.readouterr().err
+    assert "which are left can't be told" in told and "--since TIMESTAMP" in told
+    assert len(box.arrived("*", "aggregated_")) == 4
+    box.execute(INSERT, rows=[reading(61, "new")])
+    assert box.run(*flags, "--since", "2026-01-01T00:59:00Z") == 0
+    assert box.run(*flags) == 0
+    assert ("new", 1) in box.arrived("device_id, reading_count", "aggregated_")
+
+
+@pytest.mark.parametrize(
+    "made", ["CREATE VIEW v AS SELECT * FROM s", "CREATE TABLE v (timestamp TEXT PRIMARY KEY, x) WITHOUT ROWID"]
+)
+def test_groups_and_a_cursor_by_rowid_need_a_table_with_rowids(
+    box: Box, capfd: pytest.CaptureFixture[str], made: str
+) -> None:
+    box.execute(SENSOR, made)
+    box.environ["SQLITE_TABLE_NAME"] = "v"
+    rules = json.dumps({"group_by": ["hour"], "aggregations": {"rows": "count"}})
+    assert box.run("--enable-aggregate", "--aggregate-config", rules) == 2
+    assert "aggregate needs a table with rowids" in capfd.readouterr().err
+    assert box.run("--cursor", "rowid") == 2
+    assert "v has no rowid\n  Set cursor to auto or timestamp." in capfd.readouterr().err
+    assert not box.state_file.exists()
+
+
+def test_groups_wait_where_the_newest_rows_are_written_again_and_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.execute(SENSOR, INSERT, rows=[reading(minute) for minute in (1, 2, 3, 4, 5, 6, 61)])
+    real = up.RowidCursor.pages
+
+    def pages(cursor: up.RowidCursor, first: int, last: int, reader: up.Reader | None = None) -> Any:
+        yield from real(cursor, first, last, reader)
+        box.execute("UPDATE s SET timestamp = replace(timestamp, ':00Z', ':30Z') WHERE id = ?", rows=[(last,)])
+
+    monkeypatch.setattr(up.RowidCursor, "pages", pages)
+    assert box.run(*FLAGS) == 1
+    assert by_key(box) == []
+    monkeypatch.undo()
+    assert box.run(*FLAGS) == 0
+    assert [row[1:] for row in by_key(box)] == [("a", 6)]
+
+
 def test_a_flush_is_as_large_as_other_commits_and_sets_a_refused_group_aside_alone(box: Box) -> None:
     fields = [Field("device_id", PrimitiveType("string")), Field("hour", PrimitiveType("timestamp"))]
     fields.append(Field("avg_temperature", PrimitiveType("double"), nullable=False))

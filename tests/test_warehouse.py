@@ -1463,6 +1463,19 @@ def test_why_a_file_got_no_answer_is_told_without_its_signed_address() -> None:
     assert "s3cret" not in str(told.value)
 
 
+def test_a_warehouse_of_another_protocol_is_refused_and_an_sdk_that_reaches_nobody_is_no_refusal() -> None:
+    """The driver imports a kernel that is not there; databricks-sdk lets the failures of its requests through."""
+    with pytest.raises(up.Rejected, match="another protocol") as told, up.driver_errors():
+        raise ImportError("databricks_sql_kernel")
+    assert told.value.hint == "Use another SQL warehouse."
+
+    def unreachable() -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with pytest.raises(up.Unreachable, match="can't be reached"):
+        up.in_time(unreachable)
+
+
 def test_why_a_store_refuses_a_file_is_told_in_its_own_words() -> None:
     """S3 and Azure answer in XML, of which the first line says nothing."""
     said = (

@@ -3140,7 +3140,8 @@ def ruled(rows: ArrowTable, kinds: Columns, rules: Rules) -> ArrowTable:
     """Rows with types `kinds` as the rules leave them. Only the columns that are used become a frame."""
     frame = rules.apply(to_frame(rows, {name: kind for name, kind in kinds.items() if name in rules.used}))
     new = to_table(frame, {name: kind for name, kind in rules.columns.items() if name in frame})
-    kept = rows if len(frame) == rows.num_rows else picked(rows, frame.index.tolist())
+    others = rows.select([name for name in rules.columns if name not in frame])
+    kept = others if len(frame) == rows.num_rows else picked(others, frame.index.tolist())
     return arrow_table({name: (new if name in frame else kept).column(name) for name in rules.columns})
 
 

@@ -9759,8 +9759,11 @@ def known_by(delivery: Delivery) -> dict[str, str]:
 def is_back(state: State, found: State) -> bool:
     """Whether a state was found in another table than before, further, or with its newest row, renumbered perhaps."""
     is_further = (read_to(found.position) or 0) > (read_to(state.position) or 0)
-    newest, before = ([anchor.digest for anchor in known.anchors[:1]] for known in (found, state))
-    is_there = newest == before != [""]
+    # Columns may have come and gone.
+    shared = [name for name in found.columns if name in state.columns]
+    known = ([(each, each.parts(of.columns)) for each in of.anchors[:1] if each.digest] for of in (found, state))
+    newest, before = ([(each.time, *map(parts.get, shared)) for each, parts in rows] for rows in known)
+    is_there = newest == before != [] and (len(shared) > 1 or found.columns == state.columns)
     return bool(found.anchors) and (is_further or lineage_of(found) != lineage_of(state) or is_there)
 
 

@@ -574,6 +574,10 @@ MUTANTS = (
             as_moved""", "            as_moved", ("test_scenarios.py", "renumbered_amid_a_set"),
     ),
     Mutant(
+        "a renumbering beside a change of columns is forgotten", "(len(shared) > 1 or found.columns == state.columns)",
+        "found.columns == state.columns", ("test_cursor_file.py", "beside_a_change_of_columns"),
+    ),
+    Mutant(
         "half of a checkpoint is damage to one who opens", "is_passing = isinstance(error, UnrecoveredError) or self._is_stale()",
         "is_passing = isinstance(error, UnrecoveredError)", ("test_source.py", "moment_of_opening"),
     ),

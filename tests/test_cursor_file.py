@@ -346,6 +346,21 @@ def test_a_file_that_comes_back_after_another_sends_no_row_again(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 31), *range(101, 111), *new]
 
 
+def test_a_cycle_without_new_rows_keeps_in_mind_that_rows_were_renumbered_beside_a_change_of_columns(box: Box) -> None:
+    """Else an UPDATE of all rows after it would meet a state that knows none of this, and the run would ask."""
+    box.execute("CREATE TABLE t (time TEXT, v INTEGER, note TEXT)")
+    box.execute("INSERT INTO t (time, v) VALUES (?, ?)", rows=[(f"2026-01-01T00:00:{v:02}Z", v) for v in range(2, 12)])
+    assert box.run() == 0
+    box.execute("ALTER TABLE t ADD COLUMN more REAL DEFAULT 1.5", "DELETE FROM t WHERE v < 11")
+    box.execute("VACUUM")
+    assert box.run() == 0
+    box.execute("UPDATE t SET note = 'edited'")
+    assert box.run() == 0
+    box.execute("INSERT INTO t (time, v) VALUES ('2026-01-01T00:00:12Z', 12)")
+    assert box.run() == 0
+    assert [v for (v,) in box.arrived("v")] == sorted(range(2, 13), key=str)
+
+
 @pytest.mark.parametrize(("key", "count"), [("keyed", 8), ("plain", 4), ("counted", 3)])
 def test_a_ring_of_files_goes_on_in_each_where_it_stood(box: Box, count: int, key: str) -> None:
     """As a logger that moves from one to the next, or cards that are changed."""

@@ -7850,12 +7850,19 @@ class SizedRoute(Route):
         return text
 
     def _bounded(self, pages: Iterable[ArrowTable]) -> Iterator[ArrowTable]:
-        """Pages, but not many times as many rows as are usual: all may be sent of which few were. So no memory ends."""
-        count = 0
+        """Pages, but not many times as many rows, or bytes, as a request may have. So no memory ends.
+
+        All rows may be sent of which few were; and those behind small ones may be large, of which text would be made
+        for each request anew.
+        """
+        rows, size, most = 0, 0, 4 * self.table.allowance.bytes
         for page in pages:
-            if count and self._usual and count + page.num_rows > 4 * self._usual:
-                raise TooLargeError(f"more than {count} rows are too many for a request", fitting=self._usual)
-            count += page.num_rows
+            before, rows, size = rows, rows + page.num_rows, size + page.nbytes
+            if before and self._usual and rows > 4 * self._usual:
+                raise TooLargeError(f"{rows} rows are too many for a request", fitting=self._usual)
+            if rows > 1 and size > most:
+                fitting = before or max(1, rows * self.table.allowance.bytes // size)
+                raise TooLargeError(f"{rows} rows of {size} bytes are too large for a request", fitting=fitting)
             yield page
 
 

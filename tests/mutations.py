@@ -687,6 +687,10 @@ MUTANTS = (
         "what can't be told is guessed", "if row[0] == is_touched}) > 1:", "if row[0] == is_touched}) > 99:",
         (TIMES, "no_key_tells"),
     ),
+    Mutant(
+        "large rows are made into text again and again", "if rows > 1 and size > most:", "if False:",
+        ("test_warehouse.py", "behind_small_ones"),
+    ),
     Mutant("any number of rows from the future", "if future > most_future:", "if False:", (TIMES, "future_are_bounded")),
     Mutant("any clock is believed", "if job.now() >= CLOCK_BEGAN:", "if True:", (TIMES, "never_set")),
     Mutant(

@@ -1173,6 +1173,26 @@ def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, m
     assert payload.route == "copy"
 
 
+def test_large_rows_behind_small_ones_are_not_made_into_text_for_each_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some hundred MB of them, as text, for each of the requests that small ones go in, took gigabytes."""
+    bench.create()
+    target, small, large = bench.target(), rows_of(*range(100)), rows_of(*range(100, 160), name="x" * 200_000)
+    monkeypatch.setattr(up, "Insert", lambda *_: pytest.fail("they were"))
+
+    def pages() -> Iterator[Any]:
+        yield from (small, large)
+        pytest.fail("more were read")
+
+    with pytest.raises(up.TooLargeError) as refused:
+        target.prepare(pages)
+    assert refused.value.fitting == 100
+    with pytest.raises(up.TooLargeError) as refused:
+        target.prepare(lambda: iter([large]))
+    assert refused.value.fitting == 5
+
+
 def test_a_file_in_a_volume_that_is_no_longer_set_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.create("id BIGINT, name STRING, ts TIMESTAMP, databricks_batch_id STRING")
     target = bulk(bench, monkeypatch)

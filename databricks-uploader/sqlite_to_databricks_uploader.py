@@ -6173,7 +6173,8 @@ def aimed_columns(
     """The target's columns, new ones too where it may `evolve`, that are filled: types, origins, which are NOT NULL."""
     types = types_in(target)
     refuse_own_columns(types, id_length)
-    places = {name: target_column(name, types) or (delta_name(name) if evolve else "") for name in given}
+    known = in_target([*types])
+    places = {name: known(name) or (delta_name(name) if evolve else "") for name in given}
     refuse_names((name for name, aimed in places.items() if aimed), places.__getitem__)
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
     not_null = {name for name, kind in (target or {}).items() if kind.endswith(" not null")}
@@ -6232,13 +6233,14 @@ def read_types(
 ) -> Columns:
     """What each column is read as: the target's type, one that is set or was `before`, or a sample's, `known` then."""
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
+    aimed = in_target([*target])
     zone = ZoneInfo(config.source_timezone)
     rules = rules_in_force(config, table.columns)
     # The target has what these make.
     disguised = {name for word, name, _ in rules if word in ("hash", "mask")}
     spelled = disguised - {name for word, name, _ in rules if word not in ("hash", "mask", "remove_nulls")}
     reads = {
-        name: target.get((name not in disguised and target_column(name, target)) or "")
+        name: target.get((name not in disguised and aimed(name)) or "")
         or given.get(name)
         or ("timestamp" if name == table.time else None)
         for name in table.columns
@@ -6287,12 +6289,15 @@ def sampled_column(table: Table, name: str, column: RawColumn, zone: ZoneInfo, i
     return kind
 
 
-def target_column(name: str, target: Iterable[str]) -> str | None:
-    """The target's column for a source column: the same name, in any case, or as Delta or Zerobus allows it."""
-    by_name = {folded(column): column for column in target} | {column: column for column in target}
-    names = (name, delta_name(name), plain_name(name))
-    found = (by_name.get(known) for each in names for known in (each, folded(each)))
-    return next(filter(None, found), None)
+def in_target(columns: Sequence[str]) -> Callable[[str], str | None]:
+    """What finds the target's column for a source column: the same, in any case, or as Delta or Zerobus allows it."""
+    by_name = {folded(column): column for column in columns} | {column: column for column in columns}
+
+    def found(name: str) -> str | None:
+        names = (name, delta_name(name), plain_name(name))
+        return next(filter(None, (by_name.get(known) for each in names for known in (each, folded(each)))), None)
+
+    return found
 
 
 def delta_name(name: str) -> str:
@@ -8484,8 +8489,8 @@ class WarehouseTarget(WarehouseTable):
                 raise
             self.session.run(create)
             columns = self.columns()
-        by_name = {name: target_column(name, columns) for name in rows.column_names}
-        known = arrow_table({column: rows.column(name) for name, column in by_name.items() if column})
+        aimed = in_target([*columns])
+        known = arrow_table({column: rows.column(name) for name in rows.column_names if (column := aimed(name))})
         payload = self.prepare(lambda: iter([known]))
         self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
 
@@ -9165,8 +9170,8 @@ def warn_of_columns(job: Job, plan: Plan, target: Columns) -> None:
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
         job.warn_once(said, level=logging.INFO)
-    wanted = types_set(job.config, plan.table.columns).items()
-    told = [(name, kind, target.get(target_column(name, target) or "", kind)) for name, kind in wanted]
+    wanted, aimed = types_set(job.config, plan.table.columns).items(), in_target([*target])
+    told = [(name, kind, target.get(aimed(name) or "", kind)) for name, kind in wanted]
     if others := [f"{name} is {found.upper()}" for name, kind, found in told if found != kind]:
         job.warn_once(f"column_types count where a table is made; in {job.target.name} {', '.join(others)}")
 
@@ -11415,7 +11420,8 @@ def print_ddl(config: Config, which: str) -> int:
             columns = rules.columns if rules else reads
             refuse_names(columns)
             name, first, known, time_column = made.get(name.lower(), (name, stream, {}, table.time))
-            there = {target_column(column, known) or column: kind for column, kind in columns.items()}
+            earlier = in_target([*known])
+            there = {earlier(column) or column: kind for column, kind in columns.items()}
             joint = {column: joint_type(known.get(column, kind), kind) for column, kind in there.items()}
             made[name.lower()] = (name, first, known | joint, time_column)
 

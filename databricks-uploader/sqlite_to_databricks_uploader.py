@@ -362,7 +362,8 @@ def file_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
+        place = error.filename or ("the working directory" if isinstance(error, FileNotFoundError) else "")
+        named = f"{place}: " if place else ""
         raise FileError(f"{named}{error.strerror or error}", "Check its rights and its kind, and the disk.") from None
 
 
@@ -2149,8 +2150,12 @@ SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("image is malformed", CorruptError, "the database is damaged: {}", CHECK),
     ("disk I/O", CorruptError, "the database can't be read: {}",
      f"Is a disk full, the database's or state_dir's? Else: {CHECK}"),
+    # Columns of a table have a `q` before them, and its name no `main`: these are what a view's own text names.
+    (r"no such table: main\.|no such column: (?!q\.)|circularly defined|ambiguous column|expected \d+ columns for",
+     SourceError, "the view can't be read: {}",
+     "What it is made of was renamed or dropped, or is meant twice: let its producer make it anew."),
     # Of a table that was described just now; SQLite prepares a query again where the schema changed since.
-    (r"step query: no such (table|column)|no such column: q\.", TransientError,
+    (r"step query: no such table|no such column: q\.", TransientError,
      "the database was altered while it was read: {}", "The next cycle goes on."),
     ("step query: (?!out of memory|database or disk is full|interrupted)", UncomputableError,
      "a value can't be computed: {}", ""),

@@ -500,6 +500,15 @@ def test_results_that_find_no_room_end_with_an_error(box: Box) -> None:
     assert re.fullmatch(r"\S+ ERROR No space left on device\n.*\n.*\n", ended.stderr)
 
 
+def test_a_working_directory_that_was_removed_is_named(box: Box, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    leave = 'cd "$0" && rmdir "$0" && exec "$@"'
+    command = ["sh", "-c", leave, str(gone), *PROGRAM, "--sqlite", "relative.db"]
+    ended = subprocess.run(command, env=box.environ, capture_output=True, text=True, timeout=200)
+    assert (ended.returncode, "the working directory: No such file" in ended.stderr) == (1, True), ended.stderr
+
+
 def test_a_stop_amid_an_action_that_waits_is_no_error(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.execute("CREATE TABLE t (time TEXT)")
 

@@ -867,6 +867,26 @@ def test_a_generated_column_that_fails_for_a_row_is_left_out_and_all_rows_arrive
     assert (counted[3], counted[4]) == (8, 2)
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        "SELECT x AS ts FROM gone",
+        "SELECT y AS ts FROM t",
+        "SELECT a.y AS ts FROM t a",
+        "SELECT ts FROM v",
+        "SELECT x AS ts FROM t, t AS other",
+    ],
+)
+def test_a_view_whose_tables_or_columns_are_gone_is_named_as_what_it_is(
+    box: Box, caplog: pytest.LogCaptureFixture, view: str
+) -> None:
+    """It was said to be altered just then, and that the next cycle goes on; or to fail for a row."""
+    box.execute("CREATE TABLE t (x)", f"CREATE VIEW v AS {view}")
+    assert box.run("--table", "v") == 1
+    assert "the view can't be read" in caplog.text
+    assert "The next cycle" not in caplog.text
+
+
 def test_a_view_that_fails_for_a_row_says_what_helps_and_that_helps(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     view = "CREATE VIEW v AS SELECT time, {} AS a FROM t"
     box.environ["SQLITE_TABLE_NAME"] = "v"

@@ -1713,7 +1713,7 @@ CLOCKS += [clock.replace("%H", "%I") + half for clock in CLOCKS for half in (" %
 CLOCKS += ["%Hh%M", "%Hh%Mm%Ss", "%H时%M分%S秒", "%H時%M分%S秒", "%H시 %M분 %S초", "%H"]
 CLOCKS = [clock + behind for clock in CLOCKS for behind in ("", "%z", " %z", " GMT%z", " %Z", " Uhr")]
 # date(1) has the year behind the clock.
-YEARLESS, CLOCKS_AND_YEARS = ("%b %d", "%B %d", "%d %b", "%d %B", "%d. %B"), [f"{clock} %Y" for clock in CLOCKS]
+YEARLESS, CLOCKS_AND_YEARS = ("%b %d", "%B %d", "%d %b", "%d %B", "%d. %B"), (*(f"{clock} %Y" for clock in CLOCKS),)
 
 # What fields look like. A word behind a clock may be a zone; one in small letters, a half of the day.
 FIELDS = {
@@ -1803,13 +1803,19 @@ def forms_of(text: str, zone: ZoneInfo) -> Iterator[TimeForm]:
 
 def patterns_of(text: str) -> Iterator[tuple[str, str]]:
     """The patterns of a day, and maybe a clock behind or before it, that look like a text; and what may name a zone."""
-    for halves, others in ((DAYS, ["", *CLOCKS]), (CLOCKS, DAYS), (YEARLESS, CLOCKS_AND_YEARS)):
+    for halves, others in ((DAYS, ("", *CLOCKS)), (CLOCKS, DAYS), (YEARLESS, CLOCKS_AND_YEARS)):
         for half in halves:
             if begun := shape_of(half).match(text):
-                for other in (each for each in others if may_join(half, begun["joint"], each)):
+                for other in joinable(half, begun["joint"], others):
                     if (ended := shape_of(other).fullmatch(text, begun.end())) and not ended["joint"]:
                         word = {**begun.groupdict(), **ended.groupdict()}.get("zone", "")
                         yield f"{half}{begun['joint']}{other}", word
+
+
+@functools.lru_cache(1000)
+def joinable(half: str, joint: str, others: tuple[str, ...]) -> list[str]:
+    """Those of the other halves that may follow one and what joins them."""
+    return [other for other in others if may_join(half, joint, other)]
 
 
 def may_join(half: str, joint: str, other: str) -> bool:

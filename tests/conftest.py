@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import sqlite_to_databricks_uploader as up
 from adversary import Stage
 from boxes import LONG, Box
 from warehouse import PRINCIPAL, Warehouse, trust_the_given
@@ -32,6 +34,16 @@ sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 trust_the_given()
+
+
+def parse_once() -> None:
+    """Parse equal command lines once: to make the parser takes as long as a tenth of a run, and there are thousands."""
+    parse = up.parse_arguments
+    known = functools.cache(lambda *words: parse(words))
+    setattr(up, "parse_arguments", lambda argv: {**known(*argv)})  # noqa: B010 - typed as a function
+
+
+parse_once()
 
 # Files of tests are kept in memory where it has room for all of them: what is written to a disk for good, as the state
 # and each transaction of SQLite's are, is waited for there, thousands of times.

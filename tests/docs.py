@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "databricks-uploader"))
 
 import sqlite_to_databricks_uploader as up  # noqa: E402
-from boxes import SAMPLE, SCRIPT  # noqa: E402
+from boxes import PROGRAM, SAMPLE, SCRIPT  # noqa: E402
 
 GENERATED = ("README.md", "docs/configuration.md", "docs/operation.md", "docs/troubleshooting.md")
 EXAMPLE = SCRIPT.with_name("databricks-uploader-config.yaml.example")
@@ -106,7 +106,7 @@ def output(arguments: str, folder: Path) -> str:
         "DATABRICKS_TABLE": "sensor_readings",
         "STATE_DIR": str(folder / "state"),
     }
-    program = shlex.join([sys.executable, str(SCRIPT)])
+    program = shlex.join(PROGRAM)
     command = f"{program} {arguments.replace('$0', program)}"
     done = subprocess.run(
         ["bash", "-c", command], env={**environ, "PATH": os.environ["PATH"]}, capture_output=True, text=True, cwd=folder

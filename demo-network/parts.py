@@ -299,8 +299,12 @@ class Warehouse:
         return f"{self._ready['host']}:{self._ready['port']}"
 
     def settings(self) -> dict[str, str]:
-        """The variables that point an uploader here. The timeout is short, and so is the wait for a lost answer."""
+        """The variables that point an uploader here. The timeout is short, and so is the wait for a lost answer.
+
+        It knows no other authority: to read the system's at each session would take half of a cycle's work.
+        """
         return {
+            "SSL_CERT_FILE": self._ready["ca_file"],
             "DATABRICKS_HOST": self.address,
             "DATABRICKS_HTTP_PATH": self._ready["http_path"],
             "DATABRICKS_TOKEN_FILE": self._ready["token_file"],

@@ -436,10 +436,11 @@ def the_killed_one_caught_up(directory: Path, output: str) -> None:
 
 def the_page_plots_four_nodes(file: Path, output: str, folder: Path) -> None:
     """Assert that rows and lag are drawn, in four colours, and the numbers are those of the output."""
-    found = probed({"page": file.read_text()}, folder)["page"]
+    picture = folder / "picture.png"
+    found = found_by(with_probe(file.read_text()), folder, f"--screenshot={picture}")
     drawn_and_legible(found, points=10)
     wanted = [(line["stroke"], found["charts"][line["chart"]]) for line in found["lines"]]
-    assert min(pixels(file, wanted, folder)) > 400
+    assert min(pixels(picture, wanted, folder)) > 400
     assert any("uploader of node-2 killed" in text[1] for text in found["texts"])
     for count in re.findall(r"exact: each of (\S+) rows", output):
         assert found["cells"].count(count) == 2, "rows in the source, rows in the target"
@@ -539,27 +540,31 @@ def chromium(*options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def found_by(content: str, folder: Path) -> Any:
+def found_by(content: str, folder: Path, *options: str) -> Any:
     """What the script of a page has left in its element `found`."""
     (folder / "probe.html").write_text(content)
-    dump = chromium("--dump-dom", (folder / "probe.html").as_uri())
+    dump = chromium("--dump-dom", *options, (folder / "probe.html").as_uri())
     match = re.search(r'(?s)<pre id="found"[^>]*>(.*?)</pre>', dump)
     assert match and match[1], "the page's script did not run to its end"
     return json.loads(html.unescape(match[1]))
 
 
-def pixels(file: Path, wanted: list[tuple[str, list[float]]], folder: Path) -> list[int]:
+def pixels(picture: Path, wanted: list[tuple[str, list[float]]], folder: Path) -> list[int]:
     """How many pixels of a colour, as CSS writes it, a screenshot has in a rectangle, for each of `wanted`."""
-    chromium(f"--screenshot={folder / 'picture.png'}", file.as_uri())
-    picture = base64.b64encode((folder / "picture.png").read_bytes()).decode()
+    content = base64.b64encode(picture.read_bytes()).decode()
     regions = [([int(part) for part in re.findall(r"\d+", color)], [round(x) for x in box]) for color, box in wanted]
-    counts: list[int] = found_by(COUNTER.format(picture=picture, wanted=json.dumps(regions)), folder)
+    counts: list[int] = found_by(COUNTER.format(picture=content, wanted=json.dumps(regions)), folder)
     return counts
+
+
+def with_probe(content: str) -> str:
+    """A page that asks what the engine has drawn of it."""
+    return content.replace("</body>", f"{PROBE}</body>")
 
 
 def probed(pages: dict[str, str], folder: Path) -> dict[str, dict[str, Any]]:
     """What the engine has drawn of pages: of all in one start of Chromium, which takes as long as all of them."""
-    probes = {name: content.replace("</body>", f"{PROBE}</body>") for name, content in pages.items()}
+    probes = {name: with_probe(content) for name, content in pages.items()}
     found: dict[str, dict[str, Any]] = found_by(PROBES.format(pages=json.dumps(probes).replace("<", "\\u003c")), folder)
     assert found.keys() == pages.keys()
     return found
@@ -821,10 +826,18 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-@needs_chromium
-def test_all_is_readable_in_narrow_and_wide_windows_without_scrolling_sideways(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def in_windows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Any]:
+    """What is seen of each page in windows from narrow to wide."""
     pages = {name: made() for name, made in PAGES.items()}
-    for (name, width), found in in_frames(pages, [320, 390, 640, 760, 1040, 1041, 1280], tmp_path).items():
+    return in_frames(pages, [320, 390, 640, 760, 1040, 1041, 1280], tmp_path_factory.mktemp("frames"))
+
+
+@needs_chromium
+def test_all_is_readable_in_narrow_and_wide_windows_without_scrolling_sideways(
+    in_windows: dict[tuple[str, int], Any],
+) -> None:
+    for (name, width), found in in_windows.items():
         assert found["inner"] == width
         assert found["scroll"] <= found["inner"], (name, width)
         assert found["outside"] == [] and found["scrolling"] == [], (name, width)
@@ -834,13 +847,12 @@ def test_all_is_readable_in_narrow_and_wide_windows_without_scrolling_sideways(t
 
 
 @needs_chromium
-def test_a_narrow_window_shows_the_same_words_and_numbers_as_a_wide_one(tmp_path: Path) -> None:
-    report = report_of(scenarios=True, live=False)
-    found = in_frames({"ended": page.page(report)}, [390, 1280], tmp_path)
-    for node in report.nodes:
+def test_a_narrow_window_shows_the_same_words_and_numbers_as_a_wide_one(in_windows: dict[tuple[str, int], Any]) -> None:
+    for node in report_of(scenarios=True, live=False).nodes:
         words = [node.name, node.sensor, *node.tables, node.does, *(fate.words for fate in node.fates())]
         words += [f"{fate.count:,}" for fate in node.fates()]
-        assert [word for word in words for seen in found.values() if word not in seen["words"]] == []
+        for width in (390, 1280):
+            assert [word for word in words if word not in in_windows["ended", width]["words"]] == []
 
 
 def shades(rules: str) -> dict[str, str]:

@@ -1285,13 +1285,14 @@ def test_large_rows_go_as_text_where_no_file_can_be_put(box: Box, warehouse: War
     box.behind(warehouse, "s.raw_large", f"id BIGINT, v STRING{own}")
     box.environ |= {"DATABRICKS_VOLUME": "/Volumes/main/s/v", "DATABRICKS_STATEMENT_TIMEOUT": "5"}
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
-    box.execute("INSERT INTO t VALUES (?, ?)", rows=[(id, "x" * 2_000_000) for id in range(3)])
+    large = 1_100_000  # a statement of text begins at 1 MiB
+    box.execute("INSERT INTO t VALUES (?, ?)", rows=[(id, "x" * large) for id in range(3)])
     warehouse.fail("StagedPUT", "status", status=status, times=-1)
     warehouse.fail("INSERT INTO", "drop", when="after", skip=1)
     assert [box.run(), box.run()] == [1, 0]
     assert box.quarantined() == []
     found = warehouse.sql("SELECT id, length(v) FROM s.raw_large ORDER BY id")
-    assert found == [(0, 2_000_000), (1, 2_000_000), (2, 2_000_000)]
+    assert found == [(0, large), (1, large), (2, large)]
 
 
 def test_an_insert_is_settled_as_one_though_a_volume_was_set_meanwhile(

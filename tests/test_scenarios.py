@@ -614,10 +614,11 @@ def test_groups_come_once_in_commits_of_any_size_whatever_happens_amid_a_window(
     box.execute(SENSOR.replace("id INTEGER PRIMARY KEY", key))
     given_rows, minute = list[tuple[Any, ...]](), 0
     for _ in range(data.draw(st.integers(2, 6))):
+        before = len(given_rows)
         for _ in range(data.draw(st.integers(0, 25))):
             minute += data.draw(st.integers(0, 9))
             given_rows.append(reading(minute, data.draw(st.sampled_from("abcdefgh"))))
-            box.execute(INSERT, rows=given_rows[-1:])
+        box.execute(INSERT, rows=given_rows[before:])
         if data.draw(st.booleans()):
             box.execute("VACUUM")
         size = data.draw(st.integers(1, 9))

@@ -172,9 +172,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("spelled", SPELLINGS)
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("step", [0, 1], ids=["equal", "rising"])
+@crossed(step=[0, 1], key=[*KEYS], spelled=SPELLINGS)
 def test_times_in_another_spelling_are_the_same_times(box: Box, key: str, spelled: str, step: int) -> None:
     """As a migration of the producer's writes them."""
     box.execute(f"CREATE TABLE t ({KEYS[key]}time, v REAL)")
@@ -289,9 +287,7 @@ def test_a_table_whose_first_rows_were_deleted_before_a_change_is_known_when_it_
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 206), 301, 302, 303]
 
 
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("how", ["replaced", "overwritten", "backed up and back"])
+@crossed(how=["replaced", "overwritten", "backed up and back"], times=[*TIMES], key=[*KEYS])
 def test_a_file_that_is_restored_sends_no_row_again(box: Box, how: str, times: str, key: str) -> None:
     everything = rows(1, 50, TIMES[times])
     box.execute(table(key), INSERT, rows=everything[:30])

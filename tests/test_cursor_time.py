@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import sqlite_to_databricks_uploader as up
-from boxes import Box, examples, executed
+from boxes import Box, crossed, examples, executed
 
 BASE = 1_780_000_000  # 2026-05-28, in seconds
 LOOKBACK = 300
@@ -652,9 +652,11 @@ def test_numbers_beside_texts_in_a_column_of_text_affinity_are_no_limits_for_tex
     assert source.cycle(2) == []
 
 
-@pytest.mark.parametrize("size", [1, 3, 1000])
-@pytest.mark.parametrize("union", ["UNION ALL", "UNION"])
-@pytest.mark.parametrize("kinds", [("TEXT", "INTEGER"), ("REAL", "TEXT"), ("TEXT", ""), ("", "REAL"), ("", "NUMERIC")])
+@crossed(
+    kinds=[("TEXT", "INTEGER"), ("REAL", "TEXT"), ("TEXT", ""), ("", "REAL"), ("", "NUMERIC")],
+    union=["UNION ALL", "UNION"],
+    size=[1, 3, 1000],
+)
 def test_a_view_of_parts_that_write_times_by_classes_of_their_own_delivers_each_row_once(
     kinds: tuple[str, str], union: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

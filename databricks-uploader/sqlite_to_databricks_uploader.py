@@ -2787,9 +2787,9 @@ def mixed_column(classes: Set[str], parts: Sequence[Array], encoding: str) -> Ra
     return RawColumn("text", array_of(values, "string"))
 
 
-def fitting_rows(bytes_per_row: float) -> int:
-    """How many rows of that size make a page."""
-    return max(1, min(PAGE_ROWS, int(PAGE_BYTES / max(1.0, bytes_per_row))))
+def fitting_rows(bytes_per_row: float, most: int = PAGE_ROWS) -> int:
+    """How many rows of that size make a page, which has so many at most."""
+    return max(1, min(most, int(PAGE_BYTES / max(1.0, bytes_per_row))))
 
 
 def part_rows(bytes_per_row: float) -> int:
@@ -4313,6 +4313,7 @@ def last_cycle(directory: Path) -> dict[str, Any]:
 CLOSE_ANCHORS, FAR_ANCHORS = 32, 16
 # How many rows are read by time before it is known how large they are; so many bytes of them are in memory at once.
 FIRST_ROWS, WALK_BYTES = 500, 64 << 20
+SCANNED_ROWS = 5 * PAGE_ROWS  # of a page, the most where each costs a scan of the table
 MOST_PARTS = 64  # of a row that have a digest of their own in anchors; further columns share the last one
 MOST_PLACES = 1000  # that are equal to a row are compared with it, by those before them
 MOST_FORMERS = 8  # tables that gave way to others are kept in mind
@@ -5644,7 +5645,8 @@ class TimeColumn:
                 return
             if is_looked_at is None:
                 is_looked_at = self.reader.extent(where, WALK_BYTES // PAGE_ROWS)[1] > WALK_BYTES
-            rows, low = min(4 * limit, fitting_rows(page.nbytes / limit)), page.columns[self.name].at(limit - 1)
+            fitting = fitting_rows(page.nbytes / limit, PAGE_ROWS if is_indexed else SCANNED_ROWS)
+            rows, low = min(4 * limit, fitting), page.columns[self.name].at(limit - 1)
             ties = collections.Counter(page.keys[self.first(page, low) :])
 
 

@@ -578,6 +578,10 @@ MUTANTS = (
         "found.columns == state.columns", ("test_cursor_file.py", "beside_a_change_of_columns"),
     ),
     Mutant(
+        "a table without an index is scanned for each small page", "PAGE_ROWS if is_indexed else SCANNED_ROWS", "PAGE_ROWS",
+        ("test_cursor_time.py", "few_scans"),
+    ),
+    Mutant(
         "half of a checkpoint is damage to one who opens", "is_passing = isinstance(error, UnrecoveredError) or self._is_stale()",
         "is_passing = isinstance(error, UnrecoveredError)", ("test_source.py", "moment_of_opening"),
     ),

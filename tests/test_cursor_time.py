@@ -250,6 +250,21 @@ def test_a_table_without_an_index_is_searched_by_few_conditions() -> None:
     assert len(up.raw_spans("q.ts", BASE * 10**6, up.AUTO)) > 200
 
 
+@pytest.mark.parametrize(("index", "most"), [("", 12), ("CREATE INDEX i ON t (ts)", 24)])
+def test_a_large_table_without_an_index_is_read_in_few_scans(
+    monkeypatch: pytest.MonkeyPatch, index: str, most: int
+) -> None:
+    """Each page of it costs one, so a page has more rows there, though no more bytes."""
+    monkeypatch.setattr(up, "SMALL_FILE_BYTES", 0)
+    source = Source("CREATE TABLE t (ts TEXT, v INTEGER PRIMARY KEY)", *filter(None, [index]))
+    rows = [(v, text(BASE + v, "%Y-%m-%d %H:%M:%S")) for v in range(60_000)]
+    source.execute("INSERT INTO t (v, ts) VALUES (?, ?)", rows=rows)
+    assert source.cycle(60_000) == [*range(60_000)]
+    pages = [count for count in source.read if count > 500]
+    assert len(pages) < most
+    assert (max(pages) > 20_000) is (not index)
+
+
 @pytest.mark.parametrize("table", ["text", "datetime", "any", "without rowid", "view", "utf-16"])
 def test_each_place_where_new_rows_may_be_is_searched_by_the_index(table: str) -> None:
     source = Source(*TABLES[table])

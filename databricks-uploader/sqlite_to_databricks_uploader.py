@@ -3741,12 +3741,8 @@ class Anchor:
 
     def parts(self, columns: Sequence[str]) -> dict[str, bytes]:
         """The digest of the value of each of the state's columns."""
-        return {name: self.together[4 * place : 4 * place + 4] for place, name in enumerate(columns)}
-
-    @functools.cached_property
-    def together(self) -> bytes:
-        """The digests of all values, one behind the other."""
-        return base64.b64decode(self.digest)
+        together = base64.b64decode(self.digest)
+        return {name: together[4 * place : 4 * place + 4] for place, name in enumerate(columns)}
 
     @staticmethod
     def made(rowid: int, parts: Iterable[bytes], time: str) -> Anchor:
@@ -4696,9 +4692,9 @@ def comes_back(state: State, anchor: Anchor, alike: set[str], count: int) -> boo
     """Whether one of the columns whose values are the same tells this anchor from the others; the rowid does not."""
     if len(state.anchors) == 1:  # Half of so many columns do.
         return 2 * len(alike) >= count
+    known = [each.parts(state.columns) for each in state.anchors]
     own, (key,) = anchor.parts(state.columns), digests_of([str(anchor.rowid)])
-    places = [slice(4 * at, 4 * at + 4) for at, name in enumerate(state.columns) if name in alike and own[name] != key]
-    return any(sum(each.together[at] == anchor.together[at] for each in state.anchors) == 1 for at in places)
+    return any(own[name] != key and sum(each[name] == own[name] for each in known) == 1 for name in alike)
 
 
 def time_in_row(table: Table, values: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -3527,7 +3527,8 @@ class Aggregate(NamedTuple):
     lateness: dt.timedelta
     # Merging takes about four times as much for a moment: the process stays below 300 MiB.
     most_bytes: int = 24 << 20
-    least_rows: int = 25_000  # Merging takes pandas some time however few they are.
+    # Merging takes pandas some time however few they are; fewer are merged from ten pages on, which may be large.
+    least_rows: int = 25_000
 
     @property
     def columns(self) -> Columns:
@@ -6186,7 +6187,7 @@ def aimed_columns(
     """The target's columns, new ones too where it may `evolve`, that are filled: types, origins, which are NOT NULL."""
     types = types_in(target)
     refuse_own_columns(types, id_length)
-    known = in_target([*types])
+    known = in_target(types)
     places = {name: known(name) or (delta_name(name) if evolve else "") for name in given}
     refuse_names((name for name, aimed in places.items() if aimed), places.__getitem__)
     sources = {aimed: name for name, aimed in places.items() if aimed and aimed.lower() not in OWN_COLUMNS}
@@ -6246,7 +6247,7 @@ def read_types(
 ) -> Columns:
     """What each column is read as: the target's type, one that is set or was `before`, or a sample's, `known` then."""
     table, given, before = reader.table, types_set(config, reader.table.columns), before or {}
-    aimed = in_target([*target])
+    aimed = in_target(target)
     zone = ZoneInfo(config.source_timezone)
     rules = rules_in_force(config, table.columns)
     # The target has what these make.
@@ -6302,7 +6303,7 @@ def sampled_column(table: Table, name: str, column: RawColumn, zone: ZoneInfo, i
     return kind
 
 
-def in_target(columns: Sequence[str]) -> Callable[[str], str | None]:
+def in_target(columns: Collection[str]) -> Callable[[str], str | None]:
     """What finds the target's column for a source column: the same, in any case, or as Delta or Zerobus allows it."""
     by_name = {folded(column): column for column in columns} | {column: column for column in columns}
 
@@ -8502,7 +8503,7 @@ class WarehouseTarget(WarehouseTable):
                 raise
             self.session.run(create)
             columns = self.columns()
-        aimed = in_target([*columns])
+        aimed = in_target(columns)
         known = arrow_table({column: rows.column(name) for name in rows.column_names if (column := aimed(name))})
         payload = self.prepare(lambda: iter([known]))
         self.send(self.ready({"sequence": 0, "batch_id": f"status/{os.urandom(16).hex()}"}, payload), payload)
@@ -9183,7 +9184,7 @@ def warn_of_columns(job: Job, plan: Plan, target: Columns) -> None:
     if empty := [name for name in target if name not in plan.sources and name.lower() not in OWN_COLUMNS]:
         said = f"not filled, since the source has no such column: {', '.join(map(repr, empty))}"
         job.warn_once(said, level=logging.INFO)
-    wanted, aimed = types_set(job.config, plan.table.columns).items(), in_target([*target])
+    wanted, aimed = types_set(job.config, plan.table.columns).items(), in_target(target)
     told = [(name, kind, target.get(aimed(name) or "", kind)) for name, kind in wanted]
     if others := [f"{name} is {found.upper()}" for name, kind, found in told if found != kind]:
         job.warn_once(f"column_types count where a table is made; in {job.target.name} {', '.join(others)}")
@@ -11433,7 +11434,7 @@ def print_ddl(config: Config, which: str) -> int:
             columns = rules.columns if rules else reads
             refuse_names(columns)
             name, first, known, time_column = made.get(name.lower(), (name, stream, {}, table.time))
-            earlier = in_target([*known])
+            earlier = in_target(known)
             there = {earlier(column) or column: kind for column, kind in columns.items()}
             joint = {column: joint_type(known.get(column, kind), kind) for column, kind in there.items()}
             made[name.lower()] = (name, first, known | joint, time_column)

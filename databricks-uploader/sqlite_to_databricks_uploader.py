@@ -2908,6 +2908,16 @@ class Reader:
                 return self.page("", order, max(1, rows * SAMPLE_BYTES // max(SAMPLE_BYTES, size)), key)
         return self.page("", "", 0, key)
 
+    def first_rows(self, where: str, order: str, rows: int, key: str, least: int = 1) -> tuple[RawPage, int]:
+        """A page, and of how many rows at most: fewer where memory is short, or a page behind them is damaged."""
+        while True:
+            try:
+                return self.page(where, order, rows, key), rows
+            except (CorruptError, MemoryShortError):
+                if rows <= least:
+                    raise
+                rows = max(least, rows // 4)
+
     def page(self, where: str, order: str, limit: int, key: str) -> RawPage:
         """Rows with the value of each column, and of the expression `key`."""
         rows = f"FROM {quoted(self.table.name)} q {where} {order and f'ORDER BY {order}'} LIMIT {limit}"
@@ -4989,16 +4999,12 @@ class Pace:
     def _part(self, first: int, last: int) -> tuple[RawPage, int]:
         """A page of the first rows of a range, and the rowid up to which these are all."""
         rows, rowid = self._fitting(first, last), self.reader.rowid
-        while True:
-            try:
-                page = self.reader.page(f"WHERE {rowid} BETWEEN {first} AND {last}", rowid, rows, rowid)
-                break
-            except (CorruptError, MemoryShortError) as error:
-                if rows == 1:
-                    if isinstance(error, CorruptError):
-                        error.good = first - 1
-                    raise
-                rows = rows // 4 or 1
+        try:
+            where = f"WHERE {rowid} BETWEEN {first} AND {last}"
+            page, rows = self.reader.first_rows(where, rowid, rows, rowid)
+        except CorruptError as error:
+            error.good = first - 1
+            raise
         # Fewer rows might be found behind those that are out of order, and they be missed.
         keys = [first - 1, *page.keys, last + 1]
         if sorted({*keys}) != keys:
@@ -5521,20 +5527,31 @@ class Walk:
 
     position: Position
     pages: Iterator[RawPage]
-    next: RawPage | None = None
+    next: RawPage | CorruptError | None = None
     is_whole: bool = False
 
     def taken(self, size: Callable[[], int]) -> list[RawPage]:
-        """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after."""
+        """The next rows, as many as `size` says; it is asked where there are any. Then `next` is what comes after.
+
+        A damaged page of the database is an error once the rows before it were taken.
+        """
         parts, left = list[RawPage](), -1
-        self.next = self.next or next(self.pages, None)
-        while self.next and left and sum(part.nbytes for part in parts) < WALK_BYTES:
+        self.next = self.next or self._upcoming()
+        if isinstance(self.next, CorruptError):
+            raise self.next
+        while isinstance(self.next, RawPage) and left and sum(part.nbytes for part in parts) < WALK_BYTES:
             left = min(size(), 50_000) if left < 0 else left
             page, count = self.next, len(self.next.keys)
             parts.append(page.only(range(left)) if count > left else page)
-            self.next = page.only(range(left, count)) if count > left else next(self.pages, None)
+            self.next = page.only(range(left, count)) if count > left else self._upcoming()
             left -= len(parts[-1].keys)
         return parts
+
+    def _upcoming(self) -> RawPage | CorruptError | None:
+        try:
+            return next(self.pages, None)
+        except CorruptError as error:
+            return error
 
 
 class TimeColumn:
@@ -5632,7 +5649,7 @@ class TimeColumn:
             if is_looked_at:
                 limit = max(2 * count, self.reader.fitting(f"{where} ORDER BY {self.sql}", limit))
             end_of_page = self._up_to(where, limit) if is_looked_at and not is_indexed else ""
-            page = self.reader.page(f"{where}{end_of_page}", self.sql, limit, key)
+            page, limit = self.reader.first_rows(f"{where}{end_of_page}", self.sql, limit, key, count + 1)
             # A limit may count as a number beside numbers, as a text beside texts: what is beyond is left out.
             first = 0 if low is None else self.first(page, low)
             end = len(page.keys) if high is None else self.first(page, high)

@@ -290,8 +290,16 @@ MUTANTS = (
         ("test_cursor.py", "much_larger_than_wanted and without"),
     ),
     Mutant(
-        "a page shrinks where memory is short", "except (CorruptError, MemoryShortError) as error:",
-        "except CorruptError as error:", ("test_cursor.py", "memory_has_no_room"),
+        "a page shrinks where memory is short", "except (CorruptError, MemoryShortError):",
+        "except CorruptError:", ("test_cursor.py", "memory_has_no_room"),
+    ),
+    Mutant(
+        "a page shrinks where another one is damaged", "except (CorruptError, MemoryShortError):",
+        "except MemoryShortError:", ("test_cycle.py", "corrupt_page"),
+    ),
+    Mutant(
+        "by time rows before a damaged page wait with it", "        except CorruptError as error:\n            return error\n",
+        "        finally:\n            pass\n", ("test_cycle.py", "corrupt_page"),
     ),
     Mutant(
         "a recovered state is asked what it belongs to",

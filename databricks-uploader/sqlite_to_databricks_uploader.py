@@ -9335,6 +9335,10 @@ def refuse_foreign(job: Job, source: Source, state: State, subject: str, is_anew
             hint = f"{settings[what]}: {value} goes on there. " if what in settings else ""
             if what == "table":
                 hint = "One that was renamed goes on by its new name in tables, with the databricks_table of before. "
+            elif what == "target":  # Another state_dir alone would send all rows again.
+                name = f"source_id: {state.source_id.removesuffix(f'/{job.stream}')}"
+                hint = "One that was moved or renamed goes on, by path or where it has databricks_batch_id, "
+                hint += f"with an empty state_dir and {name}. "
             hint += "Set back what was changed; or "
             if what in ("cursor", "time column", "times read as"):
                 hint += "--since TIMESTAMP begins anew, with the rows of that time and later."
@@ -11775,7 +11779,7 @@ def check_database(config: Config) -> Iterator[Finding]:
         if isinstance(cursor, RowidCursor):
             if is_one_name(state.table, table.name):
                 cursor.located(state)
-            said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; anchors guard it"
+            said = "assigned by AUTOINCREMENT" if table.autoincrement else "not AUTOINCREMENT; digests of rows guard it"
             if config.cursor == "auto" and is_shuffled(reader, form) is None:
                 said = "which are far apart; no column tells whether they rise with time"
             yield Finding(f"new rows are found by rowid ({said})")
@@ -11938,7 +11942,7 @@ def replay_quarantine(job: Job, database: Database) -> int:
         sent, stay = replay(delivery)
     if stay:
         log.warning("%s", quarantine_text(lines_of(job.quarantine.files()), job.quarantine.directory, job.config))
-    log.info("%s sent from quarantine, %d stay", counted(sent, "row"), stay)
+    log.info("%s sent from quarantine, %d left", counted(sent, "row"), stay)
     return QUARANTINED if stay else 0
 
 
@@ -12022,7 +12026,7 @@ class Arguments(argparse.ArgumentParser):
             name = found[1].lstrip("-").replace("-", "_")
             message = f"unknown flag {found[1]}. "
             if name in SETTINGS and not flags_of(name):
-                message += f"Secrets and stores' options have no flag: set {SETTINGS[name].variables[0]}."
+                message += f"It has no flag: set {SETTINGS[name].variables[0]}."
             else:
                 message += f"Did you mean {close_to(found[1], self._option_string_actions) or '--help'}?"
         super().error(message)

@@ -719,7 +719,7 @@ def test_a_row_that_can_t_be_replayed_keeps_no_other_back(
         assert line["key"] == 3 and line["reason"].startswith("sanitize hid s, so insert")
         assert line["reason"].count("before: v is no whole number") == line["reason"].count("before") == 1
         assert line["hidden"] == ["s"] and line["table"] == "t" and not box.state()["intent"]
-        assert f"{count} rows sent from quarantine, 1 stay" in caplog.text
+        assert f"{count} rows sent from quarantine, 1 left" in caplog.text
     caplog.clear()
     assert box.run(**shows) == 0
     assert "did not take place" not in caplog.text

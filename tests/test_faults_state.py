@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 import sqlite_to_databricks_uploader as up
 from adversary import CRASHED, Stage, continuous, eventually
@@ -306,6 +308,23 @@ def test_a_target_that_nothing_reached_is_left_only_where_no_row_was_read_for_it
     assert "belongs to target" in caplog.text
     assert box.run(STATE_DIR=str(box.folder / "another")) == 0
     assert values(box) == [*range(1, 11)]
+
+
+@pytest.mark.parametrize("several", [{}, {"UPLOAD_TABLES": "t"}], ids=["single", "tables"])
+def test_a_target_that_was_moved_goes_on_as_the_message_says(
+    box: Box, caplog: pytest.LogCaptureFixture, several: dict[str, str]
+) -> None:
+    """Another state_dir alone would send all rows again, into the table that has them."""
+    box.execute(COUNTED, INSERT, rows=rows(1, 10))
+    assert box.run(**several) == 0
+    moved = {**several, "LAKEHOUSE_PATH": str(box.folder / "moved")}
+    shutil.move(box.folder / "lake", box.folder / "moved")
+    box.execute(INSERT, rows=rows(11, 12))
+    assert box.run(**moved) == 1
+    [name] = re.findall(r"with an empty state_dir and source_id: (\w+)\. ", caplog.text)
+    assert box.run("--source-id", name, STATE_DIR=str(box.folder / "another"), **moved) == 0
+    [table] = (box.folder / "moved").iterdir()
+    assert sorted(rows_of(DeltaTable(str(table)), "v")) == [(each,) for each in range(1, 13)]
 
 
 def test_a_first_commit_that_may_have_taken_place_is_settled_before_another_target_is_taken(

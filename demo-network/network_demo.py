@@ -11,11 +11,10 @@
     uv run demo-network/network_demo.py
 
 Each node has its own database, state and source_id. All of them fill one table; node-4 sends its whole database, which
-has two more. Amid the run the uploader of node-2
-is killed without warning, and started again later (--no-outage leaves it alone). After 30 seconds, or at Ctrl-C, the
-sensors stop, the rest is sent, and each node's database is compared with the warehouse row by row. The page that is
-left, page.html in the directory, needs a browser and nothing else. --serve shows it from the start, and opens it where
-there is a browser.
+has two more. Amid the run the uploader of node-2 is killed without warning, and started again later (--no-outage
+leaves it alone). After 30 seconds, or at Ctrl-C, the sensors stop, the rest is sent, and each node's database is
+compared with the warehouse row by row. The page that is left, page.html in the directory, needs a browser and nothing
+else. --serve shows it from the start, and opens it where there is a browser.
 
 With --scenarios each node does something else: node-1 filters, node-2 sanitizes, node-3 aggregates by the minute,
 node-4 sends its whole database as before.

@@ -199,9 +199,9 @@ class TargetError(UploaderError):
 class DoubtError(UploaderError):
     """It can't be found out whether an earlier commit took place.
 
-    `on_doubt` is `stop`. Look for the batch's rows in the table. Then run once with `--on-doubt resend --once`: no row
-    is missing afterwards, and if the commit had taken place, its rows are there twice. A column `databricks_batch_id`
-    in the table prevents such doubts from then on.
+    `on_doubt` is `stop`. Look for the batch's rows in the table, and delete those that are there. Then run once with
+    `--on-doubt resend --once`, which sends all of them. A column `databricks_batch_id` in the table prevents such doubts
+    from then on.
     """
 
     is_final = True
@@ -8507,8 +8507,8 @@ class WarehouseTarget(WarehouseTable):
             return False
         raise DoubtError(
             f"it can't be told whether commit {intent['sequence']} took place in {self.name}",
-            "Look for its rows there. on_doubt: resend sends them again, at the risk of doubles. A column"
-            " databricks_batch_id in the table prevents such doubts.",
+            "Look for its rows there, and delete them, or they come twice; then on_doubt: resend sends all of them. A"
+            " column databricks_batch_id in the table prevents such doubts.",
         )
 
     def note(self, rows: ArrowTable, create: str) -> None:

@@ -200,8 +200,8 @@ class DoubtError(UploaderError):
     """It can't be found out whether an earlier commit took place.
 
     `on_doubt` is `stop`. Look for the batch's rows in the table, and delete those that are there. Then run once with
-    `--on-doubt resend --once`, which sends all of them. A column `databricks_batch_id` in the table prevents such doubts
-    from then on.
+    `--on-doubt resend --once`, which sends all of them. A column `databricks_batch_id` in the table prevents such
+    doubts from then on.
     """
 
     is_final = True
@@ -11599,7 +11599,8 @@ def entry_for(stream: Config, database: Database, name: str, is_apart: bool) -> 
             stream = dataclasses.replace(stream, timestamp_format=form)
             entry.append(f"  {yaml_line('timestamp_format', form)}")
         if (kind := database.kinds[name]) in ("view", "virtual"):
-            raise ConfigError(f"it is a {kind}{'' if kind == 'view' else ' table'}", "Take the tables behind it.")
+            what, or_it = ("view", ", or it alone") if kind == "view" else ("virtual table", "")
+            raise ConfigError(f"it is a {what}", f"Take the tables behind it{or_it}.")
         if name != name.strip() or not name:
             raise ConfigError("no setting is empty, nor has blanks at its ends", "Send a view of another name.")
         if stream.lakehouse_path:

@@ -1467,7 +1467,7 @@ def test_init_prints_a_file_that_works(box: Box, capsys: pytest.CaptureFixture[s
     assert "# databricks_host: your-workspace" in printed
     assert "300 rows, newest 2026-09-21T14:18:19+00:00; time column last_updated_ts (seconds since 1970)" in printed
     assert "# 1 row; no time column: one of start_time, end_time?" in printed
-    assert "# Left out: it is a view" in printed
+    assert "# Left out: it is a view. Take the tables behind it, or it alone." in printed
     assert "# Left out: k has no single time column" in printed
     assert "dapi-canary" not in printed
     assert up.main(["--init", "--lakehouse-path", str(box.folder / "lake")], environ) == 0

@@ -276,14 +276,14 @@ class Unreachable(Postponed):
 
 
 class DoesNotGo(DidNotRun, TargetError):
-    """A batch does not go as it is; a smaller one may. Of its rows `fitting` would, where that is known.
+    """A batch does not go as it is; a smaller one may.
 
     That is tried by itself, down to a single row, which then goes to quarantine.
     """
 
     def __init__(self, message: str, hint: str = "", fitting: int | None = None) -> None:
         super().__init__(message, hint)
-        self.fitting = fitting
+        self.fitting = fitting  # so many of its rows would, where that is known
 
 
 class RefusedValuesError(DoesNotGo):
@@ -2132,13 +2132,13 @@ class UncomputableError(SourceError):
 
 
 class CorruptError(SourceError):
-    """A page of the file is damaged. Rows up to the rowid `good` can be read; None where that is not known.
+    """A page of the file is damaged.
 
     The rows before it were delivered. `sqlite3 FILE 'PRAGMA integrity_check'` tells more; `sqlite3 FILE .recover` saves
     what can be saved.
     """
 
-    good: int | None = None
+    good: int | None = None  # Rows up to this rowid can be read, where that is known.
 
 
 # What SQLite's messages say, since the driver gives no error code: what each is, and what to do, if not as the error's

@@ -8503,7 +8503,7 @@ class WarehouseTarget(WarehouseTable):
                 self.copy.leave(intent)
             return held
         if config.on_doubt == "resend":
-            log.warning("commit %d may have taken place; on_doubt says to send its rows again", intent["sequence"])
+            log.warning("whether commit %d took place can't be told: by on_doubt, it did not", intent["sequence"])
             return False
         raise DoubtError(
             f"it can't be told whether commit {intent['sequence']} took place in {self.name}",

@@ -219,6 +219,8 @@ provide_configuration() {
         keep "$config" 0640 <"$config.new"
         rm "$config.new"
         say "$config was written by --init"
+    elif [ -n "$database${rest[*]}" ]; then
+        say "$config is there and stays as it is: --sqlite and what stands behind -- are not used"
     fi
     if [ -z "$root" ]; then chgrp "$NAME" "$config"; fi
 }
@@ -275,7 +277,7 @@ check_release() {
     if [ -n "$old" ]; then
         fail "the check of $release_name failed; ${old##*/} stays in use" "Mend what it says, then run install.sh again."
     fi
-    fail "the check failed, so the service was not started" "Complete $CONFIGURATION, then run install.sh again."
+    fail "the check failed, so the service was not started" "Complete $etc, then run install.sh again."
 }
 
 switch_to() {

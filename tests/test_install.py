@@ -154,7 +154,10 @@ def test_what_the_unit_starts_is_what_was_installed(tree: Tree) -> None:
 def test_installing_again_changes_nothing(tree: Tree) -> None:
     before = tree.content()
     assert "nothing has changed" in tree.install()
-    assert "nothing has changed" in tree.install("--sqlite", "/other.db")
+    for given in (["--sqlite", "/other.db"], ["--", "--lakehouse-path", "/lake"]):
+        said = tree.install(*given)
+        assert "stays as it is" in said and "nothing has changed" in said, "nor does what is passed over, but it is said"
+    assert "stays as it is" not in tree.install()
     assert tree.content() == before
 
 
@@ -188,7 +191,8 @@ def test_a_release_that_fails_its_check_leaves_the_one_before_in_use(tree: Tree)
 def test_a_first_installation_that_lacks_a_target_is_completed_by_another_run(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     release(tree.source, check=2)
-    assert "the service was not started" in tree.refusal("--sqlite", str(SAMPLE))
+    said = tree.refusal("--sqlite", str(SAMPLE))
+    assert "the service was not started" in said and f"Complete {tree.etc}," in said
     assert not tree.unit.exists()
     (tree.etc / "config.yaml").write_text("mine\n")
     release(tree.source)

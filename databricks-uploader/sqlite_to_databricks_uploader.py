@@ -11842,7 +11842,8 @@ def check_target(session: Session, config: Config) -> Iterator[Finding]:
         yield from check_session(session, config)
     columns = target.columns()
     known = "; the first write makes the table" if columns is None else f", {len(columns)} columns"
-    yield Finding(f"{target.name} can be reached{known}")
+    hint = "Whether it may be written to, only an upload shows." if "://" in target.name else ""
+    yield Finding(f"{target.name} can be reached{known}", True, hint)
     if isinstance(target, DeltaTarget):
         yield from check_delta(target)
     elif config.zerobus_endpoint:

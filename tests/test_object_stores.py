@@ -216,6 +216,7 @@ def test_check_and_queries_work_on_a_store(far: StoreBox) -> None:
     status, output = far.end("--check")
     assert status == 0, output
     assert "raw_readings can be reached, 26 columns" in output
+    assert "Whether it may be written to, only an upload shows" in output
     status, output = far.end("--run-query", "SELECT count(*) AS n FROM raw_readings", "--format", "json", "-q")
     assert (status, output) == (0, '{"n": 3000}\n')
 

@@ -156,7 +156,9 @@ def test_installing_again_changes_nothing(tree: Tree) -> None:
     assert "nothing has changed" in tree.install()
     for given in (["--sqlite", "/other.db"], ["--", "--lakehouse-path", "/lake"]):
         said = tree.install(*given)
-        assert "stays as it is" in said and "nothing has changed" in said, "nor does what is passed over, but it is said"
+        assert "stays as it is" in said and "nothing has changed" in said, (
+            "nor does what is passed over, but it is said"
+        )
     assert "stays as it is" not in tree.install()
     assert tree.content() == before
 

@@ -7134,13 +7134,19 @@ def span_of(column: ArrowColumn, name: str, kind: str) -> str | None:
 # SQLSTATE classes that say for certain that a statement failed and left nothing behind: syntax, types, values,
 # constraints, rights, conflicts, limits, raise_error (docs.databricks.com, "SQLSTATE error codes"). Others, such as 08
 # (connection), 57 (cancelled), 58 (system) and XX (internal), leave it open. So does KD (data sources), but for a file
-# that COPY INTO can't read, before it commits.
-DEFINITE = frozenset(["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0", "KD001"])
+# that COPY INTO can't read, before it commits, and for a table whose protocol is too new; so is 56038, "not supported
+# in this environment", as a table's feature of an older cluster.
+DEFINITE = frozenset(
+    ["07", "0A", "21", "22", "23", "28", "2B", "2D", "40", "42", "44", "54", "P0", "KD001", "KD004", "56038"]
+)
 
 # SQLSTATEs of conditions that some servers name without them, or with one that says less, or something else: types that
-# can't be stored are found before anything runs (KD000); a hook fails after the commit, which is no conflict (2DKD0).
+# can't be stored, and columns that are missing, are found before anything runs, whatever the rows hold (KD000, 22005,
+# 23502; delta-io/delta, delta-error-classes.json); a hook fails after the commit, which is no conflict (2DKD0). By the
+# standard 40003 is "statement completion unknown".
 STATES = {
     "INCOMPATIBLE_DATA_FOR_TABLE": "42804", "DELTA_POST_COMMIT_HOOK_FAILED": "XX000", "2DKD0": "XX000",
+    "DELTA_FAILED_TO_MERGE_FIELDS": "42804", "DELTA_MISSING_NOT_NULL_COLUMN_VALUE": "42703", "40003": "XX000",
     "TABLE_OR_VIEW_NOT_FOUND": "42P01", "SCHEMA_NOT_FOUND": "42704", "UNRESOLVED_COLUMN": "42703",
     "PARSE_SYNTAX_ERROR": "42601", "CAST_INVALID_INPUT": "22018", "USER_RAISED_EXCEPTION": "P0001",
     "PERMISSION_DENIED": "42501", "INSUFFICIENT_PERMISSIONS": "42501",
@@ -7155,6 +7161,7 @@ REMEDIES = {
     "42703": "--run-query INFO shows the columns; where these changed, the next cycle reads them again.",
     "22": "A value does not fit its column: compare the types with --check.",
     "23": "A constraint of the table refuses a row: NOT NULL or CHECK.",
+    **dict.fromkeys(("KD004", "56038"), "Take a newer warehouse or cluster, or drop the table's feature."),
     **dict.fromkeys(("2D", "40"), "Another writer was faster; the next cycle tries again."),
 }
 
@@ -7226,7 +7233,8 @@ ZEROBUS_GRANTS = "USE CATALOG, USE SCHEMA, and SELECT and MODIFY on the table."
 
 # What a status refuses for good, and what to do; 401 as 403.
 REFUSALS = {
-    ("warehouse", 403): "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse.",
+    ("warehouse", 403): "Check or renew the token: these credentials are refused, or without CAN USE on the warehouse."
+    " Or this machine's address is on no IP access list of the workspace.",
     ("warehouse", 404): "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
     ("workspace", 403): f"Grant the service principal {ZEROBUS_GRANTS}",
     ("workspace", 404): "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
@@ -8048,7 +8056,8 @@ class CopyRoute(Route):
         """COPY INTO takes up a name once, so `file` is the batch's alone: drawn once, and saved with the intent."""
         prefix = f"uploader-{hashlib.sha256(intent['application'].encode()).hexdigest()[:16]}-"
         if not self._swept:  # Of this source files may be left: looked for once, and after `close` left one.
-            self._left_over |= {f"{self.volume}/{name}" for name in self.listed() if name.startswith(prefix)}
+            with contextlib.suppress(Rejected):  # What is wrong with the volume PUT tells.
+                self._left_over |= {f"{self.volume}/{name}" for name in self.listed() if name.startswith(prefix)}
             self._swept = True
         intent = {**intent, "file": f"{prefix}{os.urandom(16).hex()}.parquet", "volume": self.volume}
         self._stage(intent, payload)
@@ -8059,11 +8068,13 @@ class CopyRoute(Route):
         return intent.get("volume", self.volume)
 
     def listed(self) -> list[str]:
-        """The names of files in the volume; none of a folder of it that the first file makes."""
+        """The names of files in the volume. Stores know no directory without files: none in a volume that was emptied
+        (databricks/cli#5834), nor a folder of it that the first file makes.
+        """
         try:
             return [str(path).rpartition("/")[2] for path, *_ in self.session.rows(f"LIST {literal(self.volume)}")]
         except Rejected as error:
-            if not re.search("42K03|PATH_NOT_FOUND", str(error)):
+            if not re.search("42K03|PATH_NOT_FOUND|(?i:director(y|ies))", str(error)):
                 raise
             return []
 
@@ -11471,6 +11482,11 @@ def print_ddl(config: Config, which: str) -> int:
             print(status_ddl(config))
 
 
+# A table is clustered by what it has statistics of: so many of its first columns ("Use liquid clustering for tables").
+# Others are refused with DELTA_CLUSTERING_COLUMN_MISSING_STATS.
+CLUSTERED_COLUMNS = 32
+
+
 def ddl(config: Config, name: str, columns: Columns, time_column: str | None) -> str:
     """One CREATE TABLE, with the columns that the uploader fills, clustered by time; with a view where rows may double.
 
@@ -11483,6 +11499,8 @@ def ddl(config: Config, name: str, columns: Columns, time_column: str | None) ->
     by = time_column if time_column in times else next(iter(times), None)
     is_by_path = bool(config.lakehouse_path or config.table_path)  # delta-rs does not write to a clustered table.
     cluster = f" CLUSTER BY ({quoted_sql(by)})" if by and not is_by_path else ""
+    if by and cluster and [*columns].index(by) >= CLUSTERED_COLUMNS:
+        columns = {by: columns[by], **columns}
     mapped = any(FORBIDDEN_IN_NAMES.search(column) for column in columns)
     properties = " TBLPROPERTIES ('delta.columnMapping.mode' = 'name')" if mapped else ""
     created = f"{creation(config, name, columns)}{cluster}{properties};"

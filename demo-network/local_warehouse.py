@@ -513,7 +513,7 @@ class Store:
             raise failure("INVALID_PARAMETER_VALUE", "22023", f"{path!r} is no path in a volume")
         volume = self.volume(tuple(part.lower() for part in parts[:3]))
         if not volume.is_dir():
-            raise failure("VOLUME_DOES_NOT_EXIST", "42704", f"Volume {'.'.join(parts[:3])} does not exist")
+            raise failure("UC_VOLUME_NOT_FOUND", "42704", f"Volume {'.'.join(parts[:3])} does not exist")
         return volume.joinpath(*parts[3:])
 
     # ── What COPY INTO has loaded: a file beside the table, one line before and one after each load ───────────────────
@@ -947,7 +947,7 @@ def table_statement(run: Run, table: TableName) -> str:
             kept.append(f"PARTITIONED BY ({words.group()})")
         elif words.accept("TBLPROPERTIES"):
             mapped = re.search(r"columnMapping\.mode['\"]?\s*=\s*['\"]?name", words.group()) is not None
-        elif not (words.accept("USING", "DELTA") or passed_over(words)):
+        elif not (words.accept("USING", "DELTA") or passed_over(words, columns)):
             raise words.wrong("a clause of CREATE TABLE that is available here")
     check_names(columns, mapped)
     kept += ["TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"] if mapped else []
@@ -956,11 +956,17 @@ def table_statement(run: Run, table: TableName) -> str:
     return f"CREATE TABLE {quoted(*table)} {f'({listed})' if columns else ''} {' '.join(kept)}"
 
 
-def passed_over(words: Words) -> bool:
-    """Pass a clause that means nothing here."""
+def passed_over(words: Words, columns: list[Column]) -> bool:
+    """Pass a clause that means nothing here; what a table is clustered by has to be one of its first 32 columns."""
     if words.accept("COMMENT"):
         return bool(words.string())
-    return words.accept("CLUSTER", "BY") and bool(words.accept_any("AUTO", "NONE") or words.group())
+    if not words.accept("CLUSTER", "BY"):
+        return False
+    given = [] if words.accept_any("AUTO", "NONE") else items(words.group())
+    if columns and {Words(name).identifier().lower() for name in given} - {c.name.lower() for c in columns[:32]}:
+        text = f"Liquid clustering requires clustering columns to have stats. Couldn't find {given} in stats schema"
+        raise failure("DELTA_CLUSTERING_COLUMN_MISSING_STATS", "22000", text)
+    return True
 
 
 def columns_of(text: str) -> list[Column]:
@@ -1077,7 +1083,7 @@ def given_columns(run: Run, columns: list[Column]) -> list[str]:
     return [Words(item).identifier() for item in items(run.words.group())]
 
 
-def arranged(columns: list[Column], given: list[str], source: str) -> str:
+def arranged(columns: list[Column], given: list[str], source: str, is_copy: bool = False) -> str:
     """A query with all of the table's columns in their order: the engine takes neither a part nor equal names."""
     position = {name.lower(): i for i, name in enumerate(given)}
     unknown = position.keys() - {c.name.lower() for c in columns}
@@ -1087,6 +1093,12 @@ def arranged(columns: list[Column], given: list[str], source: str) -> str:
     if len(position) < len(given):
         raise failure("COLUMN_ALREADY_EXISTS", "42711", f"A column is named twice in {given}")
     places = [(c, position.get(c.name.lower())) for c in columns]
+    for name in (quoted(c.name) for c, place in places if place is None and not c.nullable):
+        if is_copy:
+            text = f"Column {name[1:-1]}, which has a NOT NULL constraint, is missing from the data being written"
+            raise failure("DELTA_MISSING_NOT_NULL_COLUMN_VALUE", "23502", text)
+        text = f"Can't determine the default value for {name} since it is not nullable and it has no default value"
+        raise failure("NO_DEFAULT_COLUMN_VALUE_AVAILABLE", "42608", text)
     cells = [f"CAST(NULL AS {c.type})" if place is None else f"q.`{place}`" for c, place in places]
     named = ", ".join(f"{cell} AS {quoted(c.name)}" for cell, c in zip(cells, columns, strict=True))
     return f"SELECT {named} FROM ({source}\n) AS q({', '.join(f'`{i}`' for i in range(len(given)))})"
@@ -1151,9 +1163,11 @@ def existing(store: Store, path: str) -> Path:
 
 
 def list_(run: Run) -> Result:
-    """LIST 'volume path'."""
+    """LIST 'volume path'. Without a file it is no directory, as in an object store (databricks/cli#5834)."""
     path = run.words.string().rstrip("/")
     found = sorted(p for p in existing(run.store, path).iterdir() if not p.name.endswith(".part"))
+    if not found:
+        raise SqlError("NOT_FOUND: The directory being accessed is not found.", "")
     places = [f"{path}/{p.name}{'/' if p.is_dir() else ''}" for p in found]
     sizes, times = [p.stat().st_size for p in found], [int(p.stat().st_mtime * 1000) for p in found]
     return Result(rows(path=places, name=[p.name for p in found], size=sizes, modification_time=times))
@@ -1235,7 +1249,7 @@ def copy_files(run: Run, copy: Copy, fresh: list[str]) -> int:
     parts = [f"SELECT * FROM parquet.{quoted(str(run.store.volume_path(path)))}" for path in fresh]
     source = f"SELECT {copy.expressions} FROM ({' UNION ALL '.join(parts)})"
     given = copy.columns or [c.name for c in run.engine.columns(source)]
-    text = f"INSERT INTO {quoted(*copy.table)} {arranged(run.columns(copy.table), given, source)}"
+    text = f"INSERT INTO {quoted(*copy.table)} {arranged(run.columns(copy.table), given, source, is_copy=True)}"
     return load(run, copy.table, text, fresh)
 
 

@@ -1127,6 +1127,10 @@ MUTANTS = (
         "a clock that was never set is believed", "if job.now() >= CLOCK_BEGAN:", "if True:",
         ("test_scenarios.py", "never_set"),
     ),
+    Mutant(
+        "a table is clustered by a column without statistics", ">= CLUSTERED_COLUMNS", ">= 99",
+        ("test_actions.py", "behind_many_columns"),
+    ),
     # --- Streams ---
     Mutant(
         "closed streams stay closed", "os.open(os.devnull, os.O_RDWR)", "pass", ("test_command_line.py", "streams"),
@@ -1175,6 +1179,18 @@ MUTANTS = (
     Mutant(
         "any error means that nothing ran", "is_open = writes and not DEFINITE & {state, state[:2]}", "is_open = writes and not state",
         (SENDING, "carried_out_once and insert"),
+    ),
+    Mutant(
+        "a column that is missing is the rows' fault", '"DELTA_MISSING_NOT_NULL_COLUMN_VALUE": "42703", ', "",
+        ("test_warehouse.py", "source_lacks"),
+    ),
+    Mutant(
+        "a volume that can't be listed takes no file", "with contextlib.suppress(Rejected):  # What is wrong with the volume",
+        "if True:  # What is wrong with the volume", ("test_warehouse.py", "cannot_be_listed"),
+    ),
+    Mutant(
+        "an emptied volume can't be listed", '42K03|PATH_NOT_FOUND|(?i:director(y|ies))', "42K03|PATH_NOT_FOUND",
+        ("test_warehouse.py", "volume_without_files"),
     ),
     Mutant(
         "lost statements are not waited for",

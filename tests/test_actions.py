@@ -885,6 +885,19 @@ def test_the_ddl_of_a_table_by_path_is_one_that_can_be_written(box: Box, printed
     assert "CLUSTER BY" in printed("--print-ddl")
 
 
+@pytest.mark.parametrize("before", [31, 32])
+def test_the_ddl_clusters_by_a_time_behind_many_columns(
+    box: Box, create: Callable[[], None], printed: Callable[..., str], before: int
+) -> None:
+    """A table has statistics of its first 32 columns, and is clustered by none without."""
+    names = [f"c{number}" for number in range(before)]
+    box.execute(f"CREATE TABLE t ({', '.join(f'{name} INTEGER' for name in names)}, time TIMESTAMP)")
+    create()
+    ddl = printed("--print-ddl")
+    assert "CLUSTER BY (`time`)" in ddl
+    assert re.findall(r"^  `(\w+)`", ddl, re.MULTILINE)[before] == ("time" if before == 31 else names[-1])
+
+
 def test_the_ddl_says_that_its_table_has_no_name_yet(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     some_rows(box)
     assert box.run("--print-ddl") == 0

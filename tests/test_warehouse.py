@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from databricks.sql.backend.types import CommandState
-from databricks.sql.exc import OperationalError, RequestError
+from databricks.sql.exc import OperationalError, RequestError, ServerOperationError
 from deltalake import DeltaTable, QueryBuilder
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ResponseError
@@ -253,6 +253,33 @@ def test_columns_tell_types_and_what_is_required(bench: Bench) -> None:
     assert (columns["d"].replace(" ", ""), list(columns)) == ("decimal(10,2)", ["id", "d", "v"])
     assert not up.is_column(("# Partition Information", "", "")) and not up.is_column(("", "", ""))
     assert not up.is_column(("# col_name", "data_type", "comment")) and up.is_column(("# odd", "bigint", None))
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [
+        ("", "`site` since it is not nullable"),
+        ("/Volumes/main/s/v", "site, which has a NOT NULL constraint, is missing"),
+    ],
+)
+def test_a_column_that_the_source_lacks_sets_no_row_aside_where_the_server_does_not_tell_that_it_is_needed(
+    box: Box,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    volume: str,
+    said: str,
+) -> None:
+    """Before Databricks Runtime 16.2 DESCRIBE knows no AS JSON, nor does it of some tables later."""
+    box.behind(warehouse, "s.raw_needy", "id BIGINT, time TIMESTAMP, site STRING NOT NULL")
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)", "INSERT INTO t VALUES (1, '2026-01-01')")
+    refused = "[UNSUPPORTED_FEATURE.DESC_JSON_TABLE_TYPE] DESCRIBE AS JSON is not supported. SQLSTATE: 0A000"
+    warehouse.fail("AS JSON", "error", message=refused, sqlstate="0A000", times=-1)
+    monkeypatch.setattr(up.CopyRoute, "LEAST_ROWS", 0)
+    status = box.run(DATABRICKS_VOLUME=volume)
+    warehouse.heal()
+    assert said in caplog.text
+    assert (status, box.quarantined()) == (1, [])
 
 
 def test_a_table_without_columns_takes_no_rows(
@@ -992,8 +1019,10 @@ def bulk(bench: Bench, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> up.W
 
 
 def staged(bench: Bench) -> list[Any]:
-    """The files in the volume."""
-    return bench.warehouse.sql("LIST '/Volumes/main/s/v'")
+    """The files in the volume; an empty one can't be listed."""
+    with contextlib.suppress(ServerOperationError):
+        return bench.warehouse.sql("LIST '/Volumes/main/s/v'", own=True)
+    return []
 
 
 def test_many_rows_go_as_a_file_and_leave_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1155,13 +1184,22 @@ def test_a_file_that_could_not_be_removed_is_removed_with_the_next(
     assert staged(bench) == []
 
 
-def test_a_folder_of_the_volume_that_the_first_file_makes_is_no_fault_of_a_check(
-    box: Box, warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("folder", ["", "/of/a/box"])
+def test_a_volume_without_files_or_a_folder_that_the_first_one_makes_is_no_fault_of_a_check(
+    box: Box, warehouse: Warehouse, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     box.behind(warehouse, "s.raw_folder", "id BIGINT, time TIMESTAMP")
     box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)", "INSERT INTO t VALUES (1, '2026-01-01')")
-    assert box.run("--check", DATABRICKS_VOLUME="/Volumes/main/s/v/of/a/box") == 0
-    assert "/Volumes/main/s/v/of/a/box can be listed" in capsys.readouterr().out
+    assert box.run("--check", DATABRICKS_VOLUME=f"/Volumes/main/s/v{folder}") == 0
+    assert f"/Volumes/main/s/v{folder} can be listed" in capsys.readouterr().out
+
+
+def test_a_volume_that_cannot_be_listed_takes_files(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked through for rubbish alone, and what servers say of an empty one is not documented."""
+    bench.create()
+    bench.warehouse.fail("^LIST", "error", message="Nothing is here", sqlstate="58030")
+    bench.send(bulk(bench, monkeypatch), rows_of(1, 2))
+    assert bench.arrived() == [1, 2] and bench.warehouse.statements("COPY INTO `s`.`" + bench.table)
 
 
 def test_rows_that_are_too_large_for_text_are_not_made_into_text(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1436,6 +1474,9 @@ def test_a_warehouse_that_does_not_start_is_given_up(bench: Bench) -> None:
         ("HY008", up.LostAnswer),
         ("KD000", up.LostAnswer),
         ("KD001", up.Rejected),
+        ("KD004", up.Rejected),
+        ("56038", up.Rejected),
+        ("40003", up.LostAnswer),
     ],
 )
 def test_an_sqlstate_says_whether_a_statement_ran(state: str, kind: type[Exception]) -> None:
@@ -1452,6 +1493,7 @@ def test_an_sqlstate_says_whether_a_statement_ran(state: str, kind: type[Excepti
         ("[X_Y] a row says 'DELTA_POST_COMMIT_HOOK_FAILED'. SQLSTATE: 23001", up.RefusedValuesError),
         ("[INCOMPATIBLE_DATA_FOR_TABLE.CANNOT_SAFELY_CAST] Cannot safely cast `v` \"STRING\" to \"INT\". SQLSTATE: KD000", up.Rejected),
         ("[X_Y] a row says [INCOMPATIBLE_DATA_FOR_TABLE]. SQLSTATE: KD000", up.LostAnswer),
+        ("[DELTA_FAILED_TO_MERGE_FIELDS] Failed to merge fields 'v' and 'v'. SQLSTATE: 22005", up.Rejected),
         ("the store says PERMISSION_DENIED. SQLSTATE: 58030", up.LostAnswer),
         ("gRPC message exceeds maximum size 67108864: 70000000. SQLSTATE: XX000", up.LostAnswer),
         ("response headers too large. SQLSTATE: 08006", up.LostAnswer),

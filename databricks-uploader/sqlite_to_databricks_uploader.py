@@ -1020,13 +1020,18 @@ def refuse_targets(config: Config, needless: Iterable[str] = frozenset()) -> Non
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
+def workspace_of(config: Config) -> str:
+    """The id of the workspace, with which Zerobus' host begins."""
+    return (config.zerobus_endpoint or "").partition(".")[0]
+
+
 def refuse_zerobus_settings(config: Config) -> None:
     """What only Zerobus asks of the settings, or a `ConfigError`."""
     endpoint, host = config.zerobus_endpoint or "", config.databricks_host or ""
-    if not endpoint.partition(".")[0].isdecimal():
+    if not workspace_of(config).isdecimal():
         hint = "It is WORKSPACE_ID.zerobus.REGION.cloud.databricks.com, or as Azure and GCP end it."
         raise ConfigError(f"zerobus_endpoint {endpoint} does not begin with the workspace's id", hint)
-    if (found := re.match(r"adb-(\d+)\.", host)) and found[1] != endpoint.partition(".")[0]:
+    if (found := re.match(r"adb-(\d+)\.", host)) and found[1] != workspace_of(config):
         raise ConfigError(f"zerobus_endpoint {endpoint} is of another workspace than {host}", "Correct one of them.")
     table = [] if config.databricks_table is None else [config.databricks_table]  # Each of `tables` has its own.
     names = [*(config.databricks_database or "").split("."), *table]
@@ -7199,6 +7204,14 @@ NO_HANDSHAKE = (
 )
 
 
+# At a custom URL, which is that of all workspaces of an account, statements for none are sent to a page to log in, too
+# (databricks-sql-python#767).
+LOGIN_PAGE = (
+    "Is it a page to log in? Else check databricks_host, databricks_http_path and zerobus_endpoint: where the host is a"
+    " custom URL, the path ends in ?o=WORKSPACE_ID."
+)
+
+
 def network_error(error: Exception, writes: bool, host: str = "the workspace") -> UploaderError:
     """Failures below HTTP: names, connections, TLS."""
     import socket
@@ -7222,8 +7235,7 @@ def network_error(error: Exception, writes: bool, host: str = "the workspace") -
         hint = "Is the machine offline? Check databricks_host for a typo, the firewall, and HTTPS_PROXY, if need be."
         return Unreachable(fault, hint)
     if isinstance(reason, http.ResponseError) and "redirect" in str(reason):
-        hint = "Is it a page to log in? Check databricks_host and databricks_http_path."
-        return Unanswered("the host redirects instead of answering", hint)
+        return Unanswered("the host redirects instead of answering", LOGIN_PAGE)
     if writes:
         return LostAnswer(f"the answer to a statement was lost: {type(reason).__name__}")
     return Unanswered(f"the connection was lost: {shortened(str(reason))}", "The next cycle tries again.")
@@ -7252,7 +7264,7 @@ def http_error(status: int, said: str, writes: bool, host: str = "warehouse") ->
     if is_large and (writes or by_sql):
         return RefusedSizeError(shown, hint or "Smaller requests are tried by themselves.")
     if status == 511 or 300 <= status < 400:
-        return Postponed(shown, "Is it a page to log in? Else check databricks_host and zerobus_endpoint.")
+        return Postponed(shown, LOGIN_PAGE)
     if status == 429 or (status == 503 and not writes) or (status in (408, 425) and not by_sql):
         return NotReady(shown, "It is starting or busy; the next cycle tries again.")
     if hint or (not by_sql and status < 500):
@@ -7363,6 +7375,8 @@ class Session:
         from email.utils import parsedate_to_datetime
 
         headers = {"Authorization": f"Bearer {self.token(table)}", "Content-Type": "application/json"}
+        if not table:  # A custom URL is that of all workspaces of an account (databricks-sql-python#767).
+            headers["X-Databricks-Org-Id"] = workspace_of(self.config)
         answer = asked(self.config, url, headers, content, writes=bool(content))
         with contextlib.suppress(ValueError):
             self._services_ahead = parsedate_to_datetime(answer.date).timestamp() - self.clock()
@@ -8208,8 +8222,7 @@ def table_rights(config: Config, table: str) -> dict[str, str]:
         {"type": "unity_catalog_privileges", "privileges": rights, "object_type": kind, "object_full_path": path} | more
         for kind, (path, rights, more) in wanted.items()
     ]
-    workspace = (config.zerobus_endpoint or "").partition(".")[0]
-    resource = f"api://databricks/workspaces/{workspace}/zerobusDirectWriteApi"
+    resource = f"api://databricks/workspaces/{workspace_of(config)}/zerobusDirectWriteApi"
     return {"resource": resource, "authorization_details": json.dumps(details)}
 
 

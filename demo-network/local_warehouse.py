@@ -2132,6 +2132,8 @@ class Handler(TlsHandler):
         tokens, table = self.server.tokens, ""
         if form.get("grant_type") != "client_credentials":
             return self._json({"error": "unsupported_grant_type"}, 400)
+        if self.headers.get("X-Databricks-Org-Id"):  # databricks-sql-python#767
+            return self._json({"error": "invalid_request", "error_description": "a token is of no workspace"}, 400)
         if not tokens.knows(client):
             return self._json({"error": "invalid_client", "error_description": "Client authentication failed"}, 401)
         try:

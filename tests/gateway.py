@@ -38,6 +38,7 @@ class Gateway:
     methods   those of requests that are refused
     answers   bytes of the largest answer that passes back; a larger one is a 502
     requests  how many requests came, refused ones included; refused: how many of them
+    is_shared whether it is the custom URL of an account, where a request that names no workspace is sent to /login
     largest   bytes of the largest body that passed; passed: how many requests passed, by path
     """
 
@@ -50,6 +51,7 @@ class Gateway:
         self.text = text
         self.methods = {"GET", "POST", "PUT", "DELETE"}
         self.answers = 1 << 40
+        self.is_shared = False
         self.requests = 0
         self.refused = 0
         self.largest = 0
@@ -126,7 +128,10 @@ class _Handler(TlsHandler):
         with gateway.lock:
             gateway.requests += 1
             gateway.refused += too_large
-        if limit is not None and too_large:
+        if gateway.is_shared and not self._names_a_workspace():
+            self.rfile.read(size)
+            self.send(303, {"Location": "/login"}, b"")
+        elif limit is not None and too_large:
             self._refuse(size, limit, refuse)
         elif len(body := self.rfile.read(size)) == size:
             self._pass_on(body)
@@ -134,6 +139,11 @@ class _Handler(TlsHandler):
             self.drop(abruptly=False)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle
+
+    def _names_a_workspace(self) -> bool:
+        """By ?o= or a header (databricks-sql-python#767); 127 is the local one. Tokens are the account's."""
+        is_named = self.path.endswith("?o=127") or self.headers.get("X-Databricks-Org-Id") == "127"
+        return is_named or not self.path.startswith(("/sql/", "/api/"))
 
     def _refuse(self, size: int, limit: int, refuse: int | str) -> None:
         if isinstance(refuse, str):

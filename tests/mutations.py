@@ -1189,6 +1189,10 @@ MUTANTS = (
         "if True:  # What is wrong with the volume", ("test_warehouse.py", "cannot_be_listed"),
     ),
     Mutant(
+        "a custom URL is not told the workspace", "        if not table:  # A custom URL", "        if False:  # A custom URL",
+        ("test_zerobus.py", "custom_url"),
+    ),
+    Mutant(
         "an emptied volume can't be listed", '42K03|PATH_NOT_FOUND|(?i:director(y|ies))', "42K03|PATH_NOT_FOUND",
         ("test_warehouse.py", "volume_without_files"),
     ),

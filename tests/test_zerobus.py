@@ -509,6 +509,22 @@ def test_tokens_are_renewed_before_their_end_and_stand_in_no_log(
     assert not re.search(r"eyJ|Bearer|s3cret", caplog.text)
 
 
+def test_the_custom_url_of_an_account_is_told_the_workspace(
+    way: Ways, box: Box, warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows go to the workspace that the endpoint names; the statements of a warehouse need ?o=, as a hint says."""
+    there = way().settled("resend")
+    box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    with Gateway(warehouse) as gateway:
+        gateway.is_shared = True
+        box.environ |= gateway.environment(zerobus=True)
+        assert box.run() == 0
+        assert box.run("--check") == 1 and "custom URL, the path ends in ?o=WORKSPACE_ID" in capsys.readouterr().out
+        box.environ["DATABRICKS_HTTP_PATH"] += "?o=127"
+        assert box.run("--check") == 0
+    assert there.arrived() == [1, 2, 3]
+
+
 # --- Sizes ---
 
 

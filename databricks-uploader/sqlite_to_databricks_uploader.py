@@ -7250,7 +7250,8 @@ REFUSALS = {
     ("warehouse", 404): "Check databricks_http_path or DATABRICKS_WAREHOUSE_ID: there is no such warehouse.",
     ("workspace", 403): f"Grant the service principal {ZEROBUS_GRANTS}",
     ("workspace", 404): "Create the table (--print-ddl prints how), or check names and zerobus_endpoint.",
-    ("workspace", 501): "Zerobus does not write to such a table; one that was made anew takes another name.",
+    ("workspace", 501): "Zerobus does not write to such a table, as one in default storage; one that was"
+    " made anew takes another name.",
 }
 
 
@@ -8277,6 +8278,10 @@ class Records:
         return f"[{','.join(rows)}]".encode()
 
 
+# What is said by 400, as of values that don't fit, where no row fits: "Unsupported table kind. Tables created in default
+# storage are not supported. Error Code: 4024", INVALID_ARGUMENT by gRPC ("Zerobus Ingest error handling").
+UNSUPPORTED_TABLE = r"(?i)unsupported table|\btables\b[^.]*\bnot supported"
+
 # Types that Zerobus takes as whole days and microseconds since 1970.
 NUMBERED = {"date": "int", "timestamp": "bigint", "timestamp_ntz": "bigint"}
 
@@ -8333,8 +8338,9 @@ class ZerobusRoute(SizedRoute):
         shown = answer.shown()
         if answer.status < 300:
             raise LostAnswer(f"{shown} is not Zerobus' answer: it is from a proxy between, most likely")
-        if answer.status != 400 or not answer.told or says_too_large(shown):
-            raise http_error(answer.status, shown, True, "workspace")
+        status = 501 if answer.told and re.search(UNSUPPORTED_TABLE, shown) else answer.status
+        if status != 400 or not answer.told or says_too_large(shown):
+            raise http_error(status, shown, True, "workspace")
         raise RefusedValuesError(f"a value does not fit its column: {shown}", "Compare the types with --check.")
 
     def settle(self, intent: Intent, pages: Pages, save: SaveIntent) -> Fate:

@@ -26,8 +26,8 @@ Guessed, for want of a source; a client does well not to lean on it
   * The other names of errors: 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 429 RESOURCE_EXHAUSTED, 500 INTERNAL_ERROR,
     503 TEMPORARILY_UNAVAILABLE. 413, 502 and 504 carry HTML, as those of gateways do.
   * The status of a wrong content type (400), a compressed body (400), a table of a kind that isn't supported or one
-    that was made anew (501). That the token endpoint refuses what the principal isn't granted (400); a wrong resource
-    and wrong details (400; RFC 8707, RFC 9396).
+    that was made anew (501; of default storage 400 has been seen). That the token endpoint refuses what the principal
+    isn't granted (400); a wrong resource and wrong details (400; RFC 8707, RFC 9396).
   * The largest body: 10 MB here, --zerobus-limit. Nothing is documented for REST.
   * Whether the rows of a request reach the table together and in their order: here they do, unless told otherwise.
   * That rows are refused at the workspace's own address.

@@ -1189,6 +1189,10 @@ MUTANTS = (
         "if True:  # What is wrong with the volume", ("test_warehouse.py", "cannot_be_listed"),
     ),
     Mutant(
+        "rows are set aside for their table", "status = 501 if answer.told and", "status = 501 if not answer.told and",
+        ("test_zerobus.py", "does_not_take_rows_for"),
+    ),
+    Mutant(
         "a custom URL is not told the workspace", "        if not table:  # A custom URL", "        if False:  # A custom URL",
         ("test_zerobus.py", "custom_url"),
     ),

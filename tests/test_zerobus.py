@@ -435,6 +435,19 @@ def test_columns_that_do_not_suit_are_told_before_anything_is_sent(
     assert there.inserts() == []
 
 
+def test_a_table_that_zerobus_does_not_take_rows_for_sets_none_aside(way: Ways, box: Box, warehouse: Warehouse) -> None:
+    """What Databricks has said of a table in default storage, of which Unity Catalog tells nothing."""
+    there = way()
+    box.execute(COUNTED, INSERT, rows=rows(1, 3))
+    said = (
+        "Unsupported table kind. Tables created in default storage are not supported. Error Code: 4024, Error State: 0."
+    )
+    warehouse.fail("ZerobusInsert", "error", message=said, times=-1)
+    assert there.run() == 1 and "as one in default storage" in there.stage.said()
+    warehouse.heal()
+    assert (box.quarantined(), there.run(), there.arrived()) == ([], 0, [1, 2, 3])
+
+
 @pytest.mark.parametrize("right", ["MODIFY main.{}", "SELECT main.{}", "USE SCHEMA main.s", "USE CATALOG main"])
 def test_missing_rights_are_told_and_nothing_is_in_doubt(way: Ways, box: Box, warehouse: Warehouse, right: str) -> None:
     there = way()

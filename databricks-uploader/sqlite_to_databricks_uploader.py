@@ -7172,30 +7172,48 @@ REMEDIES = {
 
 
 @contextlib.contextmanager
-def driver_errors(writes: bool = False) -> Iterator[None]:
-    """The driver's errors, some of which are other libraries', as ours; `writes` where a commit is under way."""
+def driver_errors(writes: bool = False, taken: Callable[[], object] = bool) -> Iterator[None]:
+    """The driver's errors, some of which are other libraries', as ours; `writes` where a commit is under way.
+
+    Once the server has `taken` a statement the driver asks how it ends: what befalls these questions is none of its
+    end, whatever it says of others, as 404 "Command … does not exist" (databricks-sql-go#176) or 429.
+    """
     import urllib3
     from databricks.sql import exc
 
     try:
         yield
     except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError, ImportError) as error:
-        # The driver keeps what it caught as the second argument of its RequestError.
-        cause = error.args[1] if isinstance(error, exc.RequestError) and len(error.args) > 1 else error
-        if isinstance(cause, UploaderError):
-            raise cause from None
-        if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
-            raise network_error(cause, writes) from None
-        if isinstance(error, exc.RequestError):
-            code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
-            told = ", ".join(filter(None, [code and f"HTTP {code}", said]))
-            context = error.__context__  # Its text may show a signed address.
-            told = told or f"nothing ({getattr(context, 'reason', type(context).__name__)})"
-            raise http_error(code or 0, told, writes) from None
-        if isinstance(error, ImportError):
-            said = "a real-time warehouse speaks another protocol than this driver"
-            raise Rejected(said, "Use another SQL warehouse.") from None
-        raise server_error(str(error), writes) from None
+        fault, is_end = (
+            fault_of(error, writes),
+            isinstance(error, exc.Error) and not isinstance(error, exc.RequestError),
+        )
+        if writes and taken() and not is_end:
+            raise LostAnswer(f"the answer to a statement was lost: {fault}") from None
+        raise fault from None
+
+
+def fault_of(error: Exception, writes: bool) -> UploaderError:
+    """What an error of the driver's means for a statement that was sent."""
+    import urllib3
+    from databricks.sql import exc
+
+    # The driver keeps what it caught as the second argument of its RequestError.
+    cause = error.args[1] if isinstance(error, exc.RequestError) and len(error.args) > 1 else error
+    if isinstance(cause, UploaderError):
+        return cause
+    if isinstance(cause, (urllib3.exceptions.HTTPError, OSError)):
+        return network_error(cause, writes)
+    if isinstance(error, exc.RequestError):
+        code, said = error.context.get("http-code"), str(error.context.get("error-message") or "").strip(": ")
+        told = ", ".join(filter(None, [code and f"HTTP {code}", said]))
+        context = error.__context__  # Its text may show a signed address.
+        told = told or f"nothing ({getattr(context, 'reason', type(context).__name__)})"
+        return http_error(code or 0, told, writes)
+    if isinstance(error, ImportError):
+        said = "a real-time warehouse speaks another protocol than this driver"
+        return Rejected(said, "Use another SQL warehouse.")
+    return server_error(str(error), writes)
 
 
 # Alerts that end a TLS handshake, before anything else was sent (RFC 8446, 6.2).
@@ -7389,9 +7407,9 @@ class Session:
         """A cursor that has executed `sql`; `writes` where that commits something."""
         from databricks.sql.backend.types import CommandState
 
-        connection = self.opened()
+        connection, cursor = self.opened(), None
         try:
-            with driver_errors(writes):
+            with driver_errors(writes, lambda: cursor and cursor.active_command_id):
                 cursor = connection.cursor(arraysize=1_000)  # Answers may be too large, too.
                 cursor.execute(sql, input_stream=stream)
             # A cancelled statement may have committed (dbt-databricks#1315), and the driver reports none.
@@ -8139,7 +8157,7 @@ class CopyRoute(Route):
     @staticmethod
     def _refuse_unloaded(cursor: Any, expected: set[int]) -> None:
         """A `LostAnswer` where the warehouse tells that it took up another number of rows; some don't tell."""
-        with driver_errors(writes=True):
+        with driver_errors(writes=True, taken=lambda: True):
             names, told = [column[0] for column in cursor.description or []], cursor.fetchmany(1)
         loaded = dict(zip(names, told[0], strict=False)).get("num_inserted_rows") if told else None
         if isinstance(loaded, int) and loaded not in expected:
@@ -8278,7 +8296,7 @@ class Records:
         return f"[{','.join(rows)}]".encode()
 
 
-# What is said by 400, as of values that don't fit, where no row fits: "Unsupported table kind. Tables created in default
+# What 400 says, as of values that don't fit, where no row fits: "Unsupported table kind. Tables created in default
 # storage are not supported. Error Code: 4024", INVALID_ARGUMENT by gRPC ("Zerobus Ingest error handling").
 UNSUPPORTED_TABLE = r"(?i)unsupported table|\btables\b[^.]*\bnot supported"
 

@@ -1189,6 +1189,10 @@ MUTANTS = (
         "if True:  # What is wrong with the volume", ("test_warehouse.py", "cannot_be_listed"),
     ),
     Mutant(
+        "a question about a statement is taken for it", "if writes and taken() and not is_end:", "if False:",
+        ("test_warehouse.py", "refuses_a_question or was_taken"),
+    ),
+    Mutant(
         "rows are set aside for their table", "status = 501 if answer.told and", "status = 501 if not answer.told and",
         ("test_zerobus.py", "does_not_take_rows_for"),
     ),

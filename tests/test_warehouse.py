@@ -596,6 +596,38 @@ def test_a_lost_poll_is_a_lost_answer(bench: Bench) -> None:
     assert target.settle(intent, lambda: iter([payload.rows])) is True
 
 
+@pytest.mark.parametrize(
+    ("call", "status"), [("GetOperationStatus", 429), ("GetOperationStatus", 404), ("GetResultSetMetadata", 401)]
+)
+def test_a_status_that_refuses_a_question_about_a_statement_does_not_refuse_that(
+    bench: Bench, call: str, status: int
+) -> None:
+    """It was taken before, and runs."""
+    bench.create()
+    target = bench.target()
+    target.columns()
+    bench.warehouse.fail("INSERT INTO", "slow", seconds=5.5)
+    bench.warehouse.fail(call, "status", status=status)
+    intent, payload = bench.lose(target, rows_of(1))
+    while bench.executed() == 0:
+        time.sleep(0.2)
+    assert target.settle(intent, lambda: iter([payload.rows])) is True
+
+
+def test_a_line_that_breaks_once_a_statement_was_taken_leaves_its_end_open() -> None:
+    """Also where nobody can be reached any more, and a token can't be renewed."""
+    refused: list[Exception] = [
+        NewConnectionError(HTTPConnection("h"), "refused"),
+        RequestError("", {"method": "GetOperationStatus"}, None, up.Rejected("no token")),
+    ]
+    for error in refused:
+        for is_taken, kind in ((False, up.DidNotRun), (True, up.LostAnswer)):
+            with pytest.raises(kind), up.driver_errors(True, [is_taken].pop):
+                raise error
+    with pytest.raises(up.LostAnswer):
+        up.CopyRoute._refuse_unloaded(Unread(), {1})
+
+
 def test_a_cancelled_statement_is_a_lost_answer(bench: Bench) -> None:
     """The driver returns from it as if it had succeeded."""
     bench.create()
@@ -607,6 +639,24 @@ def test_a_cancelled_statement_is_a_lost_answer(bench: Bench) -> None:
         with pytest.raises(up.LostAnswer, match=state.name):
             target.session.run("INSERT", writes=True)
     target.session._connection = connection
+
+
+class LastReport:
+    """A cursor after a statement: what it tells of it."""
+
+    def __init__(self, **told: int) -> None:
+        self.description = [(name,) for name in told]
+        self.row = tuple(told.values())
+
+    def fetchmany(self, _: int) -> list[tuple[int, ...]]:
+        return [self.row] if self.row else []
+
+
+class Unread(LastReport):
+    """What a cursor after a statement tells can't be had any more."""
+
+    def fetchmany(self, _: int) -> list[tuple[int, ...]]:
+        raise RequestError("", {"http-code": 404})
 
 
 class Ended:
@@ -645,17 +695,6 @@ def test_one_row_with_a_batchs_id_proves_that_it_came(bench: Bench) -> None:
     target, intent = came_unseen(bench)
     bench.warehouse.sql(f"DELETE FROM s.{bench.table} WHERE id = 1")
     assert target.settle(intent, lambda: iter([])) is True
-
-
-class LastReport:
-    """A cursor after a statement: what it tells of it."""
-
-    def __init__(self, **told: int) -> None:
-        self.description = [(name,) for name in told]
-        self.row = tuple(told.values())
-
-    def fetchmany(self, _: int) -> list[tuple[int, ...]]:
-        return [self.row] if self.row else []
 
 
 def test_a_file_of_which_no_row_was_taken_up_is_a_doubt() -> None:

@@ -7500,7 +7500,7 @@ def connect(config: Config, environ: Mapping[str, str]) -> Any:
     # Strict casts, and times shown in UTC.
     settings = {"spark.sql.ansi.enabled": "true", "spark.sql.session.timeZone": "UTC"}
     if is_warehouse(config):
-        settings = {"ANSI_MODE": "true", "TIMEZONE": "UTC"}
+        settings = {"ansi_mode": "true", "timezone": "UTC"}  # Databricks' own drivers write them so.
     with driver_errors():
         return sql.connect(
             server_hostname=hostname,

@@ -10178,11 +10178,23 @@ STATUSES = (0, QUARANTINED, 75, 1, 2)
 UNFIT_IN_PATHS = re.compile(r"[][|^\\\x00-\x1f\x7f]|^(?!.*://).*(%[0-9A-Fa-f]{2})")
 
 
+# What Databricks has in no name of a table, in backquotes either (docs.databricks.com, "Names").
+UNFIT_IN_CATALOGS = re.compile(r"[./ \x00-\x1f\x7f]")
+
+
+def refuse_table_name(table: str) -> None:
+    """A `ConfigError` for a name that no table in Databricks can have."""
+    if unfit := UNFIT_IN_CATALOGS.search(table):
+        hint = "Set databricks_table for this source table; the schema belongs into databricks_database."
+        raise ConfigError(f"no table in Databricks can be called {table!r}, with {unfit[0]!r}", hint)
+
+
 def target_of(config: Config, session: Session, directory: Path | None = None, beside: str = "") -> Target:
     """The target that is in force, or the table `beside` it; in `directory` it may keep files that are on their way."""
     refuse_targets(config)
     table = beside or routed_table(config.databricks_table or "", scenario_of(config))
     if config.zerobus_endpoint or config.databricks_http_path:
+        refuse_table_name(table)
         return WarehouseTarget(session, table, directory)
     own = [] if beside else [name for name in OWN_COLUMNS if name in map(str.lower, config.column_types)]
     return DeltaTarget(delta_uri(config, table, beside), config.storage_options, session.wait, own)
@@ -11500,6 +11512,8 @@ def print_ddl(config: Config, which: str) -> int:
                 continue
             rules = rules_for(stream, scenario, reads, table) if is_set or scenario == "aggregate" else None
             name = routed_table(stream.databricks_table or "readings", scenario)
+            if stream.zerobus_endpoint or stream.databricks_http_path:
+                refuse_table_name(name)
             columns = rules.columns if rules else reads
             refuse_names(columns)
             name, first, known, time_column = made.get(name.lower(), (name, stream, {}, table.time))

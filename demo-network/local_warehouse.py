@@ -940,6 +940,8 @@ def create_table(run: Run, replace: bool, lenient: bool) -> None:
 def table_statement(run: Run, table: TableName) -> str:
     """The engine's statement for a new table, in its own directory and without the clauses that mean nothing here."""
     words = run.words
+    if re.search(r"[./ \x00-\x1f\x7f]", table[-1]):
+        raise failure("INVALID_SCHEMA_OR_RELATION_NAME", "42602", f"{quoted(table[-1])} is not a valid name for tables")
     columns = columns_of(words.group()) if words.peek().text == "(" else []
     kept, mapped = ["USING delta", f"LOCATION {text_literal(str(run.store.location(table)))}"], False
     while not words.at_end() and not words.accept("AS"):

@@ -1193,6 +1193,10 @@ MUTANTS = (
         ("test_warehouse.py", "refuses_a_question or was_taken"),
     ),
     Mutant(
+        "a table has any name in Databricks", "    if unfit := UNFIT_IN_CATALOGS.search(table):", "    if unfit := None:",
+        ("test_warehouse.py", "can_have_is_told"),
+    ),
+    Mutant(
         "rows are set aside for their table", "status = 501 if answer.told and", "status = 501 if not answer.told and",
         ("test_zerobus.py", "does_not_take_rows_for"),
     ),

@@ -738,7 +738,7 @@ NAMES = ["a b", "back`tick", 'dou"ble', "semi;colon", "dot.ted", "ünïcödé", 
 def test_names_that_need_quotes_arrive_in_their_columns(delivery: Deliveries, route: str, warehouse: Warehouse) -> None:
     """Of columns, tables and schemas, on both sides. (matrix row 44)"""
     way = delivery(route)
-    table = f"odd `-{next(NUMBERS)}"
+    table = f"odd;`-{next(NUMBERS)}"
     spark = [name.replace("`", "``") for name in NAMES]
     columns = ", ".join(f"`{name}` BIGINT" for name in spark) + (
         ", databricks_batch_id STRING" if "id" in route else ""

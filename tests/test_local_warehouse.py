@@ -198,9 +198,9 @@ def test_odd_names_and_any_case_are_found(warehouse: Warehouse) -> None:
     columns = "`a b` BIGINT, `c``d` STRING, `e'f` STRING, `größe;` STRING"
     assert "DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES" in refusal(warehouse, f"CREATE TABLE s.odd ({columns})")
     mapping = "TBLPROPERTIES ('delta.columnMapping.mode' = 'name')"
-    warehouse.sql(f"CREATE TABLE S.`Odd Näme` ({columns}) {mapping}")
-    warehouse.sql("INSERT INTO s.`ODD NÄME` (`e'f`, `A B`, `c``d`) SELECT 'x', 1, 'y'")
-    assert warehouse.sql("SELECT * FROM Main.S.`Odd Näme` AS o WHERE o.`a b` = 1") == [(1, "y", "x", None)]
+    warehouse.sql(f"CREATE TABLE S.`Odd-Näme` ({columns}) {mapping}")
+    warehouse.sql("INSERT INTO s.`ODD-NÄME` (`e'f`, `A B`, `c``d`) SELECT 'x', 1, 'y'")
+    assert warehouse.sql("SELECT * FROM Main.S.`Odd-Näme` AS o WHERE o.`a b` = 1") == [(1, "y", "x", None)]
 
 
 def test_a_table_can_be_replaced_dropped_and_made_again(warehouse: Warehouse) -> None:

@@ -282,6 +282,19 @@ def test_a_column_that_the_source_lacks_sets_no_row_aside_where_the_server_does_
     assert (status, box.quarantined()) == (1, [])
 
 
+@pytest.mark.parametrize("name", ["Sensor Readings", "s.readings", "a/b"])
+def test_a_name_that_no_table_in_databricks_can_have_is_told_before_anything_is_asked(
+    box: Box, warehouse: Warehouse, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    box.behind(warehouse, "s.raw_named", "id BIGINT, time TIMESTAMP")
+    box.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT)", "INSERT INTO t VALUES (1, '2026-01-01')")
+    for action in ((), ("--print-ddl",)):
+        caplog.clear()
+        assert box.run(*action, DATABRICKS_TABLE=name) == 2
+        assert f"no table in Databricks can be called 'raw_{name}'" in caplog.text
+    assert warehouse.statements(name, "") == []
+
+
 def test_a_table_without_columns_takes_no_rows(
     box: Box, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

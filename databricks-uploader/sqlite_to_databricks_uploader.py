@@ -7184,12 +7184,9 @@ def driver_errors(writes: bool = False, taken: Callable[[], object] = bool) -> I
     try:
         yield
     except (exc.Error, urllib3.exceptions.HTTPError, OSError, ValueError, ImportError) as error:
-        fault, is_end = (
-            fault_of(error, writes),
-            isinstance(error, exc.Error) and not isinstance(error, exc.RequestError),
-        )
-        if writes and taken() and not is_end:
-            raise LostAnswer(f"the answer to a statement was lost: {fault}") from None
+        fault = fault_of(error, writes)
+        if writes and taken() and (isinstance(error, exc.RequestError) or not isinstance(error, exc.Error)):
+            fault = LostAnswer(f"the answer to a statement was lost: {fault}")
         raise fault from None
 
 

@@ -1189,7 +1189,7 @@ MUTANTS = (
         "if True:  # What is wrong with the volume", ("test_warehouse.py", "cannot_be_listed"),
     ),
     Mutant(
-        "a question about a statement is taken for it", "if writes and taken() and not is_end:", "if False:",
+        "a question about a statement is taken for it", "if writes and taken() and (", "if False and (",
         ("test_warehouse.py", "refuses_a_question or was_taken"),
     ),
     Mutant(

@@ -4447,7 +4447,7 @@ class Evidence(NamedTuple):
     changes: int  # of the schema since; below zero where the file is older
     counter: int | None  # the highest rowid that AUTOINCREMENT gave, None without
     is_later: bool  # The rows at the anchors' rowids have later times than all anchors.
-    left: int  # anchors that are not before the first row
+    left: int  # anchors that are not before the first row, nor behind the last one
     pairs: int  # of delivered rows
     twins: int  # of these pairs, with the same values but the key
     is_other: bool  # Some columns are gone, and some new.
@@ -4484,9 +4484,14 @@ class Evidence(NamedTuple):
     def is_proof(self, is_cut: bool) -> bool:
         """Whether the rows are those: most are in their places, whole, of several times. Else they may be equal."""
         whole = [look for look in self.looks if look.is_whole]
+        # In an older copy that went on they are fewer, but not by chance.
+        is_most = 2 * len(whole) > self.left or surprise(len(self.looks), len(whole), self.likeness) > 10
         # Where columns are gone, other values tell them apart. A box whose clock begins anew writes the same times.
-        is_most = 2 * len(whole) > self.left and len({look.time for look in whole} - {"NULL"}) > 1
-        return is_most and (not is_cut or 2 * kept_values(whole) > len(whole))
+        times = {look.time for look in whole} - {"NULL"}
+        # Of a much older copy the first row alone is known.
+        is_first = self.left == len(times) == 1 <= self.pairs and not self.is_begun_anew
+        is_told = len(times) > 1 or is_first
+        return is_most and is_told and (not is_cut or 2 * kept_values(whole) > len(whole))
 
     @property
     def is_retimed(self) -> bool:
@@ -5189,7 +5194,8 @@ class Search(NamedTuple):
         table = self.here.table
         if table.time is None or not claims:
             return []
-        some = [[Anchor.of(line) for line in claim.place["anchors"][::3]] for claim in claims]
+        lines = (claim.place["anchors"] for claim in claims)
+        some = [[Anchor.of(line) for line in (*each[::3], *each[-1:])] for each in lines]
         wanted = {str(each.rowid) if table.key else each.time for anchors in some for each in anchors}
         where = f"WHERE {self.here.rowid if table.key else cell(table.time)} IN ({', '.join(wanted)})"
         found = self.here.reader.select(f"DISTINCT {row_content([table.time])}", where)
@@ -5213,7 +5219,7 @@ class Search(NamedTuple):
         counted = f"SELECT seq FROM sqlite_sequence WHERE name = {text_literal(table.name)}"
         (counter,), *_ = (self.here.reader.database.rows(counted) or [(0,)]) if table.autoincrement else [(None,)]
         is_later = self.here.is_later(state.anchors, [look.rowid for look in looks] or [first or 0, highest])
-        left = sum(anchor.rowid >= (first or 0) for anchor in state.anchors)
+        left = sum((first or 0) <= anchor.rowid <= highest for anchor in state.anchors)
         shared = [name for name, new in pairs.items() if new != table.key]
         rows = [(each.time if table.time else "", each.parts(state.columns)) for each in state.anchors if each.digest]
         several, twins = pairs_and_twins((time, *map(parts.get, shared)) for time, parts in rows if parts)

@@ -1064,6 +1064,14 @@ MUTANTS = (
         "not evidence.counts_on", ("test_cursor_file.py", "grew_past"),
     ),
     Mutant(
+        "an older copy of a table before has most rows", " or surprise(len(self.looks), len(whole), self.likeness) > 10", "",
+        ("test_cursor_file.py", "put_back_after_another"),
+    ),
+    Mutant(
+        "the first row of a table before tells nothing", "len(times) > 1 or is_first", "len(times) > 1",
+        ("test_cursor_file.py", "put_back_after_another"),
+    ),
+    Mutant(
         "an edited row is an older copy", "len(others) > 1 and not any(look.is_but_time for look in others)", "bool(others)",
         ("test_cursor_file.py", "edited_under"),
     ),

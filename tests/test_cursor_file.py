@@ -471,6 +471,34 @@ def test_an_older_copy_that_grew_past_the_position_sends_its_new_rows(
     assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 61), *range(101, 116)]
 
 
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("is_seen_between", [False, True])
+@pytest.mark.parametrize(
+    ("delivered", "more"), [(60, 3), (80, 70), (400, 3), (401, 3)], ids=["short", "more", "much older", "oldest"]
+)
+def test_an_older_copy_that_is_put_back_after_another_file_sends_no_row_again(
+    box: Box, caplog: pytest.LogCaptureFixture, delivered: int, more: int, is_seen_between: bool, key: str
+) -> None:
+    """As after a lost disk: the producer makes a file, and then the backup comes, and goes on."""
+    box.execute(table(key), INSERT, rows=rows(1, 50, 1))
+    copy = box.folder / "copy.db"
+    shutil.copy(box.database, copy)
+    for first in range(51, delivered + 1, 10):
+        box.execute(INSERT, rows=rows(first, min(first + 9, delivered), 1))
+        assert box.run() == 0
+    box.database.unlink()
+    box.execute(table(key), INSERT, rows=rows(501, 505, 1))
+    assert box.run() == 0
+    copy.replace(box.database)
+    assert not is_seen_between or box.run() == 0
+    box.execute(INSERT, rows=rows(601, 600 + more, 1))
+    is_asked = delivered >= 400 and not is_seen_between  # The first row alone is known of so old a copy.
+    assert [box.run(), box.run()] == [int(is_asked)] * 2
+    assert is_asked == ("was restored from an older copy" in caplog.text)
+    new = [] if is_asked else [*range(601, 601 + more)]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, delivered + 1), *range(501, 506), *new]
+
+
 @pytest.mark.parametrize("change", ["time = '2026-01-02T' || substr(time, 12)", "time = '2026-01-02', a = 0, z = id"])
 def test_newest_rows_that_are_edited_under_autoincrement_are_not_sent_again(box: Box, change: str) -> None:
     """Their times alone, as a clock is set; or all of the newest one, which may be edited ever anew."""

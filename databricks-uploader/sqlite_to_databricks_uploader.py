@@ -6838,7 +6838,7 @@ class DeltaTarget:
     def recover(self, state: State) -> dict[str, Any] | None:
         """The newest commit of a source: `sequence`, and `position` if that is told; None where it is not known."""
         application, table = application_of(state), self.table()
-        if not (sequence := self._version(table, application)):
+        if not (sequence := self.delivered(table, application, 0)):
             return None
         told = next(told_by(table, self.name, application), {"sequence": sequence})
         return {**told, "committed": told["sequence"]}
@@ -6909,10 +6909,19 @@ class DeltaTarget:
             except TableNotFoundError:
                 return None
 
-    def _version(self, table: DeltaTable | None, application: str) -> int:
-        """The number of the newest commit of `application`; 0 where there is none."""
+    def delivered(self, table: DeltaTable | None, application: str, committed: int) -> int:
+        """The number of the newest commit of `application`, 0 for none; an error where it has lost `committed`."""
         with delta_errors(self.name):
-            return (table.transaction_version(application) or 0) if table else 0
+            known = (table.transaction_version(application) or 0) if table else 0
+        if known < committed:
+            hint = (
+                "Was it dropped or restored, or this box away for longer than delta.setTransactionRetentionDuration?"
+                " An empty state_dir sends all rows again, also those that are there; --since TIMESTAMP later ones."
+            )
+            if not table:
+                hint = "Does a page to log in answer in the store's place? Then do nothing. Else: " + hint
+            raise TargetError(f"{self.name} has lost commits: it knows {known} of {committed}", hint)
+        return known
 
     def _has(self, table: DeltaTable | None, intent: Intent, is_new: bool = False) -> bool:
         """Whether the table has the commit; a `StateError` where it has another one of that number.
@@ -6920,15 +6929,7 @@ class DeltaTarget:
         One that is new, or not the newest, is told by its history alone, which may have been cleaned.
         """
         application, number = intent["application"], intent["sequence"]
-        delivered = self._version(table, application)
-        if delivered < intent["committed"]:
-            hint = (
-                "Was it dropped or restored, or this box away for longer than delta.setTransactionRetentionDuration?"
-                " An empty state_dir sends all rows again, also those that are there; --since TIMESTAMP later ones."
-            )
-            if not table:
-                hint = "Does a page to log in answer in the store's place? Then do nothing. Else: " + hint
-            raise TargetError(f"{self.name} has lost commits: it knows {delivered} of {intent['committed']}", hint)
+        delivered = self.delivered(table, application, intent["committed"])
         if delivered < number:
             return False
         saved = next((each for each in told_by(table, self.name, application) if each["sequence"] == number), None)
@@ -10583,6 +10584,14 @@ def looking(config: Config, target: Target, state: State, database: Database) ->
         yield job, source_in(job, database, state)
 
 
+def beginning(job: Job, source: Source, saved: State) -> State:
+    """The state that an upload would begin with, or the error that would end it."""
+    state = checked(job, source, saved)
+    if isinstance(job.target, DeltaTarget):
+        job.target.delivered(job.target.table(), application_of(state), state.committed)
+    return state
+
+
 # --- Results on stdout ---
 
 COLOURS = {"WARNING": "\033[33m", "ERROR": "\033[31m", "FAIL": "\033[31m"}
@@ -11596,7 +11605,7 @@ def show_new(config: Config, environ: Mapping[str, str], form: str) -> None:
     first, total = list[Sequence[Any]](), Tally()
     with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         names = list(source.plan().writes)
-        state = source.cursor.located(checked(job, source, saved))
+        state = source.cursor.located(beginning(job, source, saved))
         for shipment in Delivery(job, source, state, total).shipments():
             for page in shipment.payload():
                 head = page.slice(0, min(5 - len(first), page.num_rows))
@@ -11975,7 +11984,7 @@ def check_columns(config: Config, target: Target) -> Iterator[Finding]:
         saved = place_of_stream(config).load() or saved
     with opened_database(config) as database, looking(config, target, saved, database) as (job, source):
         plan, declared = source.plan(), source.cursor.table.columns
-        refuse_bad_start(source, checked(job, source, saved))
+        refuse_bad_start(source, beginning(job, source, saved))
         for fault, hint in odd_times_of(source):
             yield Finding(fault, None, hint, part="database")
     for name, kind in plan.writes.items():

@@ -1072,6 +1072,10 @@ MUTANTS = (
         ("test_cursor_file.py", "put_back_after_another"),
     ),
     Mutant(
+        "who looks does not ask for lost commits", "    if isinstance(job.target, DeltaTarget):\n        job.target.delivered(", "    if False:\n        job.target.delivered(",
+        ("test_cycle.py", "lost_commits"),
+    ),
+    Mutant(
         "an edited row is an older copy", "len(others) > 1 and not any(look.is_but_time for look in others)", "bool(others)",
         ("test_cursor_file.py", "edited_under"),
     ),

@@ -193,14 +193,19 @@ def test_bad_rows_of_a_batch_that_was_too_large_are_counted_once(box: Box, monke
     assert len(box.quarantined()) == 6
 
 
-def test_a_target_that_lost_commits_stops_the_run(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--check"]], ids=lambda flags: "".join(flags))
+def test_a_target_that_lost_commits_stops_the_run_and_what_looks_for_faults(
+    box: Box, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
     box.sample()
     assert box.run() == 0
     (box.folder / "lake").rename(box.folder / "gone")
     box.execute("INSERT INTO sensor_readings (timestamp, sensor_id) VALUES ('2027-01-01', 'x')")
-    assert box.run() == 1
-    assert "has lost commits" in caplog.text
-    assert "a page to log in" in caplog.text
+    capsys.readouterr()
+    assert box.run(*flags) == 1
+    said = caplog.text + capsys.readouterr().out
+    assert "has lost commits" in said
+    assert "a page to log in" in said
 
 
 def test_all_rows_of_a_cycle_are_counted_also_those_before_a_refused_one(

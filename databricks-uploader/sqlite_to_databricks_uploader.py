@@ -2150,12 +2150,14 @@ class CorruptError(SourceError):
 # description says. The first that fits.
 SQLITE_ERRORS: tuple[tuple[str, type[UploaderError], str, str], ...] = (
     ("locked|busy", BusyError, "the database is locked by another process", ""),
+    # The driver tells any file that SQLite does not open as a lack of memory.
+    ("unable to open|failed to open", SourceError, "the database can't be opened",
+     "Check the rights of the file, of the -wal and -shm files beside it, and of their directory; how many files"
+     " a process may have open; and the path, which may have 512 bytes."),
     ("allocate memory|out of memory", MemoryShortError, "rows are too large for this machine's memory: {}", ""),
     ("readonly", UnrecoveredError, "the database waits for its producer: {}", ""),
     ("no such (collation sequence|function|module)|unknown function|unsafe use of|no query solution", ForeignError,
      "{}: only the program of its producer has it", ""),
-    ("unable to open", SourceError, "{}",
-     "Check the rights of the file, of the -wal and -shm files beside it, and of their directory."),
     ("not a database|unsupported file format", SourceError, "what SQLite knows of the file's header is not there: {}",
      NO_DATABASE),
     ("image is malformed", CorruptError, "the database is damaged: {}", CHECK),
@@ -2323,6 +2325,7 @@ class Connections:
             database = enter(adbc_driver_manager.AdbcDatabase(driver=sqlite_driver(), uri=uri))
             connections = [enter(adbc_driver_manager.AdbcConnection(database)) for _ in range(READERS)]
         except adbc_driver_manager.Error as error:
+            self._refuse_another()  # It may have gone just now.
             raise source_error(str(error)) from None
         pragmas = [f"busy_timeout = {int(self.busy_seconds * 1000)}", "trusted_schema = 0", "cell_size_check = 1"]
         pragmas += ["synchronous = 0"] if self._way == COPIED else []

@@ -1076,6 +1076,10 @@ MUTANTS = (
         ("test_cycle.py", "lost_commits"),
     ),
     Mutant(
+        "a file that SQLite does not open is a lack of memory", '"unable to open|failed to open"', '"unable to open"',
+        ("test_source.py", "no_lack_of_memory"),
+    ),
+    Mutant(
         "an edited row is an older copy", "len(others) > 1 and not any(look.is_but_time for look in others)", "bool(others)",
         ("test_cursor_file.py", "edited_under"),
     ),

@@ -204,6 +204,27 @@ def test_an_error_that_comes_of_a_producer_that_comes_just_then_is_none(
             database.rows("SELECT count(*) FROM t")
 
 
+def test_a_database_that_sqlite_does_not_open_is_no_lack_of_memory(file: Path) -> None:
+    """The driver calls it one. SQLite takes no path of more than 512 bytes."""
+    deep = file.parent / ("a" * 250) / ("b" * 250) / file.name
+    deep.parent.mkdir(parents=True)
+    write(file, "CREATE TABLE t (x)").close()
+    file.rename(deep)
+    with pytest.raises(up.SourceError, match="can't be opened") as raised, opened(deep):
+        pass
+    assert "512 bytes" in raised.value.hint
+
+
+def test_a_database_that_goes_in_the_moment_of_opening_was_taken_away(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(file, "CREATE TABLE t (x)").close()
+    real = up.sqlite_driver
+    monkeypatch.setattr(up, "sqlite_driver", lambda: (file.unlink(missing_ok=True), real())[1])
+    with pytest.raises(up.TransientError, match="was taken away meanwhile"), opened(file):
+        pass
+
+
 @pytest.mark.parametrize("ways", [[up.SHARED, up.UNCHANGING], [up.UNCHANGING, up.UNCHANGING]])
 def test_a_database_that_is_closed_in_the_moment_of_opening_is_opened_as_it_is_then(
     file: Path, ways: list[str], monkeypatch: pytest.MonkeyPatch

@@ -220,7 +220,12 @@ def test_a_database_that_goes_in_the_moment_of_opening_was_taken_away(
 ) -> None:
     write(file, "CREATE TABLE t (x)").close()
     real = up.sqlite_driver
-    monkeypatch.setattr(up, "sqlite_driver", lambda: (file.unlink(missing_ok=True), real())[1])
+
+    def gone() -> str:
+        file.unlink(missing_ok=True)
+        return real()
+
+    monkeypatch.setattr(up, "sqlite_driver", gone)
     with pytest.raises(up.TransientError, match="was taken away meanwhile"), opened(file):
         pass
 

@@ -1080,7 +1080,11 @@ MUTANTS = (
         ("test_source.py", "no_lack_of_memory"),
     ),
     Mutant(
-        "an edited row is an older copy", "len(others) > 1 and not any(look.is_but_time for look in others)", "bool(others)",
+        "one row that an older copy lacks is edited", "len(others) > int(evidence.is_same_file is not False)", "len(others) > 1",
+        ("test_cursor_file.py", "grew_past"),
+    ),
+    Mutant(
+        "an edited row is an older copy", "len(others) > int(evidence.is_same_file is not False) and not any(l.is_but_time for l in others)", "bool(others)",
         ("test_cursor_file.py", "edited_under"),
     ),
     Mutant(

@@ -451,14 +451,15 @@ def test_a_table_without_a_key_that_is_made_anew_in_an_order_of_its_own_is_asked
 
 @pytest.mark.parametrize("key", ["counted", "keyed"])
 @pytest.mark.parametrize("is_seen_between", [False, True])
-@pytest.mark.parametrize("is_overwritten", [False, True])
+@pytest.mark.parametrize(("is_overwritten", "last"), [(False, 60), (True, 60), (False, 51)])
 def test_an_older_copy_that_grew_past_the_position_sends_its_new_rows(
-    box: Box, is_overwritten: bool, is_seen_between: bool, key: str
+    box: Box, is_overwritten: bool, last: int, is_seen_between: bool, key: str
 ) -> None:
+    """In the same file a single newest row that is another may be edited; in another one it is not there."""
     box.execute(table(key), INSERT, rows=rows(1, 50, 1))
     copy = box.folder / "copy.db"
     shutil.copy(box.database, copy)
-    box.execute(INSERT, rows=rows(51, 60, 1))
+    box.execute(INSERT, rows=rows(51, last, 1))
     assert box.run() == 0
     if is_overwritten:
         box.database.write_bytes(copy.read_bytes())
@@ -468,7 +469,7 @@ def test_an_older_copy_that_grew_past_the_position_sends_its_new_rows(
     box.execute(INSERT, rows=rows(101, 115, 1))
     assert box.run() == 0
     assert box.run() == 0
-    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, 61), *range(101, 116)]
+    assert sorted(a for (a,) in box.arrived("a")) == [*range(1, last + 1), *range(101, 116)]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -5261,7 +5261,8 @@ class Search(NamedTuple):
         """Whether AUTOINCREMENT counted up to the position twice, as in an older copy: several rows are others."""
         others = [look for look in evidence.looks if look.rowid > max(kept, default=0)]
         # A rebuild sets the counter back. In the same file one row alone may be edited, or times alone.
-        is_other = len(others) > int(evidence.is_same_file is not False) and not any(l.is_but_time for l in others)
+        few = int(evidence.is_same_file is not False)
+        is_other = len(others) > few and not any(look.is_but_time for look in others)
         return is_other and (evidence.changes > 0 or self.here.is_later(state.anchors, [look.rowid for look in others]))
 
     def _cut_back(self, state: State, evidence: Evidence, kept: set[int]) -> State:

@@ -10258,7 +10258,7 @@ def stream_of(config: Config, entry: Layer, table: str) -> Config:
     return dataclasses.replace(settings, stream=name, state_dir=place, source_id=source_id)
 
 
-def streams_in(config: Config, database: Database, may_be_none: bool = False) -> dict[str, Config]:
+def streams_in(config: Config, database: Database, may_be_none: Callable[[], bool] = bool) -> dict[str, Config]:
     """All streams by name. Where a pattern and a name say the same, the name's entry counts.
 
     One that two patterns lead to, as of a table that comes later, keeps `tables`, and fails on its own.
@@ -10273,7 +10273,7 @@ def streams_in(config: Config, database: Database, may_be_none: bool = False) ->
             if (name := stream.stream) in found and not is_open:
                 raise ConfigError(f"two entries of tables lead to the stream {name}", "Keep one of them.")
             found[name] = dataclasses.replace(stream, tables=config.tables if name in found else ())
-    if not (named or fitting or may_be_none):
+    if not (named or fitting or may_be_none()):
         wanted = ", ".join(entry["sqlite_table_name"] for entry in config.tables)
         raise SourceError(f"the database has no table like {wanted} yet", "Start the producer, or check tables.")
     return {**fitting, **named}
@@ -10436,6 +10436,13 @@ def bring_along(left: StateFile, streams: Mapping[str, Config]) -> None:
             return
 
 
+def were_there(config: Config) -> bool:
+    """Whether tables that `tables` stands for were sent before."""
+    states = (StateFile(file.parent).sound() for file in of_streams(config.state_dir, STATE_NAME))
+    kinds = {str(state.table): "table" for state in states if state}
+    return any(kinds.keys() & tables_like(entry["sqlite_table_name"], kinds)[1] for entry in config.tables)
+
+
 def say_left(directory: Path, streams: Iterable[str]) -> None:
     """Say what is in the quarantines of streams that are there no more."""
     known = {encoded_name(stream) for stream in streams}
@@ -10520,7 +10527,8 @@ class Fleet:
         state_beside.cache_clear()
         directory, is_first = self.config.state_dir, self.seen is None
         with opened_for_cycle(self.config) as database:
-            known = streams_in(self.config, database, may_be_none=not is_first)  # Those of a service come again.
+            # Those that were there come again, as a logger's of the next day.
+            known = streams_in(self.config, database, lambda: not is_first or were_there(self.config))
             streams = chosen_streams(self.config, known)
             if self.config.tables:
                 streams = self._left(streams, database)

@@ -1153,6 +1153,14 @@ MUTANTS = (
     ),
     # --- Streams ---
     Mutant(
+        "tables that all went fail a run", "lambda: not is_first or were_there(self.config)", "lambda: not is_first",
+        ("test_streams.py", "never_there"),
+    ),
+    Mutant(
+        "a pattern that nothing ever fitted is no error", "lambda: not is_first or were_there(self.config)", "lambda: True",
+        ("test_streams.py", "never_there"),
+    ),
+    Mutant(
         "closed streams stay closed", "os.open(os.devnull, os.O_RDWR)", "pass", ("test_command_line.py", "streams"),
     ),
     Mutant(
